@@ -1,0 +1,84 @@
+"""Checks of arguments: whatever is concrete and wrong raises here, before anything compiles.
+
+Values that are being traced (under `jit`, `vmap`, `grad`) have no number to look at yet and pass.
+"""
+
+import math
+import numbers
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """The numbers that an argument may be."""
+
+    low: float
+    high: float
+    low_open: bool = False
+    high_open: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, numbers.Real):
+            return False
+        number = float(value)
+        above = number > self.low if self.low_open else number >= self.low
+        below = number < self.high if self.high_open else number <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left, right = "(["[not self.low_open], ")]"[not self.high_open]
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+NON_NEGATIVE = Interval(0, math.inf, high_open=True)
+POSITIVE = Interval(0, math.inf, low_open=True, high_open=True)
+FRACTION = Interval(0, 1, high_open=True)
+
+
+def is_traced(value: Any) -> bool:
+    """Whether any leaf of `value` is known only to a trace."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def check_number(name: str, value: Any, allowed: Interval) -> None:
+    """Raises unless `value` is one real number within `allowed`, or is traced."""
+    is_number = isinstance(value, (numbers.Real, np.ndarray, jax.Array)) and not isinstance(value, bool)
+    if not is_number or not _is_real(value):
+        raise TypeError(f"{name} must be a number in {allowed}; got {_shown(value)}")
+    if np.shape(value) != ():
+        raise ValueError(f"{name} must be one number in {allowed}; got an array of shape {np.shape(value)}")
+    if not is_traced(value) and float(value) not in allowed:
+        raise ValueError(f"{name} must be in {allowed}; got {float(value):g}")
+
+
+def check_hyperparameter(name: str, value: Any, allowed: Interval) -> None:
+    """As `check_number`, and lets a schedule (a function of the step) pass."""
+    if not callable(value):
+        check_number(name, value, allowed)
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Returns `value` as an int, raising unless it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (numbers.Integral, np.integer)):
+        raise TypeError(f"{name} must be a whole number of at least {least}; got {_shown(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
+    return int(value)
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raises unless `value` is one of the strings in `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def _is_real(value: Any) -> bool:
+    dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+    return jax.dtypes.issubdtype(dtype, np.floating) or jax.dtypes.issubdtype(dtype, np.integer)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -1,0 +1,124 @@
+"""Arithmetic that the transformations share: hyperparameters, leaves, moments, norms.
+
+A hyperparameter is one float32 number (float64 under x64), and all that is derived from it is derived from that
+number. State and arithmetic are float32 or wider, whatever the gradients are.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Schedule = Callable[[chex.Numeric], chex.Numeric]
+Hyperparameter = chex.Numeric | Schedule
+"""A number, an array of shape (), a traced value, or a function of the step count that returns one of these."""
+
+
+def as_number(value: chex.Numeric) -> jax.Array:
+    """The canonical form of a hyperparameter: a float32 scalar (float64 under x64)."""
+    return jnp.asarray(value, jnp.result_type(float))
+
+
+def at_step(value: Hyperparameter, count: chex.Numeric) -> jax.Array:
+    """The hyperparameter's number at step `count` = 0, 1, 2, ..."""
+    return as_number(value(count) if callable(value) else value)
+
+
+def first_step() -> jax.Array:
+    """The step count at the start."""
+    return jnp.zeros((), jnp.int32)
+
+
+def working_dtype(x: chex.Array) -> Any:
+    """The dtype to compute in and to keep state in: at least float32, complex where `x` is."""
+    return jnp.promote_types(jnp.result_type(x), jnp.float32)
+
+
+def real_dtype(x: chex.Array) -> Any:
+    """The dtype of |x| in the working precision."""
+    return jnp.finfo(working_dtype(x)).dtype
+
+
+def zeros_like(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Zeros in the working dtype, for what is averaged over gradients."""
+    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=working_dtype(p)), params)
+
+
+def real_zeros_like(params: chex.ArrayTree) -> chex.ArrayTree:
+    """Zeros in the real working dtype, for what is averaged over squared magnitudes."""
+    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=real_dtype(p)), params)
+
+
+def squared_magnitude(x: chex.Array) -> chex.Array:
+    """|x|^2, without a root, real also where x is complex."""
+    return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
+
+
+def one_minus_power(b: jax.Array, t: jax.Array) -> jax.Array:
+    """1 - b^t without cancellation, to the last digits of the number that b is."""
+    return -jnp.expm1(t.astype(b.dtype) * jnp.log1p(-(1 - b)))
+
+
+def divide(g: chex.Array, denominator: chex.Array) -> chex.Array:
+    """g / denominator, and 0 where the denominator is 0."""
+    return jnp.where(denominator > 0, g / jnp.where(denominator > 0, denominator, 1), 0)
+
+
+def map_leaves(
+    rule: Callable[..., tuple], gradients: chex.ArrayTree, *states: chex.ArrayTree, **numbers: jax.Array
+) -> tuple[chex.ArrayTree, ...]:
+    """Applies `rule(g, *states, **numbers) -> (update, *new states)` to each leaf; returns one tree for each result.
+
+    The rule computes in the working dtype; its update comes back in g's dtype, and states in their own. Where a
+    gradient is None, so is the update, and the states stay as they are.
+    """
+    leaves, treedef = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
+    columns = [treedef.flatten_up_to(state) for state in states]
+
+    def at_leaf(g: Any, *old: chex.Array) -> tuple:
+        if g is None:
+            return None, *old
+        wide = jnp.asarray(g, working_dtype(g))
+        wide_old = (jnp.asarray(o, working_dtype(o)) for o in old)
+        update, *new = rule(wide, *wide_old, **{name: x.astype(real_dtype(g)) for name, x in numbers.items()})
+        return update.astype(jnp.result_type(g)), *(n.astype(o.dtype) for n, o in zip(new, old, strict=True))
+
+    rows = [at_leaf(*row) for row in zip(leaves, *columns, strict=True)]
+    results = zip(*rows, strict=True) if rows else [()] * (1 + len(states))
+    return tuple(jax.tree.unflatten(treedef, result) for result in results)
+
+
+def tree_norm(tree: chex.ArrayTree) -> jax.Array:
+    """sqrt(sum |x|^2) over all leaves, in float32 or wider; right also where the squares overflow or underflow.
+
+    Its derivative at zero is zero.
+    """
+    leaves = [jnp.asarray(x, working_dtype(x)) for x in jax.tree.leaves(tree)]
+    if not leaves:
+        return as_number(0.0)
+    total = _sum_of_squares(leaves)
+    # float32's range, with room below for leaves whose own sums are small; also the test for NaN and inf.
+    ordinary = (total > 1e-30) & (total < 3e38)
+    return jax.lax.cond(ordinary, lambda: jnp.sqrt(total), lambda: _scaled_norm(leaves, total.dtype))
+
+
+def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
+    dtype = np.result_type(*(real_dtype(x) for x in leaves))
+    return sum((jnp.sum(squared_magnitude(x)).astype(dtype) for x in leaves), start=jnp.zeros((), dtype))
+
+
+def _scaled_norm(leaves: list[jax.Array], dtype: Any) -> jax.Array:
+    """m ||x / m|| with m the largest magnitude (m is a constant to the derivative: it cancels)."""
+    largest = jnp.stack([_largest_part(x).astype(dtype) for x in leaves]).max()
+    scalable = (largest >= jnp.finfo(dtype).tiny) & jnp.isfinite(largest)
+    scale = jax.lax.stop_gradient(jnp.where(scalable, largest, 1))
+    total = _sum_of_squares([x / scale.astype(real_dtype(x)) for x in leaves])
+    return jnp.where(total > 0, scale * jnp.sqrt(jnp.where(total > 0, total, 1)), total)
+
+
+def _largest_part(x: jax.Array) -> jax.Array:
+    parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
+    return jnp.stack([jnp.max(jnp.abs(part), initial=0) for part in parts]).max()

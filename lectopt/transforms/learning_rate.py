@@ -1,0 +1,58 @@
+"""The step along the gradient: u = -epsilon_k g."""
+
+from typing import NamedTuple
+
+import chex
+import optax
+
+from lectopt import _checks, _numerics
+
+
+class ScaleByLearningRateState(NamedTuple):
+    """State of `scale_by_learning_rate`."""
+
+    count: chex.Array  # int32[], the number of steps taken
+    learning_rate: chex.Array  # float32[], the rate of the last step
+
+
+def scale_by_learning_rate(learning_rate: _numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
+    r"""Turns a direction into a step downhill.
+
+    .. math:: u_k = -\epsilon_k g_k
+
+    It differs from Optax's link of the same name in that the rate may be traced and the rate that was used can be
+    read from the state, which is how the training history knows it.
+
+    Args:
+        learning_rate: epsilon, at least 0, in units of weight per unit of the incoming update: a number, an array of
+            shape (), a traced value, or a function of the step k = 0, 1, 2, ...
+
+    Returns:
+        A link for `optax.chain`. Its updates have the incoming dtype.
+
+    Raises:
+        ValueError: if a concrete learning_rate is negative, infinite or NaN.
+        TypeError: if it is not a number.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> link = lo.scale_by_learning_rate(0.5)
+        >>> updates, state = link.update(jnp.array([2.0, -4.0]), link.init(jnp.zeros(2)))
+        >>> print(updates, state.learning_rate)
+        [-1.  2.] 0.5
+
+    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    """
+    _checks.check_hyperparameter("learning_rate", learning_rate, _checks.NON_NEGATIVE)
+
+    def init(params: chex.ArrayTree) -> ScaleByLearningRateState:
+        del params
+        return ScaleByLearningRateState(_numerics.first_step(), _numerics.at_step(learning_rate, 0))
+
+    def update(updates, state, params=None, **extra):
+        del params, extra
+        rate = _numerics.at_step(learning_rate, state.count)
+        (updates,) = _numerics.map_leaves(lambda g, rate: (-rate * g,), updates, rate=rate)
+        return updates, ScaleByLearningRateState(optax.safe_increment(state.count), rate)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,69 @@
+"""RMSProp: rates divided by the root of a running average of squared gradients."""
+
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+import optax
+
+from lectopt import _checks, _numerics
+
+
+class ScaleByRmspropState(NamedTuple):
+    """State of `scale_by_rmsprop`."""
+
+    count: chex.Array  # int32[], the number of steps taken
+    mean_of_squares: chex.ArrayTree  # r, real, like the parameters, float32 or wider
+
+
+def scale_by_rmsprop(
+    decay: _numerics.Hyperparameter = 0.9, eps: _numerics.Hyperparameter = 1e-6
+) -> optax.GradientTransformationExtraArgs:
+    r"""Divides each entry by the root of a running average of its squares, which forgets the extreme past.
+
+    .. math:: r_{k+1} = \rho r_k + (1 - \rho) g_k \odot g_k, \qquad u_k = \frac{g_k}{\sqrt{\delta + r_{k+1}}},
+        \qquad r_0 = 0
+
+    The constant stands *inside* the root, as in the lecture; PyTorch has it outside.
+
+    Args:
+        decay: rho in [0, 1) (0.9 is our default; the lecture gives none): a number, an array of shape (), a traced
+            value, or a function of the step.
+        eps: delta, at least 0, in units of the squared gradient; the same kinds of value. An entry whose denominator
+            is 0 (eps = 0 and no gradient so far) is not updated.
+
+    Returns:
+        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates have
+        the incoming dtype. The rate of each weight is epsilon / sqrt(delta + r), r = `state.mean_of_squares`.
+
+    Raises:
+        ValueError: if a concrete decay is outside [0, 1), or eps negative, infinite or NaN.
+        TypeError: if one of them is not a number.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> link = lo.scale_by_rmsprop(decay=0.75)
+        >>> updates, state = link.update(jnp.array([1.0, 100.0]), link.init(jnp.zeros(2)))
+        >>> print(updates.round(3), state.mean_of_squares)
+        [2. 2.] [2.5e-01 2.5e+03]
+
+    Source: the lecture, "(4.2) RMSProp", algorithm 8.5 of Goodfellow et al. (2016); Hinton (2012).
+    """
+    _checks.check_hyperparameter("decay", decay, _checks.FRACTION)
+    _checks.check_hyperparameter("eps", eps, _checks.NON_NEGATIVE)
+
+    def init(params: chex.ArrayTree) -> ScaleByRmspropState:
+        return ScaleByRmspropState(_numerics.first_step(), _numerics.real_zeros_like(params))
+
+    def update(updates, state, params=None, **extra):
+        del params, extra
+
+        def rule(g, r, rho, delta):
+            r = rho * r + (1 - rho) * _numerics.squared_magnitude(g)
+            return _numerics.divide(g, jnp.sqrt(delta + r)), r
+
+        rho, delta = _numerics.at_step(decay, state.count), _numerics.at_step(eps, state.count)
+        updates, r = _numerics.map_leaves(rule, updates, state.mean_of_squares, rho=rho, delta=delta)
+        return updates, ScaleByRmspropState(optax.safe_increment(state.count), r)
+
+    return optax.GradientTransformationExtraArgs(init, update)
