@@ -5,15 +5,15 @@ number. State and arithmetic are float32 or wider, whatever the gradients are.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Schedule = Callable[[chex.Numeric], chex.Numeric]
-Hyperparameter = chex.Numeric | Schedule
+Schedule: TypeAlias = Callable[[chex.Numeric], chex.Numeric]
+Hyperparameter: TypeAlias = chex.Numeric | Schedule
 """A number, an array of shape (), a traced value, or a function of the step count that returns one of these."""
 
 

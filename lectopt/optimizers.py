@@ -12,10 +12,8 @@ from lectopt.transforms import (
     trace_nesterov,
 )
 
-Optimizer = optax.GradientTransformation
 
-
-def sgd(learning_rate: Hyperparameter) -> Optimizer:
+def sgd(learning_rate: Hyperparameter) -> optax.GradientTransformation:
     r"""Stochastic gradient descent.
 
     .. math:: w \leftarrow w - \epsilon_k g
@@ -42,7 +40,7 @@ def sgd(learning_rate: Hyperparameter) -> Optimizer:
     return scale_by_learning_rate(learning_rate)
 
 
-def momentum(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> Optimizer:
+def momentum(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> optax.GradientTransformation:
     r"""Gradient descent with momentum; the learning rate is inside the velocity.
 
     .. math:: v \leftarrow \alpha_k v - \epsilon_k g, \qquad w \leftarrow w + v
@@ -67,7 +65,7 @@ def momentum(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> O
     return optax.chain(scale_by_learning_rate(learning_rate), trace_momentum(momentum))
 
 
-def nesterov(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> Optimizer:
+def nesterov(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> optax.GradientTransformation:
     r"""Nesterov momentum: the gradient is taken where the velocity leads.
 
     .. math:: v \leftarrow \alpha_k v - \epsilon_k \nabla L(w + \alpha_k v), \qquad w \leftarrow w + v
@@ -97,7 +95,7 @@ def nesterov(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> O
     return optax.chain(scale_by_learning_rate(learning_rate), trace_nesterov(momentum))
 
 
-def adagrad(learning_rate: Hyperparameter, eps: Hyperparameter = 1e-7) -> Optimizer:
+def adagrad(learning_rate: Hyperparameter, eps: Hyperparameter = 1e-7) -> optax.GradientTransformation:
     r"""AdaGrad: each weight's rate is divided by the root of the sum of its squared gradients.
 
     .. math:: r \leftarrow r + g \odot g, \qquad w \leftarrow w - \frac{\epsilon_k}{\delta + \sqrt r} \odot g
@@ -124,7 +122,9 @@ def adagrad(learning_rate: Hyperparameter, eps: Hyperparameter = 1e-7) -> Optimi
     return optax.chain(scale_by_adagrad(eps), scale_by_learning_rate(learning_rate))
 
 
-def rmsprop(learning_rate: Hyperparameter, decay: Hyperparameter = 0.9, eps: Hyperparameter = 1e-6) -> Optimizer:
+def rmsprop(
+    learning_rate: Hyperparameter, decay: Hyperparameter = 0.9, eps: Hyperparameter = 1e-6
+) -> optax.GradientTransformation:
     r"""RMSProp: as AdaGrad, with a running average that forgets the extreme past.
 
     .. math:: r \leftarrow \rho r + (1 - \rho) g \odot g, \qquad w \leftarrow w - \frac{\epsilon_k}{\sqrt{\delta + r}}
@@ -156,7 +156,7 @@ def rmsprop_nesterov(
     decay: Hyperparameter = 0.9,
     momentum: Hyperparameter = 0.9,
     eps: Hyperparameter = 1e-6,
-) -> Optimizer:
+) -> optax.GradientTransformation:
     r"""RMSProp with Nesterov momentum.
 
     .. math:: g = \nabla L(w + \alpha_k v), \quad r \leftarrow \rho r + (1 - \rho) g \odot g, \quad
@@ -195,7 +195,7 @@ def adam(
     b1: Hyperparameter = 0.9,
     b2: Hyperparameter = 0.999,
     eps: Hyperparameter = 1e-8,
-) -> Optimizer:
+) -> optax.GradientTransformation:
     r"""Adam: momentum and RMSProp with moments freed of their zero start.
 
     .. math:: w \leftarrow w - \epsilon_k \frac{\hat s}{\sqrt{\hat r} + \delta}
