@@ -1,5 +1,9 @@
 """lectopt: a lecture on training algorithms as a JAX library to train with."""
 
+from lectopt import datasets as datasets
+from lectopt.comparison import Comparison as Comparison
+from lectopt.comparison import compare as compare
+from lectopt.history import History as History
 from lectopt.optimizers import adagrad as adagrad
 from lectopt.optimizers import adam as adam
 from lectopt.optimizers import momentum as momentum
@@ -7,10 +11,22 @@ from lectopt.optimizers import nesterov as nesterov
 from lectopt.optimizers import rmsprop as rmsprop
 from lectopt.optimizers import rmsprop_nesterov as rmsprop_nesterov
 from lectopt.optimizers import sgd as sgd
+from lectopt.run import Run as Run
+from lectopt.run import load as load
 from lectopt.schedules import linear_decay as linear_decay
 from lectopt.schedules import momentum_ramp as momentum_ramp
 from lectopt.schedules import robbins_monro as robbins_monro
 from lectopt.schedules import steps_per_epoch as steps_per_epoch
+from lectopt.subsets import Minibatches as Minibatches
+from lectopt.subsets import Subset as Subset
+from lectopt.subsets import holdout as holdout
+from lectopt.subsets import minibatches as minibatches
+from lectopt.task import Task as Task
+from lectopt.task import classification as classification
+from lectopt.task import regression as regression
+from lectopt.task import whole_set as whole_set
+from lectopt.training import fit as fit
+from lectopt.training import train as train
 from lectopt.transforms import add_l2 as add_l2
 from lectopt.transforms import clip_by_norm as clip_by_norm
 from lectopt.transforms import eval_params as eval_params

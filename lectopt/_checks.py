@@ -49,8 +49,13 @@ def check_number(name: str, value: Any, allowed: Interval) -> None:
         raise TypeError(f"{name} must be a number in {allowed}; got {_shown(value)}")
     if np.shape(value) != ():
         raise ValueError(f"{name} must be one number in {allowed}; got an array of shape {np.shape(value)}")
-    if not is_traced(value) and float(value) not in allowed:
-        raise ValueError(f"{name} must be in {allowed}; got {float(value):g}")
+    if is_traced(value):
+        return
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    with np.errstate(over="ignore"):
+        number = np.asarray(value).astype(dtype)  # 1 - 1e-9 becomes 1 in float32, and 1e39 infinite
+    if float(number) not in allowed:
+        raise ValueError(f"{name} must be in {allowed}; got {float(value):.10g} (as {dtype}: {number:g})")
 
 
 def check_hyperparameter(name: str, value: Any, allowed: Interval) -> None:

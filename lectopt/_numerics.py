@@ -18,8 +18,11 @@ Hyperparameter: TypeAlias = chex.Numeric | Schedule
 
 
 def as_number(value: chex.Numeric) -> jax.Array:
-    """The canonical form of a hyperparameter: a float32 scalar (float64 under x64)."""
-    return jnp.asarray(value, jnp.result_type(float))
+    """The canonical form of a hyperparameter: a float32 scalar (float64 under x64).
+
+    It is a copy, so that a state which holds it can be donated without taking the user's array along.
+    """
+    return jnp.array(value, jnp.result_type(float))
 
 
 def at_step(value: Hyperparameter, count: chex.Numeric) -> jax.Array:
@@ -59,12 +62,12 @@ def squared_magnitude(x: chex.Array) -> chex.Array:
 
 def one_minus_power(b: jax.Array, t: jax.Array) -> jax.Array:
     """1 - b^t without cancellation, to the last digits of the number that b is."""
-    return -jnp.expm1(t.astype(b.dtype) * jnp.log1p(-(1 - b)))
+    return -jnp.expm1(t * jnp.log1p(-(1 - b)))
 
 
 def divide(g: chex.Array, denominator: chex.Array) -> chex.Array:
-    """g / denominator, and 0 where the denominator is 0."""
-    return jnp.where(denominator > 0, g / jnp.where(denominator > 0, denominator, 1), 0)
+    """g / denominator, and 0 where the denominator is 0 (not where it is NaN: that has to be seen)."""
+    return jnp.where(denominator == 0, 0, g / jnp.where(denominator == 0, 1, denominator))
 
 
 def map_leaves(
@@ -72,8 +75,9 @@ def map_leaves(
 ) -> tuple[chex.ArrayTree, ...]:
     """Applies `rule(g, *states, **numbers) -> (update, *new states)` to each leaf; returns one tree for each result.
 
-    The rule computes in the working dtype; its update comes back in g's dtype, and states in their own. Where a
-    gradient is None, so is the update, and the states stay as they are.
+    The rule computes in the working dtype, to which the numbers are rounded first, so that it derives all from the
+    same; its update comes back in g's dtype, and states in their own. Where a gradient is None, so is the update, and
+    the states stay as they are.
     """
     leaves, treedef = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     columns = [treedef.flatten_up_to(state) for state in states]
@@ -102,7 +106,9 @@ def tree_norm(tree: chex.ArrayTree) -> jax.Array:
     total = _sum_of_squares(leaves)
     # float32's range, with room below for leaves whose own sums are small; also the test for NaN and inf.
     ordinary = (total > 1e-30) & (total < 3e38)
-    return jax.lax.cond(ordinary, lambda: jnp.sqrt(total), lambda: _scaled_norm(leaves, total.dtype))
+    # Under vmap both branches run, and the derivative of the root at 0 would be NaN in the one that is not taken.
+    root = lambda: jnp.sqrt(jnp.where(ordinary, total, 1))
+    return jax.lax.cond(ordinary, root, lambda: _scaled_norm(leaves, total.dtype))
 
 
 def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
@@ -115,7 +121,7 @@ def _scaled_norm(leaves: list[jax.Array], dtype: Any) -> jax.Array:
     largest = jnp.stack([_largest_part(x).astype(dtype) for x in leaves]).max()
     scalable = (largest >= jnp.finfo(dtype).tiny) & jnp.isfinite(largest)
     scale = jax.lax.stop_gradient(jnp.where(scalable, largest, 1))
-    total = _sum_of_squares([x / scale.astype(real_dtype(x)) for x in leaves])
+    total = _sum_of_squares([x.astype(jnp.promote_types(x.dtype, dtype)) / scale for x in leaves])
     return jnp.where(total > 0, scale * jnp.sqrt(jnp.where(total > 0, total, 1)), total)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lectopt import _checks, _numerics
 
@@ -135,7 +134,8 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
     """The number of minibatches in one pass: ceil(examples / batch_size).
 
     Args:
-        examples: the number of examples, or the examples themselves (a tuple of arrays of equal length, or a Subset).
+        examples: the number of examples, or the examples themselves (a tuple or dictionary of arrays of equal length,
+            or a Subset).
         batch_size: examples in a batch, at least 1.
 
     Returns:
@@ -152,8 +152,10 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
 
     Source: the lecture, "Recap: Stochastic Gradient Descent".
     """
-    if not isinstance(examples, (int, np.integer)):
-        examples = len(jax.tree.leaves(examples)[0]) if isinstance(examples, tuple) else len(examples)
+    if isinstance(examples, (tuple, dict)):
+        examples = next(iter(jax.tree.leaves(examples)), ())
+    if hasattr(examples, "__len__"):
+        examples = len(examples)
     examples = _checks.check_count("examples", examples)
     return math.ceil(examples / _checks.check_count("batch_size", batch_size))
 

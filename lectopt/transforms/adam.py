@@ -65,23 +65,16 @@ def scale_by_adam(
     def update(updates, state, params=None, **extra):
         del params, extra
 
-        def rule(g, s, r, rho1, rho2, delta, correction1, correction2):
+        def rule(g, s, r, rho1, rho2, delta, t):
             s = rho1 * s + (1 - rho1) * g
             r = rho2 * r + (1 - rho2) * _numerics.squared_magnitude(g)
-            return _numerics.divide(s / correction1, jnp.sqrt(r / correction2) + delta), s, r
+            s_hat, r_hat = s / _numerics.one_minus_power(rho1, t), r / _numerics.one_minus_power(rho2, t)
+            return _numerics.divide(s_hat, jnp.sqrt(r_hat) + delta), s, r
 
         t = optax.safe_increment(state.count)
         rho1, rho2, delta = (_numerics.at_step(h, state.count) for h in (b1, b2, eps))
         updates, s, r = _numerics.map_leaves(
-            rule,
-            updates,
-            state.mean,
-            state.mean_of_squares,
-            rho1=rho1,
-            rho2=rho2,
-            delta=delta,
-            correction1=_numerics.one_minus_power(rho1, t),
-            correction2=_numerics.one_minus_power(rho2, t),
+            rule, updates, state.mean, state.mean_of_squares, rho1=rho1, rho2=rho2, delta=delta, t=t
         )
         return updates, ScaleByAdamState(t, s, r)
 

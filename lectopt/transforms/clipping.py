@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -54,8 +55,8 @@ def clip_by_norm(
     _checks.check_choice("nonfinite", nonfinite, ("propagate", "zero"))
 
     def init(params: chex.ArrayTree) -> ClipByNormState:
-        norm = jnp.zeros_like(_numerics.tree_norm(params))
-        return ClipByNormState(_numerics.first_step(), norm, jnp.zeros((), bool))
+        norm = jax.eval_shape(_numerics.tree_norm, params)
+        return ClipByNormState(_numerics.first_step(), jnp.zeros(norm.shape, norm.dtype), jnp.zeros((), bool))
 
     def update(updates, state, params=None, **extra):
         del params, extra

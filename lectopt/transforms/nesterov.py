@@ -99,7 +99,7 @@ def eval_params(opt_state: Any, params: chex.ArrayTree) -> chex.ArrayTree:
         A tree like `params`, with its dtypes.
 
     Raises:
-        ValueError: if two look-aheads cover the same parameters, or one does not have their structure.
+        ValueError: if two look-aheads cover the same parameters, or one does not have their structure and shapes.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -142,6 +142,11 @@ def _velocities(velocity: chex.ArrayTree, params: chex.ArrayTree) -> list[chex.A
 
 def _step_back(p: Any, lookahead: chex.Array, velocity: chex.Array) -> Any:
     value = _value(p)
+    if lookahead.shape != () or velocity.shape != value.shape:
+        raise ValueError(
+            f"opt_state does not belong to params: a velocity has shape {velocity.shape} and its look-ahead "
+            f"{lookahead.shape}, the parameter {value.shape}; where both have a batch axis, use jax.vmap(eval_params)"
+        )
     dtype = _numerics.working_dtype(value)
     lookahead = lookahead.astype(_numerics.real_dtype(value))
     stepped = (value.astype(dtype) - lookahead * velocity.astype(dtype)).astype(value.dtype)

@@ -1,0 +1,100 @@
+"""Several trainings side by side: manual tuning as a table and overlaid curves."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from lectopt.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def compare(runs: Mapping[Any, Run]) -> "Comparison":
+    """A table of the runs' final metrics, and their curves over each other.
+
+    Args:
+        runs: {name: run}, as `fit` returns them.
+
+    Returns:
+        A Comparison; print it, let a notebook show it, or call `.plot()`.
+
+    Raises:
+        ValueError: if there are no runs.
+        TypeError: if one of them is not a Run.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> runs = {rate: lo.fit(task, lo.sgd, lo.datasets.iris(), hyperparameters={"learning_rate": rate},
+        ...                      batch_size=30, epochs=10, key=0) for rate in (0.001, 0.01)}
+        >>> print(lo.compare(runs))  # doctest: +ELLIPSIS
+        run    train_loss  diverged at
+        0.001  ...
+        0.01   ...
+
+    Source: the lecture, "Options for Hyperparameter search", manual tuning.
+    """
+    if not runs:
+        raise ValueError("runs must hold at least 1 run; got none")
+    for name, run in runs.items():
+        if not isinstance(run, Run):
+            raise TypeError(f"runs must hold lectopt Runs; got {type(run).__name__} for {name!r}")
+    return Comparison({str(name): run for name, run in runs.items()})
+
+
+class Comparison:
+    """What `compare` returns."""
+
+    def __init__(self, runs: dict[str, Run]):
+        self._runs = runs
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each run: its name, its metrics, and the step at which it diverged (None if it did not)."""
+        return [
+            {
+                "run": name,
+                **{metric: float(value) for metric, value in run.metrics.items()},
+                "diverged at": int(run.diverged_at) if run.diverged_at >= 0 else None,
+            }
+            for name, run in self._runs.items()
+        ]
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas DataFrame."""
+        import pandas as pd  # noqa: PLC0415, heavy and optional
+
+        return pd.DataFrame(self.rows).set_index("run")
+
+    def plot(self) -> "Figure":
+        """The curves over each other; returns a matplotlib figure."""
+        from lectopt.monitoring.plots import plot_comparison  # noqa: PLC0415, matplotlib is heavy
+
+        return plot_comparison({name: run.history for name, run in self._runs.items()})
+
+    def __str__(self) -> str:
+        cells = self._cells()
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+        return "\n".join(line.rstrip() for line in lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head, *body = self._cells()
+        rows = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
+        rows += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in body]
+        return f"<table>{''.join(rows)}</table>"
+
+    def _cells(self) -> list[list[str]]:
+        metrics = {name: None for run in self._runs.values() for name in run.metrics}
+        names = ["run", *metrics, "diverged at"]
+        return [names, *([_cell(row.get(name)) for name in names] for row in self.rows)]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

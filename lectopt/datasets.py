@@ -1,0 +1,71 @@
+"""Small real data sets that installed packages carry, in the dtypes that training wants."""
+
+from typing import Any
+
+import numpy as np
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Handwritten digits, 8 x 8 pixels.
+
+    Returns:
+        x float32[1797, 64], grey levels 0 ... 16, and y int32[1797], the digit.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+
+    Example:
+        >>> import lectopt as lo
+        >>> x, y = lo.datasets.digits()
+        >>> x.shape, y[:3].tolist()
+        ((1797, 64), [0, 1, 2])
+
+    Source: scikit-learn's `load_digits`, the test part of the UCI "Optical Recognition of Handwritten Digits".
+    """
+    return _classes("load_digits")
+
+
+def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
+    """Cell nuclei of breast tumours: x float32[569, 30], y int32[569], 0 malignant and 1 benign.
+
+    Source: scikit-learn's `load_breast_cancer`, the UCI "Breast Cancer Wisconsin (Diagnostic)".
+    """
+    return _classes("load_breast_cancer")
+
+
+def iris() -> tuple[np.ndarray, np.ndarray]:
+    """Iris flowers: x float32[150, 4] in cm, y int32[150], three species.
+
+    Source: scikit-learn's `load_iris`; Fisher (1936).
+    """
+    return _classes("load_iris")
+
+
+def wine() -> tuple[np.ndarray, np.ndarray]:
+    """Chemical analyses of wines: x float32[178, 13], y int32[178], three cultivars.
+
+    Source: scikit-learn's `load_wine`, the UCI "Wine".
+    """
+    return _classes("load_wine")
+
+
+def diabetes() -> tuple[np.ndarray, np.ndarray]:
+    """Disease progression of diabetes patients: x float32[442, 10], unscaled, y float32[442, 1].
+
+    Source: scikit-learn's `load_diabetes`; Efron et al. (2004).
+    """
+    data = _load("load_diabetes", scaled=False)
+    return data.data.astype(np.float32), data.target.astype(np.float32)[:, None]
+
+
+def _classes(loader: str) -> tuple[np.ndarray, np.ndarray]:
+    data = _load(loader)
+    return data.data.astype(np.float32), data.target.astype(np.int32)
+
+
+def _load(loader: str, **options: Any) -> Any:
+    try:
+        from sklearn import datasets  # noqa: PLC0415, heavy and optional
+    except ImportError as error:
+        raise ImportError("lectopt.datasets needs scikit-learn: pip install 'lectopt[examples]'") from error
+    return getattr(datasets, loader)(**options)

@@ -1,0 +1,68 @@
+"""Scoring a model on examples, in evaluation mode, in batches that fit."""
+
+import math
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._checks import is_traced
+from lectopt.models import Params, State
+from lectopt.subsets import Minibatches, Subset, minibatches
+from lectopt.task import Batch, Task, WholeSetMetric
+
+BATCH = 1024
+"""Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""
+
+
+def evaluate(task: Task, params: Params, state: State, subset: Subset) -> dict[str, chex.Array]:
+    """The mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
+    batches = minibatches(subset, _balanced(subset.capacity), shuffle=False)
+    whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
+
+    def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, chex.Array], Any]]:
+        scores, _ = task.scores(params, state, subset.take(batch.indices), jax.random.key(0), training=False)
+        # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
+        values = {"loss": scores.losses, **scores.metrics}
+        sums = {name: jnp.sum(jnp.where(batch.weights > 0, v, 0)) for name, v in values.items()}
+        return None, (sums, scores.outputs if whole else None)
+
+    _, (sums, outputs) = jax.lax.scan(score, None, batches)
+    means = {name: jnp.sum(values) / subset.size for name, values in sums.items()}
+    rows, outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (batches, outputs))
+    targets = subset.take(rows.indices)[-1] if whole else None
+    return means | {name: metric(outputs, targets, rows.weights) for name, metric in whole.items()}
+
+
+def predict(task: Task, params: Params, state: State, x: Any) -> Any:
+    """The outputs for inputs x, in evaluation mode."""
+    outputs, _ = task.outputs(params, state, x, jax.random.key(0), training=False)
+    return outputs
+
+
+def check_examples(task: Task, subset: Subset, name: str, batch_size: int = BATCH) -> None:
+    """Raises ValueError, before anything compiles, unless the examples are finite and fit the task."""
+    batch = batch_shapes(subset, batch_size)
+    known = not is_traced(subset.arrays)
+    task.validate(batch, subset.arrays[-1] if known else None, name)
+    # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
+    for array in map(np.asarray, jax.tree.leaves(subset.arrays) if known else []):
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            raise ValueError(
+                f"{name} must be finite; {bad.sum()} of {len(array)} examples hold NaN or infinite numbers, "
+                f"the first in row {bad.argmax()}"
+            )
+
+
+def batch_shapes(subset: Subset, batch_size: int) -> Batch:
+    """The shapes of a batch of these examples, as `jax.ShapeDtypeStruct`s."""
+    rows = min(batch_size, subset.capacity)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), subset.arrays)
+
+
+def _balanced(count: int) -> int:
+    """The size of the smallest equal batches, none above `BATCH`, that hold `count` examples."""
+    return math.ceil(count / math.ceil(count / BATCH))

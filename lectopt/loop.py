@@ -1,0 +1,261 @@
+"""The one training loop: steps, epochs, validation and the record of them, as pure functions of a carry.
+
+`train` runs it whole under `jit` and `vmap`, `fit` runs it in chunks.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from lectopt._numerics import working_dtype
+from lectopt.evaluation import evaluate
+from lectopt.models import Params, State
+from lectopt.subsets import Minibatches, Subset, minibatches
+from lectopt.task import Batch, Task
+from lectopt.transforms import ScaleByLearningRateState, eval_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is fixed when a loop compiles. Hashable: equal plans share what was compiled."""
+
+    task: Task
+    batch_size: int
+    steps: int  # in all
+    steps_per_epoch: int
+    shuffle: bool
+    patience: int | None
+    augment: Callable[[jax.Array, Batch], Batch] | None
+    inputs: str  # the shapes of a batch of inputs
+
+    @property
+    def epochs(self) -> int:
+        """Passes through the examples, the last one perhaps not whole."""
+        return math.ceil(self.steps / self.steps_per_epoch)
+
+
+class Data(NamedTuple):
+    """What the loop only reads."""
+
+    train: Subset
+    valid: Subset | None
+    weights: chex.Array | None  # float32[examples of `train.arrays`], with mean 1 over the training part
+    key: jax.Array
+
+
+class Learner(NamedTuple):
+    """What learning changes."""
+
+    params: Params  # as the optimizer holds them: the look-ahead point under Nesterov momentum
+    state: State  # variables of the model that are not trained
+    opt_state: optax.OptState
+
+
+class Carry(NamedTuple):
+    """The loop's state between steps."""
+
+    step: chex.Array  # int32[], steps done
+    epoch: chex.Array  # int32[], epochs done
+    learner: Learner
+    before: Learner  # at the start of the epoch
+    best: Learner | None  # at the best validation, under patience
+    metrics: dict[str, chex.Array]  # of what is to be returned: `best`, or the last finite epoch
+    failures: chex.Array  # int32[], validations since the best one
+    running: chex.Array  # bool[], neither diverged nor out of patience
+    diverged_at: chex.Array  # int32[], -1 while all is finite
+    loss_sum: chex.Array  # float32[], over the examples of this epoch so far
+    step_records: dict[str, chex.Array]  # float32[epochs, steps_per_epoch]
+    epoch_records: dict[str, chex.Array]  # float32[epochs]
+
+
+class Loop:
+    """A plan with its optimizer and data, ready to run."""
+
+    def __init__(self, plan: Plan, optimizer: optax.GradientTransformation, data: Data):
+        self._plan = plan
+        self._optimizer = optax.with_extra_args_support(optimizer)
+        self._data = data
+
+    def start(self, learner: Learner) -> Carry:
+        """The carry before the first step."""
+        plan = self._plan
+        step_names = ["loss", "gradient_norm"] + ["learning_rate"] * (_learning_rate(learner.opt_state) is not None)
+        empty = jnp.full((plan.epochs, plan.steps_per_epoch), jnp.nan, jnp.float32)
+        metrics = jax.eval_shape(self._validate, learner)
+        nothing = {name: jnp.full((), jnp.nan, jnp.float32) for name in ("train_loss", *metrics)}
+        return Carry(
+            step=jnp.int32(0),
+            epoch=jnp.int32(0),
+            learner=learner,
+            before=learner,
+            best=None if plan.patience is None else learner,
+            metrics=nothing,
+            failures=jnp.int32(0),
+            running=jnp.array(True),
+            diverged_at=jnp.int32(-1),
+            loss_sum=jnp.float32(0),
+            step_records=dict.fromkeys(step_names, empty),
+            epoch_records={name: jnp.full((plan.epochs,), jnp.nan, jnp.float32) for name in nothing},
+        )
+
+    def run(self, carry: Carry) -> Carry:
+        """The whole training, with loops of fixed length."""
+        whole, rest = divmod(self._plan.steps, self._plan.steps_per_epoch)
+
+        def epoch(_: int, carry: Carry) -> Carry:
+            return self._end_epoch(self._steps(carry, 0, self._plan.steps_per_epoch))
+
+        carry = jax.lax.fori_loop(0, whole, epoch, carry)
+        return self._end_epoch(self._steps(carry, 0, rest)) if rest else carry
+
+    def run_until(self, carry: Carry, stop: chex.Array) -> Carry:
+        """The training up to step `stop` or its end; `stop` may be traced and lie within an epoch."""
+        plan = self._plan
+        stop = jnp.minimum(stop, plan.steps)
+
+        def stretch(carry: Carry) -> Carry:
+            first = carry.step - carry.epoch * plan.steps_per_epoch
+            last = jnp.minimum(stop - carry.epoch * plan.steps_per_epoch, plan.steps_per_epoch)
+            carry = self._steps(carry, first, last)
+            ended = (last == plan.steps_per_epoch) | (carry.step == plan.steps)
+            return jax.lax.cond(ended, self._end_epoch, lambda c: c, carry)
+
+        return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, stretch, carry)
+
+    def _steps(self, carry: Carry, first: Any, last: Any) -> Carry:
+        """Steps `first` to `last` of the present epoch."""
+        plan, train = self._plan, self._data.train
+        shuffle_key = jax.random.fold_in(self._data.key, 0)
+        batches = minibatches(train, plan.batch_size, key=shuffle_key, epoch=carry.epoch, shuffle=plan.shuffle)
+        surely_full = math.ceil(train.least / plan.batch_size)
+        if surely_full == plan.steps_per_epoch:
+            return jax.lax.fori_loop(first, last, functools.partial(self._step, batches), carry)
+        # Where parts of different size share a shape, the last batches may hold no example of this part.
+        middle = min(last, surely_full) if isinstance(last, int) else jnp.minimum(last, surely_full)
+        carry = jax.lax.fori_loop(first, middle, functools.partial(self._step, batches), carry)
+        late = max(first, surely_full) if isinstance(first, int) else jnp.maximum(first, surely_full)
+        return jax.lax.fori_loop(late, last, functools.partial(self._step_unless_empty, batches), carry)
+
+    def _step_unless_empty(self, batches: Minibatches, i: chex.Array, carry: Carry) -> Carry:
+        stepped = self._step(batches, i, carry)
+        skipped = carry._replace(step=stepped.step)
+        return _select(batches.weights[i, 0] > 0, stepped, skipped)
+
+    def _step(self, batches: Minibatches, i: chex.Array, carry: Carry) -> Carry:
+        params, state, opt_state = carry.learner
+        rows, weights = batches.indices[i], batches.weights[i]
+        count = jnp.sum(weights)  # of the examples, whatever they weigh
+        if self._data.weights is not None:
+            weights = weights * self._data.weights[rows]
+        key = jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.step)
+        batch = self._data.train.take(rows)
+        if self._plan.augment is not None:
+            batch = self._plan.augment(jax.random.fold_in(key, 0), batch)
+
+        def mean_loss(params: Params) -> tuple[chex.Array, State]:
+            scores, new = self._plan.task.scores(params, state, batch, jax.random.fold_in(key, 1), training=True)
+            # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
+            losses = jnp.where(weights > 0, scores.losses, 0)
+            return jnp.sum(losses * weights.astype(losses.dtype)) / count.astype(losses.dtype), new
+
+        (loss, state), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        updates, opt_state = self._optimizer.update(gradients, opt_state, params, value=loss, grad=gradients)
+        params = optax.apply_updates(params, updates)
+
+        values = {"loss": loss, "gradient_norm": _norm(gradients)}
+        if "learning_rate" in carry.step_records:
+            values["learning_rate"] = _learning_rate(opt_state)
+        records = {n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()}
+        return carry._replace(
+            step=carry.step + 1,
+            learner=Learner(params, state, opt_state),
+            loss_sum=carry.loss_sum + _float32(loss) * count,
+            step_records=records,
+        )
+
+    def _end_epoch(self, carry: Carry) -> Carry:
+        """Validates, records, and freezes what diverged or is out of patience."""
+        finite, first_bad, count = self._examine(carry)
+        healthy = carry.running & finite
+        diverged_at = jnp.where(carry.running & ~finite, first_bad, carry.diverged_at)
+        learner = _select(healthy, carry.learner, carry.before)
+        metrics = {"train_loss": carry.loss_sum / count, **self._validate(learner)}
+
+        better, best, failures = healthy, carry.best, carry.failures
+        if self._plan.patience is not None:
+            loss, least = metrics["valid_loss"], carry.metrics["valid_loss"]
+            better = healthy & ((loss < least) | (jnp.isnan(least) & ~jnp.isnan(loss)))
+            best = _select(better, learner, carry.best)
+            failures = jnp.where(better, 0, failures + 1)
+            healthy = healthy & (failures < self._plan.patience)
+
+        return carry._replace(
+            epoch=carry.epoch + 1,
+            learner=learner,
+            before=learner,
+            best=best,
+            metrics=_select(better, metrics, carry.metrics),
+            failures=failures,
+            running=healthy,
+            diverged_at=diverged_at,
+            loss_sum=jnp.float32(0),
+            step_records={
+                name: record.at[carry.epoch].set(jnp.where(carry.running, record[carry.epoch], jnp.nan))
+                for name, record in carry.step_records.items()
+            },
+            epoch_records={
+                name: carry.epoch_records[name].at[carry.epoch].set(jnp.where(carry.running & finite, value, jnp.nan))
+                for name, value in metrics.items()
+            },
+        )
+
+    def _examine(self, carry: Carry) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """Whether the epoch was finite, its first step that was not, and how many examples it met."""
+        plan, size = self._plan, self._data.train.size
+        first = carry.epoch * plan.steps_per_epoch
+        done = carry.step - first
+        batch = jnp.arange(plan.steps_per_epoch)
+        met = (batch < done) & (batch * plan.batch_size < size)
+        bad = met & ~jnp.isfinite(carry.step_records["loss"][carry.epoch])
+        # A last step can leave weights that are not finite although no loss has shown it yet.
+        bad_weights = ~_all_finite(carry.learner.params)
+        first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(met) - 1)
+        count = jnp.minimum(size, done * plan.batch_size)
+        return ~(jnp.any(bad) | bad_weights), first_bad, count
+
+    def _validate(self, learner: Learner) -> dict[str, chex.Array]:
+        if self._data.valid is None:
+            return {}
+        w = eval_params(learner.opt_state, learner.params)
+        scores = evaluate(self._plan.task, w, learner.state, self._data.valid)
+        return {f"valid_{name}": _float32(value) for name, value in scores.items()}
+
+
+def _learning_rate(opt_state: optax.OptState) -> chex.Array | None:
+    """The rate of the last step, where exactly one link of the chain knows it."""
+    states = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, ScaleByLearningRateState))
+    rates = [s.learning_rate for s in states if isinstance(s, ScaleByLearningRateState)]
+    return rates[0] if len(rates) == 1 else None
+
+
+def _norm(gradients: Params) -> chex.Array:
+    return optax.tree.norm(jax.tree.map(lambda g: g.astype(working_dtype(g)), gradients))
+
+
+def _all_finite(params: Params) -> chex.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)] or [jnp.array(True)]))
+
+
+def _select(condition: chex.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _float32(value: chex.Numeric) -> chex.Array:
+    return jnp.asarray(value, jnp.float32)

@@ -1,0 +1,187 @@
+"""Models as pure functions over arrays: one adapter for each kind of model that people bring.
+
+An adapter offers `init(key, x) -> (params, state)` and `call(function, params, state, key, training) -> (result,
+state)`, which hands `function` something to call as a model; `forward(model, x, training)` calls it for outputs.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+
+Params: TypeAlias = chex.ArrayTree
+State: TypeAlias = chex.ArrayTree
+
+
+class Adapter(Protocol):
+    """What training needs of a model."""
+
+    has_weights: bool  # `init` gives back weights that are there, whatever the key
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        """Fresh parameters, and the variables that are not trained."""
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        """What `function(model)` returns, and the state after it."""
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        """The outputs for inputs x."""
+
+    def present(self, params: Params, state: State) -> Any:
+        """What a user gets back as the trained model."""
+
+
+def adapt(model: Any) -> Adapter:
+    """The adapter for `model`.
+
+    Raises:
+        TypeError: if it is none of the kinds of model that `lectopt.Task` lists.
+    """
+    if isinstance(model, linen.Module):
+        return LinenAdapter(model)
+    if isinstance(model, nnx.Module):
+        return NNXAdapter(lambda rngs: model, given=nnx.clone(model))
+    if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
+        return FunctionAdapter(*model)
+    if callable(model):
+        return NNXAdapter(model)
+    raise TypeError(
+        "model must be a function rngs -> nnx.Module, an nnx.Module, a Linen module, or a pair of functions "
+        f"(init, apply); got {type(model).__name__}"
+    )
+
+
+class NNXAdapter:
+    """A function rngs -> nnx.Module, or a module that is there (`given`) and starts from its weights."""
+
+    def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], given: nnx.Module | None = None):
+        self.has_weights = given is not None
+        self._factory = factory
+        self._given = given
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        del x
+        module = self._factory(nnx.Rngs(key)) if self._given is None else self._given
+        _, params, _, state = _split(module)
+        return nnx.as_pure(params), nnx.as_pure(state)
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        graphdef, rngs = self._structure[training]
+        # A copy, or BatchNorm and Dropout could not write to variables of an outer trace under `jax.grad`.
+        module = nnx.merge(graphdef, params, _reseed(rngs, key), state, copy=True)
+        result = function(module)
+        return result, nnx.as_pure(_split(module)[3])
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        del training
+        return model(x)
+
+    def present(self, params: Params, state: State) -> nnx.Module:
+        graphdef, rngs = self._structure[False]
+        return nnx.merge(graphdef, params, _reseed(rngs, jax.random.key(0)), state, copy=True)
+
+    @functools.cached_property
+    def _structure(self) -> dict[bool, tuple[Any, Any]]:
+        """The graph definition and the random streams, by whether it is training."""
+        abstract = self._given is None
+        module = nnx.eval_shape(lambda: self._factory(nnx.Rngs(0))) if abstract else nnx.clone(self._given)
+        if not isinstance(module, nnx.Module):
+            raise TypeError(f"model must return an nnx.Module; it returned {type(module).__name__}")
+        structure = {}
+        for training in (True, False):
+            module.train() if training else module.eval()
+            graphdef, _, rngs, _ = _split(module)
+            structure[training] = graphdef, nnx.as_pure(jax.eval_shape(lambda rngs=rngs: rngs))
+        return structure
+
+
+class LinenAdapter:
+    """A Linen module that is called with (x), or with (x, train=bool)."""
+
+    has_weights = False
+
+    def __init__(self, module: linen.Module):
+        self._module = module
+        self._takes_train = "train" in inspect.signature(type(module).__call__).parameters
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        state = dict(self._module.init(key, x, **self._mode(False)))
+        return state.pop("params", {}), state
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        variables = {"params": params, **state}
+        # Linen falls back to the stream "params" for any other, such as Dropout's.
+        result, new = self._module.apply(
+            variables, method=function, rngs={"params": key}, mutable=list(state) if training else []
+        )
+        return result, {**state, **new}
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        return model(x, **self._mode(training))
+
+    def present(self, params: Params, state: State) -> tuple[Params, State]:
+        return params, state
+
+    def _mode(self, training: bool) -> dict[str, Any]:
+        return {"train": training} if self._takes_train else {}
+
+
+class FunctionAdapter:
+    """Two functions: init(key, x) -> (params, state); apply(params, state, x, key, training) -> (outputs, state)."""
+
+    has_weights = False
+
+    def __init__(self, init: Callable, apply: Callable):
+        self._init = init
+        self._apply = apply
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        return self._init(key, x)
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        latest = [state]
+
+        def model(x: Any) -> Any:
+            outputs, latest[0] = self._apply(params, latest[0], x, key, training)
+            return outputs
+
+        return function(model), latest[0]
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        del training
+        return model(x)
+
+    def present(self, params: Params, state: State) -> tuple[Params, State]:
+        return params, state
+
+
+def _split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
+    """Graph definition, parameters, random streams, other variables (what `sow` left is dropped)."""
+    graphdef, *parts = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
+    params, rngs, _, state = parts
+    return graphdef, params, rngs, state
+
+
+def _reseed(rngs: Any, key: jax.Array) -> Any:
+    """Random streams with the shapes of `rngs` that start from `key`."""
+    leaves, treedef = jax.tree.flatten(rngs)
+
+    def fresh(i: int, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        return jax.random.split(jax.random.fold_in(key, i), leaf.shape) if leaf.shape else jax.random.fold_in(key, i)
+
+    return jax.tree.unflatten(treedef, [fresh(i, leaf) for i, leaf in enumerate(leaves)])

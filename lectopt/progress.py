@@ -1,0 +1,47 @@
+"""A progress bar for what takes more than a moment."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_PATIENCE = 1.0  # seconds; what is done sooner needs no bar
+
+
+class ProgressBar:
+    """Counts up to a total on standard error; appears only once a second has gone by."""
+
+    def __init__(self, what: str, total: int, *, show: bool = True):
+        self._what = what
+        self._total = total
+        self._console = Console(stderr=True)
+        self._show = show and (self._console.is_terminal or self._console.is_jupyter)
+        self._began = time.monotonic()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, text: str = "") -> None:
+        """Shows how much is done, and a few words."""
+        if not self._show:
+            return
+        if self._bar is None and (time.monotonic() - self._began > _PATIENCE and done < self._total):
+            self._bar = self._open()
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, text=text)
+
+    def _open(self) -> Progress:
+        what, text = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
+        columns = (what, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), text)
+        bar = Progress(*columns, console=self._console)
+        bar.add_task(self._what, total=self._total, text="")
+        bar.start()
+        return bar

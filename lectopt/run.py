@@ -1,0 +1,117 @@
+"""What a training gives back."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import optax
+
+from lectopt import evaluation
+from lectopt.history import History
+from lectopt.models import Params, State
+from lectopt.subsets import as_subset
+from lectopt.task import Task
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished training. A pytree: `jit(vmap(train))` returns one whose arrays have a leading axis."""
+
+    params: Params
+    """The parameters w, to evaluate and to keep (never the look-ahead point); under patience of the best validation,
+    after divergence of the last finite epoch. So are the next three."""
+    model_state: State
+    """The model's other variables, such as batch statistics."""
+    opt_state: optax.OptState
+    """The optimizer's state."""
+    lookahead_params: Params
+    """What the optimizer's state goes with: the look-ahead point under Nesterov momentum, otherwise w."""
+    metrics: dict[str, chex.Numeric]
+    """Scalars at the returned parameters: "valid_loss", "valid_<metric>", and "train_loss" as it was met in that
+    epoch. All NaN after divergence."""
+    history: History
+    """The course of the training."""
+    diverged_at: chex.Numeric
+    """int32[]: the first step whose loss, or whose new weights, were not finite; -1 if there was none."""
+    task: Task = dataclasses.field(metadata={"static": True})
+    """What was trained."""
+    inputs: str = dataclasses.field(metadata={"static": True})
+    """The shapes of a batch of inputs, from which `load` rebuilds the model's structure."""
+
+    @property
+    def model(self) -> Any:
+        """The trained nnx.Module in evaluation mode; (params, state) for Linen modules and functions."""
+        return self.task.adapter.present(self.params, self.model_state)
+
+    def predict(self, x: Any) -> Any:
+        """The model's outputs for inputs x [n, ...], in evaluation mode."""
+        return _predict(self.task, self.params, self.model_state, x)
+
+    def evaluate(self, examples: Any) -> dict[str, float]:
+        """The mean loss and metrics over examples, a tuple of arrays or a Subset.
+
+        Raises:
+            ValueError: if the examples do not fit the task.
+        """
+        subset = as_subset(examples)
+        evaluation.check_examples(self.task, subset, "examples")
+        scores = _evaluate(self.task, self.params, self.model_state, subset)
+        return {name: float(value) for name, value in scores.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the run to a new directory, from which `lectopt.load(path, task)` reads it.
+
+        Raises:
+            ValueError: if there is something at `path`.
+        """
+        from lectopt.checkpoints import write  # noqa: PLC0415, Orbax is slow to import
+
+        write(self, path)
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name}={_shown(value)}" for name, value in self.metrics.items())
+        return f"Run({scores}, diverged_at={_shown(self.diverged_at)})"
+
+
+def load(path: str | Path, task: Task) -> Run:
+    """Reads a run that `Run.save` wrote.
+
+    Args:
+        path: the directory.
+        task: the task that was trained, or one with a model of the same structure.
+
+    Returns:
+        The run. Its `opt_state` is a bare list of arrays until `fit(start=run)` hands it to an optimizer.
+
+    Raises:
+        FileNotFoundError: if there is nothing at path.
+        ValueError: if it is not a run, or the task's model has other parameters.
+
+    Example:
+        >>> import tempfile, lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> run = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=1, key=0)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     run.save(f"{directory}/run")
+        ...     again = lo.load(f"{directory}/run", task)
+        >>> again.metrics == run.metrics
+        True
+    """
+    from lectopt.checkpoints import read  # noqa: PLC0415, Orbax is slow to import
+
+    return read(path, task)
+
+
+_predict = jax.jit(evaluation.predict, static_argnums=0)
+_evaluate = jax.jit(evaluation.evaluate, static_argnums=0)
+
+
+def _shown(value: chex.Numeric) -> str:
+    if isinstance(value, jax.core.Tracer) or np.ndim(value):
+        return str(value)
+    return f"{float(value):.4g}"

@@ -1,0 +1,226 @@
+"""What is checked and put together before a training starts."""
+
+import dataclasses
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from lectopt import _checks, _shapes
+from lectopt._keys import as_key
+from lectopt.evaluation import batch_shapes, check_examples
+from lectopt.loop import Data, Learner, Plan
+from lectopt.models import Params, State
+from lectopt.run import Run
+from lectopt.schedules import steps_per_epoch
+from lectopt.subsets import Subset, as_subset
+from lectopt.task import Batch, Task
+
+Optimizer: TypeAlias = optax.GradientTransformation | Callable[..., optax.GradientTransformation]
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerRecipe:
+    """How to make the optimizer from numbers. Hashable: what was compiled for one serves for all its numbers."""
+
+    optimizer: Optimizer
+    fixed: tuple[tuple[str, Any], ...]  # hyperparameters that are not numbers
+
+    def make(self, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
+        """The optimizer with these hyperparameters."""
+        if isinstance(self.optimizer, optax.GradientTransformation):
+            return self.optimizer
+        return self.optimizer(**dict(self.fixed), **numbers)
+
+
+class Origin(NamedTuple):
+    """Where to start from; None is drawn, or made, afresh."""
+
+    params: Params | None
+    state: State | None
+    opt_leaves: list[chex.Array] | None
+
+
+class Setup(NamedTuple):
+    """A training, ready to start: what is static, then what is an array."""
+
+    plan: Plan
+    recipe: OptimizerRecipe
+    numbers: dict[str, Any]
+    data: Data
+    origin: Origin
+
+
+def prepare(
+    task: Task,
+    optimizer: Optimizer,
+    train: Any,
+    *,
+    valid: Any,
+    batch_size: int,
+    epochs: int | None,
+    steps: int | None,
+    shuffle: bool,
+    key: Any,
+    hyperparameters: Mapping[str, Any] | None,
+    start: Any,
+    patience: int | None,
+    weights: Any,
+    augment: Callable[[jax.Array, Batch], Batch] | None,
+) -> Setup:
+    """Checks the arguments of `lectopt.train` and puts them together."""
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
+    recipe, numbers = _recipe(optimizer, hyperparameters)
+    train, valid = as_subset(train, "train"), None if valid is None else as_subset(valid, "valid")
+    batch_size = _batch_size(batch_size, train)
+    if patience is not None:
+        patience = _checks.check_count("patience", patience)
+        if valid is None:
+            raise ValueError("patience counts validations: give it together with valid")
+    if augment is not None and not callable(augment):
+        raise TypeError(f"augment must be a function (key, batch) -> batch; got {type(augment).__name__}")
+    plan = Plan(
+        task=task,
+        batch_size=batch_size,
+        steps=_step_count(epochs, steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
+        steps_per_epoch=per_epoch,
+        shuffle=bool(shuffle),
+        patience=patience,
+        augment=augment,
+        inputs=_shapes.describe(batch_shapes(train, batch_size)[0]),
+    )
+    data = Data(train, valid, None if weights is None else _weights(weights, train), as_key(key))
+    check_examples(task, train, "train", batch_size)
+    if valid is not None:
+        check_examples(task, valid, "valid")
+    return Setup(plan, recipe, numbers, data, _origin(task, start, data, batch_size))
+
+
+def begin(setup: Setup) -> Learner:
+    """Parameters, model state and optimizer state before the first step."""
+    plan, data, origin = setup.plan, setup.data, setup.origin
+    params, state = origin.params, origin.state
+    if params is None or state is None:
+        batch = data.train.take(data.train.indices[: plan.batch_size])
+        drawn, fresh = plan.task.init(jax.random.fold_in(data.key, 2), batch)
+        if params is not None:
+            params = _like("start", params, drawn)
+        params, state = drawn if params is None else params, fresh if state is None else state
+    opt_state = setup.recipe.make(setup.numbers).init(params)
+    if origin.opt_leaves is not None:
+        opt_state = _like("the optimizer's state of start", origin.opt_leaves, opt_state)
+    return Learner(params, state, opt_state)
+
+
+def _recipe(optimizer: Optimizer, hyperparameters: Mapping[str, Any] | None) -> tuple[OptimizerRecipe, dict[str, Any]]:
+    if isinstance(optimizer, optax.GradientTransformation):
+        if hyperparameters:
+            raise ValueError("hyperparameters go with a function such as lo.momentum, not with what it returned")
+        return OptimizerRecipe(optimizer, ()), {}
+    if not callable(optimizer):
+        raise TypeError(
+            "optimizer must be an Optax GradientTransformation, or a function that returns one, such as lo.momentum; "
+            f"got {type(optimizer).__name__}"
+        )
+    hyperparameters = dict(hyperparameters or {})
+    _check_names(optimizer, hyperparameters)
+    made = optimizer(**hyperparameters)
+    if not isinstance(made, optax.GradientTransformation):
+        raise TypeError(f"optimizer must return an Optax GradientTransformation; it returned {type(made).__name__}")
+    numbers = {name: value for name, value in hyperparameters.items() if _is_numbers(value)}
+    fixed = tuple((name, value) for name, value in hyperparameters.items() if name not in numbers)
+    return OptimizerRecipe(optimizer, fixed), jax.tree.map(_as_array, numbers)
+
+
+def _check_names(optimizer: Callable, hyperparameters: dict[str, Any]) -> None:
+    parameters = inspect.signature(optimizer).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        unknown = [name for name in hyperparameters if name not in parameters]
+        if unknown:
+            raise ValueError(f"hyperparameters must be among {', '.join(parameters)}; got {', '.join(unknown)}")
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in hyperparameters
+    ]
+    if missing:
+        raise ValueError(f"hyperparameters must hold {', '.join(missing)}, which the optimizer has no default for")
+
+
+def _is_numbers(value: Any) -> bool:
+    """Numbers, arrays and lectopt's schedules, whose numbers are their leaves, but not strings, flags or functions."""
+    leaves = jax.tree.leaves(value)
+    return bool(leaves) and all(
+        not isinstance(leaf, bool) and not callable(leaf) and not isinstance(leaf, str) for leaf in leaves
+    )
+
+
+def _as_array(value: chex.Numeric) -> chex.Array:
+    # An integer (a schedule's horizon) stays one; equal dtypes whatever was typed, so nothing compiles again.
+    return jnp.asarray(value, jnp.result_type(float) if isinstance(value, float) else None)
+
+
+def _batch_size(batch_size: Any, train: Subset) -> int:
+    batch_size = _checks.check_count("batch_size", batch_size)
+    if batch_size > train.capacity:
+        warnings.warn(
+            f"batch_size {batch_size} is larger than the {train.capacity} training examples: "
+            "each epoch is one batch of all of them",
+            stacklevel=4,
+        )
+    return min(batch_size, train.capacity)
+
+
+def _step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"exactly one of epochs and steps must be given; got epochs={epochs}, steps={steps}")
+    return _checks.check_count("epochs", epochs) * per_epoch if steps is None else _checks.check_count("steps", steps)
+
+
+def _weights(weights: Any, train: Subset) -> chex.Array:
+    """Weights of all examples of `train.arrays`, with mean 1 over the training part."""
+    count = jax.tree.leaves(train.arrays)[0].shape[0]
+    if isinstance(weights, Mapping):
+        labels = train.arrays[-1]
+        if not isinstance(labels, (jax.Array,)) or not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
+            raise ValueError("weights by class need labels: whole numbers of shape (n,) as the last array of train")
+        values = jnp.ones(count)
+        for label, weight in weights.items():
+            _checks.check_number(f"weights[{label}]", weight, _checks.NON_NEGATIVE)
+            values = jnp.where(labels == label, weight, values)
+    else:
+        values = jnp.asarray(weights, jnp.float32)
+        if values.shape != (count,):
+            raise ValueError(f"weights must have shape ({count},), one for each example; got {values.shape}")
+    real = jnp.arange(train.capacity) < train.size
+    total = jnp.sum(jnp.where(real, values[train.indices], 0))
+    if not _checks.is_traced((values, total)) and not (jnp.all(values >= 0) and jnp.isfinite(total) and total > 0):
+        raise ValueError("weights must be finite, at least 0, and not all 0 over the training examples")
+    return values * (train.size / total)
+
+
+def _origin(task: Task, start: Any, data: Data, batch_size: int) -> Origin:
+    if isinstance(start, Run):
+        return Origin(start.lookahead_params, start.model_state, jax.tree.leaves(start.opt_state))
+    params = None if start is None else nnx.as_pure(start)
+    if not task.adapter.has_weights:
+        return Origin(params, None, None)
+    there, state = task.init(data.key, data.train.take(data.train.indices[:batch_size]))
+    return Origin(there if params is None else params, state, None)
+
+
+def _like(name: str, given: Any, template: Any) -> Any:
+    """The arrays of `given` in the structure of `template`, if they have its shapes."""
+    leaves, treedef = jax.tree.flatten(template)
+    arrays = jax.tree.leaves(given)
+    shapes, wanted = [jnp.shape(x) for x in arrays], [x.shape for x in leaves]
+    if shapes != wanted:
+        raise ValueError(f"{name} must have arrays of shapes {wanted}, as this task and optimizer have; got {shapes}")
+    return jax.tree.unflatten(treedef, [jnp.asarray(a, x.dtype) for a, x in zip(arrays, leaves, strict=True)])

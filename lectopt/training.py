@@ -1,0 +1,298 @@
+"""Training: `train`, a pure function to be jitted and vmapped, and `fit`, the same loop in chunks."""
+
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt.history import History
+from lectopt.loop import Carry, Data, Loop, Plan
+from lectopt.progress import ProgressBar
+from lectopt.run import Run
+from lectopt.setup import Optimizer, OptimizerRecipe, Origin, Setup, begin, prepare
+from lectopt.task import Batch, Task
+from lectopt.transforms import eval_params
+
+if TYPE_CHECKING:
+    from lectopt.checkpoints import Store
+
+_SAVE_SECONDS = 5.0  # what a crash may cost
+_CHUNK_SECONDS = 0.25  # between two looks at the progress: often enough to watch, seldom enough to cost nothing
+
+
+def train(
+    task: Task,
+    optimizer: Optimizer,
+    train: Any,
+    *,
+    valid: Any = None,
+    batch_size: int,
+    epochs: int | None = None,
+    steps: int | None = None,
+    shuffle: bool = True,
+    key: Any,
+    hyperparameters: Mapping[str, Any] | None = None,
+    start: Any = None,
+    patience: int | None = None,
+    weights: Any = None,
+    augment: Callable[[jax.Array, Batch], Batch] | None = None,
+) -> Run:
+    r"""Trains a model by minibatch gradient descent; pure, without input or output, to be jitted and vmapped.
+
+    For each step k = 0, 1, 2, ... a minibatch b is taken from the present shuffling of the examples, and w moves by
+    the optimizer's update for :math:`g = \nabla_w \frac{1}{|b|} \sum_{n \in b} L_n(w)`.
+
+    Args:
+        task: the model with its loss and metrics.
+        optimizer: an Optax optimizer, or a function called as `optimizer(**hyperparameters)`, such as `lo.momentum`.
+        train: the examples to learn from, a tuple of arrays [n, ...] or a Subset.
+        valid: examples to validate on after each epoch and at the end.
+        batch_size: examples in a minibatch; the last one of an epoch may be smaller. More than there are examples
+            means one batch of all of them (with a warning).
+        epochs: passes through the examples; give this or steps.
+        steps: updates in all; give this or epochs.
+        shuffle: False takes the same minibatches in every epoch.
+        key: an int or a `jax.random.key`: for the initial weights, the shuffling, and what the model draws.
+        hyperparameters: arguments for an optimizer that is a function. Numbers, arrays, traced values, schedules.
+        start: a Run to go on from, with its optimizer state, or parameters.
+        patience: stop after so many validations without a lower "valid_loss", and return the best.
+        weights: float[n], one for each example of the arrays, or {class: weight} (1 for a class that is not named).
+            They are scaled to mean 1 over the training examples.
+        augment: (key, batch) -> batch, applied to training batches inside the loop.
+
+    Returns:
+        A Run. A training whose loss or weights cease to be finite is frozen at its last finite epoch
+        (`run.diverged_at`), which under `vmap` leaves every other lane as it is.
+
+    Raises:
+        ValueError, TypeError: before anything compiles, if an argument is not as described above or the examples,
+            the model and the loss do not fit each other.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> flowers = lo.datasets.iris()
+        >>> def final_loss(rate):
+        ...     run = lo.train(task, lo.sgd(rate), flowers, batch_size=30, epochs=10, key=0)
+        ...     return run.metrics["train_loss"]
+        >>> losses = jax.jit(jax.vmap(final_loss))(jnp.array([0.001, 0.01, 0.1]))  # three trainings side by side
+        >>> losses.shape
+        (3,)
+
+    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    """
+    setup = prepare(
+        task,
+        optimizer,
+        train,
+        valid=valid,
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        shuffle=shuffle,
+        key=key,
+        hyperparameters=hyperparameters,
+        start=start,
+        patience=patience,
+        weights=weights,
+        augment=augment,
+    )
+    loop = _loop(setup)
+    return _conclude(setup.plan, loop.run(loop.start(begin(setup))))
+
+
+def fit(
+    task: Task,
+    optimizer: Optimizer,
+    train: Any,
+    *,
+    valid: Any = None,
+    batch_size: int,
+    epochs: int | None = None,
+    steps: int | None = None,
+    shuffle: bool = True,
+    key: Any,
+    hyperparameters: Mapping[str, Any] | None = None,
+    start: Any = None,
+    patience: int | None = None,
+    weights: Any = None,
+    augment: Callable[[jax.Array, Batch], Batch] | None = None,
+    progress: bool = True,
+    directory: str | Path | None = None,
+) -> Run:
+    """Trains a model as `train` does, compiled, in chunks with a progress bar between them.
+
+    Called again with the same task, optimizer function and shapes, it compiles nothing again, whatever the numbers in
+    `hyperparameters`.
+
+    Args:
+        task: the model with its loss and metrics.
+        optimizer: as for `train`, like everything up to `augment`.
+        train: as for `train`.
+        valid: as for `train`.
+        batch_size: as for `train`.
+        epochs: as for `train`.
+        steps: as for `train`.
+        shuffle: as for `train`.
+        key: as for `train`.
+        hyperparameters: as for `train`.
+        start: as for `train`.
+        patience: as for `train`; training really ends then.
+        weights: as for `train`.
+        augment: as for `train`.
+        progress: show a bar on standard error once training takes more than a second.
+        directory: keep the training here every few seconds. Killed at any moment and called again with the same
+            arguments, it goes on from there and ends as it would have.
+
+    Returns:
+        A Run, its metrics Python numbers and its history as long as the training was. A divergence ends the training
+        with a warning that names the step.
+
+    Raises:
+        ValueError, TypeError: as `train`; if directory holds another training.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> rest, test = lo.holdout(lo.datasets.iris(), 0.2, key=0, stratify=True)
+        >>> run = lo.fit(task, lo.adam(0.05), rest, batch_size=30, epochs=50, key=0)
+        >>> run.evaluate(test)["accuracy"] > 0.9
+        True
+
+    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    """
+    setup = prepare(
+        task,
+        optimizer,
+        train,
+        valid=valid,
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        shuffle=shuffle,
+        key=key,
+        hyperparameters=hyperparameters,
+        start=start,
+        patience=patience,
+        weights=weights,
+        augment=augment,
+    )
+    carry = _start(*setup)
+    store = None if directory is None else _open_store(directory, setup, carry)
+    try:
+        carry = _run(setup, carry, store, show=progress)
+    finally:
+        if store is not None:
+            store.close()
+    run = _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))
+    if run.diverged_at >= 0:
+        warnings.warn(
+            f"training diverged: the loss or the weights were not finite at step {run.diverged_at}; the run holds the "
+            "weights of the last finite epoch. Lower the learning rate or clip the gradient.",
+            stacklevel=2,
+        )
+    return run
+
+
+def _run(setup: Setup, carry: Carry, store: "Store | None", *, show: bool) -> Carry:
+    """All chunks, with a look at the progress and a copy on disk between them."""
+    if store is not None:
+        carry = store.restore(carry)
+    chunk, saved = 1, time.monotonic()
+    with ProgressBar("training", setup.plan.steps, show=show) as bar:
+        while carry.running and carry.step < setup.plan.steps:
+            began = time.perf_counter()
+            carry = jax.block_until_ready(_advance(*setup[:-1], carry, np.int32(carry.step + chunk)))
+            chunk = _next_chunk(chunk, time.perf_counter() - began)
+            bar.update(int(carry.step), _news(setup.plan, carry))
+            if store is not None and time.monotonic() - saved > _SAVE_SECONDS:
+                store.save(int(carry.step), carry)
+                saved = time.monotonic()
+    if store is not None:
+        store.save(int(carry.step), carry)
+    return carry
+
+
+def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":
+    from lectopt.checkpoints import Store, fingerprint  # noqa: PLC0415, Orbax is slow to import
+
+    program = _advance.lower(*setup[:-1], carry, np.int32(0)).as_text()
+    return Store(directory, fingerprint(program, setup[2:]))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
+    setup = Setup(plan, recipe, numbers, data, origin)
+    # Copies, since the carry is donated: what it starts from belongs to the caller.
+    return jax.tree.map(jnp.copy, _loop(setup).start(begin(setup)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+def _advance(
+    plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: chex.Array
+) -> Carry:
+    return Loop(plan, recipe.make(numbers), data).run_until(carry, stop)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _finish(plan: Plan, carry: Carry) -> Run:
+    return _conclude(plan, carry)
+
+
+def _loop(setup: Setup) -> Loop:
+    return Loop(setup.plan, setup.recipe.make(setup.numbers), setup.data)
+
+
+def _conclude(plan: Plan, carry: Carry) -> Run:
+    learner = carry.learner if carry.best is None else carry.best
+    diverged = carry.diverged_at >= 0
+    return Run(
+        params=eval_params(learner.opt_state, learner.params),
+        model_state=learner.state,
+        opt_state=learner.opt_state,
+        lookahead_params=learner.params,
+        metrics={name: jnp.where(diverged, jnp.nan, value) for name, value in carry.metrics.items()},
+        history=History(
+            steps={name: record.reshape(-1)[: plan.steps] for name, record in carry.step_records.items()},
+            epochs=carry.epoch_records,
+            steps_per_epoch=plan.steps_per_epoch,
+        ),
+        diverged_at=carry.diverged_at,
+        task=plan.task,
+        inputs=plan.inputs,
+    )
+
+
+def _trim(run: Run, steps: int, epochs: int) -> Run:
+    """The run with a history as long as it lasted, and scalars as Python numbers."""
+    return dataclasses.replace(
+        run,
+        metrics={name: float(value) for name, value in run.metrics.items()},
+        history=dataclasses.replace(
+            run.history,
+            steps={name: record[:steps] for name, record in run.history.steps.items()},
+            epochs={name: record[:epochs] for name, record in run.history.epochs.items()},
+        ),
+        diverged_at=int(run.diverged_at),
+    )
+
+
+def _next_chunk(steps: int, seconds: float) -> int:
+    """Steps to take about `_CHUNK_SECONDS`, growing at most fourfold at a time (the first chunk also compiles)."""
+    return max(1, min(4 * steps, int(steps * _CHUNK_SECONDS / max(seconds, 1e-6))))
+
+
+def _news(plan: Plan, carry: Carry) -> str:
+    epoch = f"epoch {min(int(carry.epoch) + 1, plan.epochs)}/{plan.epochs}"
+    loss = float(carry.metrics.get("valid_loss", carry.metrics["train_loss"]))
+    return epoch if np.isnan(loss) else f"{epoch}, loss {loss:.4g}"
