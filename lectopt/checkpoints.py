@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lectopt import _shapes
+from lectopt._leaves import fill, plain
 from lectopt.history import History
 from lectopt.run import Run
 from lectopt.task import Task
@@ -39,12 +40,16 @@ def read(path: str | Path, task: Task) -> Run:
     if not path.exists():
         raise FileNotFoundError(f"path must be a directory that Run.save wrote; there is nothing at {path}")
     about, arrays = _read(path)
-    params, state = jax.eval_shape(task.init, jax.random.key(0), (_shapes.blank(about["inputs"]),))
+    lanes = arrays["diverged_at"].shape  # of a run that came out of `vmap`
+    params, state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(lanes + leaf.shape, leaf.dtype),
+        jax.eval_shape(task.init, jax.random.key(0), (_shapes.blank(about["inputs"]),)),
+    )
     return Run(
-        params=_unpack("params", arrays["params"], params),
-        model_state=_unpack("model_state", arrays["model_state"], state),
-        opt_state=[jnp.asarray(arrays["opt_state"][name]) for name in sorted(arrays["opt_state"])],
-        lookahead_params=_unpack("params", arrays["lookahead_params"], params),
+        params=fill("params of this task's model", _unpack(arrays["params"]), params),
+        model_state=fill("model_state of this task's model", _unpack(arrays["model_state"]), state),
+        opt_state=list(map(jnp.asarray, _unpack(arrays["opt_state"]))),
+        lookahead_params=fill("params of this task's model", _unpack(arrays["lookahead_params"]), params),
         metrics={name: _scalar(value) for name, value in arrays["metrics"].items()},
         history=History(arrays["steps"], arrays["epochs"], about["steps_per_epoch"]),
         diverged_at=_scalar(arrays["diverged_at"]),
@@ -75,7 +80,7 @@ class Store:
         if step is None:
             return carry
         saved = self._manager.restore(step, args=ocp.args.StandardRestore(_pack(carry)))
-        return _unpack("arrays", saved, carry)
+        return fill("what directory holds", _unpack(saved), carry)
 
     def save(self, step: int, carry: Any) -> None:
         """Writes `carry`, atomically, in the place of what was saved before."""
@@ -89,7 +94,7 @@ class Store:
 def fingerprint(program: str, arrays: Any) -> str:
     """A digest of a lowered program and of the arrays that go into it, equal between processes."""
     digest = hashlib.sha256(program.encode())
-    for leaf in map(_plain, jax.tree.leaves(arrays)):
+    for leaf in map(plain, jax.tree.leaves(arrays)):
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
@@ -113,34 +118,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _pack(tree: Any) -> dict[str, np.ndarray]:
     """The leaves in order, under names that sort in that order."""
-    return {f"{i:06}": _plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    return {f"{i:06}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
-def _unpack(name: str, packed: dict[str, chex.Array], template: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(template)
-    found = [packed[i] for i in sorted(packed)]
-    shapes, wanted = [x.shape for x in found], [_plain_shape(x) for x in leaves]
-    # A run of several lanes, as `vmap` gives it, has axes in front.
-    if len(shapes) != len(wanted) or any(s[len(s) - len(w) :] != w for s, w in zip(shapes, wanted, strict=True)):
-        raise ValueError(f"the {name} that were saved must fit the task's model, of shapes {wanted}; got {shapes}")
-    return jax.tree.unflatten(treedef, [_like(x, leaf) for x, leaf in zip(found, leaves, strict=True)])
-
-
-def _plain(leaf: Any) -> np.ndarray:
-    """A NumPy array; a random key as its data."""
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-
-
-def _plain_shape(leaf: Any) -> tuple[int, ...]:
-    return jax.eval_shape(jax.random.key_data, leaf).shape if _is_key(leaf) else leaf.shape
-
-
-def _like(saved: chex.Array, leaf: Any) -> chex.Array:
-    return jax.random.wrap_key_data(jnp.asarray(saved)) if _is_key(leaf) else jnp.asarray(saved, leaf.dtype)
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def _unpack(packed: dict[str, chex.Array]) -> list[chex.Array]:
+    return [packed[name] for name in sorted(packed)]
 
 
 def _scalar(value: np.ndarray) -> Any:

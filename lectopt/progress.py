@@ -6,18 +6,16 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_PATIENCE = 1.0  # seconds; what is done sooner needs no bar
-
 
 class ProgressBar:
-    """Counts up to a total on standard error; appears only once a second has gone by."""
+    """Counts up to a total on standard error; what is done within `after` seconds needs no bar and gets none."""
 
-    def __init__(self, what: str, total: int, *, show: bool = True):
+    def __init__(self, what: str, total: int, *, show: bool = True, after: float = 1.0):
         self._what = what
         self._total = total
         self._console = Console(stderr=True)
         self._show = show and (self._console.is_terminal or self._console.is_jupyter)
-        self._began = time.monotonic()
+        self._appears = time.monotonic() + after
         self._bar: Progress | None = None
 
     def __enter__(self) -> "ProgressBar":
@@ -33,7 +31,7 @@ class ProgressBar:
         """Shows how much is done, and a few words."""
         if not self._show:
             return
-        if self._bar is None and (time.monotonic() - self._began > _PATIENCE and done < self._total):
+        if self._bar is None and time.monotonic() >= self._appears and done < self._total:
             self._bar = self._open()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, text=text)

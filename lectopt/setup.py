@@ -14,6 +14,7 @@ from flax import nnx
 
 from lectopt import _checks, _shapes
 from lectopt._keys import as_key
+from lectopt._leaves import fill
 from lectopt.evaluation import batch_shapes, check_examples
 from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params, State
@@ -111,11 +112,11 @@ def begin(setup: Setup) -> Learner:
         batch = data.train.take(data.train.indices[: plan.batch_size])
         drawn, fresh = plan.task.init(jax.random.fold_in(data.key, 2), batch)
         if params is not None:
-            params = _like("start", params, drawn)
+            params = fill("start for this task", jax.tree.leaves(params), drawn)
         params, state = drawn if params is None else params, fresh if state is None else state
     opt_state = setup.recipe.make(setup.numbers).init(params)
     if origin.opt_leaves is not None:
-        opt_state = _like("the optimizer's state of start", origin.opt_leaves, opt_state)
+        opt_state = fill("the optimizer state of start, for this optimizer,", origin.opt_leaves, opt_state)
     return Learner(params, state, opt_state)
 
 
@@ -214,13 +215,3 @@ def _origin(task: Task, start: Any, data: Data, batch_size: int) -> Origin:
         return Origin(params, None, None)
     there, state = task.init(data.key, data.train.take(data.train.indices[:batch_size]))
     return Origin(there if params is None else params, state, None)
-
-
-def _like(name: str, given: Any, template: Any) -> Any:
-    """The arrays of `given` in the structure of `template`, if they have its shapes."""
-    leaves, treedef = jax.tree.flatten(template)
-    arrays = jax.tree.leaves(given)
-    shapes, wanted = [jnp.shape(x) for x in arrays], [x.shape for x in leaves]
-    if shapes != wanted:
-        raise ValueError(f"{name} must have arrays of shapes {wanted}, as this task and optimizer have; got {shapes}")
-    return jax.tree.unflatten(treedef, [jnp.asarray(a, x.dtype) for a, x in zip(arrays, leaves, strict=True)])

@@ -227,7 +227,7 @@ def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":
     from lectopt.checkpoints import Store, fingerprint  # noqa: PLC0415, Orbax is slow to import
 
     program = _advance.lower(*setup[:-1], carry, np.int32(0)).as_text()
-    return Store(directory, fingerprint(program, setup[2:]))
+    return Store(directory, fingerprint(program, (setup.numbers, setup.data, carry)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -22,49 +22,67 @@ DASHES: list[Any] = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
 
 def plot_history(history: History) -> Figure:
     """Loss of each step and epoch, the metrics, the gradient norm and, where it is known, the learning rate."""
-    panels = _panels({"": history})
+    panels = _panels([history])
     figure, axes = _grid(len(panels))
     for axis, (title, (record, names)) in zip(axes, panels.items(), strict=True):
+        if title == "loss":
+            axis.plot(*_series(history, "steps", "loss"), color="#999999", linewidth=0.5, alpha=0.6, label="each batch")
         for i, name in enumerate(names):
-            x, y = _series(history, record, name)
-            if name == "loss":
-                axis.plot(x, y, color=COLOURS[7], linewidth=0.5, alpha=0.4, label="of each step")
-            else:
-                axis.plot(x, y, color=COLOURS[i % 8], label=name.replace("_", " "))
-        _finish(axis, title, legend=len(names) > 1)
+            width = 0.6 if record == "steps" else 1.5
+            axis.plot(*_series(history, record, name), color=COLOURS[i % 8], linewidth=width, label=_words(name))
+        _finish(axis, title if len(names) > 1 or record == "steps" else _words(names[0]))
+        if title == "loss":
+            axis.legend(frameon=False, fontsize=9)
     return figure
 
 
 def plot_comparison(histories: Mapping[str, History]) -> Figure:
     """The curves of several trainings over each other, one panel for each thing that was recorded."""
-    panels = {title: panel for title, panel in _panels(histories).items() if title != "learning rate"}
+    panels = {title: panel for title, panel in _panels(list(histories.values())).items() if title != "learning rate"}
     figure, axes = _grid(len(panels))
-    for axis, (title, (record, names)) in zip(axes, panels.items(), strict=True):
-        name = names[-1]  # of train and validation, the validation
+    for axis, (record, names) in zip(axes, panels.values(), strict=True):
+        name = names[-1]  # of training and validation, the validation
         for i, (label, history) in enumerate(histories.items()):
             if name in getattr(history, record):
-                axis.plot(
-                    *_series(history, record, name), color=COLOURS[i % 8], linestyle=DASHES[i // 8 % 4], label=label
-                )
-        _finish(axis, title if record == "steps" else name.replace("_", " "), legend=False)
+                style = {"color": COLOURS[i % 8], "linestyle": DASHES[i // 8 % 4]}
+                width = 0.6 if record == "steps" else 1.5
+                axis.plot(*_series(history, record, name), label=label, linewidth=width, **style)
+        _finish(axis, _words(name))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(histories), 6))
     return figure
 
 
-def _panels(histories: Mapping[str, History]) -> dict[str, tuple[str, list[str]]]:
-    """{title: ("steps" or "epochs", names of what is drawn in it)}."""
-    steps = {name: None for history in histories.values() for name in history.steps}
-    epochs = {name: None for history in histories.values() for name in history.epochs}
+def plot_optimizers(
+    histories: Mapping[str, History], rates: np.ndarray, losses: Mapping[str, np.ndarray], chosen: Mapping[str, int]
+) -> Figure:
+    """Each algorithm at its best rate over the epochs, and each one's validation loss against the rate."""
+    figure, (left, right) = _grid(2, width=5.5, height=4.4)
+    for i, (name, history) in enumerate(histories.items()):
+        style = {"color": COLOURS[i % 8], "linestyle": DASHES[i % 4]}
+        left.plot(*_series(history, "epochs", "train_loss"), label=name, **style)
+        right.plot(rates, losses[name], **style)
+        right.plot(rates[chosen[name]], losses[name][chosen[name]], "o", markersize=5, color=style["color"])
+    _finish(left, "training loss at each one's best rate")
+    _finish(right, "validation loss at the end, by learning rate (dot: the best)", x="learning rate")
+    right.set_xscale("log")
+    right.set_ylim(top=10 * max(np.nanmin(loss) for loss in losses.values()))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _panels(histories: Sequence[History]) -> dict[str, tuple[str, list[str]]]:
+    """{title: ("steps" or "epochs", the names that are drawn in it)}."""
+    steps = {name: None for history in histories for name in history.steps if name != "loss"}
     panels: dict[str, tuple[str, list[str]]] = {}
-    panels["loss"] = ("epochs", [name for name in ("train_loss", "valid_loss") if name in epochs])
-    for name in epochs:
-        metric = name.removeprefix("train_").removeprefix("valid_")
-        if metric != "loss":
-            panels.setdefault(metric.replace("_", " "), ("epochs", []))[1].append(name)
-    for name in steps:
-        if name != "loss":
-            panels[name.replace("_", " ")] = ("steps", [name])
-    return panels
+    for name in {name: None for history in histories for name in history.epochs}:
+        metric = name.removeprefix("train_").removeprefix("valid_").replace("_", " ")
+        panels.setdefault(metric, ("epochs", []))[1].append(name)
+    loss = {"loss": ("epochs", sorted(panels.pop("loss")[1]))}
+    return loss | panels | {_words(name): ("steps", [name]) for name in steps}
+
+
+def _words(name: str) -> str:
+    return name.replace("train_", "training ").replace("valid_", "validation ").replace("_", " ")
 
 
 def _series(history: History, record: str, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -76,20 +94,19 @@ def _series(history: History, record: str, name: str) -> tuple[np.ndarray, np.nd
     return (x / history.steps_per_epoch, y) if record == "steps" else (x, y)
 
 
-def _grid(count: int) -> tuple[Figure, Sequence[Axes]]:
-    figure, axes = plt.subplots(1, count, figsize=(4 * count, 3.2), layout="constrained", squeeze=False)
+def _grid(count: int, width: float = 4, height: float = 3.2) -> tuple[Figure, Sequence[Axes]]:
+    figure, axes = plt.subplots(1, count, figsize=(width * count, height), layout="constrained", squeeze=False)
     plt.close(figure)  # a notebook shows what a cell returns; left open it would be shown twice
     return figure, axes[0]
 
 
-def _finish(axis: Axes, title: str, *, legend: bool) -> None:
-    axis.set_xlabel("epoch")
+def _finish(axis: Axes, title: str, x: str = "epoch") -> None:
+    axis.set_xlabel(x)
     axis.set_title(title, fontsize=10)
-    if title in ("loss", "train loss", "valid loss", "gradient norm") and any(
-        np.any(np.asarray(line.get_ydata()) > 0) for line in axis.get_lines()
-    ):
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.get_lines()])
+    if ("loss" in title or "norm" in title) and np.any(values > 0):
         axis.set_yscale("log")
+    elif title == "learning rate":
+        axis.set_ylim(0, 1.1 * np.nanmax(values))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-    if legend:
-        axis.legend(frameon=False, fontsize=9)

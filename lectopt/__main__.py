@@ -1,0 +1,35 @@
+"""`python -m lectopt`: the main job."""
+
+import argparse
+from pathlib import Path
+
+from lectopt.main_job import main_job
+
+
+def _at_least(least: int):
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}; got {value}")
+        return value
+
+    return parse
+
+
+def main() -> None:
+    """Reads the command line and runs the main job."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lectopt",
+        description="Compares the lecture's training algorithms on real handwritten digits: each over a grid of "
+        "learning rates that train side by side in one compiled program.",
+    )
+    parser.add_argument("--output", type=Path, default=Path("lectopt-output"), help="folder for the picture")
+    parser.add_argument("--epochs", type=_at_least(1), default=30, help="passes through the data (default 30)")
+    parser.add_argument("--rates", type=_at_least(2), default=19, help="learning rates for each algorithm (default 19)")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="for split, weights and shuffling (default 0)")
+    arguments = parser.parse_args()
+    main_job(arguments.output, arguments.epochs, arguments.rates, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
