@@ -1,0 +1,131 @@
+"""One training against a loop written by hand: `python -m tests.benchmarks.training [--repeats 30]`.
+
+The digits, an MLP 64-64-10, 20 epochs of batches of 32, momentum. Both sides shuffle each epoch and return the loss and
+the gradient's norm of each step. PyTorch's eager loop and scikit-learn's MLPClassifier are for information.
+"""
+
+import argparse
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import lectopt as lo
+from tests.benchmarks import timing
+
+RATE, MOMENTUM, BATCH, EPOCHS = 0.01, 0.9, 32, 20
+TARGET = 1.10
+
+
+def net(rngs: nnx.Rngs) -> nnx.Module:
+    """The model of both sides."""
+    return nnx.Sequential(nnx.Linear(64, 64, rngs=rngs), nnx.relu, nnx.Linear(64, 10, rngs=rngs))
+
+
+def ours(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """`lo.train`, compiled."""
+    task = lo.classification(net)
+
+    @jax.jit
+    def train(key):
+        return lo.train(task, lo.momentum(RATE, MOMENTUM), (x, y), batch_size=BATCH, epochs=EPOCHS, key=key)
+
+    return lambda: jax.block_until_ready(train(jax.random.key(0)))
+
+
+def by_hand(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """What one would write without a library: two scans, and all batches full but the last, which is masked."""
+    graphdef, _ = nnx.split(net(nnx.Rngs(0)))
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    count, steps = len(x), lo.steps_per_epoch(len(x), BATCH)
+
+    @jax.jit
+    def train(key):
+        params = nnx.as_pure(nnx.split(net(nnx.Rngs(key)))[1])
+
+        def loss(params, rows, weights):
+            losses = optax.softmax_cross_entropy_with_integer_labels(nnx.merge(graphdef, params)(x[rows]), y[rows])
+            return jnp.sum(losses * weights) / jnp.sum(weights)
+
+        def step(carry, batch):
+            params, velocity = carry
+            value, gradients = jax.value_and_grad(loss)(params, *batch)
+            velocity = jax.tree.map(lambda v, g: MOMENTUM * v - RATE * g, velocity, gradients)
+            params = jax.tree.map(jnp.add, params, velocity)
+            return (params, velocity), (value, optax.tree.norm(gradients))
+
+        def epoch(carry, key):
+            order = jnp.argsort(jax.random.uniform(key, (count,)))  # faster here than jax.random.permutation
+            rows = jnp.resize(order, (steps, BATCH))
+            weights = (jnp.arange(steps * BATCH) < count).astype(jnp.float32).reshape(steps, BATCH)
+            return jax.lax.scan(step, carry, (rows, weights))
+
+        start = (params, jax.tree.map(jnp.zeros_like, params))
+        return jax.lax.scan(epoch, start, jax.random.split(key, EPOCHS))
+
+    return lambda: jax.block_until_ready(train(jax.random.key(0)))
+
+
+def torch_eager(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """PyTorch's eager loop, on one thread (more are slower at this size)."""
+    import torch  # noqa: PLC0415, optional
+
+    torch.set_num_threads(1)
+    x, y = torch.tensor(x), torch.tensor(y, dtype=torch.int64)
+
+    def train():
+        model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+        optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM)
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(x)).split(BATCH):
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
+                optimizer.step()
+
+    return train
+
+
+def sklearn_mlp(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+    """scikit-learn's MLPClassifier."""
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415, optional
+
+    options = {"solver": "sgd", "batch_size": BATCH, "learning_rate_init": RATE, "momentum": MOMENTUM}
+    options |= {"nesterovs_momentum": False, "alpha": 0, "max_iter": EPOCHS, "tol": 0, "n_iter_no_change": EPOCHS}
+
+    def train():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it has not converged
+            MLPClassifier([64], **options).fit(x, y)
+
+    return train
+
+
+def main() -> None:
+    """Prints the ratio and the times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=30, help="pairs of trainings")
+    repeats = parser.parse_args().repeats
+    data = lo.datasets.digits()
+    calls = {"lo.train": ours(*data), "by hand": by_hand(*data)}
+    compiling = {name: timing.seconds(call) for name, call in calls.items()}
+    times = timing.alternate(calls, repeats)
+    measured = timing.ratio(times["lo.train"], times["by hand"])
+    for name, package, peer in (("torch eager", "torch", torch_eager), ("sklearn", "sklearn", sklearn_mlp)):
+        if importlib.util.find_spec(package):  # apart: its idle threads would spin while the others run
+            times |= timing.alternate({name: peer(*data)}, max(3, repeats // 6), warmup=1)
+    rows = [
+        [name, timing.milliseconds(column), f"{compiling[name]:.1f}" if name in compiling else ""]
+        for name, column in times.items()
+    ]
+    print(timing.table(["one training", "ms", "compile s"], rows))
+    print(f"\nlo.train / by hand: {measured}, at most {timing.verdict(measured, TARGET)}")
+
+
+if __name__ == "__main__":
+    main()
