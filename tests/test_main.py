@@ -1,0 +1,45 @@
+"""The main job, small, as a user calls it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "lectopt", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
+
+
+def test_help_tells_every_option():
+    result = lectopt("--help")
+    assert result.returncode == 0
+    for option in ("--output", "--epochs", "--rates", "--seed"):
+        assert option in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--rates", "1"), ("--seed", "x")])
+def test_bad_options_are_refused(arguments):
+    result = lectopt(*arguments)
+    assert result.returncode == 2
+    assert arguments[0] in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_main_job(tmp_path):
+    result = lectopt("--epochs", "10", "--rates", "7", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = dict(re.findall(r"^ *([a-z_, ]+?)  +([\d.e-]+ .*)$", result.stdout, flags=re.MULTILINE))
+    names = ["sgd", "sgd, decreasing", "momentum", "nesterov", "adagrad", "rmsprop", "rmsprop_nesterov", "adam"]
+    assert list(rows)[-9:] == [*names, "adam, untuned"]
+    for name in names:
+        rate, _, valid_accuracy, test_accuracy = re.findall(r"[\d.e-]+", rows[name])[:4]
+        assert 1e-5 < float(rate) < 10, "the best rate stands at the edge of the grid"
+        assert float(valid_accuracy) > 90
+        assert float(test_accuracy) > 90
+    path = re.search(r"Picture: (.*)", result.stdout)[1]
+    assert path.startswith(str(tmp_path))
+    assert (tmp_path / "lectopt-output" / "optimizers.png").stat().st_size > 20_000
