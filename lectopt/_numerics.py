@@ -107,8 +107,8 @@ def tree_norm(tree: chex.ArrayTree) -> jax.Array:
     # float32's range, with room below for leaves whose own sums are small; also the test for NaN and inf.
     ordinary = (total > 1e-30) & (total < 3e38)
     # Under vmap both branches run, and the derivative of the root at 0 would be NaN in the one that is not taken.
-    root = lambda: jnp.sqrt(jnp.where(ordinary, total, 1))
-    return jax.lax.cond(ordinary, root, lambda: _scaled_norm(leaves, total.dtype))
+    safe = jnp.where(ordinary, total, 1)
+    return jax.lax.cond(ordinary, lambda: jnp.sqrt(safe), lambda: _scaled_norm(leaves, total.dtype))
 
 
 def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:

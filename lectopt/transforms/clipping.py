@@ -26,7 +26,8 @@ def clip_by_norm(
     .. math:: g \leftarrow g \min(1, \nu / \lVert g \rVert)
 
     The norm is over all leaves together, summed in float32 or wider, and right also where the squares overflow or
-    underflow. The gradient is multiplied once by one scalar.
+    underflow. The gradient is multiplied once by one scalar (which is 0 in float32 once the norm is
+    :math:`10^{38}` times the threshold).
 
     Args:
         max_norm: nu > 0, in units of the gradient: a number, an array of shape (), a traced value, or a function of
