@@ -55,7 +55,8 @@ def check_number(name: str, value: Any, allowed: Interval) -> None:
     with np.errstate(over="ignore"):
         number = np.asarray(value).astype(dtype)  # 1 - 1e-9 becomes 1 in float32, and 1e39 infinite
     if float(number) not in allowed:
-        raise ValueError(f"{name} must be in {allowed}; got {float(value):.10g} (as {dtype}: {number:g})")
+        rounded = f", which {dtype} rounds to {number:g}" if float(value) in allowed else ""
+        raise ValueError(f"{name} must be in {allowed}; got {float(value):.10g}{rounded}")
 
 
 def check_hyperparameter(name: str, value: Any, allowed: Interval) -> None:
