@@ -1,0 +1,112 @@
+"""The lecture's algorithms as plain float64 loops, written from its formulas; lectopt is never imported here.
+
+An optimizer is a generator of (w, point) after each step: the weights, and the point where the next gradient is
+taken. `gradient(k, w)` is the gradient of step k = 0, 1, 2, ... at w; hyperparameters are functions of k.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Gradient = Callable[[int, np.ndarray], np.ndarray]
+Number = Callable[[int], float]
+Steps = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+def sgd(gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number) -> Steps:
+    for k in range(steps):
+        w = w - learning_rate(k) * gradient(k, w)
+        yield w, w
+
+
+def momentum(gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number, momentum: Number) -> Steps:
+    v = np.zeros_like(w)
+    for k in range(steps):
+        v = momentum(k) * v - learning_rate(k) * gradient(k, w)
+        w = w + v
+        yield w, w
+
+
+def nesterov(gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number, momentum: Number) -> Steps:
+    v = np.zeros_like(w)
+    for k in range(steps):
+        g = gradient(k, w + momentum(k) * v)
+        v = momentum(k) * v - learning_rate(k) * g
+        w = w + v
+        yield w, w + momentum(k + 1) * v
+
+
+def adagrad(gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number, eps: Number) -> Steps:
+    r = np.zeros_like(np.abs(w))
+    for k in range(steps):
+        g = gradient(k, w)
+        r = r + np.abs(g) ** 2
+        w = w - learning_rate(k) / (eps(k) + np.sqrt(r)) * g
+        yield w, w
+
+
+def rmsprop(gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number, decay: Number, eps: Number) -> Steps:
+    r = np.zeros_like(np.abs(w))
+    for k in range(steps):
+        g = gradient(k, w)
+        r = decay(k) * r + (1 - decay(k)) * np.abs(g) ** 2
+        w = w - learning_rate(k) / np.sqrt(eps(k) + r) * g
+        yield w, w
+
+
+def rmsprop_nesterov(
+    gradient: Gradient,
+    w: np.ndarray,
+    steps: int,
+    learning_rate: Number,
+    decay: Number,
+    momentum: Number,
+    eps: Number,
+) -> Steps:
+    v, r = np.zeros_like(w), np.zeros_like(np.abs(w))
+    for k in range(steps):
+        g = gradient(k, w + momentum(k) * v)
+        r = decay(k) * r + (1 - decay(k)) * np.abs(g) ** 2
+        v = momentum(k) * v - learning_rate(k) / np.sqrt(eps(k) + r) * g
+        w = w + v
+        yield w, w + momentum(k + 1) * v
+
+
+def adam(
+    gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number, b1: Number, b2: Number, eps: Number
+) -> Steps:
+    s, r = np.zeros_like(w), np.zeros_like(np.abs(w))
+    for k in range(steps):
+        t = k + 1
+        g = gradient(k, w)
+        s = b1(k) * s + (1 - b1(k)) * g
+        r = b2(k) * r + (1 - b2(k)) * np.abs(g) ** 2
+        s_hat, r_hat = s / (1 - b1(k) ** t), r / (1 - b2(k) ** t)
+        w = w - learning_rate(k) * s_hat / (np.sqrt(r_hat) + eps(k))
+        yield w, w
+
+
+def clipped(gradient: Gradient, max_norm: Number) -> Gradient:
+    """The gradient, no longer than max_norm."""
+
+    def clip(k: int, w: np.ndarray) -> np.ndarray:
+        g = gradient(k, w)
+        norm = np.sqrt(np.sum(np.abs(g) ** 2))
+        return max_norm(k) * g / norm if norm > max_norm(k) else g
+
+    return clip
+
+
+def penalized(gradient: Gradient, coefficient: Number) -> Gradient:
+    """The gradient of loss + coefficient ||w||^2."""
+    return lambda k, w: gradient(k, w) + 2 * coefficient(k) * w
+
+
+def line(start: float, end: float, horizon: float) -> Number:
+    """From start to end in a straight line until step `horizon`, constant from then on."""
+    return lambda k: (1 - k / horizon) * start + k / horizon * end if k < horizon else end
+
+
+def power_law(start: float, power: float, horizon: float) -> Number:
+    """start / (1 + k / horizon)^power."""
+    return lambda k: start / (1 + k / horizon) ** power
