@@ -113,3 +113,9 @@ def test_a_line_stays_between_its_ends(start, end, horizon, count):
 )
 def test_steps_per_epoch(examples, batch_size, steps):
     assert lo.steps_per_epoch(examples, batch_size) == steps
+
+
+def test_steps_per_epoch_of_a_subset():
+    """Its own examples count, not those that it is a view of."""
+    rest, held = lo.holdout((np.zeros((100, 3)), np.zeros(100)), 0.2, key=0)
+    assert (lo.steps_per_epoch(rest, 32), lo.steps_per_epoch(held, 32)) == (3, 1)
