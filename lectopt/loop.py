@@ -154,7 +154,8 @@ class Loop:
         count = jnp.sum(weights)  # of the examples, whatever they weigh
         if self._data.weights is not None:
             weights = weights * self._data.weights[rows]
-        key = jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.step)
+        # By epoch and batch, not by step, which counts batches without an example too.
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.epoch), i)
         batch = self._data.train.take(rows)
         if self._plan.augment is not None:
             batch = self._plan.augment(jax.random.fold_in(key, 0), batch)

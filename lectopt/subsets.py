@@ -93,6 +93,7 @@ def holdout(examples: Any, fraction: float, *, key: Any, stratify: bool = False)
 
     Raises:
         ValueError: if fraction is outside (0, 1), a part would be empty, or there are no labels to stratify by.
+        TypeError: if the indices, the key, or labels to stratify by are being traced.
 
     Example:
         >>> import lectopt as lo
@@ -104,17 +105,16 @@ def holdout(examples: Any, fraction: float, *, key: Any, stratify: bool = False)
     """
     whole = as_subset(examples)
     _checks.check_number("fraction", fraction, _SHARE)
+    if _checks.is_traced((whole.indices, whole.size, key)):
+        raise TypeError("examples and key must not be traced here: split outside of jit and vmap")
     held = round(float(fraction) * len(whole))
     if not 0 < held < len(whole):
         raise ValueError(f"fraction must leave examples in both parts; got {fraction} of {len(whole)} examples")
     with jax.ensure_compile_time_eval():
         order = np.asarray(jax.random.permutation(as_key(key), len(whole)))
-    if stratify:
-        order = order[_spread_by_class(_labels(whole)[order])]
-    indices = np.asarray(whole.indices)
-    parts = (np.sort(order[held:]), np.sort(order[:held]))
-    rest, out = (_view(whole.arrays, indices[part]) for part in parts)
-    return rest, out
+    indices = np.asarray(whole.indices)[order]
+    out = _share_of_each_class(_labels(whole)[indices], held) if stratify else np.arange(len(whole)) < held
+    return _view(whole.arrays, np.sort(indices[~out])), _view(whole.arrays, np.sort(indices[out]))
 
 
 def minibatches(
@@ -167,16 +167,21 @@ def _view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
 
 
 def _labels(subset: Subset) -> np.ndarray:
-    labels = subset.examples()[-1]
+    """The labels of all examples of `subset.arrays`."""
+    labels = subset.arrays[-1]
     if not isinstance(labels, jax.Array) or labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError("stratify needs labels: the last array of the examples must be whole numbers of shape (n,)")
+    if _checks.is_traced(labels):
+        raise TypeError("labels must not be traced where examples are stratified: split outside of jit and vmap")
     return np.asarray(labels)
 
 
-def _spread_by_class(labels: np.ndarray) -> np.ndarray:
-    """An order in which every stretch from the start holds each class in its share, to within one example."""
-    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    within = np.zeros(len(labels))
-    for c, count in enumerate(counts):
-        within[classes == c] = (np.arange(count) + 0.5) / count
-    return np.argsort(within, kind="stable")
+def _share_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """Which `count` of the shuffled labels to take so that each class has its share, to within one example: bool[n]."""
+    _, first, classes, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    shares, remainders = np.divmod(sizes * count, len(labels))
+    # The largest remainders get one more; among equal ones, the class that the shuffling put first.
+    shares[np.lexsort((first, -remainders))[: count - shares.sum()]] += 1
+    rank = np.empty(len(labels), int)
+    rank[np.argsort(classes, kind="stable")] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank < shares[classes]

@@ -41,3 +41,10 @@ def elsewhere(request):
         return True
 
     return run
+
+
+@pytest.fixture
+def eager():
+    """JAX step by step, without compiling: for what is to be right whether compiled or not, tested in a moment."""
+    with jax.disable_jit():
+        yield
