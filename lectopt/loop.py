@@ -229,7 +229,7 @@ class Loop:
         bad_weights = ~_all_finite(carry.learner.params)
         first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(met) - 1)
         count = jnp.minimum(size, done * plan.batch_size)
-        return ~(jnp.any(bad) | bad_weights), first_bad, count
+        return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32), count
 
     def _validate(self, learner: Learner) -> dict[str, chex.Array]:
         if self._data.valid is None:

@@ -68,7 +68,7 @@ class NNXAdapter:
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         del x
-        module = self._factory(nnx.Rngs(key)) if self._given is None else self._given
+        module = self._make(key) if self._given is None else self._given
         _, params, _, state = _split(module)
         return nnx.as_pure(params), nnx.as_pure(state)
 
@@ -89,13 +89,16 @@ class NNXAdapter:
         graphdef, rngs = self._structure[False]
         return nnx.merge(graphdef, params, _reseed(rngs, jax.random.key(0)), state, copy=True)
 
+    def _make(self, key: Any) -> nnx.Module:
+        module = self._factory(nnx.Rngs(key))
+        if not isinstance(module, nnx.Module):
+            raise TypeError(f"model must return an nnx.Module; it returned {type(module).__name__}")
+        return module
+
     @functools.cached_property
     def _structure(self) -> dict[bool, tuple[Any, Any]]:
         """The graph definition and the random streams, by whether it is training."""
-        abstract = self._given is None
-        module = nnx.eval_shape(lambda: self._factory(nnx.Rngs(0))) if abstract else nnx.clone(self._given)
-        if not isinstance(module, nnx.Module):
-            raise TypeError(f"model must return an nnx.Module; it returned {type(module).__name__}")
+        module = nnx.eval_shape(lambda: self._make(0)) if self._given is None else nnx.clone(self._given)
         structure = {}
         for training in (True, False):
             module.train() if training else module.eval()

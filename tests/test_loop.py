@@ -1,0 +1,369 @@
+"""The training loop against one written by hand in float64 NumPy, with its own derivatives and optimizers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lectopt as lo
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+X, Y = lo.datasets.digits()
+X, Y = X[:110] / 16, Y[:110]
+TRAIN, VALID = (X[:77], Y[:77]), (X[77:], Y[77:])
+BATCH = 32  # two full batches of 77 examples, and one of 13
+ALL = np.ones(77)
+
+
+# The oracle -----------------------------------------------------------------------------------------------------------
+def init(key, x):
+    """Weights of an MLP 64-6-10, in float64 under x64."""
+    a, b = (0.3 * jax.random.normal(k, s) for k, s in zip(jax.random.split(key), [(64, 6), (6, 10)], strict=True))
+    return {"a": a, "b": b}, ()
+
+
+def apply(params, state, x, key, training):
+    return jnp.tanh(x @ params["a"]) @ params["b"], state
+
+
+def scores(w, x, y):
+    """Cross-entropy and hits of each example, and what the derivatives need."""
+    hidden = np.tanh(x @ w["a"])
+    logits = hidden @ w["b"]
+    logits = logits - logits.max(axis=1, keepdims=True)
+    logp = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return -logp[np.arange(len(y)), y], logits.argmax(axis=1) == y, hidden, np.exp(logp)
+
+
+def loss_and_gradient(w, x, y, weights):
+    losses, _, hidden, p = scores(w, x, y)
+    d = (p - np.eye(10)[y]) * weights[:, None] / len(y)
+    gradient = {"b": hidden.T @ d, "a": x.T @ (d @ w["b"].T * (1 - hidden**2))}
+    return np.sum(losses * weights) / len(y), gradient
+
+
+class Optimizer:
+    """Momentum and Nesterov momentum as the lecture writes them: v <- alpha_k v - eps_k g; w <- w + v."""
+
+    def __init__(self, rate, momentum, lookahead):
+        self.rate, self.momentum, self.lookahead, self.k, self.v = rate, momentum, lookahead, 0, None
+
+    def point(self, w):
+        """Where the gradient is taken."""
+        return {n: w[n] + self.momentum(self.k) * self.v[n] for n in w} if self.lookahead and self.v else w
+
+    def step(self, w, g):
+        v = self.v or dict.fromkeys(w, 0.0)
+        self.v = {n: self.momentum(self.k) * v[n] - self.rate(self.k) * g[n] for n in w}
+        self.k += 1
+        return {n: w[n] + self.v[n] for n in w}
+
+
+def by_hand(w, optimizer, batches_of_epoch, steps, weights=ALL):
+    """Histories and the weights after each epoch."""
+    x, y = TRAIN[0].astype(np.float64), TRAIN[1]
+    losses, norms, rates, means, valid, kept = [], [], [], [], [], []
+    epoch = 0
+    while len(losses) < steps:
+        met = []
+        for rows in batches_of_epoch(epoch)[: steps - len(losses)]:
+            loss, g = loss_and_gradient(optimizer.point(w), x[rows], y[rows], weights[rows])
+            losses, met = [*losses, loss], [*met, (loss, len(rows))]
+            norms.append(np.sqrt(sum(np.sum(v**2) for v in g.values())))
+            rates.append(optimizer.rate(optimizer.k))
+            w = optimizer.step(w, g)
+        means.append(sum(loss * n for loss, n in met) / sum(n for _, n in met))
+        value, hits, *_ = scores(w, VALID[0].astype(np.float64), VALID[1])
+        valid.append((value.mean(), hits.mean()))
+        kept.append(w)
+        epoch += 1
+    steps = {"loss": losses, "gradient_norm": norms, "learning_rate": rates}
+    return (
+        steps,
+        {"train_loss": means, "valid_loss": np.array(valid)[:, 0], "valid_accuracy": np.array(valid)[:, 1]},
+        kept,
+    )
+
+
+def real_batches(key, shuffle):
+    """The examples of each batch of an epoch, in turn, without what fills up."""
+
+    def of_epoch(epoch):
+        batches = lo.minibatches(TRAIN, BATCH, key=jax.random.fold_in(key, 0), epoch=epoch, shuffle=shuffle)
+        return [np.asarray(rows)[np.asarray(w) > 0] for rows, w in zip(*batches, strict=True)]
+
+    return of_epoch
+
+
+def rate(k):
+    return 0.4 * (1 - k / 20) + 0.1 * k / 20
+
+
+def alpha(k):
+    return 0.5 + 0.4 * min(k, 10) / 10
+
+
+def schedules():
+    return lo.linear_decay(0.4, 20, 0.1), lo.momentum_ramp(0.5, 0.9, 10)
+
+
+OPTIMIZERS = {
+    "momentum": (lambda: lo.momentum(0.3, 0.8), lambda: Optimizer(lambda k: 0.3, lambda k: 0.8, False)),
+    "nesterov": (lambda: lo.nesterov(*schedules()), lambda: Optimizer(rate, alpha, True)),
+}
+LENGTHS = {
+    "epochs": ({"epochs": 3}, 9),
+    "whole passes": ({"steps": 6}, 6),
+    "a pass and a bit": ({"steps": 5}, 5),
+    "less than a pass": ({"steps": 2}, 2),
+}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return lo.classification((init, apply))
+
+
+def assert_close(ours, theirs, rtol):
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=rtol, atol=rtol * np.abs(value).max(), err_msg=name)
+
+
+# The loop -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("call", [lo.fit, lo.train])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_equals_a_loop_by_hand(task, optimizer, length, shuffle, call, x64, eager):
+    ours, theirs = OPTIMIZERS[optimizer]
+    duration, steps = LENGTHS[length]
+    key = jax.random.key(3)
+    start, _ = init(jax.random.key(7), None)
+    options = {"valid": VALID, "batch_size": BATCH, "shuffle": shuffle, "key": key, "start": start}
+    run = call(task, ours(), TRAIN, **duration, **options)
+    rule = theirs()
+    records, epochs, kept = by_hand(jax.tree.map(np.asarray, start), rule, real_batches(key, shuffle), steps)
+    assert run.history.steps["loss"].shape == (steps,)
+    assert_close(run.history.steps, records, 2e-7)  # recorded in float32
+    assert_close(run.history.epochs, epochs, 2e-7)
+    assert_close(run.metrics, {name: values[-1] for name, values in epochs.items()}, 2e-7)
+    assert_close(run.params, kept[-1], 1e-12)
+    assert_close(run.lookahead_params, rule.point(kept[-1]), 1e-12)
+    assert run.diverged_at == -1
+
+
+@pytest.mark.parametrize("call", ["fit", "jitted train"])
+def test_equals_a_loop_by_hand_compiled_in_float32(task, call):
+    start, _ = init(jax.random.key(7), None)
+    key = jax.random.key(3)
+
+    def train(call):
+        options = {"batch_size": BATCH, "steps": 14, "key": key, "start": start}
+        return call(task, lo.nesterov(*schedules()), TRAIN, valid=VALID, **options)
+
+    run = train(lo.fit) if call == "fit" else jax.jit(lambda: train(lo.train))()
+    w = jax.tree.map(lambda p: np.asarray(p, np.float64), start)
+    records, epochs, kept = by_hand(w, OPTIMIZERS["nesterov"][1](), real_batches(key, True), 14)
+    assert_close(run.history.steps, records, 2e-5)
+    assert_close(run.history.epochs, epochs, 2e-5)
+    assert_close(run.params, kept[-1], 2e-5)
+
+
+def test_one_batch_of_all(task, x64, eager):
+    start, _ = init(jax.random.key(7), None)
+    with pytest.warns(UserWarning, match="batch_size 100 is larger than the 77 training examples"):
+        run = lo.fit(task, lo.sgd(0.5), TRAIN, batch_size=100, epochs=3, key=0, start=start)
+    rule = Optimizer(lambda k: 0.5, lambda k: 0.0, False)
+    records, _, kept = by_hand(jax.tree.map(np.asarray, start), rule, lambda epoch: [np.arange(77)], 3)
+    assert_close(run.history.steps, records, 2e-7)
+    assert_close(run.params, kept[-1], 1e-12)
+
+
+def test_the_gradient_norm_is_taken_before_clipping(task, eager):
+    options = {"batch_size": BATCH, "steps": 1, "key": 0}
+    clipped = lo.fit(task, optax.chain(lo.clip_by_norm(1e-3), lo.sgd(0.1)), TRAIN, **options)
+    plain = lo.fit(task, lo.sgd(0.1), TRAIN, **options)
+    assert clipped.history.steps["gradient_norm"] == plain.history.steps["gradient_norm"]
+    moved = optax.tree.norm(
+        jax.tree.map(jnp.subtract, clipped.params, lo.fit(task, lo.sgd(0), TRAIN, **options).params)
+    )
+    np.testing.assert_allclose(moved, 1e-4, rtol=1e-3)
+
+
+def test_the_rate_is_recorded_only_where_it_is_known(task, eager):
+    options = {"batch_size": BATCH, "steps": 2, "key": 0}
+    assert "learning_rate" not in lo.fit(task, optax.sgd(0.1), TRAIN, **options).history.steps
+    two = optax.chain(lo.sgd(0.1), lo.sgd(0.1))
+    assert "learning_rate" not in lo.fit(task, two, TRAIN, **options).history.steps
+
+
+# Going on -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("optimizer", [lo.nesterov(*schedules()), lo.adam(lo.linear_decay(0.05, 12))])
+def test_going_on_equals_an_unbroken_run(task, optimizer, eager):
+    options = {"valid": VALID, "batch_size": BATCH, "shuffle": False, "key": 0}
+    whole = lo.fit(task, optimizer, TRAIN, epochs=5, **options)
+    first = lo.fit(task, optimizer, TRAIN, epochs=2, **options)
+    second = lo.fit(task, optimizer, TRAIN, epochs=3, start=first, **options)
+    for record in ("steps", "epochs"):
+        parts = (getattr(run.history, record) for run in (first, second))
+        joined = jax.tree.map(np.append, *parts)
+        assert_close(joined, getattr(whole.history, record), 1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), second.params, whole.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), second.opt_state, whole.opt_state)
+
+
+def test_going_on_leaves_the_run_as_it_was(task, eager):
+    options = {"batch_size": BATCH, "epochs": 1, "key": 0}
+    first = lo.fit(task, lo.nesterov(0.1), TRAIN, **options)
+    before = jax.tree.map(np.array, (first.params, first.opt_state))
+    lo.fit(task, lo.nesterov(0.1), TRAIN, start=first, **options)
+    jax.tree.map(np.testing.assert_array_equal, (first.params, first.opt_state), before)
+
+
+def test_starting_from_parameters_starts_the_optimizer_afresh(task, eager):
+    options = {"batch_size": BATCH, "shuffle": False, "key": 0}
+    first = lo.fit(task, lo.momentum(0.1), TRAIN, epochs=1, **options)
+    again = lo.fit(task, lo.momentum(0.1), TRAIN, steps=1, start=first.params, **options)
+    rate_times_gradient = jax.tree.map(lambda a, b: (a - b) / 0.1, first.params, again.params)
+    np.testing.assert_allclose(optax.tree.norm(rate_times_gradient), again.history.steps["gradient_norm"][0], rtol=1e-4)
+
+
+# Weights --------------------------------------------------------------------------------------------------------------
+def test_example_weights(task, x64, eager):
+    start, _ = init(jax.random.key(7), None)
+    weights = np.random.default_rng(0).uniform(0, 3, 77) * (np.arange(77) % 5 > 0)
+    key = jax.random.key(3)
+    run = lo.fit(task, lo.momentum(0.3, 0.8), TRAIN, batch_size=BATCH, epochs=3, key=key, start=start, weights=weights)
+    scaled = np.float64(np.float32(weights))
+    records, epochs, kept = by_hand(
+        jax.tree.map(np.asarray, start), OPTIMIZERS["momentum"][1](), real_batches(key, True), 9, scaled / scaled.mean()
+    )
+    assert_close(run.history.steps, records, 1e-6)
+    assert_close(run.history.epochs, {"train_loss": epochs["train_loss"]}, 1e-6)
+    assert_close(run.params, kept[-1], 1e-6)
+
+
+def final(task, train=TRAIN, **options):
+    return lo.fit(task, lo.momentum(0.3), train, batch_size=BATCH, epochs=2, key=0, **options).params
+
+
+def assert_same(a, b, rtol=1e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol), a, b)
+
+
+def assert_different(a, b):
+    assert max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), a, b))) > 1e-3
+
+
+def test_weights_by_class_are_weights_of_examples(task, eager):
+    by_class = {0: 3.0, 1: 0, 7: np.float32(0.5)}
+    one_by_one = np.array([by_class.get(label, 1.0) for label in TRAIN[1]])
+    assert_same(final(task, weights=by_class), final(task, weights=one_by_one))
+    assert_different(final(task, weights=by_class), final(task))
+
+
+def test_the_scale_of_weights_does_not_matter(task, eager):
+    weights = np.random.default_rng(0).uniform(0.5, 2, 77)
+    assert_same(final(task, weights=weights), final(task, weights=1000 * weights))
+    assert_same(final(task, weights=np.full(77, 5.0)), final(task))
+
+
+def test_an_example_of_weight_0_does_not_count(task, eager):
+    x, y = TRAIN[0].copy(), TRAIN[1].copy()
+    weights = np.arange(77) % 2
+    x[weights == 0], y[weights == 0] = 1.0, 3
+    assert_same(final(task, weights=weights), final(task, (x, y), weights=weights))
+    assert_different(final(task), final(task, (x, y)))
+
+
+def test_a_loss_that_is_not_finite_does_not_count_without_weight(eager):
+    def spoilt(outputs, targets):  # a constant, so that only the value, and not its derivative, is infinite
+        return jnp.sum(outputs**2, axis=-1) + jnp.where(targets == 3, jnp.inf, 0)
+
+    run = lo.fit(lo.Task((init, apply), spoilt), lo.sgd(0.1), TRAIN, batch_size=BATCH, epochs=1, key=0, weights={3: 0})
+    assert np.isfinite(run.history.steps["loss"]).all()
+
+
+def test_weights_follow_the_examples_of_a_subset(task, eager):
+    rows = np.random.default_rng(0).permutation(110)[:77]
+    weights = np.random.default_rng(1).uniform(0, 2, 110)
+    arrays = tuple(map(jnp.asarray, (X, Y)))
+    part = lo.Subset(arrays, jnp.asarray(rows), jnp.int32(77), least=77)
+    assert_same(final(task, part, weights=weights), final(task, (X[rows], Y[rows]), weights=weights[rows]))
+
+
+# Divergence and patience ----------------------------------------------------------------------------------------------
+def poison(step):
+    """An optimizer whose update is NaN at that step."""
+
+    def update(updates, count, params=None):
+        return jax.tree.map(lambda u: jnp.where(count == step, jnp.nan, u), updates), count + 1
+
+    return optax.chain(lo.momentum(0.3), optax.GradientTransformation(lambda params: jnp.int32(0), update))
+
+
+@pytest.mark.parametrize(("bad_step", "diverged_at"), [(6, 7), (7, 8), (5, 5), (0, 1), (2, 2), (11, 11)])
+def test_a_diverged_run_is_frozen_at_its_last_finite_epoch(task, bad_step, diverged_at, eager):
+    """NaN weights show in the next loss, or, after the last step of an epoch, at once."""
+    options = {"valid": VALID, "batch_size": BATCH, "key": 0}
+    epoch = diverged_at // 3
+    if epoch:
+        last_finite = lo.fit(task, lo.momentum(0.3), TRAIN, epochs=epoch, **options).params
+    else:
+        last_finite = lo.fit(task, lo.momentum(0.0), TRAIN, epochs=1, **options).params
+    with pytest.warns(UserWarning, match=f"not finite at step {diverged_at}"):
+        fitted = lo.fit(task, poison(bad_step), TRAIN, epochs=4, **options)
+    trained = lo.train(task, poison(bad_step), TRAIN, epochs=4, **options)
+    for run, steps, epochs in ((fitted, 3 * (epoch + 1), epoch + 1), (trained, 12, 4)):
+        assert run.diverged_at == diverged_at
+        assert_same(run.params, last_finite)
+        assert all(np.isnan(value) for value in run.metrics.values())
+        losses = run.history.steps["loss"]
+        assert losses.shape == (steps,)
+        met = diverged_at + (bad_step == diverged_at)  # where only the weights are NaN, the loss was still met
+        np.testing.assert_array_equal(np.isfinite(losses), np.arange(steps) < met)
+        assert np.isnan(run.history.steps["gradient_norm"][3 * (epoch + 1) :]).all()
+        for values in run.history.epochs.values():
+            np.testing.assert_array_equal(np.isfinite(values), np.arange(epochs) < epoch)
+
+
+def test_a_validation_loss_that_is_not_finite_is_no_divergence(eager):
+    spoilt = lo.Task((init, apply), lambda outputs, y: jnp.sum(outputs**2, -1) + jnp.where(y > 9, jnp.inf, 0))
+    run = lo.fit(spoilt, lo.sgd(0.1), TRAIN, valid=(X, np.append(Y[1:], 11)), batch_size=BATCH, epochs=2, key=0)
+    assert run.diverged_at == -1
+    assert run.metrics["valid_loss"] == np.inf
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+@pytest.mark.parametrize("call", [lo.fit, lo.train])
+def test_patience(task, call, patience, eager):
+    noisy = lo.nesterov(1.5, 0.6)  # so fast that the validation loss goes up and down
+    options = {"valid": VALID, "batch_size": BATCH, "key": 5}
+    losses = lo.fit(task, noisy, TRAIN, epochs=12, **options).history.epochs["valid_loss"]
+    best = failures = 0
+    for last in range(1, 12):
+        best, failures = (last, 0) if losses[last] < losses[best] else (best, failures + 1)
+        if failures == patience:
+            break
+    assert 0 < best < last < 11  # or nothing would be tested
+    wanted = lo.fit(task, noisy, TRAIN, epochs=best + 1, **options)
+    run = call(task, noisy, TRAIN, epochs=12, patience=patience, **options)
+    for name in ("params", "opt_state", "lookahead_params"):
+        assert_same(getattr(run, name), getattr(wanted, name))
+    assert_close(run.metrics, wanted.metrics, 1e-5)
+    assert_close(run.evaluate(VALID), {"loss": losses[best]}, 1e-5)
+    assert len(run.history.epochs["valid_loss"]) == (last + 1 if call is lo.fit else 12)
+    np.testing.assert_allclose(run.history.epochs["valid_loss"][: last + 1], losses[: last + 1], rtol=1e-5)
+    assert np.isnan(run.history.epochs["valid_loss"][last + 1 :]).all()
+    assert np.isnan(run.history.steps["loss"][3 * (last + 1) :]).all()
+
+
+def test_patience_keeps_the_best_although_a_later_step_diverges(task, eager):
+    options = {"valid": VALID, "batch_size": BATCH, "key": 0}
+    wanted = lo.fit(task, lo.momentum(0.3), TRAIN, epochs=2, **options)
+    with pytest.warns(UserWarning, match="diverged"):
+        run = lo.fit(task, poison(7), TRAIN, epochs=4, patience=4, **options)
+    assert_same(run.params, wanted.params)
+    assert np.isnan(run.metrics["valid_loss"])
