@@ -279,12 +279,16 @@ def test_half_precision_keeps_float32_state(case, dtype):
     chex.assert_trees_all_close(rounded, exact, rtol=3 * float(jnp.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float64])
 @every_case
-def test_updates_come_in_the_dtype_of_the_gradients(case):
+def test_gradients_of_another_dtype_than_the_parameters(case, dtype, x64):
+    """Updates come in the gradients' dtype, and the state keeps its own."""
     optimizer = case.make(**case.numbers)
-    params = tree_of(jnp.asarray(START, jnp.bfloat16))
-    updates, _ = optimizer.update(tree_of(jnp.asarray(START)), optimizer.init(params), params)
+    params = tree_of(jnp.asarray(START, dtype))
+    state = optimizer.init(params)
+    updates, new_state = optimizer.update(tree_of(jnp.asarray(START, jnp.float32)), state, params)
     assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype(jnp.float32)}
+    assert avals(new_state) == avals(state)
 
 
 @every_case
