@@ -31,8 +31,9 @@ def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
     .. math:: v_{k+1} = \alpha_k v_k + u_k, \qquad \varphi_{k+1} = \varphi_k + u_k + \alpha_{k+1} v_{k+1}
 
     exactly, also with both :math:`\epsilon` and :math:`\alpha` scheduled. `eval_params` gives w back. The state keeps
-    the look-ahead c that was really used and the update is :math:`u + (\alpha_k - c) v_k + \alpha_{k+1} v_{k+1}`, so w
-    stays right where something outside, such as `optax.inject_hyperparams`, changes alpha between steps.
+    the look-ahead c that the gradient was taken at, and it is :math:`\alpha_k` in the velocity too, so w stays right
+    where something outside, such as `optax.inject_hyperparams`, changes alpha between steps: the new alpha takes
+    effect with the next look-ahead.
 
     Nothing that changes updates may follow this link in a chain, or w is lost. Penalties go before the rate, where
     they are part of g: `optax.chain(lo.add_l2(1e-4), lo.nesterov(0.1))`. So does decoupled weight decay: what
@@ -70,14 +71,15 @@ def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
     def update(updates, state, params=None, **extra):
         del params, extra
 
-        def rule(u, v, alpha, alpha_next, lookahead):
-            v_next = alpha * v + u
-            return u + (alpha - lookahead) * v + alpha_next * v_next, v_next
+        def rule(u, v, lookahead, alpha_next):
+            # Both from the new v: were the old one read twice, XLA would copy all of it before overwriting it.
+            v = lookahead * v + u
+            return u + alpha_next * v, v
 
         count = optax.safe_increment(state.count)
-        alpha, alpha_next = _numerics.at_step(momentum, state.count), _numerics.at_step(momentum, count)
+        alpha_next = _numerics.at_step(momentum, count)
         updates, velocity = _numerics.map_leaves(
-            rule, updates, state.velocity, alpha=alpha, alpha_next=alpha_next, lookahead=state.lookahead
+            rule, updates, state.velocity, lookahead=state.lookahead, alpha_next=alpha_next
         )
         return updates, TraceNesterovState(count, alpha_next, velocity)
 
