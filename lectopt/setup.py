@@ -107,13 +107,12 @@ def prepare(
 def begin(setup: Setup) -> Learner:
     """Parameters, model state and optimizer state before the first step."""
     plan, data, origin = setup.plan, setup.data, setup.origin
-    params, state = origin.params, origin.state
-    if params is None or state is None:
-        batch = data.train.take(data.train.indices[: plan.batch_size])
-        drawn, fresh = plan.task.init(jax.random.fold_in(data.key, 2), batch)
-        if params is not None:
-            params = fill("start for this task", jax.tree.leaves(params), drawn)
-        params, state = drawn if params is None else params, fresh if state is None else state
+    batch = data.train.take(data.train.indices[: plan.batch_size])
+    params, state = plan.task.init(jax.random.fold_in(data.key, 2), batch)
+    if origin.params is not None:
+        params = fill("start for this task", jax.tree.leaves(origin.params), params)
+    if origin.state is not None:
+        state = fill("the model state of start, for this task,", jax.tree.leaves(origin.state), state)
     opt_state = setup.recipe.make(setup.numbers).init(params)
     if origin.opt_leaves is not None:
         opt_state = fill("the optimizer state of start, for this optimizer,", origin.opt_leaves, opt_state)
@@ -187,24 +186,28 @@ def _step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
 
 def _weights(weights: Any, train: Subset) -> chex.Array:
     """Weights of all examples of `train.arrays`, with mean 1 over the training part."""
-    count = jax.tree.leaves(train.arrays)[0].shape[0]
-    if isinstance(weights, Mapping):
-        labels = train.arrays[-1]
-        if not isinstance(labels, (jax.Array,)) or not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
-            raise ValueError("weights by class need labels: whole numbers of shape (n,) as the last array of train")
-        values = jnp.ones(count)
-        for label, weight in weights.items():
-            _checks.check_number(f"weights[{label}]", weight, _checks.NON_NEGATIVE)
-            values = jnp.where(labels == label, weight, values)
-    else:
-        values = jnp.asarray(weights, jnp.float32)
+    with jax.ensure_compile_time_eval():  # so that what is known can be checked under `jit` too
+        values = _weights_of_classes(weights, train) if isinstance(weights, Mapping) else jnp.asarray(weights)
+        values = values.astype(jnp.float32)
+        count = jax.tree.leaves(train.arrays)[0].shape[0]
         if values.shape != (count,):
             raise ValueError(f"weights must have shape ({count},), one for each example; got {values.shape}")
-    real = jnp.arange(train.capacity) < train.size
-    total = jnp.sum(jnp.where(real, values[train.indices], 0))
-    if not _checks.is_traced((values, total)) and not (jnp.all(values >= 0) and jnp.isfinite(total) and total > 0):
-        raise ValueError("weights must be finite, at least 0, and not all 0 over the training examples")
-    return values * (train.size / total)
+        real = jnp.arange(train.capacity) < train.size
+        total = jnp.sum(jnp.where(real, values[train.indices], 0))
+        if not _checks.is_traced((values, total)) and not (jnp.all(values >= 0) and jnp.isfinite(total) and total > 0):
+            raise ValueError("weights must be finite, at least 0, and not all 0 over the training examples")
+        return values * (train.size / total)
+
+
+def _weights_of_classes(weights: Mapping, train: Subset) -> chex.Array:
+    labels = train.arrays[-1]
+    if not isinstance(labels, jax.Array) or not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
+        raise ValueError("weights by class need labels: whole numbers of shape (n,) as the last array of train")
+    values = jnp.ones(labels.shape)
+    for label, weight in weights.items():
+        _checks.check_number(f"weights[{label}]", weight, _checks.NON_NEGATIVE)
+        values = jnp.where(labels == label, weight, values)
+    return values
 
 
 def _origin(task: Task, start: Any, data: Data, batch_size: int) -> Origin:

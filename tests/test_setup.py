@@ -1,0 +1,153 @@
+"""Bad input: each a clear error, before anything compiles, alone and inside `jit`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from test_training import compilations
+
+import lectopt as lo
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+LABELS = np.arange(12) % 4
+TARGETS = X[:, :1]
+
+
+def linear(width):
+    return lambda rngs: nnx.Linear(3, width, rngs=rngs)
+
+
+CLASSES, NUMBERS = lo.classification(linear(4)), lo.regression(linear(1))
+GOOD = {"task": CLASSES, "optimizer": lo.sgd(0.1), "train": (X, LABELS), "batch_size": 5, "epochs": 1, "key": 0}
+
+
+def spoilt(row, value):
+    x = X.copy()
+    x[row, 1] = value
+    return x
+
+
+def numbers(optimizer, **hyperparameters):
+    return lambda: {"optimizer": optimizer, "hyperparameters": hyperparameters}
+
+
+# what is asked for instead of GOOD, the error, and what it says
+BAD = {
+    "negative rate": (numbers(lo.sgd, learning_rate=-0.1), ValueError,
+        r"learning_rate must be in \[0, inf\); got -0.1"),
+    "NaN rate": (numbers(lo.sgd, learning_rate=np.nan), ValueError, r"learning_rate must be in \[0, inf\); got nan"),
+    "text": (numbers(lo.sgd, learning_rate="high"), TypeError, r"learning_rate must be a number .*'high'"),
+    "decay of 1": (numbers(lo.rmsprop, learning_rate=0.1, decay=1.0), ValueError, r"decay must be in .*; got 1"),
+    "b2 of 1": (numbers(lo.adam, b2=1.0), ValueError, r"b2 must be in \[0, 1\); got 1"),
+    "max_norm 0": (lambda: {"optimizer": optax.chain(lo.clip_by_norm(0.0))}, ValueError,
+        r"max_norm must be in .* got 0"),
+    "power": (lambda: {"optimizer": lo.sgd(lo.robbins_monro(1.0, 0.5))}, ValueError,
+        r"power must be in \(0.5, 1\]; got"),
+    "horizon 0": (lambda: {"optimizer": lo.sgd(lo.linear_decay(1.0, 0))}, ValueError, r"transition_steps must .*got 0"),
+    "wrong name": (numbers(lo.momentum, learning_rate=1, alpha=1), ValueError,
+                   r"hyperparameters must be among learning_rate, momentum; got alpha"),
+    "missing name": (numbers(lo.momentum, momentum=0.5), ValueError, r"hyperparameters must hold learning_rate"),
+    "numbers for what is made": (lambda: {"hyperparameters": {"learning_rate": 1}}, ValueError, r"go with a function"),
+    "no optimizer": (lambda: {"optimizer": "adam"}, TypeError, r"optimizer must be an Optax .*got str"),
+    "makes no optimizer": (numbers(lambda a: a, a=1), TypeError, r"optimizer must return .* it returned int"),
+    "no task": (lambda: {"task": linear(4)}, TypeError, r"task must be a lectopt.Task; got function"),
+    "lengths": (lambda: {"train": (X, LABELS[:7])}, ValueError,
+        r"train must be arrays of equal length; got .*\[12, 7\]"),
+    "valid lengths": (lambda: {"valid": (X, LABELS[:7])}, ValueError, r"valid must be arrays of equal length"),
+    "one array": (lambda: {"train": X}, TypeError, r"train must be a tuple of arrays.*got ndarray"),
+    "inputs alone": (lambda: {"train": (X,)}, ValueError, r"train must be two arrays, .* for a loss; got 1"),
+    "empty": (lambda: {"train": (X[:0], LABELS[:0])}, ValueError, r"train must hold at least 1 example; got none"),
+    "empty valid": (lambda: {"valid": (X[:0], LABELS[:0])}, ValueError,
+        r"valid must hold at least 1 example; got none"),
+    "label 4": (lambda: {"train": (X, LABELS + 1)}, ValueError, r"labels must be in \[0, 4\).* got 4"),
+    "label -1": (lambda: {"valid": (X, LABELS - 1)}, ValueError, r"labels must be in \[0, 4\).* got -1"),
+    "float labels": (lambda: {"train": (X, LABELS * 1.0)}, ValueError,
+        r"labels must be whole numbers in \[0, 4\).*float"),
+    "one-hot labels": (lambda: {"train": (X, np.eye(4, dtype=int)[LABELS])}, ValueError,
+        r"one row of logits per label"),
+    "NaN": (lambda: {"train": (spoilt(3, np.nan), LABELS)}, ValueError, r"train must be finite; 1 of 12 .* row 3"),
+    "infinite": (lambda: {"valid": (spoilt(11, np.inf), LABELS)}, ValueError,
+        r"valid must be finite; 1 of 12 .* row 11"),
+    "NaN target": (lambda: {"task": NUMBERS, "train": (X, spoilt(0, np.nan)[:, 1:2])}, ValueError,
+        r"train must be finite"),
+    "flat targets": (lambda: {"task": NUMBERS, "train": (X, TARGETS[:, 0])}, ValueError,
+                     r"targets must have the shape of .*\(n, 1\); got \(n, \); reshape the targets: y\[:, None\]"),
+    "wide targets": (lambda: {"task": NUMBERS, "train": (X, X)}, ValueError, r"targets must .*\(n, 1\); got \(n, 3\)"),
+    "narrow inputs": (lambda: {"train": (X[:, :2], LABELS)}, ValueError,
+        r"does not fit the inputs of train, .*\(5, 2\)"),
+    "narrow valid": (lambda: {"valid": (X[:, :2], LABELS)}, ValueError, r"does not fit the inputs of valid"),
+    "batch of 0": (lambda: {"batch_size": 0}, ValueError, r"batch_size must be at least 1; got 0"),
+    "batch of 2.5": (lambda: {"batch_size": 2.5}, TypeError,
+        r"batch_size must be a whole number of at least 1; got 2.5"),
+    "no epochs": (lambda: {"epochs": 0}, ValueError, r"epochs must be at least 1; got 0"),
+    "no steps": (lambda: {"epochs": None, "steps": 0}, ValueError, r"steps must be at least 1; got 0"),
+    "both": (lambda: {"steps": 3}, ValueError, r"exactly one of epochs and steps .* got epochs=1, steps=3"),
+    "neither": (lambda: {"epochs": None}, ValueError,
+        r"exactly one of epochs and steps .* got epochs=None, steps=None"),
+    "patience": (lambda: {"patience": 2}, ValueError, r"patience counts validations: give it together with valid"),
+    "patience 0": (lambda: {"patience": 0, "valid": (X, LABELS)}, ValueError, r"patience must be at least 1; got 0"),
+    "no key": (lambda: {"key": None}, TypeError, r"key must be an int or one jax.random.key; got None"),
+    "no function": (lambda: {"augment": 3}, TypeError, r"augment must be a function .* got int"),
+    "weights' length": (lambda: {"weights": np.ones(5)}, ValueError, r"weights must have shape \(12,\).* got \(5,\)"),
+    "negative weight": (lambda: {"weights": X[:, 0]}, ValueError, r"weights must be finite, at least 0"),
+    "NaN weight": (lambda: {"weights": spoilt(2, np.nan)[:, 1] ** 2}, ValueError,
+        r"weights must be finite, at least 0"),
+    "no weight": (lambda: {"weights": np.zeros(12)}, ValueError, r"weights must be .* not all 0"),
+    "negative class": (lambda: {"weights": {1: -1.0}}, ValueError, r"weights\[1\] must be in \[0, inf\); got -1"),
+    "classes of numbers": (lambda: {"task": NUMBERS, "train": (X, TARGETS), "weights": {0: 1.0}}, ValueError,
+                           r"weights by class need labels"),
+    "start's shapes": (lambda: {"start": {"kernel": X, "bias": X}}, ValueError,
+        r"start for this task must be arrays of"),
+    "start's task": (lambda: {"start": lo.fit(**GOOD | {"task": NUMBERS, "train": (X, TARGETS)})}, ValueError,
+                     r"start for this task must be arrays of shapes"),
+    "start's optimizer": (lambda: {"start": lo.fit(**GOOD), "optimizer": lo.adam(0.1)}, ValueError,
+                          r"optimizer state of start, for this optimizer, must be"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["fit", "train", "jitted train"])
+@pytest.mark.parametrize(("change", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input(change, error, message, call):
+    run = {"fit": lo.fit, "train": lo.train, "jitted train": lambda **a: jax.jit(lambda: lo.train(**a).params)()}[call]
+    with pytest.raises(error, match=message):
+        run(**GOOD | change())
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if not name.startswith("start's")])
+def test_bad_input_compiles_nothing(name):
+    change, error, _ = BAD[name]
+    log = compilations()
+    with pytest.raises(error):  # what the first call compiles are single operations of JAX, on their first use
+        lo.fit(**GOOD | change())
+    before = len(log)
+    with pytest.raises(error):
+        lo.fit(**GOOD | change())
+    assert len(log) == before
+
+
+def test_a_batch_size_larger_than_the_data_warns_and_works(eager):
+    with pytest.warns(
+        UserWarning, match="batch_size 50 is larger than the 12 training examples: each epoch is one batch"
+    ):
+        run = lo.fit(**GOOD | {"batch_size": 50, "epochs": 2})
+    assert run.history.steps["loss"].shape == (2,)
+
+
+def test_examples_to_evaluate_are_checked(eager):
+    run = lo.fit(**GOOD)
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 4\)"):
+        run.evaluate((X, LABELS + 1))
+    with pytest.raises(ValueError, match="examples must be finite"):
+        run.evaluate((spoilt(0, np.nan), LABELS))
+    with pytest.raises(TypeError, match="examples must be a tuple"):
+        run.evaluate(X)
+
+
+def test_what_is_traced_passes(eager):
+    """A number to check is there only when the program runs; then it is used as it is."""
+    rate = jax.jit(lambda rate: lo.train(**GOOD | {"optimizer": lo.sgd(rate)}).metrics["train_loss"])
+    assert np.isfinite(rate(jnp.float32(0.1)))
