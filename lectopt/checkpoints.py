@@ -63,16 +63,9 @@ class Store:
 
     def __init__(self, directory: str | Path, fingerprint: str):
         path = Path(directory).absolute()
+        _claim(path, fingerprint)
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(path, options=options)
-        note = path / "fingerprint"
-        if not note.exists():
-            note.write_text(fingerprint)
-        elif note.read_text() != fingerprint:
-            raise ValueError(
-                f"directory must be new, or of the same training; {path} holds another one (other data, model, "
-                "optimizer, numbers, key, or version of JAX)"
-            )
 
     def restore(self, carry: Any) -> Any:
         """What was saved last, in the structure of `carry`; `carry` itself if nothing was."""
@@ -98,6 +91,20 @@ def fingerprint(program: str, arrays: Any) -> str:
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+def _claim(path: Path, fingerprint: str) -> None:
+    """Writes the fingerprint into a new directory, in one stroke; raises if there is anything but the same."""
+    path.mkdir(parents=True, exist_ok=True)
+    note, part = path / "fingerprint", path / "fingerprint.part"
+    if not note.exists() and {*path.iterdir()} <= {part}:
+        part.write_text(fingerprint)
+        part.replace(note)
+    if not note.exists() or note.read_text() != fingerprint:
+        raise ValueError(
+            f"directory must be new, or of the same training; {path} holds another one (other data, model, "
+            "optimizer, numbers, key, or version of JAX)"
+        )
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -48,7 +48,9 @@ def plot_comparison(histories: Mapping[str, History]) -> Figure:
                 width = 0.6 if record == "steps" else 1.5
                 axis.plot(*_series(history, record, name), label=label, linewidth=width, **style)
         _finish(axis, _words(name))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(histories), 6))
+    lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}  # not all are in every panel
+    named = [label for label in histories if label in lines]
+    figure.legend([lines[n] for n in named], named, loc="outside lower center", ncols=min(len(histories), 6))
     return figure
 
 
