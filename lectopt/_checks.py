@@ -44,7 +44,7 @@ def is_traced(value: Any) -> bool:
 
 def check_number(name: str, value: Any, allowed: Interval) -> None:
     """Raises unless `value` is one real number within `allowed`, or is traced."""
-    is_number = isinstance(value, (numbers.Real, np.ndarray, jax.Array)) and not isinstance(value, bool)
+    is_number = isinstance(value, (numbers.Real, np.ndarray, jax.Array))
     if not is_number or not _is_real(value):
         raise TypeError(f"{name} must be a number in {allowed}; got {_shown(value)}")
     if np.shape(value) != ():

@@ -67,7 +67,7 @@ def one_minus_power(b: jax.Array, t: jax.Array) -> jax.Array:
 
 def divide(g: chex.Array, denominator: chex.Array) -> chex.Array:
     """g / denominator, and 0 where the denominator is 0 (not where it is NaN: that has to be seen)."""
-    return jnp.where(denominator == 0, 0, g / jnp.where(denominator == 0, 1, denominator))
+    return g / jnp.where(denominator == 0, jnp.inf, denominator)
 
 
 def map_leaves(
@@ -79,6 +79,7 @@ def map_leaves(
     same; its update comes back in g's dtype, and states in their own. Where a gradient is None, so is the update, and
     the states stay as they are.
     """
+    treedef: Any  # jaxlib's own type, unknown to mypy
     leaves, treedef = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     columns = [treedef.flatten_up_to(state) for state in states]
 
@@ -106,9 +107,7 @@ def tree_norm(tree: chex.ArrayTree) -> jax.Array:
     total = _sum_of_squares(leaves)
     # float32's range, with room below for leaves whose own sums are small; also the test for NaN and inf.
     ordinary = (total > 1e-30) & (total < 3e38)
-    # Under vmap both branches run, and the derivative of the root at 0 would be NaN in the one that is not taken.
-    safe = jnp.where(ordinary, total, 1)
-    return jax.lax.cond(ordinary, lambda: jnp.sqrt(safe), lambda: _scaled_norm(leaves, total.dtype))
+    return jax.lax.cond(ordinary, lambda: jnp.sqrt(total), lambda: _scaled_norm(leaves, total.dtype))
 
 
 def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
