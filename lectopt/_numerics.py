@@ -37,7 +37,9 @@ def first_step() -> jax.Array:
 
 def working_dtype(x: chex.Array) -> Any:
     """The dtype to compute in and to keep state in: at least float32, complex where `x` is."""
-    return jnp.promote_types(jnp.result_type(x), jnp.float32)
+    dtype = jnp.result_type(x)
+    narrow = not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
+    return np.dtype(np.float32) if narrow else dtype
 
 
 def real_dtype(x: chex.Array) -> Any:
@@ -101,29 +103,25 @@ def tree_norm(tree: chex.ArrayTree) -> jax.Array:
 
     Its derivative at zero is zero.
     """
-    leaves = [jnp.asarray(x, working_dtype(x)) for x in jax.tree.leaves(tree)]
+    leaves = jax.tree.leaves(tree)
     if not leaves:
         return as_number(0.0)
-    total = _sum_of_squares(leaves)
-    # float32's range, with room below for leaves whose own sums are small; also the test for NaN and inf.
-    ordinary = (total > 1e-30) & (total < 3e38)
-    return jax.lax.cond(ordinary, lambda: jnp.sqrt(total), lambda: _scaled_norm(leaves, total.dtype))
+    real = np.result_type(*map(real_dtype, leaves))  # one precision for all, so that one range holds for all
+    wide = [jnp.asarray(x, np.promote_types(working_dtype(x), real)) for x in leaves]
+    total = _sum_of_squares(wide)
+    # In range, with room below for leaves whose own sums are small; this is also the test for NaN and inf.
+    info = jnp.finfo(total.dtype)
+    ordinary = (total > 1e8 * info.tiny) & (total < info.max)
+    return jax.lax.cond(ordinary, lambda: jnp.sqrt(total), lambda: _scaled_norm(wide, total))
 
 
 def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
-    dtype = np.result_type(*(real_dtype(x) for x in leaves))
-    return sum((jnp.sum(squared_magnitude(x)).astype(dtype) for x in leaves), start=jnp.zeros((), dtype))
+    return sum((jnp.sum(squared_magnitude(x)) for x in leaves[1:]), start=jnp.sum(squared_magnitude(leaves[0])))
 
 
-def _scaled_norm(leaves: list[jax.Array], dtype: Any) -> jax.Array:
-    """m ||x / m|| with m the largest magnitude (m is a constant to the derivative: it cancels)."""
-    largest = jnp.stack([_largest_part(x).astype(dtype) for x in leaves]).max()
-    scalable = (largest >= jnp.finfo(dtype).tiny) & jnp.isfinite(largest)
-    scale = jax.lax.stop_gradient(jnp.where(scalable, largest, 1))
-    total = _sum_of_squares([x.astype(jnp.promote_types(x.dtype, dtype)) / scale for x in leaves])
-    return jnp.where(total > 0, scale * jnp.sqrt(jnp.where(total > 0, total, 1)), total)
-
-
-def _largest_part(x: jax.Array) -> jax.Array:
-    parts = (x.real, x.imag) if jnp.iscomplexobj(x) else (x,)
-    return jnp.stack([jnp.max(jnp.abs(part), initial=0) for part in parts]).max()
+def _scaled_norm(leaves: list[jax.Array], total: jax.Array) -> jax.Array:
+    """||c x|| / c, with c a power of two (so nothing is rounded) that brings the squares back into range."""
+    power = 2.0 ** int(0.7 * jnp.finfo(total.dtype).maxexp)
+    c = jnp.where(total < 1, power, 1 / power).astype(total.dtype)
+    scaled = _sum_of_squares([x * c for x in leaves])
+    return jnp.where(scaled > 0, jnp.sqrt(jnp.where(scaled > 0, scaled, 1)) / c, scaled)

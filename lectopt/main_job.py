@@ -64,14 +64,14 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
     learn, valid = holdout(rest, 0.2, key=seed + 1, stratify=True)
     task = classification(_network)
     grid = np.geomspace(1e-5, 10, rates)
-    settings = {"batch_size": BATCH_SIZE, "epochs": epochs, "key": seed}
+    settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "epochs": epochs, "key": seed}
     console = Console()
     console.print(
         f"{len(x)} handwritten digits: {len(learn)} to learn from, {len(valid)} to choose the rate by, {len(test)} to "
         f"test. A 64-100-10 network, {epochs} epochs, {rates} learning rates for each algorithm, side by side."
     )
 
-    outcomes = []
+    outcomes: list[Outcome] = []
     variants = _variants(10 * steps_per_epoch(learn, BATCH_SIZE))
     with ProgressBar("algorithms", len(variants) + 1, after=0) as bar:
         for name, optimizer in variants.items():
