@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from lectopt._types import Array
 
 
 def plain(leaf: Any) -> np.ndarray:
@@ -13,7 +14,7 @@ def plain(leaf: Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def fill(name: str, arrays: list[chex.Array], template: Any) -> Any:
+def fill(name: str, arrays: list[Array], template: Any) -> Any:
     """The arrays in the structure of `template` (arrays, or their shapes), in its dtypes.
 
     Raises:
@@ -26,7 +27,7 @@ def fill(name: str, arrays: list[chex.Array], template: Any) -> Any:
     return jax.tree.unflatten(treedef, [_like(x, leaf) for x, leaf in zip(arrays, leaves, strict=True)])
 
 
-def _like(array: chex.Array, leaf: Any) -> chex.Array:
+def _like(array: Array, leaf: Any) -> Array:
     if not _is_key(leaf):
         return jnp.asarray(array, leaf.dtype)
     return array if _is_key(array) else jax.random.wrap_key_data(jnp.asarray(array))

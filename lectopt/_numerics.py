@@ -7,17 +7,18 @@ number. State and arithmetic are float32 or wider, whatever the gradients are.
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-Schedule: TypeAlias = Callable[[chex.Numeric], chex.Numeric]
-Hyperparameter: TypeAlias = chex.Numeric | Schedule
+from lectopt._types import Array, ArrayTree, Numeric
+
+Schedule: TypeAlias = Callable[[Numeric], Numeric]
+Hyperparameter: TypeAlias = Numeric | Schedule
 """A number, an array of shape (), a traced value, or a function of the step count that returns one of these."""
 
 
-def as_number(value: chex.Numeric) -> jax.Array:
+def as_number(value: Numeric) -> jax.Array:
     """The canonical form of a hyperparameter: a float32 scalar (float64 under x64).
 
     It is a copy, so that a state which holds it can be donated without taking the user's array along.
@@ -25,7 +26,7 @@ def as_number(value: chex.Numeric) -> jax.Array:
     return jnp.array(value, jnp.result_type(float))
 
 
-def at_step(value: Hyperparameter, count: chex.Numeric) -> jax.Array:
+def at_step(value: Hyperparameter, count: Numeric) -> jax.Array:
     """The hyperparameter's number at step `count` = 0, 1, 2, ..."""
     return as_number(value(count) if callable(value) else value)
 
@@ -35,29 +36,29 @@ def first_step() -> jax.Array:
     return jnp.zeros((), jnp.int32)
 
 
-def working_dtype(x: chex.Array) -> Any:
+def working_dtype(x: Array) -> Any:
     """The dtype to compute in and to keep state in: at least float32, complex where `x` is."""
     dtype = jnp.result_type(x)
     narrow = not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
     return np.dtype(np.float32) if narrow else dtype
 
 
-def real_dtype(x: chex.Array) -> Any:
+def real_dtype(x: Array) -> Any:
     """The dtype of |x| in the working precision."""
     return jnp.finfo(working_dtype(x)).dtype
 
 
-def zeros_like(params: chex.ArrayTree) -> chex.ArrayTree:
+def zeros_like(params: ArrayTree) -> ArrayTree:
     """Zeros in the working dtype, for what is averaged over gradients."""
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=working_dtype(p)), params)
 
 
-def real_zeros_like(params: chex.ArrayTree) -> chex.ArrayTree:
+def real_zeros_like(params: ArrayTree) -> ArrayTree:
     """Zeros in the real working dtype, for what is averaged over squared magnitudes."""
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=real_dtype(p)), params)
 
 
-def squared_magnitude(x: chex.Array) -> chex.Array:
+def squared_magnitude(x: Array) -> Array:
     """|x|^2, without a root, real also where x is complex."""
     return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
 
@@ -67,14 +68,14 @@ def one_minus_power(b: jax.Array, t: jax.Array) -> jax.Array:
     return -jnp.expm1(t * jnp.log1p(-(1 - b)))
 
 
-def divide(g: chex.Array, denominator: chex.Array) -> chex.Array:
+def divide(g: Array, denominator: Array) -> Array:
     """g / denominator, and 0 where the denominator is 0 (not where it is NaN: that has to be seen)."""
     return g / jnp.where(denominator == 0, jnp.inf, denominator)
 
 
 def map_leaves(
-    rule: Callable[..., tuple], gradients: chex.ArrayTree, *states: chex.ArrayTree, **numbers: jax.Array
-) -> tuple[chex.ArrayTree, ...]:
+    rule: Callable[..., tuple], gradients: ArrayTree, *states: ArrayTree, **numbers: jax.Array
+) -> tuple[ArrayTree, ...]:
     """Applies `rule(g, *states, **numbers) -> (update, *new states)` to each leaf; returns one tree for each result.
 
     The rule computes in the working dtype, to which the numbers are rounded first, so that it derives all from the
@@ -85,7 +86,7 @@ def map_leaves(
     leaves, treedef = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     columns = [treedef.flatten_up_to(state) for state in states]
 
-    def at_leaf(g: Any, *old: chex.Array) -> tuple:
+    def at_leaf(g: Any, *old: Array) -> tuple:
         if g is None:
             return None, *old
         wide = jnp.asarray(g, working_dtype(g))
@@ -98,7 +99,7 @@ def map_leaves(
     return tuple(jax.tree.unflatten(treedef, result) for result in results)
 
 
-def tree_norm(tree: chex.ArrayTree) -> jax.Array:
+def tree_norm(tree: ArrayTree) -> jax.Array:
     """sqrt(sum |x|^2) over all leaves, in float32 or wider; right also where the squares overflow or underflow.
 
     Its derivative at zero is zero.

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ import orbax.checkpoint as ocp
 
 from lectopt import _shapes
 from lectopt._leaves import fill, plain
+from lectopt._types import Array
 from lectopt.history import History
 from lectopt.run import Run
 from lectopt.task import Task
@@ -25,7 +25,7 @@ def write(run: Run, path: str | Path) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise ValueError(f"path must be a new directory; there is something at {path} already")
-    arrays = {name: _pack(getattr(run, name)) for name in _TREES}
+    arrays: dict[str, Any] = {name: _pack(getattr(run, name)) for name in _TREES}
     arrays |= {"metrics": run.metrics, "steps": run.history.steps, "epochs": run.history.epochs}
     arrays = jax.tree.map(np.asarray, arrays | {"diverged_at": run.diverged_at})
     about = {"format": _FORMAT, "steps_per_epoch": run.history.steps_per_epoch, "inputs": run.inputs}
@@ -128,7 +128,7 @@ def _pack(tree: Any) -> dict[str, np.ndarray]:
     return {f"{i:06}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
-def _unpack(packed: dict[str, chex.Array]) -> list[chex.Array]:
+def _unpack(packed: dict[str, Array]) -> list[Array]:
     return [packed[name] for name in sorted(packed)]
 
 

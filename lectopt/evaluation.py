@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lectopt._checks import is_traced
+from lectopt._types import Array, Numeric
 from lectopt.models import Params, State
 from lectopt.subsets import Minibatches, Subset, minibatches
 from lectopt.task import Batch, Task, WholeSetMetric
@@ -17,12 +17,12 @@ BATCH = 1024
 """Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""
 
 
-def evaluate(task: Task, params: Params, state: State, subset: Subset) -> dict[str, chex.Array]:
+def evaluate(task: Task, params: Params, state: State, subset: Subset) -> dict[str, Numeric]:
     """The mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
     batches = minibatches(subset, _balanced(subset.capacity), shuffle=False)
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
 
-    def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, chex.Array], Any]]:
+    def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Any]]:
         scores, _ = task.scores(params, state, subset.take(batch.indices), jax.random.key(0), training=False)
         # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
         values = {"loss": scores.losses, **scores.metrics}

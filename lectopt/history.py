@@ -3,8 +3,9 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-import chex
 import jax
+
+from lectopt._types import Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 class History:
     """The course of a training, step by step and epoch by epoch; NaN where nothing was done."""
 
-    steps: dict[str, chex.Array]
+    steps: dict[str, Array]
     """float32[steps]: "loss" (of the batch, without penalties), "gradient_norm" (before clipping) and, where the
     optimizer is lectopt's, "learning_rate"."""
-    epochs: dict[str, chex.Array]
+    epochs: dict[str, Array]
     """float32[epochs]: "train_loss" (mean over the epoch of the losses as they were met), "valid_loss" and
     "valid_<metric>" at the end of the epoch."""
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})

@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from lectopt._numerics import working_dtype
+from lectopt._types import Array, Numeric
 from lectopt.evaluation import evaluate
 from lectopt.models import Params, State
 from lectopt.subsets import Minibatches, Subset, minibatches
@@ -46,7 +46,7 @@ class Data(NamedTuple):
 
     train: Subset
     valid: Subset | None
-    weights: chex.Array | None  # float32[examples of `train.arrays`], with mean 1 over the training part
+    weights: Array | None  # float32[examples of `train.arrays`], with mean 1 over the training part
     key: jax.Array
 
 
@@ -61,18 +61,18 @@ class Learner(NamedTuple):
 class Carry(NamedTuple):
     """The loop's state between steps."""
 
-    step: chex.Array  # int32[], steps done
-    epoch: chex.Array  # int32[], epochs done
+    step: Array  # int32[], steps done
+    epoch: Array  # int32[], epochs done
     learner: Learner
     before: Learner  # at the start of the epoch
     best: Learner | None  # at the best validation, under patience
-    metrics: dict[str, chex.Array]  # of what is to be returned: `best`, or the last finite epoch
-    failures: chex.Array  # int32[], validations since the best one
-    running: chex.Array  # bool[], neither diverged nor out of patience
-    diverged_at: chex.Array  # int32[], -1 while all is finite
-    loss_sum: chex.Array  # float32[], over the examples of this epoch so far
-    step_records: dict[str, chex.Array]  # float32[epochs, steps_per_epoch]
-    epoch_records: dict[str, chex.Array]  # float32[epochs]
+    metrics: dict[str, Array]  # of what is to be returned: `best`, or the last finite epoch
+    failures: Array  # int32[], validations since the best one
+    running: Array  # bool[], neither diverged nor out of patience
+    diverged_at: Array  # int32[], -1 while all is finite
+    loss_sum: Array  # float32[], over the examples of this epoch so far
+    step_records: dict[str, Array]  # float32[epochs, steps_per_epoch]
+    epoch_records: dict[str, Array]  # float32[epochs]
 
 
 class Loop:
@@ -115,7 +115,7 @@ class Loop:
         carry = jax.lax.fori_loop(0, whole, epoch, carry)
         return self._end_epoch(self._steps(carry, 0, rest)) if rest else carry
 
-    def run_until(self, carry: Carry, stop: chex.Array) -> Carry:
+    def run_until(self, carry: Carry, stop: Array) -> Carry:
         """The training up to step `stop` or its end; `stop` may be traced and lie within an epoch."""
         plan = self._plan
         stop = jnp.minimum(stop, plan.steps)
@@ -143,12 +143,12 @@ class Loop:
         late = max(first, surely_full) if isinstance(first, int) else jnp.maximum(first, surely_full)
         return jax.lax.fori_loop(late, last, functools.partial(self._step_unless_empty, batches), carry)
 
-    def _step_unless_empty(self, batches: Minibatches, i: chex.Array, carry: Carry) -> Carry:
+    def _step_unless_empty(self, batches: Minibatches, i: Array, carry: Carry) -> Carry:
         stepped = self._step(batches, i, carry)
         skipped = carry._replace(step=stepped.step)
         return _select(batches.weights[i, 0] > 0, stepped, skipped)
 
-    def _step(self, batches: Minibatches, i: chex.Array, carry: Carry) -> Carry:
+    def _step(self, batches: Minibatches, i: Array, carry: Carry) -> Carry:
         params, state, opt_state = carry.learner
         rows, weights = batches.indices[i], batches.weights[i]
         count = jnp.sum(weights)  # of the examples, whatever they weigh
@@ -160,7 +160,7 @@ class Loop:
         if self._plan.augment is not None:
             batch = self._plan.augment(jax.random.fold_in(key, 0), batch)
 
-        def mean_loss(params: Params) -> tuple[chex.Array, State]:
+        def mean_loss(params: Params) -> tuple[Array, State]:
             scores, new = self._plan.task.scores(params, state, batch, jax.random.fold_in(key, 1), training=True)
             # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
             losses = jnp.where(weights > 0, scores.losses, 0)
@@ -217,7 +217,7 @@ class Loop:
             },
         )
 
-    def _examine(self, carry: Carry) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def _examine(self, carry: Carry) -> tuple[Array, Array, Array]:
         """Whether the epoch was finite, its first step that was not, and how many examples it met."""
         plan, size = self._plan, self._data.train.size
         first = carry.epoch * plan.steps_per_epoch
@@ -231,7 +231,7 @@ class Loop:
         count = jnp.minimum(size, done * plan.batch_size)
         return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32), count
 
-    def _validate(self, learner: Learner) -> dict[str, chex.Array]:
+    def _validate(self, learner: Learner) -> dict[str, Array]:
         if self._data.valid is None:
             return {}
         w = eval_params(learner.opt_state, learner.params)
@@ -239,24 +239,24 @@ class Loop:
         return {f"valid_{name}": _float32(value) for name, value in scores.items()}
 
 
-def _learning_rate(opt_state: optax.OptState) -> chex.Array | None:
+def _learning_rate(opt_state: optax.OptState) -> Array | None:
     """The rate of the last step, where exactly one link of the chain knows it."""
     states = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, ScaleByLearningRateState))
     rates = [s.learning_rate for s in states if isinstance(s, ScaleByLearningRateState)]
     return rates[0] if len(rates) == 1 else None
 
 
-def _norm(gradients: Params) -> chex.Array:
+def _norm(gradients: Params) -> Array:
     return optax.tree.norm(jax.tree.map(lambda g: g.astype(working_dtype(g)), gradients))
 
 
-def _all_finite(params: Params) -> chex.Array:
+def _all_finite(params: Params) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)] or [jnp.array(True)]))
 
 
-def _select(condition: chex.Array, yes: Any, no: Any) -> Any:
+def _select(condition: Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def _float32(value: chex.Numeric) -> chex.Array:
+def _float32(value: Numeric) -> Array:
     return jnp.asarray(value, jnp.float32)

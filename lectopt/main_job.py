@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lectopt import datasets, optimizers
+from lectopt._types import Numeric
 from lectopt.progress import ProgressBar
 from lectopt.run import Run
 from lectopt.schedules import linear_decay, steps_per_epoch
@@ -87,7 +87,7 @@ def _network(rngs: nnx.Rngs) -> nnx.Module:
     return nnx.Sequential(nnx.Linear(64, 100, rngs=rngs), nnx.relu, nnx.Linear(100, 10, rngs=rngs))
 
 
-def _variants(horizon: int) -> dict[str, Callable[[chex.Numeric], optax.GradientTransformation]]:
+def _variants(horizon: int) -> dict[str, Callable[[Numeric], optax.GradientTransformation]]:
     return {
         "sgd": optimizers.sgd,
         "sgd, decreasing": lambda rate: optimizers.sgd(linear_decay(rate, transition_steps=horizon)),
@@ -102,7 +102,7 @@ def _variants(horizon: int) -> dict[str, Callable[[chex.Numeric], optax.Gradient
 
 def _over_rates(
     name: str,
-    optimizer: Callable[[chex.Numeric], optax.GradientTransformation],
+    optimizer: Callable[[Numeric], optax.GradientTransformation],
     rates: np.ndarray,
     task: Task,
     learn: Subset,
@@ -112,7 +112,7 @@ def _over_rates(
 ) -> Outcome:
     @jax.jit
     @jax.vmap
-    def lanes(rate: chex.Numeric) -> Run:
+    def lanes(rate: Numeric) -> Run:
         return train(task, optimizer(rate), learn, valid=valid, **settings)
 
     runs = lanes(jnp.asarray(rates, jnp.float32))

@@ -9,13 +9,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-Params: TypeAlias = chex.ArrayTree
-State: TypeAlias = chex.ArrayTree
+from lectopt._types import ArrayTree
+
+Params: TypeAlias = ArrayTree
+State: TypeAlias = ArrayTree
 
 
 class Adapter(Protocol):

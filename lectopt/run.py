@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import chex
 import jax
 import numpy as np
 import optax
 
 from lectopt import evaluation
+from lectopt._types import Numeric
 from lectopt.history import History
 from lectopt.models import Params, State
 from lectopt.subsets import as_subset
@@ -30,12 +30,12 @@ class Run:
     """The optimizer's state."""
     lookahead_params: Params
     """What the optimizer's state goes with: the look-ahead point under Nesterov momentum, otherwise w."""
-    metrics: dict[str, chex.Numeric]
+    metrics: dict[str, Numeric]
     """Scalars at the returned parameters: "valid_loss", "valid_<metric>", and "train_loss" as it was met in that
     epoch. All NaN after divergence."""
     history: History
     """The course of the training."""
-    diverged_at: chex.Numeric
+    diverged_at: Numeric
     """int32[]: the first step whose loss, or whose new weights, were not finite; -1 if there was none."""
     task: Task = dataclasses.field(metadata={"static": True})
     """What was trained."""
@@ -111,7 +111,7 @@ _predict = jax.jit(evaluation.predict, static_argnums=0)
 _evaluate = jax.jit(evaluation.evaluate, static_argnums=0)
 
 
-def _shown(value: chex.Numeric) -> str:
+def _shown(value: Numeric) -> str:
     if isinstance(value, jax.core.Tracer) or np.ndim(value):
         return str(value)
     return f"{float(value):.4g}"

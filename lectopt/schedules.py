@@ -7,18 +7,18 @@ passed, under `jit` and `vmap`, in every argument, and one with other numbers co
 import math
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from lectopt import _checks, _numerics
+from lectopt._types import Numeric
 
 _POWERS = _checks.Interval(0.5, 1, low_open=True)
 _STEPS = _checks.Interval(1, math.inf, high_open=True)
 
 
 def linear_decay(
-    init_value: chex.Numeric, transition_steps: chex.Numeric, end_value: chex.Numeric | None = None
+    init_value: Numeric, transition_steps: Numeric, end_value: Numeric | None = None
 ) -> _numerics.Schedule:
     r"""A rate that falls linearly until step tau and is constant from then on.
 
@@ -59,9 +59,7 @@ def linear_decay(
     return jax.tree_util.Partial(_line, start, _numerics.as_number(transition_steps), end)
 
 
-def momentum_ramp(
-    init_value: chex.Numeric, end_value: chex.Numeric, transition_steps: chex.Numeric
-) -> _numerics.Schedule:
+def momentum_ramp(init_value: Numeric, end_value: Numeric, transition_steps: Numeric) -> _numerics.Schedule:
     r"""A momentum that starts small and is increased linearly until step tau.
 
     .. math:: \alpha_k = (1 - k / \tau) \alpha_0 + (k / \tau) \alpha_\tau \quad (k < \tau), \qquad
@@ -93,9 +91,7 @@ def momentum_ramp(
     return jax.tree_util.Partial(_line, *map(_numerics.as_number, (init_value, transition_steps, end_value)))
 
 
-def robbins_monro(
-    init_value: chex.Numeric, power: chex.Numeric = 1.0, transition_steps: chex.Numeric = 1
-) -> _numerics.Schedule:
+def robbins_monro(init_value: Numeric, power: Numeric = 1.0, transition_steps: Numeric = 1) -> _numerics.Schedule:
     r"""A rate for which stochastic gradient descent is guaranteed to converge.
 
     .. math:: \epsilon_k = \frac{\epsilon_0}{(1 + k / \tau)^p}, \qquad \tfrac12 < p \le 1
@@ -160,10 +156,10 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
     return math.ceil(examples / _checks.check_count("batch_size", batch_size))
 
 
-def _line(start: jax.Array, steps: jax.Array, end: jax.Array, count: chex.Numeric) -> jax.Array:
+def _line(start: jax.Array, steps: jax.Array, end: jax.Array, count: Numeric) -> jax.Array:
     done = jnp.minimum(jnp.asarray(count, start.dtype) / steps, 1)
     return (1 - done) * start + done * end
 
 
-def _power_law(start: jax.Array, power: jax.Array, steps: jax.Array, count: chex.Numeric) -> jax.Array:
+def _power_law(start: jax.Array, power: jax.Array, steps: jax.Array, count: Numeric) -> jax.Array:
     return start / (1 + jnp.asarray(count, start.dtype) / steps) ** power

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,6 +14,7 @@ from flax import nnx
 from lectopt import _checks, _shapes
 from lectopt._keys import as_key
 from lectopt._leaves import fill
+from lectopt._types import Array, Numeric
 from lectopt.evaluation import batch_shapes, check_examples
 from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params, State
@@ -45,7 +45,7 @@ class Origin(NamedTuple):
 
     params: Params | None
     state: State | None
-    opt_leaves: list[chex.Array] | None
+    opt_leaves: list[Array] | None
 
 
 class Setup(NamedTuple):
@@ -162,7 +162,7 @@ def _is_numbers(value: Any) -> bool:
     )
 
 
-def _as_array(value: chex.Numeric) -> chex.Array:
+def _as_array(value: Numeric) -> Array:
     # An integer (a schedule's horizon) stays one; equal dtypes whatever was typed, so nothing compiles again.
     return jnp.asarray(value, jnp.result_type(float) if isinstance(value, float) else None)
 
@@ -184,7 +184,7 @@ def _step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
     return _checks.check_count("epochs", epochs) * per_epoch if steps is None else _checks.check_count("steps", steps)
 
 
-def _weights(weights: Any, train: Subset) -> chex.Array:
+def _weights(weights: Any, train: Subset) -> Array:
     """Weights of all examples of `train.arrays`, with mean 1 over the training part."""
     with jax.ensure_compile_time_eval():  # so that what is known can be checked under `jit` too
         values = _weights_of_classes(weights, train) if isinstance(weights, Mapping) else jnp.asarray(weights)
@@ -199,7 +199,7 @@ def _weights(weights: Any, train: Subset) -> chex.Array:
         return values * (train.size / total)
 
 
-def _weights_of_classes(weights: Mapping, train: Subset) -> chex.Array:
+def _weights_of_classes(weights: Mapping, train: Subset) -> Array:
     labels = train.arrays[-1]
     if not isinstance(labels, jax.Array) or not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
         raise ValueError("weights by class need labels: whole numbers of shape (n,) as the last array of train")

@@ -4,13 +4,13 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks
 from lectopt._keys import as_key
+from lectopt._types import Array, Numeric
 
 _SHARE = _checks.Interval(0, 1, low_open=True, high_open=True)
 
@@ -25,8 +25,8 @@ class Subset:
     """
 
     arrays: tuple[Any, ...]  # all examples: arrays (or trees of arrays) [examples, ...]
-    indices: chex.Array  # int32[capacity], rows of `arrays`
-    size: chex.Array  # int32[], how many of the indices count
+    indices: Array  # int32[capacity], rows of `arrays`
+    size: Array  # int32[], how many of the indices count
     least: int = dataclasses.field(metadata={"static": True})  # at least so many count, in every fold
 
     @property
@@ -38,7 +38,7 @@ class Subset:
         """The number of examples, where it is not being traced."""
         return int(self.size)
 
-    def take(self, rows: chex.Array) -> tuple[Any, ...]:
+    def take(self, rows: Array) -> tuple[Any, ...]:
         """The examples at these rows of `arrays`."""
         return jax.tree.map(lambda a: a[rows], self.arrays)
 
@@ -50,8 +50,8 @@ class Subset:
 class Minibatches(NamedTuple):
     """One epoch's minibatches: row i of both is batch i."""
 
-    indices: chex.Array  # int32[steps, batch_size], rows of the examples
-    weights: chex.Array  # float32[steps, batch_size], 1 for an example of the batch, 0 for one that only fills it up
+    indices: Array  # int32[steps, batch_size], rows of the examples
+    weights: Array  # float32[steps, batch_size], 1 for an example of the batch, 0 for one that only fills it up
 
 
 def as_subset(examples: Any, name: str = "examples") -> Subset:
@@ -118,7 +118,7 @@ def holdout(examples: Any, fraction: float, *, key: Any, stratify: bool = False)
 
 
 def minibatches(
-    examples: Any, batch_size: int, *, key: Any = None, epoch: chex.Numeric = 0, shuffle: bool = True
+    examples: Any, batch_size: int, *, key: Any = None, epoch: Numeric = 0, shuffle: bool = True
 ) -> Minibatches:
     """The minibatches of one epoch, every example once, shuffled anew for each epoch.
 

@@ -3,35 +3,35 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lectopt._types import Array, Numeric
 from lectopt.models import Params, State, adapt
 
 Batch: TypeAlias = tuple[Any, ...]
-PerExample: TypeAlias = Callable[[Any, Any], chex.Array]
+PerExample: TypeAlias = Callable[[Any, Any], Array]
 """(outputs [batch, ...], targets [batch, ...]) -> float[batch]"""
 
 
 class Scores(NamedTuple):
     """What a batch is worth, example by example."""
 
-    losses: chex.Array  # float[batch], float32 or wider
-    metrics: dict[str, chex.Array]  # float[batch]
+    losses: Array  # float[batch], float32 or wider
+    metrics: dict[str, Array]  # float[batch]
     outputs: Any  # the model's outputs, None for an objective
 
 
 class WholeSetMetric:
     """A metric of all outputs at once; see `whole_set`."""
 
-    def __init__(self, function: Callable[[Any, Any, chex.Array], chex.Numeric]):
+    def __init__(self, function: Callable[[Any, Any, Array], Numeric]):
         self.function = function
 
 
-def whole_set(function: Callable[[Any, Any, chex.Array], chex.Numeric]) -> WholeSetMetric:
+def whole_set(function: Callable[[Any, Any, Array], Numeric]) -> WholeSetMetric:
     """Marks a metric that is not a mean over examples, such as an F score or an area under a curve.
 
     Args:
@@ -89,7 +89,7 @@ class Task:
         loss: PerExample | None = None,
         metrics: Mapping[str, PerExample | WholeSetMetric] | None = None,
         *,
-        objective: Callable[[Any, Batch, jax.Array], tuple[chex.Array, dict[str, chex.Array]]] | None = None,
+        objective: Callable[[Any, Batch, jax.Array], tuple[Array, dict[str, Array]]] | None = None,
         check: Callable[[jax.ShapeDtypeStruct, Any], None] | None = None,
     ):
         if (loss is None) == (objective is None):
@@ -208,27 +208,27 @@ def regression(model: Any, *, metrics: Mapping[str, PerExample | WholeSetMetric]
     return Task(model, _squared_error, {"absolute_error": _absolute_error, **(metrics or {})}, check=_check_targets)
 
 
-def _cross_entropy(logits: chex.Array, labels: chex.Array) -> chex.Array:
+def _cross_entropy(logits: Array, labels: Array) -> Array:
     return _per_example(optax.softmax_cross_entropy_with_integer_labels(_wide(logits), labels), jnp.mean)
 
 
-def _accuracy(logits: chex.Array, labels: chex.Array) -> chex.Array:
+def _accuracy(logits: Array, labels: Array) -> Array:
     return _per_example((jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32), jnp.mean)
 
 
-def _squared_error(outputs: chex.Array, targets: chex.Array) -> chex.Array:
+def _squared_error(outputs: Array, targets: Array) -> Array:
     return _per_example((_wide(outputs) - targets.astype(_wide(outputs).dtype)) ** 2, jnp.sum)
 
 
-def _absolute_error(outputs: chex.Array, targets: chex.Array) -> chex.Array:
+def _absolute_error(outputs: Array, targets: Array) -> Array:
     return _per_example(jnp.abs(_wide(outputs) - targets.astype(_wide(outputs).dtype)), jnp.mean)
 
 
-def _per_example(values: chex.Array, reduce: Callable) -> chex.Array:
+def _per_example(values: Array, reduce: Callable) -> Array:
     return reduce(values.reshape(values.shape[0], -1), axis=1)
 
 
-def _wide(values: chex.Array) -> chex.Array:
+def _wide(values: Array) -> Array:
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 

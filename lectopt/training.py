@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._types import Array
 from lectopt.history import History
 from lectopt.loop import Carry, Data, Loop, Plan
 from lectopt.progress import ProgressBar
@@ -239,7 +239,7 @@ def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: D
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
 def _advance(
-    plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: chex.Array
+    plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array
 ) -> Carry:
     return Loop(plan, recipe.make(numbers), data).run_until(carry, stop)
 

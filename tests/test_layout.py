@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports, at its top, only what stands in an earlier layer. (What it imports inside a function, because it is
 # heavy or optional, may stand anywhere.) A new module takes its place here.
 LAYERS = [
+    ["_types"],
     ["_checks", "_keys", "_leaves", "_numerics", "_shapes", "datasets", "progress"],
     ["transforms", "initializers", "norms"],
     ["subsets", "models"],

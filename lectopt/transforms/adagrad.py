@@ -2,18 +2,18 @@
 
 from typing import NamedTuple
 
-import chex
 import jax.numpy as jnp
 import optax
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class ScaleByAdagradState(NamedTuple):
     """State of `scale_by_adagrad`."""
 
-    count: chex.Array  # int32[], the number of steps taken
-    sum_of_squares: chex.ArrayTree  # r, real, like the parameters, float32 or wider
+    count: Array  # int32[], the number of steps taken
+    sum_of_squares: ArrayTree  # r, real, like the parameters, float32 or wider
 
 
 def scale_by_adagrad(eps: _numerics.Hyperparameter = 1e-7) -> optax.GradientTransformationExtraArgs:
@@ -50,7 +50,7 @@ def scale_by_adagrad(eps: _numerics.Hyperparameter = 1e-7) -> optax.GradientTran
     """
     _checks.check_hyperparameter("eps", eps, _checks.NON_NEGATIVE)
 
-    def init(params: chex.ArrayTree) -> ScaleByAdagradState:
+    def init(params: ArrayTree) -> ScaleByAdagradState:
         return ScaleByAdagradState(_numerics.first_step(), _numerics.real_zeros_like(params))
 
     def update(updates, state, params=None, **extra):

@@ -2,19 +2,19 @@
 
 from typing import NamedTuple
 
-import chex
 import jax.numpy as jnp
 import optax
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class ScaleByAdamState(NamedTuple):
     """State of `scale_by_adam`."""
 
-    count: chex.Array  # int32[], t, the number of steps taken
-    mean: chex.ArrayTree  # s, like the parameters, float32 or wider
-    mean_of_squares: chex.ArrayTree  # r, real, like the parameters, float32 or wider
+    count: Array  # int32[], t, the number of steps taken
+    mean: ArrayTree  # s, like the parameters, float32 or wider
+    mean_of_squares: ArrayTree  # r, real, like the parameters, float32 or wider
 
 
 def scale_by_adam(
@@ -59,7 +59,7 @@ def scale_by_adam(
     _checks.check_hyperparameter("b2", b2, _checks.FRACTION)
     _checks.check_hyperparameter("eps", eps, _checks.NON_NEGATIVE)
 
-    def init(params: chex.ArrayTree) -> ScaleByAdamState:
+    def init(params: ArrayTree) -> ScaleByAdamState:
         return ScaleByAdamState(_numerics.first_step(), _numerics.zeros_like(params), _numerics.real_zeros_like(params))
 
     def update(updates, state, params=None, **extra):

@@ -2,20 +2,20 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class ClipByNormState(NamedTuple):
     """State of `clip_by_norm`."""
 
-    count: chex.Array  # int32[], the number of steps taken
-    norm: chex.Array  # float32[], ||g|| of the last step, before clipping
-    clipped: chex.Array  # bool[], whether the last step was clipped
+    count: Array  # int32[], the number of steps taken
+    norm: Array  # float32[], ||g|| of the last step, before clipping
+    clipped: Array  # bool[], whether the last step was clipped
 
 
 def clip_by_norm(
@@ -55,7 +55,7 @@ def clip_by_norm(
     _checks.check_hyperparameter("max_norm", max_norm, _checks.POSITIVE)
     _checks.check_choice("nonfinite", nonfinite, ("propagate", "zero"))
 
-    def init(params: chex.ArrayTree) -> ClipByNormState:
+    def init(params: ArrayTree) -> ClipByNormState:
         norm = jax.eval_shape(_numerics.tree_norm, params)
         return ClipByNormState(_numerics.first_step(), jnp.zeros(norm.shape, norm.dtype), jnp.zeros((), bool))
 

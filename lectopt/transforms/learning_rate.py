@@ -2,17 +2,17 @@
 
 from typing import NamedTuple
 
-import chex
 import optax
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class ScaleByLearningRateState(NamedTuple):
     """State of `scale_by_learning_rate`."""
 
-    count: chex.Array  # int32[], the number of steps taken
-    learning_rate: chex.Array  # float32[], the rate of the last step
+    count: Array  # int32[], the number of steps taken
+    learning_rate: Array  # float32[], the rate of the last step
 
 
 def scale_by_learning_rate(learning_rate: _numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
@@ -45,7 +45,7 @@ def scale_by_learning_rate(learning_rate: _numerics.Hyperparameter) -> optax.Gra
     """
     _checks.check_hyperparameter("learning_rate", learning_rate, _checks.NON_NEGATIVE)
 
-    def init(params: chex.ArrayTree) -> ScaleByLearningRateState:
+    def init(params: ArrayTree) -> ScaleByLearningRateState:
         del params
         return ScaleByLearningRateState(_numerics.first_step(), _numerics.at_step(learning_rate, 0))
 

@@ -2,17 +2,17 @@
 
 from typing import NamedTuple
 
-import chex
 import optax
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class TraceMomentumState(NamedTuple):
     """State of `trace_momentum`."""
 
-    count: chex.Array  # int32[], the number of steps taken
-    velocity: chex.ArrayTree  # v, like the parameters, float32 or wider
+    count: Array  # int32[], the number of steps taken
+    velocity: ArrayTree  # v, like the parameters, float32 or wider
 
 
 def trace_momentum(momentum: _numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
@@ -49,7 +49,7 @@ def trace_momentum(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
     """
     _checks.check_hyperparameter("momentum", momentum, _checks.FRACTION)
 
-    def init(params: chex.ArrayTree) -> TraceMomentumState:
+    def init(params: ArrayTree) -> TraceMomentumState:
         return TraceMomentumState(_numerics.first_step(), _numerics.zeros_like(params))
 
     def update(updates, state, params=None, **extra):

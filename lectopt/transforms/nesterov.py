@@ -2,20 +2,20 @@
 
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import optax
 from flax import nnx
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class TraceNesterovState(NamedTuple):
     """State of `trace_nesterov`."""
 
-    count: chex.Array  # int32[], the number of steps taken
-    lookahead: chex.Array  # float32[], c: the held parameters are w + c v
-    velocity: chex.ArrayTree  # v, like the parameters, float32 or wider
+    count: Array  # int32[], the number of steps taken
+    lookahead: Array  # float32[], c: the held parameters are w + c v
+    velocity: ArrayTree  # v, like the parameters, float32 or wider
 
 
 def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
@@ -64,7 +64,7 @@ def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
     """
     _checks.check_hyperparameter("momentum", momentum, _checks.FRACTION)
 
-    def init(params: chex.ArrayTree) -> TraceNesterovState:
+    def init(params: ArrayTree) -> TraceNesterovState:
         alpha = _numerics.at_step(momentum, 0)
         return TraceNesterovState(_numerics.first_step(), alpha, _numerics.zeros_like(params))
 
@@ -86,7 +86,7 @@ def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def eval_params(opt_state: Any, params: chex.ArrayTree) -> chex.ArrayTree:
+def eval_params(opt_state: Any, params: ArrayTree) -> ArrayTree:
     r"""The parameters w to evaluate and to keep, from those that are held while training.
 
     Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - c v`; where it does not,
@@ -126,13 +126,13 @@ def eval_params(opt_state: Any, params: chex.ArrayTree) -> chex.ArrayTree:
     return jax.tree.unflatten(treedef, leaves)
 
 
-def _velocities(velocity: chex.ArrayTree, params: chex.ArrayTree) -> list[chex.Array | None]:
+def _velocities(velocity: ArrayTree, params: ArrayTree) -> list[Array | None]:
     """One velocity for each leaf of `params`, None where a mask leaves a leaf, or a whole subtree, out."""
     plain_params, plain_velocity = (
         jax.tree.map(_value, tree, is_leaf=lambda x: _is_variable(x) or _is_masked(x)) for tree in (params, velocity)
     )
 
-    def spread(v: Any, below: chex.ArrayTree) -> chex.ArrayTree:
+    def spread(v: Any, below: ArrayTree) -> ArrayTree:
         return jax.tree.map(lambda _: v, below)
 
     try:
@@ -142,7 +142,7 @@ def _velocities(velocity: chex.ArrayTree, params: chex.ArrayTree) -> list[chex.A
     return [None if _is_masked(v) else v for v in jax.tree.leaves(whole, is_leaf=_is_masked)]
 
 
-def _step_back(p: Any, lookahead: chex.Array, velocity: chex.Array) -> Any:
+def _step_back(p: Any, lookahead: Array, velocity: Array) -> Any:
     value = _value(p)
     if lookahead.shape != () or velocity.shape != value.shape:
         raise ValueError(

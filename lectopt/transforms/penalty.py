@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import optax
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class AddL2State(NamedTuple):
     """State of `add_l2`."""
 
-    count: chex.Array  # int32[], the number of steps taken
+    count: Array  # int32[], the number of steps taken
 
 
 def add_l2(
-    coefficient: _numerics.Hyperparameter, mask: Any | Callable[[chex.ArrayTree], Any] | None = None
+    coefficient: _numerics.Hyperparameter, mask: Any | Callable[[ArrayTree], Any] | None = None
 ) -> optax.GradientTransformationExtraArgs:
     r"""Adds the gradient of the penalty :math:`\lambda \lVert w \rVert^2` to that of the loss.
 
@@ -49,7 +49,7 @@ def add_l2(
     """
     _checks.check_hyperparameter("coefficient", coefficient, _checks.NON_NEGATIVE)
 
-    def init(params: chex.ArrayTree) -> AddL2State:
+    def init(params: ArrayTree) -> AddL2State:
         del params
         return AddL2State(_numerics.first_step())
 

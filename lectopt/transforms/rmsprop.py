@@ -2,18 +2,18 @@
 
 from typing import NamedTuple
 
-import chex
 import jax.numpy as jnp
 import optax
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, ArrayTree
 
 
 class ScaleByRmspropState(NamedTuple):
     """State of `scale_by_rmsprop`."""
 
-    count: chex.Array  # int32[], the number of steps taken
-    mean_of_squares: chex.ArrayTree  # r, real, like the parameters, float32 or wider
+    count: Array  # int32[], the number of steps taken
+    mean_of_squares: ArrayTree  # r, real, like the parameters, float32 or wider
 
 
 def scale_by_rmsprop(
@@ -52,7 +52,7 @@ def scale_by_rmsprop(
     _checks.check_hyperparameter("decay", decay, _checks.FRACTION)
     _checks.check_hyperparameter("eps", eps, _checks.NON_NEGATIVE)
 
-    def init(params: chex.ArrayTree) -> ScaleByRmspropState:
+    def init(params: ArrayTree) -> ScaleByRmspropState:
         return ScaleByRmspropState(_numerics.first_step(), _numerics.real_zeros_like(params))
 
     def update(updates, state, params=None, **extra):
