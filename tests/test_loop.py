@@ -132,10 +132,18 @@ def assert_close(ours, theirs, rtol):
 
 
 # The loop -------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("call", [lo.fit, lo.train])
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "length", "shuffle", "call"),
+    [
+        ("momentum", "epochs", True, lo.fit),
+        ("momentum", "whole passes", False, lo.fit),
+        ("momentum", "a pass and a bit", True, lo.train),
+        ("nesterov", "epochs", True, lo.train),
+        ("nesterov", "a pass and a bit", False, lo.train),
+        ("nesterov", "a pass and a bit", True, lo.fit),
+        ("nesterov", "less than a pass", True, lo.fit),
+    ],
+)
 def test_equals_a_loop_by_hand(task, optimizer, length, shuffle, call, x64, eager):
     ours, theirs = OPTIMIZERS[optimizer]
     duration, steps = LENGTHS[length]
@@ -304,7 +312,7 @@ def poison(step):
     return optax.chain(lo.momentum(0.3), optax.GradientTransformation(lambda params: jnp.int32(0), update))
 
 
-@pytest.mark.parametrize(("bad_step", "diverged_at"), [(6, 7), (7, 8), (5, 5), (0, 1), (2, 2), (11, 11)])
+@pytest.mark.parametrize(("bad_step", "diverged_at"), [(6, 7), (5, 5), (0, 1), (11, 11)])
 def test_a_diverged_run_is_frozen_at_its_last_finite_epoch(task, bad_step, diverged_at, eager):
     """NaN weights show in the next loss, or, after the last step of an epoch, at once."""
     options = {"valid": VALID, "batch_size": BATCH, "key": 0}
