@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from test_loop import poison
+from test_loop import TRAIN as DIGITS
+from test_loop import apply, init, poison
 
 import lectopt as lo
 
@@ -45,6 +46,13 @@ def assert_same(a, b, rtol=2e-5):
     """All arrays of two runs, to the compiler's rounding (vmapped and single programs differ in the last bits)."""
     parts = [(r.params, r.model_state, r.opt_state, r.metrics, r.history.steps, r.history.epochs) for r in (a, b)]
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), *parts)
+
+
+PLAIN = lo.classification((init, apply))  # test_loop's, for whose shapes it has compiled
+
+
+def plain(optimizer, **options):
+    return lo.fit(PLAIN, optimizer, DIGITS, **{"valid": VALID, "batch_size": 32, "epochs": 2, "key": 0} | options)
 
 
 @functools.cache
@@ -85,23 +93,23 @@ def test_train_equals_fit(task):
     assert isinstance(fitted.diverged_at, int)
 
 
-def test_chunks_change_nothing(task, monkeypatch, eager):
+def test_chunks_change_nothing(monkeypatch, eager):
     """`fit` stops anywhere within an epoch to look at the progress."""
-    whole = lo.fit(task, lo.adam(0.01), TRAIN, **OPTIONS)
-    for steps in (2, 100):
+    whole = plain(lo.adam(0.01))
+    for steps in (1, 2, 100):
         monkeypatch.setattr(lo.training, "_next_chunk", lambda *_, steps=steps: steps)
-        assert_same(lo.fit(task, lo.adam(0.01), TRAIN, **OPTIONS), whole, rtol=0)
+        assert_same(plain(lo.adam(0.01)), whole, rtol=0)
 
 
-def test_hyperparameters_are_arguments_of_the_optimizer(task, eager):
-    apart = lo.fit(task, lo.momentum, TRAIN, hyperparameters={"learning_rate": 0.1, "momentum": 0.5}, **OPTIONS)
-    assert_same(apart, lo.fit(task, lo.momentum(0.1, 0.5), TRAIN, **OPTIONS), rtol=1e-6)
+def test_hyperparameters_are_arguments_of_the_optimizer(eager):
+    apart = plain(lo.momentum, hyperparameters={"learning_rate": 0.1, "momentum": 0.5})
+    assert_same(apart, plain(lo.momentum(0.1, 0.5)), rtol=1e-6)
 
     def factory(rate, kind, scheduled):  # what is not a number stays as it is
         return {"sgd": lo.sgd, "adam": lo.adam}[kind](lo.linear_decay(rate, 9) if scheduled else rate)
 
-    apart = lo.fit(task, factory, TRAIN, hyperparameters={"rate": 0.1, "kind": "sgd", "scheduled": True}, **OPTIONS)
-    assert_same(apart, lo.fit(task, lo.sgd(lo.linear_decay(0.1, 9)), TRAIN, **OPTIONS), rtol=1e-6)
+    apart = plain(factory, hyperparameters={"rate": 0.1, "kind": "sgd", "scheduled": True})
+    assert_same(apart, plain(lo.sgd(lo.linear_decay(0.1, 9))), rtol=1e-6)
 
 
 def test_other_numbers_compile_nothing(task, count_compilations):
@@ -208,11 +216,11 @@ def test_padded_parts_train_as_alone(task, patience):
         assert run.diverged_at == -1
 
 
-def test_a_padded_part_diverges_at_the_step_that_it_met(task, eager):
+def test_a_padded_part_diverges_at_the_step_that_it_met(eager):
     """Of the part's two batches, though three have its shape."""
     _, indices, sizes = folds(filler=0)
     part = lo.Subset((jnp.asarray(X), jnp.asarray(Y)), indices[1], sizes[1], least=30)
-    run = lo.train(lo.classification(Net), poison(1), part, batch_size=16, epochs=2, key=0)
+    run = lo.train(PLAIN, poison(1), part, batch_size=16, epochs=2, key=0)
     assert run.diverged_at == 1
 
 
@@ -242,9 +250,9 @@ def test_the_derivative_of_a_training(task):
     np.testing.assert_allclose(slope, (loss(0.0105) - loss(0.0095)) / 0.001, rtol=0.05)
 
 
-def test_any_optax_optimizer_trains(task, eager):
+def test_any_optax_optimizer_trains(eager):
     rates = optax.chain(optax.clip_by_global_norm(1.0), optax.contrib.reduce_on_plateau(patience=1), optax.adamw(0.01))
-    run = lo.fit(task, optax.apply_if_finite(rates, 3), TRAIN, **OPTIONS)
+    run = plain(optax.apply_if_finite(rates, 3))
     assert run.history.epochs["train_loss"][-1] < run.history.epochs["train_loss"][0]
 
 
