@@ -303,13 +303,13 @@ def test_weights_follow_the_examples_of_a_subset(task, eager):
 
 
 # Divergence and patience ----------------------------------------------------------------------------------------------
-def poison(step):
+def poison(step, rate=0.3):
     """An optimizer whose update is NaN at that step."""
 
     def update(updates, count, params=None):
         return jax.tree.map(lambda u: jnp.where(count == step, jnp.nan, u), updates), count + 1
 
-    return optax.chain(lo.momentum(0.3), optax.GradientTransformation(lambda params: jnp.int32(0), update))
+    return optax.chain(lo.momentum(rate), optax.GradientTransformation(lambda params: jnp.int32(0), update))
 
 
 @pytest.mark.parametrize(("bad_step", "diverged_at"), [(6, 7), (5, 5), (0, 1), (11, 11)])
@@ -348,24 +348,28 @@ def test_a_validation_loss_that_is_not_finite_is_no_divergence(eager):
 @pytest.mark.parametrize("call", [lo.fit, lo.train])
 def test_patience(task, call, patience, eager):
     noisy = lo.nesterov(1.5, 0.6)  # so fast that the validation loss goes up and down
-    options = {"valid": VALID, "batch_size": BATCH, "key": 5}
-    losses = lo.fit(task, noisy, TRAIN, epochs=12, **options).history.epochs["valid_loss"]
-    best = failures = 0
-    for last in range(1, 12):
-        best, failures = (last, 0) if losses[last] < losses[best] else (best, failures + 1)
-        if failures == patience:
-            break
-    assert 0 < best < last < 11  # or nothing would be tested
+    options = {"valid": VALID, "batch_size": BATCH, "key": 8}
+    losses = lo.fit(task, noisy, TRAIN, epochs=7, **options).history.epochs["valid_loss"]
+    best, last = {1: (1, 2), 2: (3, 5)}[patience]
+    assert (np.diff(losses[:6]) < 0).tolist() == [True, False, True, False, True]
+    assert losses[5] > losses[3]  # so epochs 2, 4 and 5 are failures, and 3 is the best of all before
     wanted = lo.fit(task, noisy, TRAIN, epochs=best + 1, **options)
-    run = call(task, noisy, TRAIN, epochs=12, patience=patience, **options)
+    run = call(task, noisy, TRAIN, epochs=7, patience=patience, **options)
     for name in ("params", "opt_state", "lookahead_params"):
         assert_same(getattr(run, name), getattr(wanted, name))
     assert_close(run.metrics, wanted.metrics, 1e-5)
     assert_close(run.evaluate(VALID), {"loss": losses[best]}, 1e-5)
-    assert len(run.history.epochs["valid_loss"]) == (last + 1 if call is lo.fit else 12)
+    assert len(run.history.epochs["valid_loss"]) == (last + 1 if call is lo.fit else 7)
     np.testing.assert_allclose(run.history.epochs["valid_loss"][: last + 1], losses[: last + 1], rtol=1e-5)
     assert np.isnan(run.history.epochs["valid_loss"][last + 1 :]).all()
     assert np.isnan(run.history.steps["loss"][3 * (last + 1) :]).all()
+
+
+def test_patience_ends_where_nothing_changes(task, eager):
+    options = {"valid": VALID, "batch_size": BATCH, "epochs": 5, "key": 0}
+    run = lo.fit(task, poison(100, rate=0.0), TRAIN, patience=2, **options)
+    assert run.history.epochs["valid_loss"].shape == (3,)
+    assert run.opt_state[1] == 3  # steps: the first of equals is the best
 
 
 def test_patience_keeps_the_best_although_a_later_step_diverges(task, eager):
