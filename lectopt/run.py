@@ -36,7 +36,8 @@ class Run:
     history: History
     """The course of the training."""
     diverged_at: Numeric
-    """int32[]: the first step whose loss, or whose new weights, were not finite; -1 if there was none."""
+    """int32[]: the first step whose loss was not finite (or an epoch's last step, if it leaves weights that are not);
+    -1 if there was none."""
     task: Task = dataclasses.field(metadata={"static": True})
     """What was trained."""
     inputs: str = dataclasses.field(metadata={"static": True})
