@@ -81,6 +81,14 @@ def test_batch_statistics_are_those_of_the_batches_met(task):
     np.testing.assert_allclose(statistics(run)["var"], var, atol=1e-6)
 
 
+def test_going_on_keeps_the_statistics(task):
+    whole = lo.fit(task, lo.sgd(0.0), (X, Y), epochs=2, **OPTIONS)
+    first = lo.fit(task, lo.sgd(0.0), (X, Y), epochs=1, **OPTIONS)
+    second = lo.fit(task, lo.sgd(0.0), (X, Y), epochs=1, start=first, **OPTIONS)
+    for name, values in statistics(whole).items():
+        np.testing.assert_allclose(statistics(second)[name], values, rtol=1e-5)
+
+
 def test_evaluation_takes_the_statistics_and_drops_nothing(task):
     run = lo.fit(task, lo.sgd(0.1), (X, Y), valid=(X[:30], Y[:30]), epochs=2, **OPTIONS)
     (w,) = [leaf for leaf in jax.tree.leaves(run.params) if leaf.ndim == 2]
