@@ -114,6 +114,14 @@ def test_what_fills_up_counts_in_no_score():
     np.testing.assert_allclose(scores["explained"], explained_variance_score(y[rows], outputs), rtol=1e-4)
 
 
+def test_an_infinite_loss_is_infinite_whatever_fills_up():
+    """The first example also fills up the last of two batches; 0 times infinity would be NaN there."""
+    task = lo.Task(flat(1), lambda outputs, targets: jnp.where(targets[:, 0] == 0, jnp.inf, 1.0))
+    part = lo.subsets.as_subset((X[:1025], np.arange(1025)[:, None]))
+    scores = evaluate(task, *task.init(jax.random.key(0), part.arrays), part)
+    assert scores["loss"] == np.inf
+
+
 # Objectives: a variational autoencoder --------------------------------------------------------------------------------
 PIXELS = lo.datasets.digits()[0] / 16
 CODE = 4
