@@ -1,9 +1,13 @@
 """lectopt: a lecture on training algorithms as a JAX library to train with."""
 
 from lectopt import datasets as datasets
+from lectopt import initializers as initializers
 from lectopt.comparison import Comparison as Comparison
 from lectopt.comparison import compare as compare
 from lectopt.history import History as History
+from lectopt.norms import BatchNorm as BatchNorm
+from lectopt.norms import LayerNorm as LayerNorm
+from lectopt.norms import Standardize as Standardize
 from lectopt.optimizers import adagrad as adagrad
 from lectopt.optimizers import adam as adam
 from lectopt.optimizers import momentum as momentum

@@ -1,0 +1,10 @@
+"""Activity normalisation: inputs (Standardize), over the batch (BatchNorm), over the layer (LayerNorm)."""
+
+from lectopt.norms.batch_norm import BatchNorm as BatchNorm
+from lectopt.norms.layer_norm import LayerNorm as LayerNorm
+from lectopt.norms.moments import Moments as Moments
+from lectopt.norms.moments import center as center
+from lectopt.norms.moments import pool as pool
+from lectopt.norms.standardize import DataStat as DataStat
+from lectopt.norms.standardize import Standardize as Standardize
+from lectopt.norms.standardize import standardized as standardized

@@ -1,0 +1,75 @@
+"""What BatchNorm and LayerNorm have in common: scale and bias per feature, axes, dtypes, checks."""
+
+import functools
+import math
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lectopt import _numerics
+from lectopt.norms import moments
+
+
+def apply(
+    deviations: chex.Array,
+    var: chex.Array,
+    scale: chex.Array | None,
+    bias: chex.Array | None,
+    features: tuple[int, ...],
+    epsilon: chex.Numeric,
+) -> chex.Array:
+    """Computes gamma (x - mean) / sqrt(var + epsilon) + beta; scale and bias run along the axes `features`."""
+    shape = tuple(size if axis in features else 1 for axis, size in enumerate(deviations.shape))
+    dtype = functools.reduce(jnp.promote_types, (a.dtype for a in (scale, bias) if a is not None), deviations.dtype)
+    factor = jax.lax.rsqrt(var + jnp.asarray(epsilon, var.dtype)).astype(dtype)
+    if scale is not None:
+        factor = factor * scale.reshape(shape).astype(dtype)
+    y = deviations.astype(dtype) * factor
+    return y if bias is None else y + bias.reshape(shape).astype(dtype)
+
+
+def parameter(
+    wanted: bool, init: Any, rngs: nnx.Rngs, num_features: int, dtype: Any, metadata: Any
+) -> nnx.Param[jax.Array] | None:
+    """A parameter per feature, or None; it takes its key from rngs as Flax does, so that other layers get the same."""
+    return nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata) if wanted else nnx.data(None)
+
+
+def value(variable: nnx.Variable | None) -> chex.Array | None:
+    """The array in a variable that there may be."""
+    return None if variable is None else variable[...]
+
+
+def output_dtype(x: chex.Array, *params: chex.Array | None, dtype: Any = None) -> Any:
+    """The dtype asked for, or as Flax infers it: of the input and the parameters together, float32 for integers."""
+    if dtype is not None:
+        return dtype
+    common = functools.reduce(jnp.promote_types, (p.dtype for p in params if p is not None), x.dtype)
+    return common if jnp.issubdtype(common, jnp.inexact) else _numerics.working_dtype(x)
+
+
+def check_features(layer: str, x: chex.Array, axes: moments.Axes, num_features: int) -> tuple[int, ...]:
+    """The axes as sorted numbers, raising unless their sizes multiply to num_features."""
+    features = moments.canonical_axes(x.ndim, axes)
+    found = math.prod(x.shape[axis] for axis in features)
+    if found != num_features:
+        raise ValueError(
+            f"{layer} has num_features={num_features}; got inputs of shape {x.shape} with {found} features on "
+            f"axis {axes}"
+        )
+    return features
+
+
+def check_mask(x: chex.Array, mask: chex.Array | None) -> None:
+    """Raises unless the mask can be broadcast to x, aligned at the last axes."""
+    if mask is None:
+        return
+    shape, full = jnp.shape(mask), x.shape
+    aligned = zip(shape[::-1], full[::-1], strict=False)
+    if len(shape) > len(full) or any(m not in (1, n) for m, n in aligned):
+        raise ValueError(
+            f"mask must be broadcastable to the inputs' shape {full}, such as {(*full[:-1], 1)}; got shape {shape}"
+        )

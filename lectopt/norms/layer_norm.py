@@ -1,0 +1,105 @@
+"""Layer normalisation: each example by itself."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.typing import Initializer
+
+from lectopt import _checks
+from lectopt.norms import affine, moments
+
+
+class LayerNorm(nnx.Module):
+    r"""Normalises each example over the outputs of a layer.
+
+    .. math:: y_i^{(n)} = \gamma_i \frac{z_i^{(n)} - \mu^{(n)}}{\sqrt{\operatorname{var}^{(n)} + \epsilon}} + \beta_i,
+        \qquad \mu^{(n)}, \operatorname{var}^{(n)} \text{ over } z_1^{(n)}, \dots, z_m^{(n)}
+
+    Every example has its own transform, so this is not a mere reparametrisation of the network. There is no state
+    and nothing depends on the batch: training and evaluation are the same, a batch of one is fine, and so is a
+    recurrent cell scanned over time. Drop-in for `flax.nnx.LayerNorm`, without `use_fast_variance` and `promote_dtype`:
+    moments are always computed in float32 or wider, and with all their digits at any mean (see `center`).
+
+    Args:
+        num_features: m, the number of entries along feature_axes.
+        epsilon: at least 0, in units of the squared input, added to the variance.
+        dtype: of the result; None takes that of input and parameters together.
+        param_dtype: of scale and bias.
+        use_bias: whether to add beta.
+        use_scale: whether to multiply by gamma; not needed where a linear layer (or ReLU and one) follows.
+        bias_init: initialiser of beta, zeros.
+        scale_init: initialiser of gamma, ones.
+        reduction_axes: the axes that mean and variance are taken over; (1, 2, 3) for whole images.
+        feature_axes: the axes along which gamma and beta have an entry each.
+        axis_name: a named axis of `shard_map` or `pmap` over which one example is split.
+        axis_index_groups: groups of indices within it, as in `jax.lax.psum`.
+        rngs: the source of keys for the initialisers.
+        bias_metadata: metadata of the bias variable.
+        scale_metadata: metadata of the scale variable.
+
+    Call:
+        x: numbers of any shape whose feature_axes have num_features entries; integers are taken as float32.
+        mask: booleans or 0 and 1, broadcastable to x: which entries count for mean and variance. Entries that do not
+            count are normalised like the others; they may be NaN.
+
+    Raises:
+        ValueError: if the inputs have another number of features, the mask does not fit, or epsilon is negative.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> from flax import nnx
+        >>> layer = lo.LayerNorm(4, rngs=nnx.Rngs(0))
+        >>> print(layer(jnp.array([[1.0, 1.0, 3.0, 3.0]])))
+        [[-0.9999995 -0.9999995  0.9999995  0.9999995]]
+
+    Source: the lecture, "Layer Normalization"; Ba et al. (2016).
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        epsilon: chex.Numeric = 1e-6,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        bias_init: Initializer = jax.nn.initializers.zeros,
+        scale_init: Initializer = jax.nn.initializers.ones,
+        reduction_axes: moments.Axes = -1,
+        feature_axes: moments.Axes = -1,
+        axis_name: Any = None,
+        axis_index_groups: Any = None,
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+        scale_metadata: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        """Makes the variables: see the class."""
+        _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
+        self.num_features = _checks.check_count("num_features", num_features)
+        self.scale = affine.parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
+        self.bias = affine.parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.use_bias = use_bias
+        self.use_scale = use_scale
+        self.reduction_axes = reduction_axes
+        self.feature_axes = feature_axes
+        self.axis_name = axis_name
+        self.axis_index_groups = axis_index_groups
+
+    def __call__(self, x: chex.Array, *, mask: chex.Array | None = None) -> jax.Array:
+        """Normalises x: see the class."""
+        x = jnp.asarray(x)
+        features = affine.check_features("LayerNorm", x, self.feature_axes, self.num_features)
+        affine.check_mask(x, mask)
+        scale, bias = affine.value(self.scale), affine.value(self.bias)
+        deviations, found = moments.center(x, self.reduction_axes, mask, self.axis_name, self.axis_index_groups)
+        y = affine.apply(deviations, found.var, scale, bias, features, self.epsilon)
+        return y.astype(affine.output_dtype(x, scale, bias, dtype=self.dtype))

@@ -1,0 +1,144 @@
+"""Means and variances without cancellation, of weighted examples, over all devices, and pooled over batches."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt import _numerics
+
+Axes: TypeAlias = int | Sequence[int]
+
+
+class Moments(NamedTuple):
+    """What is known of the examples seen: their number (or total weight), mean and variance (ddof 0)."""
+
+    count: chex.Array
+    mean: chex.Array
+    var: chex.Array
+
+
+def center(
+    x: chex.Array,
+    axes: Axes,
+    weights: chex.Array | None = None,
+    axis_name: Any = None,
+    axis_index_groups: Any = None,
+) -> tuple[chex.Array, Moments]:
+    r"""Deviations from the mean, and the moments, over some axes.
+
+    .. math:: \mu = \frac{1}{n} \sum_i w_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i w_i (x_i - \mu)^2, \qquad
+        n = \sum_i w_i
+
+    It is the corrected two-pass algorithm: with c the mean as it comes out rounded and d = x - c, the moments are
+    c + mean(d) and mean(d^2) - mean(d)^2, and the deviations d - mean(d). They have nearly all their digits whatever
+    the mean is, where E[x^2] - E[x]^2 has none left at mean 1e4. As the result does not depend on c, no gradient
+    flows through the first pass: forward and backward read x as often as the one-pass formula does.
+
+    Args:
+        x: numbers; integers are taken as float32. Computed in float32 or wider.
+        axes: the axes to reduce.
+        weights: broadcastable to x, at least 0, or a mask of booleans; None weighs all alike. What has weight 0 has no
+            influence on the moments and their gradients, be it NaN; where it is not finite, it counts as 0 itself.
+        axis_name: the named axis or axes of `shard_map`, `vmap` or `pmap` to reduce over too. Under `jit` over a mesh
+            none is needed: the moments are those of the global array.
+        axis_index_groups: groups of indices within that axis, as in `jax.lax.psum`.
+
+    Returns:
+        The deviations x - mean, shaped like x, and `Moments` with the reduced axes kept at size 1. Without any weight
+        (an empty or fully masked batch) count, mean and variance are 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from lectopt import norms
+        >>> deviations, moments = norms.center(jnp.array([1e5, 1e5 + 1, 1e5 + 2]), axes=0)
+        >>> print(deviations, moments.mean, f"{moments.var[0]:.4f}")
+        [-1.  0.  1.] [100001.] 0.6667
+
+    Source: Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance", equation 1.7.
+    """
+    x = as_float(x)
+    axes = canonical_axes(x.ndim, axes)
+    if weights is not None:
+        weights = jnp.asarray(weights, _numerics.real_dtype(x))
+        x = jnp.where((weights > 0) | jnp.isfinite(x), x, 0)
+
+    def over_devices(sums: Any) -> Any:
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name, axis_index_groups=axis_index_groups)
+
+    def means(*terms: chex.Array) -> tuple[chex.Array, ...]:
+        sums = over_devices(tuple(jnp.sum(_weighted(term, weights), axes, keepdims=True) for term in terms))
+        return tuple(total / divisor for total in sums)
+
+    count = jnp.asarray(over_devices(_total_weight(x, axes, weights)), _numerics.real_dtype(x))
+    divisor = jnp.where(count > 0, count, 1)
+    (c,) = means(jax.lax.stop_gradient(x))
+    d = x - c
+    shift, mean_of_squares = means(d, _numerics.squared_magnitude(d))
+    # Rounding can bring the difference below 0 where all x are equal.
+    var = jnp.maximum(mean_of_squares - _numerics.squared_magnitude(shift), 0)
+    return d - shift, Moments(jnp.broadcast_to(count, var.shape), c + shift, var)
+
+
+def pool(batches: Moments) -> Moments:
+    r"""The moments of all examples together, from those of each batch.
+
+    .. math:: n = \sum_b n_b, \qquad \mu = \sum_b \frac{n_b}{n} \mu_b, \qquad
+        \sigma^2 = \sum_b \frac{n_b}{n} \left( \sigma_b^2 + (\mu_b - \mu)^2 \right)
+
+    This is the total variance: within the batches and between them. (The lecture averages the standard deviations,
+    which leaves out what is between.) Of two batches it is Chan's formula.
+
+    Args:
+        batches: moments with a leading axis of batches; a batch with count 0 has no influence, be it NaN.
+
+    Returns:
+        `Moments` without the leading axis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from lectopt import norms
+        >>> halves = norms.Moments(jnp.array([2.0, 2.0]), mean=jnp.array([0.0, 4.0]), var=jnp.array([1.0, 1.0]))
+        >>> print(*norms.pool(halves))
+        4.0 2.0 5.0
+
+    Source: the lecture, "Batch Normalization" (when testing a single example); Chan et al. (1983), equation 2.1.
+    """
+    _, between = center(batches.mean, 0, batches.count)
+    divisor = jnp.where(between.count > 0, between.count, 1)
+    within = jnp.sum(_weighted(batches.var, batches.count), 0, keepdims=True) / divisor
+    return Moments(between.count[0], between.mean[0], (between.var + within)[0])
+
+
+def merge(first: Moments, second: Moments) -> Moments:
+    """The moments of two sets of examples together."""
+    return pool(Moments(*(jnp.stack(pair) for pair in zip(first, second, strict=True))))
+
+
+def as_float(x: chex.Array) -> chex.Array:
+    """The array in the dtype that moments are computed in: float32 or wider, complex where it is complex."""
+    return jnp.asarray(x, _numerics.working_dtype(x))
+
+
+def canonical_axes(ndim: int, axes: Axes) -> tuple[int, ...]:
+    """Axes as sorted numbers of at least 0, each once."""
+    wanted = axes if isinstance(axes, Iterable) else (axes,)
+    return tuple(sorted({int(np.lib.array_utils.normalize_axis_index(axis, ndim)) for axis in wanted}))
+
+
+def _total_weight(x: chex.Array, axes: tuple[int, ...], weights: chex.Array | None) -> Any:
+    """The sum of the weights over axes, as broadcast to x, from the weights as they are."""
+    if weights is None:
+        return math.prod(x.shape[axis] for axis in axes)
+    weights = jnp.expand_dims(weights, tuple(range(x.ndim - weights.ndim)))
+    copies = math.prod(x.shape[axis] for axis in axes if weights.shape[axis] == 1)
+    return copies * jnp.sum(jnp.maximum(weights, 0), axes, keepdims=True)
+
+
+def _weighted(x: chex.Array, weights: chex.Array | None) -> chex.Array:
+    # The select keeps out what is infinite at weight 0, such as the square of a large masked number.
+    return x if weights is None else jnp.where(weights > 0, weights.astype(x.dtype) * x, 0)

@@ -1,0 +1,138 @@
+"""Input normalisation, with statistics of the training set."""
+
+from typing import Any, TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from lectopt import _checks
+from lectopt.norms import affine, moments
+
+A = TypeVar("A")
+
+
+class DataStat(nnx.Variable[A]):
+    """A statistic of a data set: saved and restored with the module, and not trained."""
+
+
+class Standardize(nnx.Module):
+    r"""Brings each input feature to zero mean and unit variance.
+
+    .. math:: \tilde{x}_i^{(n)} = \frac{x_i^{(n)} - \operatorname{mean}(\{x_i^{(1)}, \dots, x_i^{(N)}\})}
+        {\operatorname{std}(\{x_i^{(1)}, \dots, x_i^{(N)}\})}
+
+    Statistics (ddof 0) are those of the data that `fit` and `partial_fit` were given, the training set; training,
+    validation and test set are then transformed alike. Before that, inputs pass unchanged. A constant feature, whose
+    standard deviation is at most one rounding step of its mean, comes out as zeros. Statistics are computed and kept
+    in float32 (float64 with such inputs under x64), so that standard deviations from 1e-18 to 1e18 can be told from 0.
+
+    Args:
+        num_features: the number of features.
+        axis: the axis (or axes, then num_features is their product) of the features. All others are reduced.
+        dtype: of the result; None takes that of the input, float32 for integers.
+
+    Call:
+        x: numbers with num_features entries along `axis`.
+
+    Raises:
+        ValueError: if the inputs have another number of features.
+        TypeError: if they are complex.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> standardize = lo.Standardize(2).fit(jnp.array([[1.0, 7.0], [3.0, 7.0]]))
+        >>> print(standardize(jnp.array([[4.0, 7.0]])))
+        [[2. 0.]]
+
+    Source: the lecture, "Input normalization".
+    """
+
+    def __init__(self, num_features: int, *, axis: moments.Axes = -1, dtype: Any = None):
+        """Makes the variables: see the class."""
+        self.num_features = _checks.check_count("num_features", num_features)
+        self.axis = axis
+        self.dtype = dtype
+        self.count, self.mean, self.var = (
+            DataStat(jnp.zeros(num_features, jnp.result_type(float))) for _ in moments.Moments._fields
+        )
+
+    def fit(self, x: chex.Array, mask: chex.Array | None = None) -> "Standardize":
+        """Learns the statistics of x and forgets what was learned before.
+
+        Args:
+            x: the training set, with num_features entries along `axis`.
+            mask: booleans or weights of at least 0, broadcastable to x: which entries count. The others may be NaN.
+
+        Returns:
+            This module.
+
+        Raises:
+            ValueError: if concrete entries that count are NaN or infinite, x has another number of features, or the
+                mask does not fit.
+            TypeError: if x is complex.
+        """
+        return self._store(self._moments(x, mask))
+
+    def partial_fit(self, x: chex.Array, mask: chex.Array | None = None) -> "Standardize":
+        """Learns from x in addition to what was learned before; arguments as in `fit`.
+
+        One pass over data that does not fit into memory gives its statistics (Chan's formula, see `pool`).
+        """
+        return self._store(moments.merge(self.statistics(), self._moments(x, mask)))
+
+    def __call__(self, x: chex.Array) -> jax.Array:
+        """Standardises x: see the class."""
+        x, features = self._checked(x)
+        shape = tuple(size if axis in features else 1 for axis, size in enumerate(x.shape))
+        learned = moments.Moments(*(m.reshape(shape) for m in self.statistics()))
+        return standardized(x, learned).astype(affine.output_dtype(x, dtype=self.dtype))
+
+    def statistics(self) -> moments.Moments:
+        """What was learned: count, mean and variance, each of shape [num_features]."""
+        return moments.Moments(self.count[...], self.mean[...], self.var[...])
+
+    def _moments(self, x: chex.Array, mask: chex.Array | None) -> moments.Moments:
+        x, features = self._checked(x)
+        affine.check_mask(x, mask)
+        _check_finite(x, mask)
+        _, found = moments.center(x, [axis for axis in range(x.ndim) if axis not in features], mask)
+        return moments.Moments(*(m.reshape(-1).astype(self.mean[...].dtype) for m in found))
+
+    def _checked(self, x: chex.Array) -> tuple[jax.Array, tuple[int, ...]]:
+        x = jnp.asarray(x)
+        if jnp.iscomplexobj(x):
+            raise TypeError("Standardize keeps real statistics; got complex inputs")
+        return x, affine.check_features("Standardize", x, self.axis, self.num_features)
+
+    def _store(self, learned: moments.Moments) -> "Standardize":
+        self.count[...], self.mean[...], self.var[...] = learned
+        return self
+
+
+def standardized(x: chex.Array, learned: moments.Moments) -> jax.Array:
+    """(x - mean) / sd, in float32 or wider; 0 for constant features, and x itself where nothing was learned.
+
+    Args:
+        x: numbers.
+        learned: moments that are broadcastable to x, as `center` returns them.
+    """
+    x = moments.as_float(x)
+    count, mean, var = (jnp.asarray(m, x.dtype) for m in learned)
+    step = jnp.finfo(x.dtype).eps * jnp.abs(mean)
+    varies = jnp.sqrt(var) > step
+    factor = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, var, 1)), 0)
+    return jnp.where(count > 0, (x - mean) * factor, x)
+
+
+def _check_finite(x: jax.Array, mask: chex.Array | None) -> None:
+    if _checks.is_traced((x, mask)):
+        return
+    used = np.isfinite(x) if mask is None else np.isfinite(x) | ~(np.asarray(mask) > 0)
+    if not used.all():
+        raise ValueError(
+            f"inputs must be finite; got {used.size - np.count_nonzero(used)} entries that are NaN or infinite. "
+            "Leave them out with mask"
+        )
