@@ -202,7 +202,7 @@ def output_bias(targets: chex.Array, activation: str, weights: chex.Array | None
         dtype = jnp.result_type(float) if dtype is None else dtype
         if labels:
             counts = _label_counts(targets, weights, shape[-1])
-            return jnp.broadcast_to(_log_shares(counts, _half_an_example(weights)), shape).astype(dtype)
+            return jnp.broadcast_to(_log_shares(counts, _half_an_example(weights.ravel())), shape).astype(dtype)
         columns = (lambda x: x[:, None]) if targets.ndim == 1 else (lambda x: x.reshape(-1, x.shape[-1]))
         if columns(targets).shape[1] != shape[-1]:
             raise ValueError(

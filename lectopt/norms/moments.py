@@ -70,15 +70,15 @@ def center(
     def over_devices(sums: Any) -> Any:
         return sums if axis_name is None else jax.lax.psum(sums, axis_name, axis_index_groups=axis_index_groups)
 
-    def means(*terms: chex.Array) -> tuple[chex.Array, ...]:
-        sums = over_devices(tuple(jnp.sum(_weighted(term, weights), axes, keepdims=True) for term in terms))
-        return tuple(total / divisor for total in sums)
+    def totals(*terms: chex.Array) -> tuple[chex.Array, ...]:
+        return over_devices(tuple(jnp.sum(_weighted(term, weights), axes, keepdims=True) for term in terms))
 
     count = jnp.asarray(over_devices(_total_weight(x, axes, weights)), _numerics.real_dtype(x))
     divisor = jnp.where(count > 0, count, 1)
-    (c,) = means(jax.lax.stop_gradient(x))
+    # A bare sum: XLA may round a division of the sum anew at each use, and c has to be one number in all of them.
+    (c,) = totals(jax.lax.stop_gradient(x) * (1 / divisor).astype(x.dtype))
     d = x - c
-    shift, mean_of_squares = means(d, _numerics.squared_magnitude(d))
+    shift, mean_of_squares = (total / divisor for total in totals(d, _numerics.squared_magnitude(d)))
     # Rounding can bring the difference below 0 where all x are equal.
     var = jnp.maximum(mean_of_squares - _numerics.squared_magnitude(shift), 0)
     return d - shift, Moments(jnp.broadcast_to(count, var.shape), c + shift, var)
