@@ -61,7 +61,8 @@ class BatchNorm(nnx.Module):
         scale_metadata: metadata of the scale variable.
 
     Call:
-        x: numbers with num_features entries along `axis`; integers are taken as float32.
+        x: numbers with num_features entries along `axis`; integers are taken as float32. A NaN that counts makes its
+            unit NaN, in the statistics too (with a window, until the batch leaves it).
         use_running_average: as above, for this call.
         mask: booleans or 0 and 1, broadcastable to x: which entries count for mean and variance. Entries that do not
             count are normalised like the others; they may be NaN.

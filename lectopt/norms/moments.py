@@ -36,8 +36,8 @@ def center(
 
     It is the corrected two-pass algorithm: with c the mean as it comes out rounded and d = x - c, the moments are
     c + mean(d) and mean(d^2) - mean(d)^2, and the deviations d - mean(d). They have nearly all their digits whatever
-    the mean is, where E[x^2] - E[x]^2 has none left at mean 1e4. As the result does not depend on c, no gradient
-    flows through the first pass: forward and backward read x as often as the one-pass formula does.
+    the mean is, where E[x^2] - E[x]^2 has none left at mean 1e4. The result does not depend on c, so no gradient
+    flows through the first pass, and it takes no longer than two passes without the correction.
 
     Args:
         x: numbers; integers are taken as float32. Computed in float32 or wider.

@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from lectopt import _checks
@@ -130,9 +129,6 @@ def standardized(x: chex.Array, learned: moments.Moments) -> jax.Array:
 def _check_finite(x: jax.Array, mask: chex.Array | None) -> None:
     if _checks.is_traced((x, mask)):
         return
-    used = np.isfinite(x) if mask is None else np.isfinite(x) | ~(np.asarray(mask) > 0)
-    if not used.all():
-        raise ValueError(
-            f"inputs must be finite; got {used.size - np.count_nonzero(used)} entries that are NaN or infinite. "
-            "Leave them out with mask"
-        )
+    bad = jnp.count_nonzero(~jnp.isfinite(x) & (True if mask is None else jnp.asarray(mask) > 0))
+    if bad:
+        raise ValueError(f"inputs must be finite; got {bad} entries that are NaN or infinite. Leave them out with mask")
