@@ -120,7 +120,8 @@ class BatchNorm(nnx.Module):
         else:
             empty = jnp.zeros((self.window, num_features), dtype_of_statistics)
             self.window_count, self.window_mean, self.window_var = (nnx.BatchStat(empty) for _ in range(3))
-            self.window_position = nnx.BatchStat(jnp.zeros(num_features, jnp.int32))
+            # A float, since nnx.grad in tree mode takes a module's variables all together, and refuses integers.
+            self.window_position = nnx.BatchStat(empty[0])
         self.scale = affine.parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
         self.bias = affine.parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
         self.decay = decay
@@ -216,7 +217,7 @@ class BatchNorm(nnx.Module):
         # A select over the whole buffer: under vmap, a scatter takes nine times as long.
         position = self.window_position[...]
         seen = batch.count > 0
-        slots = jax.lax.broadcasted_iota(jnp.int32, (window, self.num_features), 0)
+        slots = jax.lax.broadcasted_iota(position.dtype, (window, self.num_features), 0)
         here = (slots == position) & seen
         for kept, new in zip((self.window_count, self.window_mean, self.window_var), batch, strict=True):
             kept[...] = jnp.where(here, new.astype(kept[...].dtype), kept[...])
