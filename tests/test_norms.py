@@ -753,6 +753,15 @@ def test_partial_fit_merges_exactly():
     np.testing.assert_allclose(parts.var[...], moments_of(data)[2][0], rtol=2e-5)
 
 
+def test_partial_fit_with_masks():
+    standardize = lo.Standardize(8)
+    halves = zip(np.split(X, 2), np.split(ENTRIES, 2), strict=True)
+    for part, mask in [*halves, (np.full_like(X, np.nan), np.zeros_like(ENTRIES))]:
+        standardize.partial_fit(part, mask)
+    for found, expected in zip(standardize.statistics(), moments_of(X, 0, ENTRIES), strict=True):
+        close(found, expected[0], 1e-5)
+
+
 def test_partial_fit_is_exact_in_float64():
     with jax.enable_x64(True):
         data = RNG.normal(1e5, 1, (300, 3)) + np.linspace(0, 9, 300)[:, None]
