@@ -5,6 +5,8 @@ from lectopt import initializers as initializers
 from lectopt.comparison import Comparison as Comparison
 from lectopt.comparison import compare as compare
 from lectopt.history import History as History
+from lectopt.monitoring.inspection import inspect as inspect
+from lectopt.monitoring.rescaling import rescale as rescale
 from lectopt.norms import BatchNorm as BatchNorm
 from lectopt.norms import LayerNorm as LayerNorm
 from lectopt.norms import Standardize as Standardize
@@ -21,13 +23,13 @@ from lectopt.schedules import linear_decay as linear_decay
 from lectopt.schedules import momentum_ramp as momentum_ramp
 from lectopt.schedules import robbins_monro as robbins_monro
 from lectopt.schedules import steps_per_epoch as steps_per_epoch
+from lectopt.standard_tasks import classification as classification
+from lectopt.standard_tasks import regression as regression
 from lectopt.subsets import Minibatches as Minibatches
 from lectopt.subsets import Subset as Subset
 from lectopt.subsets import holdout as holdout
 from lectopt.subsets import minibatches as minibatches
 from lectopt.task import Task as Task
-from lectopt.task import classification as classification
-from lectopt.task import regression as regression
 from lectopt.task import whole_set as whole_set
 from lectopt.training import fit as fit
 from lectopt.training import train as train

@@ -9,6 +9,11 @@ import numpy as np
 from lectopt._types import Array
 
 
+def paths(tree: Any) -> list[tuple[str, ...]]:
+    """The path to each leaf, as text."""
+    return [tuple(map(_step, keys)) for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
 def plain(leaf: Any) -> np.ndarray:
     """A NumPy array; a random key as its data."""
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
@@ -25,6 +30,10 @@ def fill(name: str, arrays: list[Array], template: Any) -> Any:
     if found != wanted:
         raise ValueError(f"{name} must be arrays of shapes {wanted}; got {found}")
     return jax.tree.unflatten(treedef, [_like(x, leaf) for x, leaf in zip(arrays, leaves, strict=True)])
+
+
+def _step(key: Any) -> str:
+    return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
 def _like(array: Array, leaf: Any) -> Array:

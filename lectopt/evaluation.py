@@ -9,15 +9,15 @@ import numpy as np
 
 from lectopt._checks import is_traced
 from lectopt._types import Array, Numeric
-from lectopt.models import Params, State
+from lectopt.models import Params
 from lectopt.subsets import Minibatches, Subset, minibatches
-from lectopt.task import Batch, Task, WholeSetMetric
+from lectopt.task import Batch, ModelState, Task, WholeSetMetric
 
 BATCH = 1024
 """Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""
 
 
-def evaluate(task: Task, params: Params, state: State, subset: Subset) -> dict[str, Numeric]:
+def evaluate(task: Task, params: Params, state: ModelState, subset: Subset) -> dict[str, Numeric]:
     """The mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
     batches = minibatches(subset, _balanced(subset.capacity), shuffle=False)
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
@@ -36,7 +36,7 @@ def evaluate(task: Task, params: Params, state: State, subset: Subset) -> dict[s
     return means | {name: metric(outputs, targets, rows.weights) for name, metric in whole.items()}
 
 
-def predict(task: Task, params: Params, state: State, x: Any) -> Any:
+def predict(task: Task, params: Params, state: ModelState, x: Any) -> Any:
     """The outputs for inputs x, in evaluation mode."""
     outputs, _ = task.outputs(params, state, x, jax.random.key(0), training=False)
     return outputs

@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks
+from lectopt._types import Array, Numeric
 
 Axes: TypeAlias = int | Sequence[int]
 Initializer: TypeAlias = Callable[..., jax.Array]
@@ -76,7 +76,7 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
 
 
 def sparse(
-    nonzeros: int, stddev: chex.Numeric = 1.0, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
+    nonzeros: int, stddev: Numeric = 1.0, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 ) -> Initializer:
     r"""Units with exactly k incoming weights that are not zero.
 
@@ -110,7 +110,7 @@ def sparse(
     _checks.check_count("nonzeros", nonzeros)
     _checks.check_number("stddev", stddev, _checks.POSITIVE)
 
-    def init(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = None) -> jax.Array:
+    def init(key: jax.Array, shape: Sequence[int], dtype: Any = None) -> jax.Array:
         dtype = jnp.result_type(float) if dtype is None else dtype
         inputs, units = _inputs_and_units(shape, in_axis, out_axis, batch_axis)
         fan_in = math.prod(shape[axis] for axis in inputs)
@@ -127,7 +127,7 @@ def sparse(
     return init
 
 
-def relu_bias(value: chex.Numeric = 0.01) -> Initializer:
+def relu_bias(value: Numeric = 0.01) -> Initializer:
     """Biases that start rectified linear units on their active side.
 
     Args:
@@ -153,7 +153,7 @@ def relu_bias(value: chex.Numeric = 0.01) -> Initializer:
     return jax.nn.initializers.constant(value)
 
 
-def output_bias(targets: chex.Array, activation: str, weights: chex.Array | None = None) -> Initializer:
+def output_bias(targets: Array, activation: str, weights: Array | None = None) -> Initializer:
     r"""Output biases with which a network that ignores its input predicts the mean of the targets.
 
     ============  =====================================================  ==============================
@@ -197,7 +197,7 @@ def output_bias(targets: chex.Array, activation: str, weights: chex.Array | None
     weights = _per_entry(weights, targets)
     _check_targets(targets, activation, weights)
 
-    def init(key: chex.PRNGKey, shape: Sequence[int], dtype: Any = None) -> jax.Array:
+    def init(key: jax.Array, shape: Sequence[int], dtype: Any = None) -> jax.Array:
         del key
         dtype = jnp.result_type(float) if dtype is None else dtype
         if labels:
@@ -263,7 +263,7 @@ def _half_an_example(weights: jax.Array) -> jax.Array:
     return jnp.where(total > 0, total / jnp.where(total > 0, 2 * examples, 1), 1)
 
 
-def _per_entry(weights: chex.Array | None, targets: jax.Array) -> jax.Array:
+def _per_entry(weights: Array | None, targets: jax.Array) -> jax.Array:
     dtype = jnp.promote_types(
         jnp.float32, targets.dtype if jnp.issubdtype(targets.dtype, jnp.floating) else jnp.float32
     )
@@ -300,7 +300,7 @@ def _inputs_and_units(
     return tuple(axis for axis in range(len(shape)) if axis not in units), units
 
 
-def _nonzero_normal(key: chex.PRNGKey, shape: tuple[int, ...], dtype: Any, stddev: chex.Numeric) -> jax.Array:
+def _nonzero_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any, stddev: Numeric) -> jax.Array:
     # Drawn in float32 also for halves; a draw that is exactly zero (one in 1e7, and more once rounded) becomes stddev.
     wide = jnp.promote_types(dtype, jnp.float32)
     stddev = jnp.asarray(stddev, wide)

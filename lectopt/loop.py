@@ -18,7 +18,7 @@ from lectopt._types import Array, Numeric
 from lectopt.evaluation import evaluate
 from lectopt.models import Params, State
 from lectopt.subsets import Minibatches, Subset, minibatches
-from lectopt.task import Batch, Task
+from lectopt.task import Batch, ModelState, Task
 from lectopt.transforms import ScaleByLearningRateState, eval_params
 
 
@@ -54,7 +54,7 @@ class Learner(NamedTuple):
     """What learning changes."""
 
     params: Params  # as the optimizer holds them: the look-ahead point under Nesterov momentum
-    state: State  # variables of the model that are not trained
+    state: ModelState  # what of the model is not trained
     opt_state: optax.OptState
 
 

@@ -38,6 +38,9 @@ class Adapter(Protocol):
     def present(self, params: Params, state: State) -> Any:
         """What a user gets back as the trained model."""
 
+    def path(self, place: Any) -> tuple[str, ...]:
+        """The path to a parameter in `params`: of a function module -> variable (NNX), or a path as it is."""
+
 
 def adapt(model: Any) -> Adapter:
     """The adapter for `model`.
@@ -96,6 +99,16 @@ class NNXAdapter:
             raise TypeError(f"model must return an nnx.Module; it returned {type(module).__name__}")
         return module
 
+    def path(self, place: Any) -> tuple[str, ...]:
+        if not callable(place):
+            return _path(place)
+        module = nnx.eval_shape(lambda: self._make(0)) if self._given is None else self._given
+        variable = place(module)
+        for path, node in nnx.iter_graph(module):
+            if node is variable:
+                return tuple(map(str, path))
+        raise ValueError(f"output_bias must return a variable of the module; it returned {type(variable).__name__}")
+
     @functools.cached_property
     def _structure(self) -> dict[bool, tuple[Any, Any]]:
         """The graph definition and the random streams, by whether it is training."""
@@ -137,6 +150,9 @@ class LinenAdapter:
     def present(self, params: Params, state: State) -> tuple[Params, State]:
         return params, state
 
+    def path(self, place: Any) -> tuple[str, ...]:
+        return _path(place)
+
     def _mode(self, training: bool) -> dict[str, Any]:
         return {"train": training} if self._takes_train else {}
 
@@ -170,6 +186,15 @@ class FunctionAdapter:
 
     def present(self, params: Params, state: State) -> tuple[Params, State]:
         return params, state
+
+    def path(self, place: Any) -> tuple[str, ...]:
+        return _path(place)
+
+
+def _path(place: Any) -> tuple[str, ...]:
+    if callable(place):
+        raise TypeError("output_bias must be a path such as 'Dense_1/bias' for this model, not a function")
+    return tuple(place.split("/")) if isinstance(place, str) else tuple(map(str, place))
 
 
 def _split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:

@@ -11,9 +11,9 @@ import optax
 from lectopt import evaluation
 from lectopt._types import Numeric
 from lectopt.history import History
-from lectopt.models import Params, State
+from lectopt.models import Params
 from lectopt.subsets import as_subset
-from lectopt.task import Task
+from lectopt.task import ModelState, Task
 
 
 @jax.tree_util.register_dataclass
@@ -24,8 +24,8 @@ class Run:
     params: Params
     """The parameters w, to evaluate and to keep (never the look-ahead point); under patience of the best validation,
     after divergence of the last finite epoch. So are the next three."""
-    model_state: State
-    """The model's other variables, such as batch statistics."""
+    model_state: ModelState
+    """Its `variables` are the model's others, such as batch statistics; its `inputs` how they are standardised."""
     opt_state: optax.OptState
     """The optimizer's state."""
     lookahead_params: Params
@@ -46,7 +46,7 @@ class Run:
     @property
     def model(self) -> Any:
         """The trained nnx.Module in evaluation mode; (params, state) for Linen modules and functions."""
-        return self.task.adapter.present(self.params, self.model_state)
+        return self.task.present(self.params, self.model_state)
 
     def predict(self, x: Any) -> Any:
         """The model's outputs for inputs x [n, ...], in evaluation mode."""

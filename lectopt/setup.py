@@ -18,10 +18,13 @@ from lectopt._types import Array, Numeric
 from lectopt.evaluation import batch_shapes, check_examples
 from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params, State
+from lectopt.norms import Moments
 from lectopt.run import Run
 from lectopt.schedules import steps_per_epoch
 from lectopt.subsets import Subset, as_subset
-from lectopt.task import Batch, Task
+from lectopt.task import Batch, ModelState, Task
+
+_ROWS = 8  # of the inputs that a model is shown to be initialised
 
 Optimizer: TypeAlias = optax.GradientTransformation | Callable[..., optax.GradientTransformation]
 
@@ -41,10 +44,11 @@ class OptimizerRecipe:
 
 
 class Origin(NamedTuple):
-    """Where to start from; None is drawn, or made, afresh."""
+    """Where to start from; None is drawn, learned from the training examples, or made, afresh."""
 
     params: Params | None
-    state: State | None
+    variables: State | None
+    inputs: Moments | None
     opt_leaves: list[Array] | None
 
 
@@ -104,15 +108,23 @@ def prepare(
     return Setup(plan, recipe, numbers, data, _origin(task, start, data, batch_size))
 
 
+def fresh(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:
+    """The parameters and model state that a training with this key and these examples starts from."""
+    params, state = task.init(jax.random.fold_in(key, 2), train.take(train.indices[:_ROWS]))
+    return task.learn_output_bias(params, train), task.learn_inputs(state, train)
+
+
 def begin(setup: Setup) -> Learner:
     """Parameters, model state and optimizer state before the first step."""
     plan, data, origin = setup.plan, setup.data, setup.origin
-    batch = data.train.take(data.train.indices[: plan.batch_size])
-    params, state = plan.task.init(jax.random.fold_in(data.key, 2), batch)
+    params, state = fresh(plan.task, data.key, data.train)
     if origin.params is not None:
         params = fill("start for this task", jax.tree.leaves(origin.params), params)
-    if origin.state is not None:
-        state = fill("the model state of start, for this task,", jax.tree.leaves(origin.state), state)
+    if origin.variables is not None:
+        kept = fill("the model state of start, for this task,", jax.tree.leaves(origin.variables), state.variables)
+        state = state._replace(variables=kept)
+    if origin.inputs is not None:
+        state = state._replace(inputs=origin.inputs)
     opt_state = setup.recipe.make(setup.numbers).init(params)
     if origin.opt_leaves is not None:
         opt_state = fill("the optimizer state of start, for this optimizer,", origin.opt_leaves, opt_state)
@@ -212,9 +224,10 @@ def _weights_of_classes(weights: Mapping, train: Subset) -> Array:
 
 def _origin(task: Task, start: Any, data: Data, batch_size: int) -> Origin:
     if isinstance(start, Run):
-        return Origin(start.lookahead_params, start.model_state, jax.tree.leaves(start.opt_state))
+        variables, inputs = start.model_state
+        return Origin(start.lookahead_params, variables, inputs, jax.tree.leaves(start.opt_state))
     params = None if start is None else nnx.as_pure(start)
     if not task.adapter.has_weights:
-        return Origin(params, None, None)
+        return Origin(params, None, None, None)
     there, state = task.init(data.key, data.train.take(data.train.indices[:batch_size]))
-    return Origin(there if params is None else params, state, None)
+    return Origin(there if params is None else params, state.variables, None, None)

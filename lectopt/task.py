@@ -5,15 +5,19 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
+from flax import nnx
 
+from lectopt import initializers
+from lectopt._leaves import paths
 from lectopt._types import Array, Numeric
 from lectopt.models import Params, State, adapt
+from lectopt.norms import Moments, Standardize, center, standardized
+from lectopt.subsets import Subset
 
 Batch: TypeAlias = tuple[Any, ...]
 PerExample: TypeAlias = Callable[[Any, Any], Array]
 """(outputs [batch, ...], targets [batch, ...]) -> float[batch]"""
+ACTIVATIONS = ("identity", "sigmoid", "softmax")
 
 
 class Scores(NamedTuple):
@@ -22,6 +26,13 @@ class Scores(NamedTuple):
     losses: Array  # float[batch], float32 or wider
     metrics: dict[str, Array]  # float[batch]
     outputs: Any  # the model's outputs, None for an objective
+
+
+class ModelState(NamedTuple):
+    """What belongs to a model beside its parameters."""
+
+    variables: State  # of the model, such as batch statistics
+    inputs: Moments | None  # float32[features] each, of the training part; None without standardize
 
 
 class WholeSetMetric:
@@ -66,12 +77,19 @@ class Task:
         objective: instead of a loss, for what needs the model itself (a variational or denoising autoencoder):
             (module, batch, key) -> (float[batch], {name: float[batch]}). The module is an nnx.Module, a bound Linen
             module, or for functions a function of x; batch is the tuple of arrays.
+        standardize: bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature, with the
+            statistics of the training part that a run is given, and of nothing else.
+        output_bias: where the output bias stands, to be set from the targets of the training part so that constant
+            outputs have the right means: for NNX a function module -> variable, otherwise a path such as
+            "Dense_1/bias".
+        activation: of the outputs, for output_bias: "identity", "sigmoid" or "softmax".
         check: called with the shapes of the outputs and with the targets where they are known; raises ValueError if
             they do not fit.
+        chance: targets -> the loss of the best constant outputs, for `inspect`.
 
     Raises:
         TypeError: if model is none of these.
-        ValueError: if not exactly one of loss and objective is given.
+        ValueError: if not exactly one of loss and objective is given, or output_bias without activation.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -90,39 +108,97 @@ class Task:
         metrics: Mapping[str, PerExample | WholeSetMetric] | None = None,
         *,
         objective: Callable[[Any, Batch, jax.Array], tuple[Array, dict[str, Array]]] | None = None,
+        standardize: bool = False,
+        output_bias: Any = None,
+        activation: str | None = None,
         check: Callable[[jax.ShapeDtypeStruct, Any], None] | None = None,
+        chance: Callable[[Any], Numeric] | None = None,
     ):
         if (loss is None) == (objective is None):
             raise ValueError("Task takes exactly one of loss and objective")
         if objective is not None and metrics:
             raise ValueError("metrics go with a loss; an objective returns its own metrics")
+        if output_bias is not None and activation is None:
+            raise ValueError(f"output_bias needs the activation of the outputs, one of {', '.join(ACTIVATIONS)}")
         self.adapter = adapt(model)
         self.metrics = dict(metrics or {})
+        self.chance = chance
         self._loss = loss
         self._objective = objective
+        self._standardize = standardize
+        self._output_bias = output_bias
+        self._activation = activation
         self._check = check
 
-    def init(self, key: jax.Array, batch: Batch) -> tuple[Params, State]:
-        """Fresh parameters, and the variables that are not trained."""
-        return self.adapter.init(key, batch[0])
+    def init(self, key: jax.Array, batch: Batch) -> tuple[Params, ModelState]:
+        """Fresh parameters, and the variables that are not trained; nothing is learned from the data yet."""
+        params, variables = self.adapter.init(key, batch[0])
+        return params, ModelState(variables, self._no_moments(batch[0]) if self._standardize else None)
+
+    def learn_inputs(self, state: ModelState, train: Subset) -> ModelState:
+        """The state with the means and variances of the training part's inputs, if the task standardises."""
+        if state.inputs is None:
+            return state
+        x, real = train.take(train.indices)[0], jnp.arange(train.capacity) < train.size
+        _, found = center(x, range(x.ndim - 1), real.reshape(-1, *[1] * (x.ndim - 1)))
+        return state._replace(
+            inputs=jax.tree.map(lambda new, old: new.reshape(-1).astype(old.dtype), found, state.inputs)
+        )
+
+    def learn_output_bias(self, params: Params, train: Subset) -> Params:
+        """The parameters with an output bias that gives the training part's mean targets, if the task has one."""
+        if self._output_bias is None:
+            return params
+        wanted = self.adapter.path(self._output_bias)
+        leaves, treedef = jax.tree.flatten(params)
+        if (found := paths(params)).count(wanted) != 1:
+            known = ", ".join("/".join(path) for path in found)
+            raise ValueError(f"output_bias must be one of the parameters {known}; got {'/'.join(wanted)}")
+        place, real = found.index(wanted), jnp.arange(train.capacity) < train.size
+        init = initializers.output_bias(train.take(train.indices)[-1], self._activation or "", real)
+        leaves[place] = init(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
+        return jax.tree.unflatten(treedef, leaves)
 
     def scores(
-        self, params: Params, state: State, batch: Batch, key: jax.Array, training: bool
-    ) -> tuple[Scores, State]:
+        self, params: Params, state: ModelState, batch: Batch, key: jax.Array, training: bool
+    ) -> tuple[Scores, ModelState]:
         """Loss and metrics of each example, and the model's state afterwards."""
         if self._objective is not None:
-            objective = self._objective
-            (losses, metrics), state = self.adapter.call(
-                lambda model: objective(model, batch, key), params, state, jax.random.fold_in(key, 0), training
+            objective, batch = self._objective, (_standardized(batch[0], state), *batch[1:])
+            (losses, metrics), variables = self.adapter.call(
+                lambda model: objective(model, batch, key),
+                params,
+                state.variables,
+                jax.random.fold_in(key, 0),
+                training,
             )
-            return Scores(_wide(losses), metrics, None), state
+            return Scores(widen(losses), metrics, None), state._replace(variables=variables)
         outputs, state = self.outputs(params, state, batch[0], key, training)
         means = {name: m(outputs, batch[1]) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
-        return Scores(_wide(self._loss(outputs, batch[1])), means, outputs), state  # type: ignore[misc]
+        return Scores(widen(self._loss(outputs, batch[1])), means, outputs), state  # type: ignore[misc]
 
-    def outputs(self, params: Params, state: State, x: Any, key: jax.Array, training: bool) -> tuple[Any, State]:
+    def outputs(
+        self, params: Params, state: ModelState, x: Any, key: jax.Array, training: bool
+    ) -> tuple[Any, ModelState]:
         """The model's outputs for inputs x, and its state afterwards."""
-        return self.adapter.call(lambda model: self.adapter.forward(model, x, training), params, state, key, training)
+        x = _standardized(x, state)
+        outputs, variables = self.adapter.call(
+            lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training
+        )
+        return outputs, state._replace(variables=variables)
+
+    def present(self, params: Params, state: ModelState) -> Any:
+        """The trained nnx.Module, which takes raw inputs; (params, variables) for Linen modules and functions."""
+        model = self.adapter.present(params, state.variables)
+        if state.inputs is None or not isinstance(model, nnx.Module):
+            return model
+        standardize = Standardize(state.inputs.mean.shape[0]).store(state.inputs)
+        return nnx.Sequential(standardize, model)
+
+    def _no_moments(self, x: Any) -> Moments:
+        if not hasattr(x, "ndim") or x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.number):
+            raise ValueError("standardize needs inputs that are one array of numbers, of shape (n, ..., features)")
+        return Moments(*(jnp.zeros(x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)) for _ in Moments._fields))
 
     def validate(self, batch: Batch, targets: Any, name: str) -> None:
         """Raises ValueError before anything compiles if model, loss and examples do not fit.
@@ -155,107 +231,8 @@ class Task:
                 )
 
 
-def classification(model: Any, *, metrics: Mapping[str, PerExample | WholeSetMetric] | None = None) -> Task:
-    r"""Classification by cross-entropy of a softmax, scored by accuracy.
-
-    .. math:: L = -\log \frac{\exp z_t}{\sum_c \exp z_c}
-
-    Args:
-        model: see `Task`; its outputs are logits z, float[batch, classes], or float[batch, ..., classes] where an
-            example has several labels (their losses are averaged).
-        metrics: more metrics beside "accuracy", the share of right labels.
-
-    Returns:
-        A task for examples (x, labels); labels are whole numbers from 0, int[n] or int[n, ...].
-
-    Raises:
-        TypeError: if model is of none of the kinds that `Task` lists. When training: ValueError if labels are not
-            whole numbers, lie outside the classes, or do not fit the shape of the outputs.
-
-    Example:
-        >>> import lectopt as lo
-        >>> from flax import nnx
-        >>> task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs))
-    """
-    return Task(model, _cross_entropy, {"accuracy": _accuracy, **(metrics or {})}, check=_check_labels)
-
-
-def regression(model: Any, *, metrics: Mapping[str, PerExample | WholeSetMetric] | None = None) -> Task:
-    r"""Regression by squared error: the mean over examples of the sum over outputs.
-
-    .. math:: L = \sum_j (\hat y_j - t_j)^2
-
-    The lecture's E(w) sums over the examples; see `add_l2` for what that means for lambda.
-
-    Args:
-        model: see `Task`; its outputs have the shape of the targets.
-        metrics: more metrics beside "absolute_error", the mean over outputs of :math:`|\hat y_j - t_j|`.
-
-    Returns:
-        A task for examples (x, targets).
-
-    Raises:
-        TypeError: if model is of none of the kinds that `Task` lists. When training: ValueError if targets and
-            outputs differ in shape; they are never broadcast.
-
-    Example:
-        >>> import lectopt as lo
-        >>> from flax import nnx
-        >>> task = lo.regression(lambda rngs: nnx.Linear(10, 1, rngs=rngs))  # for targets of shape (n, 1)
-
-    Source: the lecture, "Validation".
-    """
-    return Task(model, _squared_error, {"absolute_error": _absolute_error, **(metrics or {})}, check=_check_targets)
-
-
-def _cross_entropy(logits: Array, labels: Array) -> Array:
-    return _per_example(optax.softmax_cross_entropy_with_integer_labels(_wide(logits), labels), jnp.mean)
-
-
-def _accuracy(logits: Array, labels: Array) -> Array:
-    return _per_example((jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32), jnp.mean)
-
-
-def _squared_error(outputs: Array, targets: Array) -> Array:
-    return _per_example((_wide(outputs) - targets.astype(_wide(outputs).dtype)) ** 2, jnp.sum)
-
-
-def _absolute_error(outputs: Array, targets: Array) -> Array:
-    return _per_example(jnp.abs(_wide(outputs) - targets.astype(_wide(outputs).dtype)), jnp.mean)
-
-
-def _per_example(values: Array, reduce: Callable) -> Array:
-    return reduce(values.reshape(values.shape[0], -1), axis=1)
-
-
-def _wide(values: Array) -> Array:
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
-
-
-def _check_labels(outputs: jax.ShapeDtypeStruct, labels: Any) -> None:
-    classes = outputs.shape[-1] if outputs.shape else 0
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be whole numbers in [0, {classes}); got dtype {labels.dtype}")
-    if outputs.shape[1:-1] != labels.shape[1:] or len(outputs.shape) != len(labels.shape) + 1:
-        raise ValueError(
-            f"the model's outputs must be one row of logits per label; got outputs {outputs.shape} for labels of shape "
-            f"(batch, {', '.join(map(str, labels.shape[1:]))})"
-        )
-    if not isinstance(labels, jax.ShapeDtypeStruct):
-        low, high = np.asarray(labels).min(), np.asarray(labels).max()
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"labels must be in [0, {classes}), as the model has {classes} outputs; got {low if low < 0 else high}"
-            )
-
-
-def _check_targets(outputs: jax.ShapeDtypeStruct, targets: Any) -> None:
-    if outputs.shape[1:] != targets.shape[1:]:
-        hint = "; reshape the targets: y[:, None]" if outputs.shape[1:] == (1, *targets.shape[1:]) else ""
-        raise ValueError(
-            f"targets must have the shape of the model's outputs, (n, {', '.join(map(str, outputs.shape[1:]))}); "
-            f"got (n, {', '.join(map(str, targets.shape[1:]))}){hint}"
-        )
+def _standardized(x: Any, state: ModelState) -> Any:
+    return x if state.inputs is None else standardized(x, state.inputs)
 
 
 def _shapes(problem: str, function: Callable, *arguments: Any) -> Any:
@@ -263,3 +240,8 @@ def _shapes(problem: str, function: Callable, *arguments: Any) -> Any:
         return jax.eval_shape(function, *arguments)
     except Exception as error:
         raise ValueError(f"{problem}: {error}") from error
+
+
+def widen(values: Array) -> Array:
+    """In float32 or wider."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))

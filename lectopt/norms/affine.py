@@ -4,23 +4,23 @@ import functools
 import math
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from lectopt import _numerics
+from lectopt._types import Array, Numeric
 from lectopt.norms import moments
 
 
 def apply(
-    deviations: chex.Array,
-    var: chex.Array,
-    scale: chex.Array | None,
-    bias: chex.Array | None,
+    deviations: Array,
+    var: Array,
+    scale: Array | None,
+    bias: Array | None,
     features: tuple[int, ...],
-    epsilon: chex.Numeric,
-) -> chex.Array:
+    epsilon: Numeric,
+) -> Array:
     """Computes gamma (x - mean) / sqrt(var + epsilon) + beta; scale and bias run along the axes `features`."""
     shape = tuple(size if axis in features else 1 for axis, size in enumerate(deviations.shape))
     dtype = functools.reduce(jnp.promote_types, (a.dtype for a in (scale, bias) if a is not None), deviations.dtype)
@@ -38,12 +38,12 @@ def parameter(
     return nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata) if wanted else nnx.data(None)
 
 
-def value(variable: nnx.Variable | None) -> chex.Array | None:
+def value(variable: nnx.Variable | None) -> Array | None:
     """The array in a variable that there may be."""
     return None if variable is None else variable[...]
 
 
-def output_dtype(x: chex.Array, *params: chex.Array | None, dtype: Any = None) -> Any:
+def output_dtype(x: Array, *params: Array | None, dtype: Any = None) -> Any:
     """The dtype asked for, or as Flax infers it: of the input and the parameters together, float32 for integers."""
     if dtype is not None:
         return dtype
@@ -51,7 +51,7 @@ def output_dtype(x: chex.Array, *params: chex.Array | None, dtype: Any = None) -
     return common if jnp.issubdtype(common, jnp.inexact) else _numerics.working_dtype(x)
 
 
-def check_features(layer: str, x: chex.Array, axes: moments.Axes, num_features: int) -> tuple[int, ...]:
+def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int) -> tuple[int, ...]:
     """The axes as sorted numbers, raising unless their sizes multiply to num_features."""
     features = moments.canonical_axes(x.ndim, axes)
     found = math.prod(x.shape[axis] for axis in features)
@@ -63,7 +63,7 @@ def check_features(layer: str, x: chex.Array, axes: moments.Axes, num_features: 
     return features
 
 
-def check_mask(x: chex.Array, mask: chex.Array | None) -> None:
+def check_mask(x: Array, mask: Array | None) -> None:
     """Raises unless the mask can be broadcast to x, aligned at the last axes."""
     if mask is None:
         return

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Initializer
 
 from lectopt import _checks, _numerics
+from lectopt._types import Array, Numeric
 from lectopt.norms import affine, moments
 
 
@@ -89,12 +89,12 @@ class BatchNorm(nnx.Module):
         self,
         num_features: int,
         window: int | None = None,
-        decay: chex.Numeric = 0.99,
+        decay: Numeric = 0.99,
         *,
-        momentum: chex.Numeric | None = None,
+        momentum: Numeric | None = None,
         use_running_average: bool | None = False,
         axis: moments.Axes = -1,
-        epsilon: chex.Numeric = 1e-5,
+        epsilon: Numeric = 1e-5,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         use_bias: bool = True,
@@ -135,9 +135,7 @@ class BatchNorm(nnx.Module):
         self.axis_name = axis_name
         self.axis_index_groups = axis_index_groups
 
-    def __call__(
-        self, x: chex.Array, use_running_average: bool | None = None, *, mask: chex.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> jax.Array:
         """Normalises x, and in training remembers its statistics: see the class."""
         x = jnp.asarray(x)
         features = affine.check_features("BatchNorm", x, self.axis, self.num_features)
@@ -174,23 +172,21 @@ class BatchNorm(nnx.Module):
         if use_running_average is not None:
             self.use_running_average = use_running_average
 
-    def _from_statistics(self, x: chex.Array, features: tuple[int, ...]) -> tuple[chex.Array, chex.Array]:
+    def _from_statistics(self, x: Array, features: tuple[int, ...]) -> tuple[Array, Array]:
         _, mean, var = self.statistics()
         shape = tuple(size if axis in features else 1 for axis, size in enumerate(x.shape))
         x = moments.as_float(x)
         dtype = jnp.promote_types(x.dtype, mean.dtype)
         return x.astype(dtype) - mean.reshape(shape).astype(dtype), var.reshape(shape).astype(dtype)
 
-    def _from_batch(
-        self, x: chex.Array, features: tuple[int, ...], mask: chex.Array | None
-    ) -> tuple[chex.Array, chex.Array]:
+    def _from_batch(self, x: Array, features: tuple[int, ...], mask: Array | None) -> tuple[Array, Array]:
         others = tuple(axis for axis in range(x.ndim) if axis not in features)
         self._check_batch(x, others)
         deviations, batch = moments.center(x, others, mask, self.axis_name, self.axis_index_groups)
         self._remember(moments.Moments(*(jax.lax.stop_gradient(m).reshape(-1) for m in batch)))
         return deviations, batch.var
 
-    def _check_batch(self, x: chex.Array, reduced: tuple[int, ...]) -> None:
+    def _check_batch(self, x: Array, reduced: tuple[int, ...]) -> None:
         values = math.prod(x.shape[axis] for axis in reduced)
         if self.axis_name is not None:
             values = jax.lax.psum(values, self.axis_name, axis_index_groups=self.axis_index_groups)

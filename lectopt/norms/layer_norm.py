@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Initializer
 
 from lectopt import _checks
+from lectopt._types import Array, Numeric
 from lectopt.norms import affine, moments
 
 
@@ -64,7 +64,7 @@ class LayerNorm(nnx.Module):
         self,
         num_features: int,
         *,
-        epsilon: chex.Numeric = 1e-6,
+        epsilon: Numeric = 1e-6,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         use_bias: bool = True,
@@ -94,7 +94,7 @@ class LayerNorm(nnx.Module):
         self.axis_name = axis_name
         self.axis_index_groups = axis_index_groups
 
-    def __call__(self, x: chex.Array, *, mask: chex.Array | None = None) -> jax.Array:
+    def __call__(self, x: Array, *, mask: Array | None = None) -> jax.Array:
         """Normalises x: see the class."""
         x = jnp.asarray(x)
         features = affine.check_features("LayerNorm", x, self.feature_axes, self.num_features)

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _numerics
+from lectopt._types import Array
 
 Axes: TypeAlias = int | Sequence[int]
 
@@ -17,18 +17,18 @@ Axes: TypeAlias = int | Sequence[int]
 class Moments(NamedTuple):
     """What is known of the examples seen: their number (or total weight), mean and variance (ddof 0)."""
 
-    count: chex.Array
-    mean: chex.Array
-    var: chex.Array
+    count: Array
+    mean: Array
+    var: Array
 
 
 def center(
-    x: chex.Array,
+    x: Array,
     axes: Axes,
-    weights: chex.Array | None = None,
+    weights: Array | None = None,
     axis_name: Any = None,
     axis_index_groups: Any = None,
-) -> tuple[chex.Array, Moments]:
+) -> tuple[Array, Moments]:
     r"""Deviations from the mean, and the moments, over some axes.
 
     .. math:: \mu = \frac{1}{n} \sum_i w_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i w_i (x_i - \mu)^2, \qquad
@@ -70,7 +70,7 @@ def center(
     def over_devices(sums: Any) -> Any:
         return sums if axis_name is None else jax.lax.psum(sums, axis_name, axis_index_groups=axis_index_groups)
 
-    def totals(*terms: chex.Array) -> tuple[chex.Array, ...]:
+    def totals(*terms: Array) -> tuple[Array, ...]:
         return over_devices(tuple(jnp.sum(_weighted(term, weights), axes, keepdims=True) for term in terms))
 
     count = jnp.asarray(over_devices(_total_weight(x, axes, weights)), _numerics.real_dtype(x))
@@ -119,7 +119,7 @@ def merge(first: Moments, second: Moments) -> Moments:
     return pool(Moments(*(jnp.stack(pair) for pair in zip(first, second, strict=True))))
 
 
-def as_float(x: chex.Array) -> chex.Array:
+def as_float(x: Array) -> Array:
     """The array in the dtype that moments are computed in: float32 or wider, complex where it is complex."""
     return jnp.asarray(x, _numerics.working_dtype(x))
 
@@ -130,7 +130,7 @@ def canonical_axes(ndim: int, axes: Axes) -> tuple[int, ...]:
     return tuple(sorted({int(np.lib.array_utils.normalize_axis_index(axis, ndim)) for axis in wanted}))
 
 
-def _total_weight(x: chex.Array, axes: tuple[int, ...], weights: chex.Array | None) -> Any:
+def _total_weight(x: Array, axes: tuple[int, ...], weights: Array | None) -> Any:
     """The sum of the weights over axes, as broadcast to x, from the weights as they are."""
     if weights is None:
         return math.prod(x.shape[axis] for axis in axes)
@@ -139,6 +139,6 @@ def _total_weight(x: chex.Array, axes: tuple[int, ...], weights: chex.Array | No
     return copies * jnp.sum(jnp.maximum(weights, 0), axes, keepdims=True)
 
 
-def _weighted(x: chex.Array, weights: chex.Array | None) -> chex.Array:
+def _weighted(x: Array, weights: Array | None) -> Array:
     # The select keeps out what is infinite at weight 0, such as the square of a large masked number.
     return x if weights is None else jnp.where(weights > 0, weights.astype(x.dtype) * x, 0)

@@ -2,12 +2,12 @@
 
 from typing import Any, TypeVar
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from lectopt import _checks
+from lectopt._types import Array
 from lectopt.norms import affine, moments
 
 A = TypeVar("A")
@@ -58,7 +58,7 @@ class Standardize(nnx.Module):
             DataStat(jnp.zeros(num_features, jnp.result_type(float))) for _ in moments.Moments._fields
         )
 
-    def fit(self, x: chex.Array, mask: chex.Array | None = None) -> "Standardize":
+    def fit(self, x: Array, mask: Array | None = None) -> "Standardize":
         """Learns the statistics of x and forgets what was learned before.
 
         Args:
@@ -73,16 +73,16 @@ class Standardize(nnx.Module):
                 mask does not fit.
             TypeError: if x is complex.
         """
-        return self._store(self._moments(x, mask))
+        return self.store(self._moments(x, mask))
 
-    def partial_fit(self, x: chex.Array, mask: chex.Array | None = None) -> "Standardize":
+    def partial_fit(self, x: Array, mask: Array | None = None) -> "Standardize":
         """Learns from x in addition to what was learned before; arguments as in `fit`.
 
         One pass over data that does not fit into memory gives its statistics (Chan's formula, see `pool`).
         """
-        return self._store(moments.merge(self.statistics(), self._moments(x, mask)))
+        return self.store(moments.merge(self.statistics(), self._moments(x, mask)))
 
-    def __call__(self, x: chex.Array) -> jax.Array:
+    def __call__(self, x: Array) -> jax.Array:
         """Standardises x: see the class."""
         x, features = self._checked(x)
         shape = tuple(size if axis in features else 1 for axis, size in enumerate(x.shape))
@@ -93,25 +93,26 @@ class Standardize(nnx.Module):
         """What was learned: count, mean and variance, each of shape [num_features]."""
         return moments.Moments(self.count[...], self.mean[...], self.var[...])
 
-    def _moments(self, x: chex.Array, mask: chex.Array | None) -> moments.Moments:
+    def _moments(self, x: Array, mask: Array | None) -> moments.Moments:
         x, features = self._checked(x)
         affine.check_mask(x, mask)
         _check_finite(x, mask)
         _, found = moments.center(x, [axis for axis in range(x.ndim) if axis not in features], mask)
         return moments.Moments(*(m.reshape(-1).astype(self.mean[...].dtype) for m in found))
 
-    def _checked(self, x: chex.Array) -> tuple[jax.Array, tuple[int, ...]]:
+    def _checked(self, x: Array) -> tuple[jax.Array, tuple[int, ...]]:
         x = jnp.asarray(x)
         if jnp.iscomplexobj(x):
             raise TypeError("Standardize keeps real statistics; got complex inputs")
         return x, affine.check_features("Standardize", x, self.axis, self.num_features)
 
-    def _store(self, learned: moments.Moments) -> "Standardize":
+    def store(self, learned: moments.Moments) -> "Standardize":
+        """Takes these statistics, each of shape [num_features], for what was learned; returns this module."""
         self.count[...], self.mean[...], self.var[...] = learned
         return self
 
 
-def standardized(x: chex.Array, learned: moments.Moments) -> jax.Array:
+def standardized(x: Array, learned: moments.Moments) -> jax.Array:
     """(x - mean) / sd, in float32 or wider; 0 for constant features, and x itself where nothing was learned.
 
     Args:
@@ -126,7 +127,7 @@ def standardized(x: chex.Array, learned: moments.Moments) -> jax.Array:
     return jnp.where(count > 0, (x - mean) * factor, x)
 
 
-def _check_finite(x: jax.Array, mask: chex.Array | None) -> None:
+def _check_finite(x: jax.Array, mask: Array | None) -> None:
     if _checks.is_traced((x, mask)):
         return
     bad = jnp.count_nonzero(~jnp.isfinite(x) & (True if mask is None else jnp.asarray(mask) > 0))

@@ -1,0 +1,166 @@
+"""One look at one minibatch: what each layer puts out, what comes back to it, and what is wrong."""
+
+import dataclasses
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._keys import as_key
+from lectopt._types import Array
+from lectopt.evaluation import check_examples
+from lectopt.models import Params
+from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.judgement import judge_start
+from lectopt.monitoring.layers import Probe, watched
+from lectopt.monitoring.reports import LayerReport, Passage, report
+from lectopt.run import Run
+from lectopt.setup import fresh
+from lectopt.subsets import as_subset
+from lectopt.task import Batch, ModelState, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Inspection:
+    """What `inspect` returns: print it, let a notebook show it, or call `.plot()`."""
+
+    layers: list[LayerReport]  # in the order in which they are called
+    loss: float  # mean over the minibatch
+    chance: float | None  # the loss of the best constant outputs, where the task knows it
+    findings: list[Finding]
+
+    def plot(self) -> "Figure":
+        """Outputs, their histograms and the gradients, layer by layer; returns a matplotlib figure."""
+        from lectopt.monitoring.inspection_plots import plot_inspection  # noqa: PLC0415, matplotlib is heavy
+
+        return plot_inspection(self)
+
+    def __str__(self) -> str:
+        cells = [_HEADINGS, *map(_cells, self.layers)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+        return "\n".join([*lines, "", self._loss_line(), *self._verdicts()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in _HEADINGS)
+        rows = ["".join(f"<td>{escape(cell)}</td>" for cell in _cells(layer)) for layer in self.layers]
+        items = "".join(f"<li>{escape(verdict)}</li>" for verdict in self._verdicts())
+        table = f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        return f"{table}<p>{escape(self._loss_line())}</p><ul>{items}</ul>"
+
+    def _verdicts(self) -> list[str]:
+        return [str(finding) for finding in self.findings] or ["Nothing found wrong."]
+
+    def _loss_line(self) -> str:
+        chance = "" if self.chance is None else f" (constant outputs would have {self.chance:.3g})"
+        return f"loss {self.loss:.4g}{chance}"
+
+
+def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
+    r"""Looks at one minibatch: the outputs of every layer and the gradients that come back to it.
+
+    For each layer, with outputs z of all its units for all examples: mean, standard deviation and histogram of z, the
+    share of dead units (0 for every example after the activation) and of saturated values, mean and standard
+    deviation of :math:`\partial L / \partial z` and of the gradient of its weights, and the size of the weights. The
+    model runs in training mode, is not changed, and need not know of this.
+
+    Args:
+        task: a task, looked at with fresh weights, or a run, with its present ones.
+        examples: the minibatch, a tuple of arrays or a Subset; a hundred or more examples.
+        key: an int or a `jax.random.key`, for the initial weights and what the model draws.
+
+    Returns:
+        An Inspection, with findings in words: vanishing or exploding outputs or gradients, dead, saturated or
+        symmetric units, an initial loss far from what chance gives.
+
+    Raises:
+        TypeError: if task is neither. ValueError: if the examples do not fit it.
+
+    Example:
+        >>> import jax, lectopt as lo
+        >>> from flax import nnx
+        >>> def net(rngs):
+        ...     first, last = (
+        ...         nnx.Linear(m, n, kernel_init=jax.nn.initializers.zeros, rngs=rngs) for m, n in ((64, 32), (32, 10))
+        ...     )
+        ...     return nnx.Sequential(first, nnx.tanh, last)
+        >>> x, y = lo.datasets.digits()
+        >>> look = lo.inspect(lo.classification(net), (x[:256], y[:256]))
+        >>> [finding.name for finding in look.findings]
+        ['symmetric units', 'vanishing gradients']
+
+    Source: the lecture, "Parameter Initialization - Heuristics"; Glorot and Bengio (2010).
+    """
+    subset = as_subset(examples)
+    key = as_key(key)
+    if isinstance(task, Run):
+        params, state, task = task.params, task.model_state, task.task
+        check_examples(task, subset, "examples")
+    elif isinstance(task, Task):
+        check_examples(task, subset, "examples")
+        params, state = fresh(task, key, subset)
+    else:
+        raise TypeError(f"task must be a lectopt.Task or a Run; got {type(task).__name__}")
+    batch = subset.examples()
+    passage, loss = _look(task, params, state, batch, key)
+    layers = [report(name, passage) for name in passage.names]
+    chance = None if task.chance is None else float(task.chance(batch[-1]))
+    return Inspection(layers, loss, chance, judge_start(layers, loss, chance))
+
+
+def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.Array) -> tuple[Passage, float]:
+    probes = []
+
+    def forward(params: Params, perturbations: dict[str, Array]) -> tuple[Array, Any]:
+        probe = Probe(perturbations)
+        probes.append(probe)
+        scores, _ = watched(task, probe).scores(params, state, batch, key, training=True)
+        return jnp.mean(scores.losses), (probe.inputs, probe.outputs)
+
+    _, (_, shapes) = jax.eval_shape(forward, params, {})
+    probe = probes[0]
+    nothing = {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in probe.layers()}
+    look = jax.jit(jax.value_and_grad(forward, argnums=(0, 1), has_aux=True))
+    (loss, (inputs, outputs)), (weight_gradients, output_gradients) = look(params, nothing)
+    passage = Passage(
+        probe.layers(), probe.kinds, probe.paths, inputs, outputs, output_gradients, params, weight_gradients
+    )
+    return passage, float(loss)
+
+
+_HEADINGS = [
+    "layer",
+    "kind",
+    "outputs",
+    "activation",
+    "mean",
+    "sd",
+    "dead",
+    "saturated",
+    "gradient sd",
+    "weights sd",
+    "their gradient sd",
+]
+
+
+def _cells(layer: LayerReport) -> list[str]:
+    return [
+        layer.name,
+        layer.kind,
+        " x ".join(map(str, layer.shape[1:])),
+        layer.activation or "-",
+        f"{layer.output_mean:.2g}",
+        f"{layer.output_std:.2g}",
+        f"{layer.dead:.0%}",
+        f"{layer.saturated:.0%}",
+        f"{layer.gradient_std:.2g}",
+        "-" if np.isnan(layer.weight_std) else f"{layer.weight_std:.2g}",
+        "-" if np.isnan(layer.weight_gradient_std) else f"{layer.weight_gradient_std:.2g}",
+    ]

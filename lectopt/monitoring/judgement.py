@@ -1,0 +1,81 @@
+"""What is wrong at the start of a training, from one minibatch."""
+
+import numpy as np
+
+from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.reports import LayerReport
+
+FADED = 1e-3
+"""Outputs or gradients that shrink, or grow, more than a thousandfold from one end of the net to the other."""
+DEAD = 0.5
+"""The share of units in a layer that may be dead: half are active at any time in a healthy ReLU layer."""
+SATURATED = 0.3
+"""The share of values in a layer that may be flat: in Glorot and Bengio's figure 2, layers above it had stalled."""
+FAR = 1.5
+"""How many times the loss of constant outputs an initial loss may be."""
+
+_GLOROT = "Glorot and Bengio 2010"
+_START = "Goodfellow et al. 2016, section 8.4"
+
+
+def judge_start(layers: list[LayerReport], loss: float, chance: float | None) -> list[Finding]:
+    """The findings of `inspect`."""
+    weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
+    found = [
+        _symmetric(weighted),
+        _sizes("outputs", "exploding", [(x.name, x.output_std) for x in weighted], loss),
+        _sizes("outputs", "vanishing", [(x.name, x.output_std) for x in weighted], loss),
+        _sizes("gradients", "exploding", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
+        _sizes("gradients", "vanishing", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
+        _share("dead units", [(x.name, x.dead) for x in layers], DEAD),
+        _share("saturated units", [(x.name, x.saturated) for x in layers], SATURATED),
+        _initial_loss(loss, chance),
+    ]
+    return [finding for finding in found if finding is not None]
+
+
+def _symmetric(layers: list[LayerReport]) -> Finding | None:
+    alike = [(x.name, x.symmetric) for x in layers if x.symmetric]
+    if not alike:
+        return None
+    evidence = ", ".join(f"{count} in {name}" for name, count in alike[:5])
+    remedy = "Draw the initial weights at random (initializers.glorot_uniform), not all alike."
+    return Finding("symmetric units", f"units that compute and learn the same as another: {evidence}", remedy, _START)
+
+
+def _sizes(what: str, how: str, sizes: list[tuple[str, float]], loss: float) -> Finding | None:
+    """`sizes` from the end that the signal comes from."""
+    if len(sizes) < 2:
+        return None
+    (first, start), (last, end) = sizes[0], sizes[-1]
+    if how == "exploding":
+        wrong = not np.isfinite([start, end, loss]).all() or (start > 0 and end / start > 1 / FADED)
+    else:
+        wrong = end == 0 or (start > 0 and end / start < FADED)
+    if not wrong:
+        return None
+    evidence = f"their standard deviation goes from {start:.2g} in {first} to {end:.2g} in {last}"
+    remedy = "Scale the initial weights (initializers.glorot_uniform, lo.rescale) or normalise (lo.LayerNorm)."
+    return Finding(f"{how} {what}", evidence, remedy, _GLOROT)
+
+
+def _share(name: str, shares: list[tuple[str, float]], allowed: float) -> Finding | None:
+    over = [(layer, share) for layer, share in shares if share > allowed]
+    if not over:
+        return None
+    evidence = ", ".join(f"{share:.0%} in {layer}" for layer, share in over[:5])
+    if len(over) > 5:
+        evidence += f" and {len(over) - 5} layers more"
+    remedies = {
+        "dead units": "Start with small positive biases (initializers.relu_bias), smaller weights or a smaller rate.",
+        "saturated units": "Start with smaller weights (initializers.glorot_uniform) or normalise (lo.LayerNorm).",
+    }
+    return Finding(name, evidence, remedies[name], _GLOROT)
+
+
+def _initial_loss(loss: float, chance: float | None) -> Finding | None:
+    if chance is None or loss <= FAR * chance:
+        return None
+    evidence = f"{loss:.3g}, where constant outputs would have {chance:.3g}"
+    remedy = "Start with a smaller last layer, and output_bias; check that inputs are standardised and labels right."
+    return Finding("wrong initial loss", evidence, remedy, _START)

@@ -1,0 +1,139 @@
+"""What one layer does on one minibatch, in numbers."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._leaves import paths
+from lectopt._types import Array
+from lectopt.models import Params
+
+_BINS = 40
+_FLAT = 0.01
+"""An output of a squashing function is saturated if it is this near to its bound: its slope is a hundredth."""
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "gelu": jax.nn.gelu,
+    "gelu, exact": functools.partial(jax.nn.gelu, approximate=False),
+    "silu": jax.nn.silu,
+    "elu": jax.nn.elu,
+    "leaky_relu": jax.nn.leaky_relu,
+    "softplus": jax.nn.softplus,
+    "relu6": jax.nn.relu6,
+}
+"""Activations are plain functions that nobody can watch; they are told by what they do to a layer's output."""
+
+_BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
+
+
+class LayerReport(NamedTuple):
+    """One layer on one minibatch."""
+
+    name: str  # its path in the model
+    kind: str  # its class
+    shape: tuple[int, ...]  # of its outputs
+    activation: str  # what is applied to its outputs before the next layer, "" if nothing known is
+    output_mean: float
+    output_std: float
+    histogram: tuple[np.ndarray, np.ndarray]  # counts of the outputs, edges
+    dead: float  # share of the units that are 0, after the activation, for all examples
+    saturated: float  # share of the values, after the activation, that are near a bound of it
+    gradient_mean: float  # of the gradient of the mean loss with respect to each example's outputs
+    gradient_std: float
+    weight_std: float  # NaN for a layer without weights, as the next two
+    weight_gradient_mean: float
+    weight_gradient_std: float
+    symmetric: int  # units whose incoming weights and their gradients equal those of another unit
+
+
+class Passage(NamedTuple):
+    """What went through the layers of a model, and came back, on one minibatch."""
+
+    names: list[str]  # in the order in which they are called
+    kinds: dict[str, str]
+    paths: dict[str, tuple[str, ...]]
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    output_gradients: dict[str, Array]
+    params: Params
+    weight_gradients: Params
+
+
+def report(name: str, passage: Passage) -> LayerReport:
+    """The report on one layer."""
+    z, g = (np.asarray(of[name], np.float64) for of in (passage.outputs, passage.output_gradients))
+    activation, a = _activation(z, _next_input(name, passage, z.shape))
+    weights = _weights_of(passage.paths[name], passage.params, passage.weight_gradients)
+    w, dw = (np.asarray([np.nan]),) * 2 if weights is None else weights
+    return LayerReport(
+        name=name,
+        kind=passage.kinds[name],
+        shape=z.shape,
+        activation=activation,
+        output_mean=float(z.mean()),
+        output_std=float(z.std()),
+        histogram=np.histogram(z[np.isfinite(z)], _BINS),
+        dead=float(np.mean(np.all(a.reshape(-1, a.shape[-1]) == 0, axis=0))),
+        saturated=_saturated(a, activation),
+        gradient_mean=float(g.mean()),
+        gradient_std=float(g.std()),
+        weight_std=float(w.std()),
+        weight_gradient_mean=float(dw.mean()),
+        weight_gradient_std=float(dw.std()),
+        symmetric=0 if weights is None else _symmetric(w, dw),
+    )
+
+
+def _next_input(name: str, passage: Passage, shape: tuple[int, ...]) -> Any:
+    """What the next layer that takes this shape gets: the outputs after their activation."""
+    later = passage.names[passage.names.index(name) + 1 :]
+    inputs = passage.inputs
+    return next((np.asarray(inputs[n], np.float64) for n in later if n in inputs and inputs[n].shape == shape), None)
+
+
+def _activation(z: np.ndarray, after: np.ndarray | None) -> tuple[str, np.ndarray]:
+    """The activation by name, and the outputs after it."""
+    if after is None:
+        return "", z
+    if np.array_equal(z, after, equal_nan=True):
+        return "identity", z
+    for name, function in _ACTIVATIONS.items():
+        if np.allclose(np.asarray(function(jnp.asarray(z, jnp.float32))), after, rtol=1e-3, atol=1e-5):
+            return name, after
+    return "", after if _could_be_gated(z, after) else z
+
+
+def _could_be_gated(z: np.ndarray, after: np.ndarray) -> bool:
+    """Whether `after` may be z behind an activation and dropout: nothing, or of the same sign."""
+    return bool(np.all((after == 0) | (np.sign(after) == np.sign(z))))
+
+
+def _saturated(a: np.ndarray, activation: str) -> float:
+    if activation not in _BOUNDS:
+        return 0.0
+    low, high = _BOUNDS[activation]
+    return float(np.mean(np.minimum(a - low, high - a) < _FLAT * (high - low) / 2))
+
+
+def _weights_of(path: tuple[str, ...], params: Params, gradients: Params) -> tuple[np.ndarray, np.ndarray] | None:
+    """The largest weight array of the layer at `path` (not its biases), and its gradient."""
+    leaves = zip(paths(params), jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True)
+    found = [
+        (np.asarray(w, np.float64), np.asarray(dw, np.float64))
+        for names, w, dw in leaves
+        if names[: len(path)] == path and w.ndim >= 2
+    ]
+    return max(found, key=lambda pair: pair[0].size, default=None)
+
+
+def _symmetric(w: np.ndarray, dw: np.ndarray) -> int:
+    """Units that no gradient step will ever tell from another one."""
+    columns = np.concatenate([w.reshape(-1, w.shape[-1]), dw.reshape(-1, w.shape[-1])])
+    return w.shape[-1] - len(np.unique(columns, axis=1).T)
