@@ -23,7 +23,8 @@ def evaluate(task: Task, params: Params, state: ModelState, subset: Subset) -> d
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
 
     def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Any]]:
-        scores, _ = task.scores(params, state, subset.take(batch.indices), jax.random.key(0), training=False)
+        examples = subset.take(batch.indices)
+        scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
         # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
         values = {"loss": scores.losses, **scores.metrics}
         sums = {name: jnp.sum(jnp.where(batch.weights > 0, v, 0)) for name, v in values.items()}

@@ -31,6 +31,8 @@ def plot_inspection(inspection: "Inspection") -> Figure:
     names = [f"{x.name}  {x.kind}" for x in layers]
     axes[0].set_yticks(range(len(layers)), names, fontsize=8)
     axes[0].invert_yaxis()
+    marks = [mark for axis in axes for mark in zip(*axis.get_legend_handles_labels(), strict=True)]
+    figure.legend(*zip(*marks, strict=True), loc="outside lower center", ncols=5, frameon=False, fontsize=9)
     if inspection.findings:
         figure.suptitle("Found: " + ", ".join(finding.name for finding in inspection.findings), fontsize=10)
     return figure
@@ -56,7 +58,8 @@ def _sizes(axis: Axes, layers: "list[LayerReport]", what: str, series: list[tupl
         axis.plot(numbers[known], rows[known], "os"[i], color=COLOURS[i], label=label, markersize=5)
     if positive:
         axis.set_xscale("log")
-    axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12))
+        low, high = axis.get_xlim()
+        axis.set_xlim(min(low, (low * high) ** 0.5 / 10), max(high, (low * high) ** 0.5 * 10))  # two decades or more
     _finish(axis, f"size of the {what}")
 
 
@@ -66,7 +69,6 @@ def _shares(axis: Axes, layers: "list[LayerReport]") -> None:
     axis.barh(rows + 0.2, [x.saturated for x in layers], 0.4, color=COLOURS[1], label="saturated values")
     axis.set_xlim(0, 1)
     axis.xaxis.set_major_formatter("{x:.0%}")
-    axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     _finish(axis, "flat units")
 
 

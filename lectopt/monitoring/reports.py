@@ -42,6 +42,7 @@ class LayerReport(NamedTuple):
     activation: str  # what is applied to its outputs before the next layer, "" if nothing known is
     output_mean: float
     output_std: float
+    distinct: float  # share of the outputs' variance that is between examples, not between units
     histogram: tuple[np.ndarray, np.ndarray]  # counts of the outputs, edges
     dead: float  # share of the units that are 0, after the activation, for all examples
     saturated: float  # share of the values, after the activation, that are near a bound of it
@@ -79,6 +80,7 @@ def report(name: str, passage: Passage) -> LayerReport:
         activation=activation,
         output_mean=float(z.mean()),
         output_std=float(z.std()),
+        distinct=float(z.var(axis=0).mean() / z.var()) if z.var() > 0 else 1.0,
         histogram=np.histogram(z[np.isfinite(z)], _BINS),
         dead=float(np.mean(np.all(a.reshape(-1, a.shape[-1]) == 0, axis=0))),
         saturated=_saturated(a, activation),

@@ -1,0 +1,244 @@
+"""One look at one minibatch: the numbers against NumPy, the findings against networks that are known to be sick."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+
+import lectopt as lo
+
+X, Y = lo.datasets.digits()
+BATCH = (X[:256], Y[:256])
+WEIGHTS = lo.initializers
+
+
+def deep(activation, init, norm=None, depth=20):
+    def net(rngs):
+        layers, width = [], 64
+        for _ in range(depth - 1):
+            layers += [nnx.Linear(width, 64, kernel_init=init, rngs=rngs)]
+            layers += [norm(64, rngs=rngs)] if norm else []
+            layers += [activation]
+            width = 64
+        return nnx.Sequential(*layers, nnx.Linear(width, 10, kernel_init=init, rngs=rngs))
+
+    return lo.classification(net, standardize=True)
+
+
+def names(look):
+    return {finding.name for finding in look.findings}
+
+
+SICK = {
+    "N(0, 1)": (jax.nn.initializers.normal(1.0), None),
+    "zeros": (jax.nn.initializers.zeros, None),
+    "fan-in uniform": (WEIGHTS.fan_in_uniform(), None),
+    "Glorot": (WEIGHTS.glorot_uniform(), None),
+    "sparse": (WEIGHTS.sparse(15), None),
+    "Glorot, BatchNorm": (WEIGHTS.glorot_uniform(), lo.BatchNorm),
+    "Glorot, LayerNorm": (WEIGHTS.glorot_uniform(), lo.LayerNorm),
+}
+EXPECTED = {
+    ("tanh", "N(0, 1)"): {"exploding gradients", "saturated units", "wrong initial loss"},
+    ("tanh", "zeros"): {"symmetric units", "vanishing outputs", "vanishing gradients", "dead units"},
+    ("tanh", "fan-in uniform"): {"vanishing outputs", "vanishing gradients"},
+    ("tanh", "Glorot"): set(),
+    ("tanh", "sparse"): {"saturated units", "wrong initial loss"},
+    ("tanh", "Glorot, BatchNorm"): set(),
+    ("tanh", "Glorot, LayerNorm"): set(),
+    ("relu", "N(0, 1)"): {"exploding outputs", "exploding gradients", "wrong initial loss"},
+    ("relu", "zeros"): {"symmetric units", "vanishing outputs", "vanishing gradients", "dead units"},
+    ("relu", "fan-in uniform"): {"vanishing outputs", "vanishing gradients"},
+    ("relu", "Glorot"): {"vanishing gradients"},
+    ("relu", "sparse"): {"exploding outputs", "exploding gradients", "wrong initial loss"},
+    ("relu", "Glorot, BatchNorm"): set(),
+    ("relu", "Glorot, LayerNorm"): {"examples look alike"},
+}
+
+
+@pytest.mark.parametrize(("activation", "start"), EXPECTED, ids=lambda x: str(x))
+def test_it_names_what_is_wrong_with_twenty_layers(activation, start):
+    task = deep(getattr(nnx, activation), *SICK[start])
+    assert names(lo.inspect(task, BATCH, key=0)) == EXPECTED[activation, start]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_training_bears_it_out(activation):
+    """Ten epochs at one rate: what was found healthy learns, what was found sick does not (or falls far behind)."""
+    rest, test = lo.holdout((X, Y), 0.2, key=0, stratify=True)
+    accuracy = {}
+    for start, (init, norm) in SICK.items():
+        task = deep(getattr(nnx, activation), init, norm)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("warnings.warn", lambda *a, **k: None)  # of divergence, which is what some of them do
+            run = lo.fit(task, lo.momentum(0.01), rest, batch_size=32, epochs=10, key=0, progress=False)
+        accuracy[start] = run.evaluate(test)["accuracy"]
+    healthy = [a for start, a in accuracy.items() if not EXPECTED[activation, start]]
+    sick = [a for start, a in accuracy.items() if EXPECTED[activation, start]]
+    assert min(healthy) > 0.9
+    assert max(sick) < min(healthy)
+
+
+class Mixed(nnx.Module):
+    """Calls a layer twice, scans another, and has a norm and dropout."""
+
+    def __init__(self, rngs):
+        self.recurrent = nnx.RNN(nnx.SimpleCell(8, 12, rngs=rngs))
+        self.shared = nnx.Linear(12, 12, rngs=rngs)
+        self.norm = lo.BatchNorm(12, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.out = nnx.Linear(12, 10, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.recurrent(x.reshape(-1, 8, 8))[:, -1]
+        x = jnp.tanh(self.shared(jnp.tanh(self.shared(x))))
+        return self.out(self.dropout(nnx.relu(self.norm(x))))
+
+
+class LinenNet(linen.Module):
+    @linen.compact
+    def __call__(self, x, train):
+        x = linen.tanh(linen.Dense(16, name="first")(x / 16))
+        x = linen.Dropout(0.1, deterministic=not train)(x)
+        return linen.Dense(10, name="last")(x)
+
+
+@pytest.mark.parametrize("graph", [True, False])
+def test_layers_of_an_nnx_module_that_does_not_know_of_it(graph):
+    with nnx.set_graph_mode(graph):
+        module = Mixed(nnx.Rngs(0))
+        before = nnx.to_pure_dict(nnx.state(module, nnx.Param))
+        look = lo.inspect(lo.classification(module), BATCH)
+        assert [layer.name for layer in look.layers] == [
+            "recurrent", "shared", "shared (2)", "norm", "dropout", "out"
+        ]  # fmt: skip
+        assert [layer.activation for layer in look.layers][1:3] == ["tanh", "tanh"]
+        assert type(module.shared) is nnx.Linear
+        jax.tree.map(np.testing.assert_array_equal, before, nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+
+
+def test_layers_of_a_linen_module():
+    look = lo.inspect(lo.classification(LinenNet()), BATCH)
+    assert [(layer.name, layer.kind) for layer in look.layers] == [
+        ("first", "Dense"), ("Dropout_0", "Dropout"), ("last", "Dense")
+    ]  # fmt: skip
+    assert look.layers[0].activation == "tanh"
+
+
+def test_numbers_against_numpy():
+    """A network of two layers by hand: outputs, back-propagated gradients, gradients of the weights."""
+
+    def net(rngs):
+        return nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.sigmoid, nnx.Linear(32, 10, rngs=rngs))
+
+    x, y = BATCH
+    run = lo.fit(lo.classification(net), lo.sgd(1e-3), BATCH, batch_size=64, steps=1, key=0)
+    first, last = (
+        (np.asarray(run.params["layers"][i]["kernel"], float), np.asarray(run.params["layers"][i]["bias"], float))
+        for i in (0, 2)
+    )
+    z1 = x @ first[0] + first[1]
+    a = 1 / (1 + np.exp(-z1))
+    z2 = a @ last[0] + last[1]
+    p = np.exp(z2 - z2.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    d2 = (p - np.eye(10)[y]) / len(x)
+    d1 = d2 @ last[0].T * a * (1 - a)
+
+    look = lo.inspect(run, BATCH)
+    one, two = look.layers
+    expected = {
+        "output_mean": (z1.mean(), z2.mean()),
+        "output_std": (z1.std(), z2.std()),
+        "gradient_mean": (d1.mean(), d2.mean()),
+        "gradient_std": (d1.std(), d2.std()),
+        "weight_std": (first[0].std(), last[0].std()),
+        "weight_gradient_mean": ((x.T @ d1).mean(), (a.T @ d2).mean()),
+        "weight_gradient_std": ((x.T @ d1).std(), (a.T @ d2).std()),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose([getattr(one, name), getattr(two, name)], values, rtol=2e-4, atol=1e-8)
+    assert one.activation == "sigmoid"
+    np.testing.assert_allclose(one.saturated, np.mean(np.minimum(a, 1 - a) < 0.005), atol=0.002)
+    np.testing.assert_allclose(look.loss, -np.log(p[np.arange(len(y)), y]).mean(), rtol=1e-5)
+    np.testing.assert_array_equal(one.histogram[0].sum(), z1.size)
+    shares = np.bincount(y) / len(y)
+    np.testing.assert_allclose(look.chance, -(shares * np.log(shares)).sum(), rtol=1e-6)
+
+
+def test_dead_units_are_counted_after_the_activation():
+    def net(rngs):
+        first = nnx.Linear(64, 8, rngs=rngs)
+        first.bias[...] = jnp.array([-1e4] * 6 + [1.0] * 2)
+        return nnx.Sequential(first, nnx.relu, nnx.Linear(8, 10, rngs=rngs))
+
+    look = lo.inspect(lo.classification(net), BATCH)
+    assert look.layers[0].dead == 6 / 8
+    assert "dead units" in names(look)
+
+
+def test_symmetric_units_are_those_that_learn_alike_too():
+    def net(last):
+        def build(rngs):
+            first = nnx.Linear(64, 8, rngs=rngs)
+            first.kernel[...] = first.kernel[...].at[:, 1].set(first.kernel[...][:, 0])
+            return nnx.Sequential(first, nnx.tanh, nnx.Linear(8, 10, kernel_init=last, rngs=rngs))
+
+        return lo.classification(build)
+
+    # Equal incoming weights, but other outgoing ones: the gradients tell the two apart.
+    assert not any(layer.symmetric for layer in lo.inspect(net(WEIGHTS.glorot_uniform()), BATCH).layers)
+    look = lo.inspect(net(jax.nn.initializers.zeros), BATCH)
+    assert [layer.symmetric for layer in look.layers][-1] == 0, "a zero last kernel gets different gradients"
+
+
+def test_table_picture_and_html():
+    look = lo.inspect(deep(nnx.tanh, jax.nn.initializers.normal(1.0), depth=3), BATCH)
+    lines = str(look).splitlines()
+    assert lines[0].split()[:3] == ["layer", "kind", "outputs"]
+    assert len([line for line in lines if "Linear" in line]) == 3
+    assert any("saturated units" in line and "glorot_uniform" in line for line in lines)
+    assert "<table>" in look._repr_html_()
+    figure = look.plot()
+    assert len(figure.axes) == 4
+    assert "saturated units" in figure.get_suptitle()
+
+
+def test_rescale_gives_every_layer_unit_deviation():
+    task = deep(nnx.relu, jax.nn.initializers.normal(1.0))
+    start = lo.rescale(task, BATCH, key=0)
+    run = lo.fit(task, lo.sgd(0.0), BATCH, batch_size=256, steps=1, key=0, start=start)
+    look = lo.inspect(run, BATCH)
+    np.testing.assert_allclose([layer.output_std for layer in look.layers], 1, rtol=1e-3)
+    assert not names(look) & {"exploding outputs", "vanishing outputs"}
+
+
+def test_rescale_leaves_what_has_no_kernel():
+    task = deep(nnx.relu, WEIGHTS.glorot_uniform(), norm=lo.LayerNorm, depth=3)
+    start = lo.rescale(task, BATCH)
+    np.testing.assert_array_equal(start["layers"][1]["scale"], np.ones(64))
+
+
+@pytest.mark.parametrize("call", [lo.inspect, lo.rescale])
+def test_bad_input(call):
+    task = deep(nnx.relu, WEIGHTS.glorot_uniform(), depth=2)
+    with pytest.raises(TypeError, match=r"task must be a lectopt\.Task"):
+        call(None, BATCH)
+    with pytest.raises(ValueError, match="finite"):
+        call(task, (np.full((4, 64), np.nan, np.float32), Y[:4]))
+    with pytest.raises(ValueError, match="does not fit the inputs"):
+        call(task, (X[:4, :5], Y[:4]))
+
+
+def test_glorot_and_bengios_jacobians():
+    """Mean singular value of the layers' Jacobians: 0.5 with the standard heuristic, 0.8 with theirs."""
+
+    def mean_singular_value(init, width=1000):
+        weights = init(jax.random.key(0), (width, width))
+        return np.linalg.svd(np.asarray(weights, float), compute_uv=False).mean()
+
+    # With slope 1, a layer's Jacobian is its weights.
+    assert mean_singular_value(WEIGHTS.fan_in_uniform()) == pytest.approx(0.5, abs=0.02)
+    assert mean_singular_value(WEIGHTS.glorot_uniform()) == pytest.approx(0.85, abs=0.02)
