@@ -57,7 +57,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("activation", "start"), EXPECTED, ids=lambda x: str(x))
+@pytest.mark.parametrize(("activation", "start"), EXPECTED, ids=str)
 def test_it_names_what_is_wrong_with_twenty_layers(activation, start):
     task = deep(getattr(nnx, activation), *SICK[start])
     assert names(lo.inspect(task, BATCH, key=0)) == EXPECTED[activation, start]
