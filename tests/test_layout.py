@@ -20,7 +20,7 @@ LAYERS = [
     ["schedules"],
     ["optimizers"],
     ["task", "history"],
-    ["evaluation", "statistics"],
+    ["standard_tasks", "evaluation", "statistics"],
     ["run", "loop"],
     ["setup"],
     ["training", "checkpoints", "comparison"],

@@ -104,7 +104,7 @@ def test_evaluation_takes_the_statistics_and_drops_nothing(task):
     if isinstance(run.model, nnx.Module):
         np.testing.assert_allclose(run.model(X), logits, atol=1e-4)  # in evaluation mode
     else:
-        assert run.model == (run.params, run.model_state)
+        assert run.model == (run.params, run.model_state.variables)
 
 
 def test_training_drops_anew_at_each_step_and_again_for_the_same_key(task):
@@ -141,7 +141,7 @@ def diary(x):
     task = lo.Task((init, apply), lambda outputs, targets: outputs * 0.0)
     augment = lambda key, batch: (jnp.broadcast_to(jax.random.uniform(key), batch[0].shape), batch[1])  # noqa: E731
     options = {"valid": (x, x), "batch_size": 4, "epochs": 3, "augment": augment}
-    return lambda key: np.asarray(lo.fit(task, lo.sgd(0.1), (x, x), key=key, **options).model_state["seen"])
+    return lambda key: np.asarray(lo.fit(task, lo.sgd(0.1), (x, x), key=key, **options).model_state.variables["seen"])
 
 
 def test_every_step_draws_from_keys_of_its_own():
@@ -172,7 +172,9 @@ def test_a_module_that_is_there_is_where_training_starts(graph_mode):
     task = lo.classification(module)
     still = lo.fit(task, lo.sgd(0.0), (X, Y), steps=1, **OPTIONS)
     np.testing.assert_array_equal(still.params["linear"]["kernel"], module.linear.kernel[...])
-    np.testing.assert_allclose(still.model_state["norm"]["mean"], 0.9 * np.arange(64) + 0.1 * X[:20].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        still.model_state.variables["norm"]["mean"], 0.9 * np.arange(64) + 0.1 * X[:20].mean(0), rtol=1e-5
+    )
     moved = lo.fit(task, lo.sgd(0.5), (X, Y), steps=3, **OPTIONS)
     assert np.abs(moved.params["linear"]["kernel"] - module.linear.kernel[...]).max() > 1e-3
     jax.tree.map(np.testing.assert_array_equal, nnx.as_pure(nnx.state(module, (nnx.Param, nnx.BatchStat))), before)

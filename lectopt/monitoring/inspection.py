@@ -94,7 +94,7 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
         >>> x, y = lo.datasets.digits()
         >>> look = lo.inspect(lo.classification(net), (x[:256], y[:256]))
         >>> [finding.name for finding in look.findings]
-        ['symmetric units', 'vanishing gradients']
+        ['symmetric units', 'vanishing outputs', 'vanishing gradients', 'dead units']
 
     Source: the lecture, "Parameter Initialization - Heuristics"; Glorot and Bengio (2010).
     """

@@ -1,0 +1,12 @@
+"""Initialisers: functions `(key, shape, dtype) -> array`, for `kernel_init` and `bias_init` of Flax NNX and Linen.
+
+The axes of a kernel are explicit, as in `jax.nn.initializers`: `in_axis` and `out_axis` (an axis or several) number
+the inputs and the units, `batch_axis` numbers independent kernels, and all other axes are a convolution's receptive
+field. A unit has m = in x field inputs (the fan-in) and an input feeds n = out x field outputs (the fan-out).
+"""
+
+from lectopt.initializers.biases import output_bias as output_bias
+from lectopt.initializers.biases import relu_bias as relu_bias
+from lectopt.initializers.weights import fan_in_uniform as fan_in_uniform
+from lectopt.initializers.weights import glorot_uniform as glorot_uniform
+from lectopt.initializers.weights import sparse as sparse
