@@ -61,9 +61,9 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
         seed: for the split, the initial weights and the shuffling.
     """
     x, y = datasets.digits()
-    rest, test = holdout((x / 16, y), 0.2, key=seed, stratify=True)
+    rest, test = holdout((x, y), 0.2, key=seed, stratify=True)
     learn, valid = holdout(rest, 0.2, key=seed + 1, stratify=True)
-    task = classification(_network)
+    task = classification(_network, standardize=True)
     grid = np.geomspace(1e-5, 10, rates)
     settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "epochs": epochs, "key": seed}
     console = Console()
