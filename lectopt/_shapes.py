@@ -7,8 +7,11 @@ import jax
 
 
 def describe(tree: Any) -> str:
-    """The shapes and dtypes of arrays in tuples, lists and dicts."""
-    return json.dumps(_encode(tree))
+    """The shapes and dtypes of arrays in tuples, lists and dicts; "" for any other tree."""
+    try:
+        return json.dumps(_encode(tree))
+    except TypeError:
+        return ""
 
 
 def blank(text: str) -> Any:
@@ -17,10 +20,12 @@ def blank(text: str) -> Any:
 
 
 def _encode(tree: Any) -> Any:
-    if isinstance(tree, dict):
+    if type(tree) is dict and all(isinstance(name, str) for name in tree):
         return {"dict": {name: _encode(value) for name, value in tree.items()}}
-    if isinstance(tree, (tuple, list)):
+    if type(tree) in (tuple, list):
         return {type(tree).__name__: [_encode(value) for value in tree]}
+    if not hasattr(tree, "shape"):
+        raise TypeError
     return {"shape": list(tree.shape), "dtype": str(tree.dtype)}
 
 

@@ -25,6 +25,8 @@ def write(run: Run, path: str | Path) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise ValueError(f"path must be a new directory; there is something at {path} already")
+    if not run.inputs:
+        raise ValueError("only runs on inputs that are arrays, or tuples, lists and dicts of arrays, can be saved")
     arrays: dict[str, Any] = {name: _pack(getattr(run, name)) for name in _TREES}
     arrays |= {"metrics": run.metrics, "steps": run.history.steps, "epochs": run.history.epochs}
     arrays = jax.tree.map(np.asarray, arrays | {"diverged_at": run.diverged_at})
@@ -103,7 +105,7 @@ def _claim(path: Path, fingerprint: str) -> None:
     if not note.exists() or note.read_text() != fingerprint:
         raise ValueError(
             f"directory must be new, or of the same training; {path} holds another one (other data, model, "
-            "optimizer, numbers, key, or version of JAX)"
+            "optimizer, numbers, epochs, key, or version of JAX)"
         )
 
 

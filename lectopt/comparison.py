@@ -36,11 +36,15 @@ def compare(runs: Mapping[Any, Run]) -> "Comparison":
 
     Source: the lecture, "Options for Hyperparameter search", manual tuning.
     """
+    if not isinstance(runs, Mapping):
+        raise TypeError(f"runs must be a dictionary {{name: run}}; got {type(runs).__name__}")
     if not runs:
         raise ValueError("runs must hold at least 1 run; got none")
     for name, run in runs.items():
         if not isinstance(run, Run):
             raise TypeError(f"runs must hold lectopt Runs; got {type(run).__name__} for {name!r}")
+    if len({str(name) for name in runs}) < len(runs):
+        raise ValueError(f"runs must have different names; got {list(runs)}")
     return Comparison({str(name): run for name, run in runs.items()})
 
 

@@ -83,8 +83,8 @@ class Loop:
         self._optimizer = optax.with_extra_args_support(optimizer)
         self._data = data
 
-    def start(self, learner: Learner) -> Carry:
-        """The carry before the first step."""
+    def start(self, learner: Learner, *, known: bool = False) -> Carry:
+        """The carry before the first step; under patience, a start that is `known` has to be beaten."""
         plan = self._plan
         step_names = ["loss", "gradient_norm"] + ["learning_rate"] * (_learning_rate(learner.opt_state) is not None)
         empty = jnp.full((plan.epochs, plan.steps_per_epoch), jnp.nan, jnp.float32)
@@ -96,7 +96,7 @@ class Loop:
             learner=learner,
             before=learner,
             best=None if plan.patience is None else learner,
-            metrics=nothing,
+            metrics=nothing | self._validate(learner) if known and plan.patience is not None else nothing,
             failures=jnp.int32(0),
             running=jnp.array(True),
             diverged_at=jnp.int32(-1),
@@ -167,7 +167,9 @@ class Loop:
             return jnp.sum(losses * weights.astype(losses.dtype)) / count.astype(losses.dtype), new
 
         (loss, state), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
-        updates, opt_state = self._optimizer.update(gradients, opt_state, params, value=loss, grad=gradients)
+        gradients = jax.tree.map(jnp.conj, gradients)  # for complex weights, steepest ascent is the conjugate
+        extra = {"value": loss, "grad": gradients, "value_fn": lambda p: mean_loss(p)[0]}  # for line searches
+        updates, opt_state = self._optimizer.update(gradients, opt_state, params, **extra)
         params = optax.apply_updates(params, updates)
 
         values = {"loss": loss, "gradient_norm": _norm(gradients)}

@@ -128,14 +128,15 @@ def _table(outcomes: list[Outcome], untuned: Run, untuned_accuracy: float) -> Ta
     caption = "Best: the lowest validation loss. Nearly best: the rates around it that come within 1 % of its accuracy."
     table = Table(caption=caption, box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("algorithm", no_wrap=True)
-    for heading in ("best\nrate", "valid\nloss", "valid\naccuracy", "test\naccuracy"):
+    for heading in ("best\nrate", "valid\nloss", "valid\nacc.", "test\nacc."):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("nearly best", no_wrap=True)
+    table.add_column("factor", justify="right", no_wrap=True)
     for o in outcomes:
         low, high = o.near
-        width = f"{low:.2g} - {high:.2g}  (x {high / low:.0f})"
-        table.add_row(o.name, f"{o.rates[o.best]:.2g}", *_scores(o.run, o.test_accuracy), width)
-    table.add_row("adam, untuned", "0.001", *_scores(untuned, untuned_accuracy), "-")
+        width = f"{low:.2g} - {high:.2g}"
+        table.add_row(o.name, f"{o.rates[o.best]:.2g}", *_scores(o.run, o.test_accuracy), width, f"{high / low:.0f}")
+    table.add_row("adam, untuned", "0.001", *_scores(untuned, untuned_accuracy), "-", "-")
     return table
 
 

@@ -54,6 +54,8 @@ def adapt(model: Any) -> Adapter:
         return NNXAdapter(lambda rngs: model, given=nnx.clone(model))
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         return FunctionAdapter(*model)
+    if isinstance(model, type) and issubclass(model, linen.Module):
+        raise TypeError(f"model must be a Linen module, not its class: give {model.__name__}(...)")
     if callable(model):
         return NNXAdapter(model)
     raise TypeError(
@@ -67,7 +69,8 @@ class NNXAdapter:
 
     def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], given: nnx.Module | None = None):
         self.has_weights = given is not None
-        self._factory = factory
+        self._factory: Callable[..., nnx.Module] = factory
+        self._by_name = "rngs" in _parameters(factory)
         self._given = given
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
@@ -94,7 +97,7 @@ class NNXAdapter:
         return nnx.merge(graphdef, params, _reseed(rngs, jax.random.key(0)), state, copy=True)
 
     def _make(self, key: Any) -> nnx.Module:
-        module = self._factory(nnx.Rngs(key))
+        module = self._factory(rngs=nnx.Rngs(key)) if self._by_name else self._factory(nnx.Rngs(key))
         if not isinstance(module, nnx.Module):
             raise TypeError(f"model must return an nnx.Module; it returned {type(module).__name__}")
         return module
@@ -121,14 +124,19 @@ class NNXAdapter:
         return structure
 
 
+_LINEN_FLAGS = {"train": True, "training": True, "deterministic": False}
+"""What a module may call the flag of training, and the flag's value in training."""
+
+
 class LinenAdapter:
-    """A Linen module that is called with (x), or with (x, train=bool)."""
+    """A Linen module that is called with (x), or with (x, train=bool), or a flag of `_LINEN_FLAGS`."""
 
     has_weights = False
 
     def __init__(self, module: linen.Module):
         self._module = module
-        self._takes_train = "train" in inspect.signature(type(module).__call__).parameters
+        names = inspect.signature(type(module).__call__).parameters
+        self._flag = next((name for name in _LINEN_FLAGS if name in names), None)
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         state = dict(self._module.init(key, x, **self._mode(False)))
@@ -154,7 +162,7 @@ class LinenAdapter:
         return _path(place)
 
     def _mode(self, training: bool) -> dict[str, Any]:
-        return {"train": training} if self._takes_train else {}
+        return {} if self._flag is None else {self._flag: training == _LINEN_FLAGS[self._flag]}
 
 
 class FunctionAdapter:
@@ -189,6 +197,15 @@ class FunctionAdapter:
 
     def path(self, place: Any) -> tuple[str, ...]:
         return _path(place)
+
+
+def _parameters(function: Any) -> Any:
+    if isinstance(function, functools.partial):
+        return _parameters(function.func)
+    try:
+        return inspect.signature(function.__init__ if isinstance(function, type) else function).parameters
+    except (TypeError, ValueError):  # a builtin has none
+        return ()
 
 
 def _path(place: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -46,11 +47,13 @@ class Run:
     @property
     def model(self) -> Any:
         """The trained nnx.Module in evaluation mode; (params, state) for Linen modules and functions."""
+        self._check_single()
         return self.task.present(self.params, self.model_state)
 
     def predict(self, x: Any) -> Any:
         """The model's outputs for inputs x [n, ...], in evaluation mode."""
-        return _predict(self.task, self.params, self.model_state, x)
+        self._check_single()
+        return _predict(self.task, self.params, self.model_state, jax.tree.map(jnp.asarray, x))
 
     def evaluate(self, examples: Any) -> dict[str, float]:
         """The mean loss and metrics over examples, a tuple of arrays or a Subset.
@@ -58,6 +61,7 @@ class Run:
         Raises:
             ValueError: if the examples do not fit the task.
         """
+        self._check_single()
         subset = as_subset(examples)
         evaluation.check_examples(self.task, subset, "examples")
         scores = _evaluate(self.task, self.params, self.model_state, subset)
@@ -72,6 +76,11 @@ class Run:
         from lectopt.checkpoints import write  # noqa: PLC0415, Orbax is slow to import
 
         write(self, path)
+
+    def _check_single(self) -> None:
+        lanes = np.shape(self.diverged_at)
+        if lanes:
+            raise ValueError(f"this Run holds {lanes} trainings; take one: jax.tree.map(lambda leaf: leaf[0], run)")
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name}={_shown(value)}" for name, value in self.metrics.items())

@@ -148,7 +148,7 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
 
     Source: the lecture, "Recap: Stochastic Gradient Descent".
     """
-    if isinstance(examples, (tuple, dict)):
+    if isinstance(examples, (tuple, list, dict)):
         examples = next(iter(jax.tree.leaves(examples)), ())
     if hasattr(examples, "__len__"):
         examples = len(examples)

@@ -3,17 +3,18 @@
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from lectopt import _checks, _shapes
 from lectopt._keys import as_key
-from lectopt._leaves import fill
+from lectopt._leaves import fill, paths
 from lectopt._types import Array, Numeric
 from lectopt.evaluation import batch_shapes, check_examples
 from lectopt.loop import Data, Learner, Plan
@@ -49,7 +50,12 @@ class Origin(NamedTuple):
     params: Params | None
     variables: State | None
     inputs: Moments | None
-    opt_leaves: list[Array] | None
+    opt_state: optax.OptState | None  # a bare list of arrays after `load`
+
+    @property
+    def known(self) -> bool:
+        """Whether the training starts from parameters that were given."""
+        return self.params is not None
 
 
 class Setup(NamedTuple):
@@ -105,6 +111,8 @@ def prepare(
     check_examples(task, train, "train", batch_size)
     if valid is not None:
         check_examples(task, valid, "valid")
+    if augment is not None:
+        _check_augment(augment, batch_shapes(train, batch_size))
     return Setup(plan, recipe, numbers, data, _origin(task, start, data, batch_size))
 
 
@@ -119,6 +127,9 @@ def begin(setup: Setup) -> Learner:
     plan, data, origin = setup.plan, setup.data, setup.origin
     params, state = fresh(plan.task, data.key, data.train)
     if origin.params is not None:
+        if paths(origin.params) != paths(params):
+            names = " and ".join(", ".join(map("/".join, paths(tree))) for tree in (params, origin.params))
+            raise ValueError(f"start must have the parameters of this task; they are {names}")
         params = fill("start for this task", jax.tree.leaves(origin.params), params)
     if origin.variables is not None:
         kept = fill("the model state of start, for this task,", jax.tree.leaves(origin.variables), state.variables)
@@ -126,8 +137,11 @@ def begin(setup: Setup) -> Learner:
     if origin.inputs is not None:
         state = state._replace(inputs=origin.inputs)
     opt_state = setup.recipe.make(setup.numbers).init(params)
-    if origin.opt_leaves is not None:
-        opt_state = fill("the optimizer state of start, for this optimizer,", origin.opt_leaves, opt_state)
+    if origin.opt_state is not None:
+        if not isinstance(origin.opt_state, list) and not _alike(origin.opt_state, opt_state):
+            raise ValueError("start was trained by another optimizer; give start=run.params to begin with a new one")
+        leaves = jax.tree.leaves(origin.opt_state)
+        opt_state = fill("the optimizer state of start, for this optimizer,", leaves, opt_state)
     return Learner(params, state, opt_state)
 
 
@@ -148,6 +162,9 @@ def _recipe(optimizer: Optimizer, hyperparameters: Mapping[str, Any] | None) -> 
         raise TypeError(f"optimizer must return an Optax GradientTransformation; it returned {type(made).__name__}")
     numbers = {name: value for name, value in hyperparameters.items() if _is_numbers(value)}
     fixed = tuple((name, value) for name, value in hyperparameters.items() if name not in numbers)
+    for name, value in fixed:
+        if not isinstance(value, Hashable):
+            raise TypeError(f"hyperparameters[{name!r}] must be numbers or hashable; put it into a function instead")
     return OptimizerRecipe(optimizer, fixed), jax.tree.map(_as_array, numbers)
 
 
@@ -175,8 +192,8 @@ def _is_numbers(value: Any) -> bool:
 
 
 def _as_array(value: Numeric) -> Array:
-    # An integer (a schedule's horizon) stays one; equal dtypes whatever was typed, so nothing compiles again.
-    return jnp.asarray(value, jnp.result_type(float) if isinstance(value, float) else None)
+    # One dtype for all numbers, whatever was typed, so that 1 compiles nothing after 0.1.
+    return jnp.asarray(value, jnp.result_type(float))
 
 
 def _batch_size(batch_size: Any, train: Subset) -> int:
@@ -217,15 +234,31 @@ def _weights_of_classes(weights: Mapping, train: Subset) -> Array:
         raise ValueError("weights by class need labels: whole numbers of shape (n,) as the last array of train")
     values = jnp.ones(labels.shape)
     for label, weight in weights.items():
+        if not _checks.is_traced(labels) and not np.any(np.asarray(labels) == label):
+            raise ValueError(f"weights must be of classes that occur in train; {label!r} does not")
         _checks.check_number(f"weights[{label}]", weight, _checks.NON_NEGATIVE)
         values = jnp.where(labels == label, weight, values)
     return values
 
 
+def _check_augment(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -> None:
+    try:
+        changed = jax.eval_shape(augment, jax.random.key(0), batch)
+    except Exception as error:
+        raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
+    if not _alike(batch, changed):
+        raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
+
+
+def _alike(a: Any, b: Any) -> bool:
+    one: Any = jax.tree.structure(a)  # mypy does not know that these compare
+    return one == jax.tree.structure(b)
+
+
 def _origin(task: Task, start: Any, data: Data, batch_size: int) -> Origin:
     if isinstance(start, Run):
         variables, inputs = start.model_state
-        return Origin(start.lookahead_params, variables, inputs, jax.tree.leaves(start.opt_state))
+        return Origin(start.lookahead_params, variables, inputs, start.opt_state)
     params = None if start is None else nnx.as_pure(start)
     if not task.adapter.has_weights:
         return Origin(params, None, None, None)

@@ -38,6 +38,11 @@ class Subset:
         """The number of examples, where it is not being traced."""
         return int(self.size)
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in jax.tree.leaves(self.arrays))
+        size = "?" if _checks.is_traced(self.size) or np.ndim(self.size) else len(self)
+        return f"Subset({size} of {len(jax.tree.leaves(self.arrays)[0])} examples: {shapes})"
+
     def take(self, rows: Array) -> tuple[Any, ...]:
         """The examples at these rows of `arrays`."""
         return jax.tree.map(lambda a: a[rows], self.arrays)
@@ -65,6 +70,8 @@ def as_subset(examples: Any, name: str = "examples") -> Subset:
         return examples
     if not isinstance(examples, (tuple, list)) or not examples:
         raise TypeError(f"{name} must be a tuple of arrays such as (x, y), or a Subset; got {type(examples).__name__}")
+    if any(isinstance(part, list) for part in examples):
+        raise TypeError(f"{name} must be a tuple of arrays such as (x, y), not of lists: use numpy.asarray")
     with jax.ensure_compile_time_eval():  # so that data closed over by a jitted function can still be checked
         arrays = jax.tree.map(jnp.asarray, tuple(examples))
     leaves = jax.tree.leaves(arrays)

@@ -70,7 +70,7 @@ class Task:
         model: one of
             a function rngs -> nnx.Module, whose module is called with (x);
             an nnx.Module that is there: training starts from its weights and leaves it as it is;
-            a Linen module, called with (x) or (x, train=bool);
+            a Linen module, called with (x) or (x, train=bool) (or training=, or deterministic=);
             a pair (init(key, x) -> (params, state), apply(params, state, x, key, training) -> (outputs, state)).
         loss: (outputs, targets) -> float[batch], one number per example.
         metrics: {name: the same kind of function, or one marked by `whole_set`}.
@@ -120,6 +120,11 @@ class Task:
             raise ValueError("metrics go with a loss; an objective returns its own metrics")
         if output_bias is not None and activation is None:
             raise ValueError(f"output_bias needs the activation of the outputs, one of {', '.join(ACTIVATIONS)}")
+        for name, function in {"loss": loss, "objective": objective, **dict(metrics or {})}.items():
+            if not (function is None or callable(function) or isinstance(function, WholeSetMetric)):
+                raise TypeError(f"{name} must be a function; got {type(function).__name__}")
+        if "loss" in (metrics or {}):
+            raise ValueError("metrics must not be called 'loss'; the loss is reported under that name")
         self.adapter = adapt(model)
         self.metrics = dict(metrics or {})
         self.chance = chance
@@ -222,7 +227,12 @@ class Task:
                 self._check(outputs, batch[1])
                 if targets is not None:
                     self._check(outputs, targets)
-        scores, _ = jax.eval_shape(lambda p, s, b: self.scores(p, s, b, key, True), params, state, batch)
+        scores, _ = _shapes(
+            f"the loss, a metric or the objective does not fit {name}",
+            lambda p, s, b: self.scores(p, s, b, key, True), params, state, batch,
+        )  # fmt: skip
+        if "loss" in scores.metrics:
+            raise ValueError("an objective's metrics must not be called 'loss'; its loss is reported under that name")
         for label, values in {"loss": scores.losses, **scores.metrics}.items():
             if values.shape != (count,):
                 raise ValueError(

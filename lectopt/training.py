@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._checks import is_traced
 from lectopt._types import Array
 from lectopt.history import History
 from lectopt.loop import Carry, Data, Loop, Plan
@@ -107,7 +108,7 @@ def train(
         augment=augment,
     )
     loop = _loop(setup)
-    return _conclude(setup.plan, loop.run(loop.start(begin(setup))))
+    return _conclude(setup.plan, loop.run(loop.start(begin(setup), known=setup.origin.known)))
 
 
 def fit(
@@ -135,8 +136,8 @@ def fit(
     `hyperparameters`.
 
     Args:
-        task: the model with its loss and metrics.
-        optimizer: as for `train`, like everything up to `augment`.
+        task: as for `train`.
+        optimizer: as for `train`.
         train: as for `train`.
         valid: as for `train`.
         batch_size: as for `train`.
@@ -187,6 +188,8 @@ def fit(
         weights=weights,
         augment=augment,
     )
+    if is_traced((setup.numbers, setup.data, setup.origin)):
+        raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     carry = _start(*setup)
     store = None if directory is None else _open_store(directory, setup, carry)
     try:
@@ -194,8 +197,7 @@ def fit(
     finally:
         if store is not None:
             store.close()
-    run = _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))
-    if run.diverged_at >= 0:
+    if (run := _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))).diverged_at >= 0:
         warnings.warn(
             f"training diverged: the loss or the weights were not finite at step {run.diverged_at}; the run holds the "
             "weights of the last finite epoch. Lower the learning rate or clip the gradient.",
@@ -234,7 +236,7 @@ def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":
 def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
     setup = Setup(plan, recipe, numbers, data, origin)
     # Copies, since the carry is donated: what it starts from belongs to the caller.
-    return jax.tree.map(jnp.copy, _loop(setup).start(begin(setup)))
+    return jax.tree.map(jnp.copy, _loop(setup).start(begin(setup), known=origin.known))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)

@@ -1,5 +1,6 @@
 """The main job, small, as a user calls it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,13 @@ import pytest
 
 def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "lectopt", *arguments], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+        [sys.executable, "-m", "lectopt", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
     )
 
 
@@ -30,9 +37,10 @@ def test_bad_options_are_refused(arguments):
 
 @pytest.mark.slow
 def test_main_job(tmp_path):
-    result = lectopt("--epochs", "10", "--rates", "7", cwd=tmp_path)
+    result = lectopt("--epochs", "10", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     rows = dict(re.findall(r"^ *([a-z_, ]+?)  +([\d.e-]+ .*)$", result.stdout, flags=re.MULTILINE))
+    assert "…" not in result.stdout, "the table is cut off"
     names = ["sgd", "sgd, decreasing", "momentum", "nesterov", "adagrad", "rmsprop", "rmsprop_nesterov", "adam"]
     assert list(rows)[-9:] == [*names, "adam, untuned"]
     for name in names:
