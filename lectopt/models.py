@@ -202,8 +202,11 @@ class FunctionAdapter:
 def _parameters(function: Any) -> Any:
     if isinstance(function, functools.partial):
         return _parameters(function.func)
+    if isinstance(function, type):
+        # The metaclass of NNX hides the constructor's signature.
+        function = next(vars(c)["__init__"] for c in function.__mro__ if "__init__" in vars(c))
     try:
-        return inspect.signature(function.__init__ if isinstance(function, type) else function).parameters
+        return inspect.signature(function).parameters
     except (TypeError, ValueError):  # a builtin has none
         return ()
 
