@@ -139,7 +139,9 @@ def begin(setup: Setup) -> Learner:
     opt_state = setup.recipe.make(setup.numbers).init(params)
     if origin.opt_state is not None:
         if not isinstance(origin.opt_state, list) and not _alike(origin.opt_state, opt_state):
-            raise ValueError("start was trained by another optimizer; give start=run.params to begin with a new one")
+            raise ValueError(
+                "start must be a run of this optimizer, for its state; give start=run.params to begin with a new one"
+            )
         leaves = jax.tree.leaves(origin.opt_state)
         opt_state = fill("the optimizer state of start, for this optimizer,", leaves, opt_state)
     return Learner(params, state, opt_state)

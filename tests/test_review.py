@@ -52,7 +52,7 @@ def test_a_start_has_to_be_beaten_under_patience():
 
 def test_another_optimizers_state_is_refused_though_its_shapes_fit():
     run = lo.fit(TASK, lo.adagrad(0.1), DATA, **SETTINGS)
-    with pytest.raises(ValueError, match="another optimizer"):
+    with pytest.raises(ValueError, match="must be a run of this optimizer"):
         lo.fit(TASK, lo.scale_by_rmsprop(), DATA, start=run, **SETTINGS)
     with pytest.raises(ValueError, match="must have the parameters of this task"):
         lo.fit(TASK, lo.sgd(0.1), DATA, start={"weights": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}, **SETTINGS)

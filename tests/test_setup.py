@@ -105,7 +105,7 @@ BAD = {
     "start's task": (lambda: {"start": lo.fit(**GOOD | {"task": NUMBERS, "train": (X, TARGETS)})}, ValueError,
                      r"start for this task must be arrays of shapes"),
     "start's optimizer": (lambda: {"start": lo.fit(**GOOD), "optimizer": lo.adam(0.1)}, ValueError,
-                          r"optimizer state of start, for this optimizer, must be"),
+                          r"start must be a run of this optimizer"),
 }  # fmt: skip
 
 
