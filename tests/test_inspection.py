@@ -77,7 +77,7 @@ def test_training_bears_it_out(activation):
         accuracy[start] = run.evaluate(test)["accuracy"]
     healthy = [a for start, a in accuracy.items() if not EXPECTED[activation, start]]
     sick = [a for start, a in accuracy.items() if EXPECTED[activation, start]]
-    assert min(healthy) > 0.9
+    assert min(healthy) > 0.85
     assert max(sick) < min(healthy)
 
 
