@@ -23,11 +23,16 @@ from lectopt.schedules import linear_decay as linear_decay
 from lectopt.schedules import momentum_ramp as momentum_ramp
 from lectopt.schedules import robbins_monro as robbins_monro
 from lectopt.schedules import steps_per_epoch as steps_per_epoch
+from lectopt.splits import Folds as Folds
+from lectopt.splits import from_indices as from_indices
+from lectopt.splits import holdout as holdout
+from lectopt.splits import k_fold as k_fold
+from lectopt.splits import leave_one_out as leave_one_out
+from lectopt.splits import stratified_k_fold as stratified_k_fold
 from lectopt.standard_tasks import classification as classification
 from lectopt.standard_tasks import regression as regression
 from lectopt.subsets import Minibatches as Minibatches
 from lectopt.subsets import Subset as Subset
-from lectopt.subsets import holdout as holdout
 from lectopt.subsets import minibatches as minibatches
 from lectopt.task import Task as Task
 from lectopt.task import whole_set as whole_set

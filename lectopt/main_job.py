@@ -19,8 +19,9 @@ from lectopt._types import Numeric
 from lectopt.progress import ProgressBar
 from lectopt.run import Run
 from lectopt.schedules import linear_decay, steps_per_epoch
+from lectopt.splits import holdout
 from lectopt.standard_tasks import classification
-from lectopt.subsets import Subset, holdout
+from lectopt.subsets import Subset
 from lectopt.task import Task
 from lectopt.training import fit, train
 

@@ -12,8 +12,6 @@ from lectopt import _checks
 from lectopt._keys import as_key
 from lectopt._types import Array, Numeric
 
-_SHARE = _checks.Interval(0, 1, low_open=True, high_open=True)
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -82,46 +80,7 @@ def as_subset(examples: Any, name: str = "examples") -> Subset:
         raise ValueError(f"{name} must be arrays of equal length; got lengths {lengths}")
     if lengths[0] == 0:
         raise ValueError(f"{name} must hold at least 1 example; got none")
-    return _view(arrays, np.arange(lengths[0], dtype=np.int32))
-
-
-def holdout(examples: Any, fraction: float, *, key: Any, stratify: bool = False) -> tuple[Subset, Subset]:
-    """Splits examples at random into the rest and a held-out part.
-
-    Args:
-        examples: a tuple of arrays [n, ...], or a Subset.
-        fraction: the held-out share, in (0, 1); round(fraction n) examples are held out.
-        key: an int or a `jax.random.key`.
-        stratify: draw the same share from each class, to within one example. The last array must hold the labels,
-            whole numbers.
-
-    Returns:
-        (rest, held_out), two Subsets over one copy of the data.
-
-    Raises:
-        ValueError: if fraction is outside (0, 1), a part would be empty, or there are no labels to stratify by.
-        TypeError: if the indices, the key, or labels to stratify by are being traced.
-
-    Example:
-        >>> import lectopt as lo
-        >>> rest, test = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
-        >>> len(rest), len(test)
-        (1438, 359)
-
-    Source: the lecture, "Validation".
-    """
-    whole = as_subset(examples)
-    _checks.check_number("fraction", fraction, _SHARE)
-    if _checks.is_traced((whole.indices, whole.size, key)):
-        raise TypeError("examples and key must not be traced here: split outside of jit and vmap")
-    held = round(float(fraction) * len(whole))
-    if not 0 < held < len(whole):
-        raise ValueError(f"fraction must leave examples in both parts; got {fraction} of {len(whole)} examples")
-    with jax.ensure_compile_time_eval():
-        order = np.asarray(jax.random.permutation(as_key(key), len(whole)))
-    indices = np.asarray(whole.indices)[order]
-    out = _share_of_each_class(_labels(whole)[indices], held) if stratify else np.arange(len(whole)) < held
-    return _view(whole.arrays, np.sort(indices[~out])), _view(whole.arrays, np.sort(indices[out]))
+    return view(arrays, np.arange(lengths[0], dtype=np.int32))
 
 
 def minibatches(
@@ -168,27 +127,7 @@ def minibatches(
     return Minibatches(rows.reshape(steps, batch_size), weights.reshape(steps, batch_size))
 
 
-def _view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
+def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
+    """The examples at these rows, as a part."""
     with jax.ensure_compile_time_eval():
         return Subset(arrays, jnp.asarray(indices), jnp.int32(len(indices)), least=len(indices))
-
-
-def _labels(subset: Subset) -> np.ndarray:
-    """The labels of all examples of `subset.arrays`."""
-    labels = subset.arrays[-1]
-    if not isinstance(labels, jax.Array) or labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError("stratify needs labels: the last array of the examples must be whole numbers of shape (n,)")
-    if _checks.is_traced(labels):
-        raise TypeError("labels must not be traced where examples are stratified: split outside of jit and vmap")
-    return np.asarray(labels)
-
-
-def _share_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Which `count` of the shuffled labels to take so that each class has its share, to within one example: bool[n]."""
-    _, first, classes, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    shares, remainders = np.divmod(sizes * count, len(labels))
-    # The largest remainders get one more; among equal ones, the class that the shuffling put first.
-    shares[np.lexsort((first, -remainders))[: count - shares.sum()]] += 1
-    rank = np.empty(len(labels), int)
-    rank[np.argsort(classes, kind="stable")] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return rank < shares[classes]

@@ -17,7 +17,7 @@ LAYERS = [
     ["_checks", "_keys", "_leaves", "_numerics", "_shapes", "datasets", "progress"],
     ["transforms", "initializers", "norms"],
     ["subsets", "models"],
-    ["schedules"],
+    ["schedules", "splits"],
     ["optimizers"],
     ["task", "history"],
     ["standard_tasks", "evaluation", "statistics"],

@@ -1,0 +1,43 @@
+"""What a split is drawn from: an order, labels and groups of the examples."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt import _checks
+from lectopt._keys import as_key
+from lectopt.subsets import Subset, as_subset
+
+
+def shuffled(examples: Any, key: Any) -> tuple[Subset, np.ndarray]:
+    """The examples, and an order of them drawn from the key."""
+    whole = as_subset(examples)
+    check_concrete(whole, key)
+    with jax.ensure_compile_time_eval():
+        return whole, np.asarray(jax.random.permutation(as_key(key), len(whole)))
+
+
+def check_concrete(whole: Subset, key: Any) -> None:
+    """Raises where an index set would depend on what is being traced."""
+    if _checks.is_traced((whole.indices, whole.size, key)):
+        raise TypeError("examples and key must not be traced here: split outside of jit and vmap")
+
+
+def labels(subset: Subset) -> np.ndarray:
+    """The labels of the part, in its order."""
+    labels = subset.arrays[-1]
+    if not isinstance(labels, jax.Array) or labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError("stratify needs labels: the last array of the examples must be whole numbers of shape (n,)")
+    if _checks.is_traced(labels):
+        raise TypeError("labels must not be traced where examples are stratified: split outside of jit and vmap")
+    return np.asarray(labels)[np.asarray(subset.indices)[: len(subset)]]
+
+
+def groups(groups: Any, subset: Subset) -> np.ndarray:
+    """The groups of the part, in its order."""
+    found = np.asarray(groups)
+    if found.shape != (len(subset),):
+        raise ValueError(f"groups must have shape ({len(subset)},), one entry for each example; got {found.shape}")
+    return found
