@@ -23,6 +23,9 @@ from lectopt.schedules import linear_decay as linear_decay
 from lectopt.schedules import momentum_ramp as momentum_ramp
 from lectopt.schedules import robbins_monro as robbins_monro
 from lectopt.schedules import steps_per_epoch as steps_per_epoch
+from lectopt.search import space as space
+from lectopt.search.settings import grid as grid
+from lectopt.search.settings import sample as sample
 from lectopt.splits import Folds as Folds
 from lectopt.splits import from_indices as from_indices
 from lectopt.splits import holdout as holdout

@@ -1,0 +1,1 @@
+"""Hyperparameter search: hundreds of trainings side by side in one compiled program."""

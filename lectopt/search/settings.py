@@ -1,0 +1,227 @@
+"""Settings: a column of values for each hyperparameter, drawn from a space or laid out over it."""
+
+import itertools
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from lectopt import _checks
+from lectopt._keys import as_key
+from lectopt.search.space import Distribution, LogUniform, Static, as_distribution
+
+
+class Settings(dict):
+    """{"name": array[n], or a Static list of n}: row i is a setting. What `grid` and `sample` return."""
+
+    def __init__(self, columns: Mapping[str, Any], space: Mapping[str, Distribution] | None = None):
+        super().__init__(columns)
+        self.space = dict(space or {})
+
+    @property
+    def count(self) -> int:
+        """The number of settings."""
+        return len(next(iter(self.values())))
+
+    def row(self, i: int) -> dict[str, Any]:
+        """Setting i, as Python values."""
+        return {name: python_value(column[i]) for name, column in self.items()}
+
+    def take(self, rows: Any) -> "Settings":
+        """The settings at these rows."""
+        columns = {
+            name: Static(column[i] for i in rows) if isinstance(column, Static) else column[np.asarray(rows)]
+            for name, column in self.items()
+        }
+        return Settings(columns, self.space)
+
+    def is_logarithmic(self, name: str) -> bool:
+        """Whether a hyperparameter is spread over magnitudes: by its distribution, or as its values look."""
+        if name in self.space:
+            return isinstance(self.space[name], LogUniform)
+        values = self[name]
+        if isinstance(values, Static):
+            return False
+        return bool(np.min(values) > 0 and np.max(values) >= 50 * np.min(values))
+
+
+def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Settings:
+    """All combinations of values of each hyperparameter, the last one varying fastest.
+
+    Args:
+        space: {"name": distribution}, made by `lectopt.space` or scipy.
+        points: values of each range, spaced as it is distributed (a log-uniform one evenly in its logarithm), the ends
+            included; or {"name": points}. Of choices all are taken.
+
+    Returns:
+        Settings, {"name": array[n]}.
+
+    Raises:
+        ValueError: if the space is empty or points is below 1.
+        TypeError: if an entry of the space is not a distribution.
+
+    Example:
+        >>> import lectopt as lo
+        >>> space = {"learning_rate": lo.space.log_uniform(0.01, 1.0), "momentum": lo.space.choice([0.0, 0.9])}
+        >>> settings = lo.grid(space, points=3)
+        >>> print(settings["learning_rate"], settings["momentum"])
+        [0.01 0.01 0.1  0.1  1.   1.  ] [0.  0.9 0.  0.9 0.  0.9]
+
+    Source: the lecture, "Grid Search".
+    """
+    space = _checked(space)
+    if isinstance(points, Mapping) and (unknown := set(points) - set(space)):
+        raise ValueError(
+            f"points must be for hyperparameters of the space, {', '.join(space)}; got {', '.join(unknown)}"
+        )
+    columns = []
+    for name, distribution in space.items():
+        number = points.get(name, 5) if isinstance(points, Mapping) else points
+        columns.append(distribution.spaced(_checks.check_count("points", number)))
+    places = np.array(list(itertools.product(*(range(len(column)) for column in columns))))
+    named = dict(zip(space, columns, strict=True))
+    return Settings({name: _pick(named[name], places[:, i]) for i, name in enumerate(named)}, space)
+
+
+def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
+    """Settings drawn at random, each hyperparameter on its own.
+
+    No setting is drawn twice, so that of finitely many each comes at most once. A hyperparameter's draws depend on its
+    name and the key alone: another one beside it changes nothing.
+
+    Args:
+        space: {"name": distribution}, made by `lectopt.space` or scipy.
+        n: how many, at least 1.
+        key: an int or a `jax.random.key`.
+
+    Returns:
+        Settings, {"name": array[n]}.
+
+    Raises:
+        ValueError: if the space is empty, or holds fewer than n settings.
+        TypeError: if an entry of the space is not a distribution, or n is not a whole number.
+
+    Example:
+        >>> import lectopt as lo
+        >>> settings = lo.sample({"learning_rate": lo.space.log_uniform(1e-3, 1.0)}, 64, key=0)
+        >>> bool((settings["learning_rate"] < 0.03).mean() > 0.4)  # half of them lie below the middle magnitude
+        True
+
+    Source: the lecture, "Random Search"; Bergstra and Bengio (2012), "Random search for hyper-parameter optimization".
+    """
+    space = _checked(space)
+    n = _checks.check_count("n", n)
+    counts = [distribution.count for distribution in space.values()]
+    if None not in counts and (there := math.prod(counts)) < n:  # type: ignore[arg-type]
+        raise ValueError(f"n must be at most the {there} settings that the space holds; got {n}: take lectopt.grid")
+    if _checks.is_traced(key):
+        raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
+    streams = {name: _uniforms(as_key(key), name) for name in space}
+    rows: dict[tuple, None] = {}  # in the order drawn, without what was drawn before
+    while len(rows) < n:
+        drawn = [canonical(space[name].drawn(streams[name](n))) for name in space]
+        rows |= dict.fromkeys(zip(*drawn, strict=True))
+    columns = zip(*list(rows)[:n], strict=True)
+    made = [Static(c) if isinstance(d, Static) else np.asarray(c) for c, d in zip(columns, drawn, strict=True)]
+    return Settings(dict(zip(space, made, strict=True)), space)
+
+
+def as_settings(settings: Any) -> Settings:
+    """Columns in the form that a search takes: numbers as arrays of one dtype, everything else Static.
+
+    Raises:
+        TypeError: if settings is not a dictionary of columns.
+        ValueError: if there are none, they differ in length, hold numbers that are not finite, or two rows are equal.
+    """
+    if not isinstance(settings, Mapping):
+        raise TypeError(f'settings must be a dictionary {{"name": values}}; got {type(settings).__name__}')
+    if not settings:
+        raise ValueError("settings must hold at least 1 hyperparameter; got none")
+    if _checks.is_traced(list(settings.values())):
+        raise TypeError("settings must not be traced: call the search outside of jit and vmap")
+    columns = {name: _column(name, values) for name, values in settings.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(f"settings must be columns of equal length, at least 1; got lengths {lengths}")
+    found = Settings(columns, getattr(settings, "space", None))
+    seen: dict[tuple, int] = {}
+    for i in range(found.count):
+        first = seen.setdefault(tuple(found.row(i).values()), i)
+        if first != i:
+            raise ValueError(f"settings must differ from each other; rows {first} and {i} are both {found.row(i)}")
+    return found
+
+
+def canonical(column: Any) -> Any:
+    """Numbers in the dtype that JAX computes with; a Static column as it is."""
+    if isinstance(column, Static):
+        return column
+    array = np.asarray(column)
+    return array.astype(jax.dtypes.canonicalize_dtype(float if array.dtype.kind == "f" else int))
+
+
+def python_value(value: Any) -> Any:
+    """A number of NumPy's as Python's, float32's 0.1 as 0.1: the shortest that rounds to the same number."""
+    if isinstance(value, np.float32):
+        return float(str(value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _checked(space: Any) -> dict[str, Distribution]:
+    if not isinstance(space, Mapping):
+        raise TypeError(f'space must be a dictionary {{"name": distribution}}; got {type(space).__name__}')
+    if not space:
+        raise ValueError("space must hold at least 1 hyperparameter; got none")
+    return {name: as_distribution(name, entry) for name, entry in space.items()}
+
+
+def _pick(column: Any, places: np.ndarray) -> Any:
+    return Static(column[i] for i in places) if isinstance(column, Static) else canonical(column)[places]
+
+
+def _uniforms(key: jax.Array, name: str) -> Callable[[int], np.ndarray]:
+    """A function that draws so many more uniforms at each call."""
+    stream: Iterator[jax.Array] = (
+        jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), i) for i in itertools.count()
+    )
+
+    def draw(n: int) -> np.ndarray:
+        with jax.ensure_compile_time_eval():
+            high, low = np.asarray(jax.random.bits(next(stream), (2, n), np.uint32))
+        return (high + (low >> 11) / 2**21) / 2**32  # all 53 bits: float32 uniforms repeat after some thousands
+
+    return draw
+
+
+def _column(name: str, values: Any) -> Any:
+    if isinstance(values, Static):
+        return _hashable(name, values)
+    if isinstance(values, str) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+        raise TypeError(f"settings[{name!r}] must be an array or a list, one value for each setting; got {values!r}")
+    is_array = isinstance(values, (np.ndarray, jax.Array))
+    array = np.asarray(values) if is_array or all(_is_number(v) for v in values) else None
+    if array is None or array.dtype.kind not in "iuf":
+        return _hashable(name, Static(array.tolist() if array is not None else values))
+    if array.ndim != 1:
+        raise ValueError(f"settings[{name!r}] must have shape (n,), one number for each setting; got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"settings[{name!r}] must be finite; got {array[~np.isfinite(array)][0]}")
+    return canonical(array)
+
+
+def _hashable(name: str, column: Static) -> Static:
+    for value in column:
+        try:
+            hash(value)
+        except TypeError as error:
+            raise TypeError(f"settings[{name!r}] must hold numbers or hashable values; got {value!r}") from error
+    return column
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)) or (
+        isinstance(value, jax.Array) and value.ndim == 0 and value.dtype != bool
+    )
