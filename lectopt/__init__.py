@@ -24,8 +24,13 @@ from lectopt.schedules import momentum_ramp as momentum_ramp
 from lectopt.schedules import robbins_monro as robbins_monro
 from lectopt.schedules import steps_per_epoch as steps_per_epoch
 from lectopt.search import space as space
+from lectopt.search.devices import use_all_cores as use_all_cores
+from lectopt.search.halving import Halving as Halving
+from lectopt.search.results import Results as Results
 from lectopt.search.settings import grid as grid
 from lectopt.search.settings import sample as sample
+from lectopt.search.sweeping import cross_validate as cross_validate
+from lectopt.search.sweeping import sweep as sweep
 from lectopt.splits import Folds as Folds
 from lectopt.splits import from_indices as from_indices
 from lectopt.splits import holdout as holdout

@@ -1,6 +1,5 @@
 """Keeping runs, and trainings that are under way, on disk with Orbax: arrays and JSON, never pickle."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import orbax.checkpoint as ocp
 from lectopt import _shapes
 from lectopt._leaves import fill, plain
 from lectopt._types import Array
+from lectopt.claims import claim
 from lectopt.history import History
 from lectopt.run import Run
 from lectopt.task import Task
@@ -65,7 +65,7 @@ class Store:
 
     def __init__(self, directory: str | Path, fingerprint: str):
         path = Path(directory).absolute()
-        _claim(path, fingerprint)
+        claim(path, fingerprint, "training")
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(path, options=options)
 
@@ -84,29 +84,6 @@ class Store:
     def close(self) -> None:
         """Waits until all is written."""
         self._manager.close()
-
-
-def fingerprint(program: str, arrays: Any) -> str:
-    """A digest of a lowered program and of the arrays that go into it, equal between processes."""
-    digest = hashlib.sha256(program.encode())
-    for leaf in map(plain, jax.tree.leaves(arrays)):
-        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
-
-
-def _claim(path: Path, fingerprint: str) -> None:
-    """Writes the fingerprint into a new directory, in one stroke; raises if there is anything but the same."""
-    path.mkdir(parents=True, exist_ok=True)
-    note, part = path / "fingerprint", path / "fingerprint.part"
-    if not note.exists() and {*path.iterdir()} <= {part}:
-        part.write_text(fingerprint)
-        part.replace(note)
-    if not note.exists() or note.read_text() != fingerprint:
-        raise ValueError(
-            f"directory must be new, or of the same training; {path} holds another one (other data, model, "
-            "optimizer, numbers, epochs, key, or version of JAX)"
-        )
 
 
 def _checkpointer() -> ocp.Checkpointer:

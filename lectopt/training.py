@@ -14,6 +14,7 @@ import numpy as np
 
 from lectopt._checks import is_traced
 from lectopt._types import Array
+from lectopt.claims import fingerprint
 from lectopt.history import History
 from lectopt.loop import Carry, Data, Loop, Plan
 from lectopt.progress import ProgressBar
@@ -226,7 +227,7 @@ def _run(setup: Setup, carry: Carry, store: "Store | None", *, show: bool) -> Ca
 
 
 def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":
-    from lectopt.checkpoints import Store, fingerprint  # noqa: PLC0415, Orbax is slow to import
+    from lectopt.checkpoints import Store  # noqa: PLC0415, Orbax is slow to import
 
     program = _advance.lower(*setup[:-1], carry, np.int32(0)).as_text()
     return Store(directory, fingerprint(program, (setup.numbers, setup.data, carry)))

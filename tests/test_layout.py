@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["_types"],
     ["_checks", "_keys", "_leaves", "_numerics", "_shapes", "datasets", "progress"],
+    ["claims"],
     ["transforms", "initializers", "norms"],
     ["subsets", "models"],
     ["schedules", "splits"],

@@ -4,7 +4,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -127,6 +127,23 @@ def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
     columns = zip(*list(rows)[:n], strict=True)
     made = [Static(c) if isinstance(d, Static) else np.asarray(c) for c, d in zip(columns, drawn, strict=True)]
     return Settings(dict(zip(space, made, strict=True)), space)
+
+
+class Group(NamedTuple):
+    """Settings that share one program."""
+
+    rows: np.ndarray  # int[], which of all settings
+    static: dict[str, Any]  # Python values that the program is made for
+
+
+def groups(settings: Settings) -> list[Group]:
+    """The settings by their static values, in the order in which these come first."""
+    static = [name for name, column in settings.items() if isinstance(column, Static)]
+    found: dict[tuple, list[int]] = {}
+    for i in range(settings.count):
+        # By type too, since True equals 1.
+        found.setdefault(tuple((type(settings[name][i]), settings[name][i]) for name in static), []).append(i)
+    return [Group(np.array(rows), {name: settings[name][rows[0]] for name in static}) for rows in found.values()]
 
 
 def as_settings(settings: Any) -> Settings:

@@ -100,7 +100,7 @@ class Choice:
     def drawn(self, uniforms: np.ndarray) -> Any:
         return self._column((uniforms * self.count).astype(int))
 
-    def _column(self, places: Iterable[int]) -> Sequence[Any]:
+    def _column(self, places: Iterable[int]) -> Any:
         values = [self.values[i] for i in places]
         return Static(values) if self.static else np.asarray(values)
 

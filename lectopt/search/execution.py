@@ -1,0 +1,223 @@
+"""A whole search: its groups of settings and its rungs, one after the other."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from lectopt import _checks
+from lectopt._keys import as_key
+from lectopt.claims import claim, fingerprint
+from lectopt.progress import ProgressBar
+from lectopt.search import devices
+from lectopt.search.engine import Options, Progress, gather, run_group, share
+from lectopt.search.halving import Halving, Past, Rung, climb_alone
+from lectopt.search.lanes import Outcome, Pair, Shared, Trial, Whole
+from lectopt.search.program import Program
+from lectopt.search.records import Records
+from lectopt.search.results import Results
+from lectopt.search.settings import Group, Settings, as_settings, groups, python_value
+from lectopt.search.space import Static
+from lectopt.splits import Folds
+
+
+class Scores:
+    """The scores of all lanes, as they come in: [settings, pairs]."""
+
+    def __init__(self, settings: int, pairs: int):
+        self.metrics: dict[str, np.ndarray] = {}
+        self.diverged_at = np.full((settings, pairs), -1, np.int32)
+        self.rungs = np.zeros(settings, np.int32)
+
+    def write(self, rows: np.ndarray, outcome: Outcome) -> None:
+        """The outcomes of these settings; what diverged on an earlier rung has no score any more."""
+        before = self.diverged_at[rows]
+        self.diverged_at[rows] = np.where(before >= 0, before, outcome.diverged_at)
+        self.rungs[rows] += 1
+        for name, values in outcome.metrics.items():
+            column = self.metrics.setdefault(name, np.full(self.diverged_at.shape, np.nan, np.float32))
+            column[rows] = np.where(before >= 0, np.nan, values)
+
+
+@dataclasses.dataclass
+class Search:
+    """What is searched, checked and ready to run."""
+
+    trial: Trial
+    settings: Settings
+    shared: Shared
+    pairs: Pair
+    shape: tuple[int, int, int]  # settings, folds, seeds
+    metric: str
+    maximizes: bool
+    halving: Halving | None
+    options: Options
+
+    @classmethod
+    def of(
+        cls, function: Any, settings: Any, folds: Folds | None, *, minimize: Any, maximize: Any, seeds: Any, key: Any,
+        halving: Any, chunk: Any, memory: Any, directory: Any, progress: bool,
+    ) -> "Search":  # fmt: skip
+        """The arguments of `sweep` and `cross_validate`, checked."""
+        if not callable(function):
+            raise TypeError(f"trial must be a function; got {type(function).__name__}")
+        metric = checked_metric(minimize, maximize)
+        settings = as_settings(settings)
+        if halving is not None and not isinstance(halving, Halving):
+            raise TypeError(f"halving must be a lectopt.Halving; got {type(halving).__name__}")
+        count = _checks.check_count("seeds", seeds)
+        shape = (settings.count, 1 if folds is None else len(folds), count)
+        fold, seed = np.divmod(np.arange(shape[1] * count), count)
+        return cls(
+            trial=Trial(function),
+            settings=settings,
+            shared=Shared(folds, as_key(key)),
+            pairs=Pair(fold.astype(np.int32), seed.astype(np.int32)),
+            shape=shape,
+            metric=metric,
+            maximizes=maximize is not None,
+            halving=None if halving is None else halving.checked(),
+            options=Options.of(chunk=chunk, memory=memory, directory=directory, progress=progress),
+        )
+
+    def run(self) -> Results:
+        """Runs all lanes."""
+        found = groups(self.settings)
+        rungs = [(0, self.shape[0])] if self.halving is None else self.halving.rungs(self.shape[0])
+        lanes = sum(count for _, count in rungs) * len(self.pairs.fold)
+        with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
+            progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
+            progress.say(self._plan(len(found), lanes))
+            results = self._climb(found, rungs, progress)
+        _warn_of_edges(results)
+        return results
+
+    def _plan(self, programs: int, lanes: int) -> str:
+        settings, folds, seeds = self.shape
+        count = len(self.options.devices)
+        idle = devices.cores() - count if self.options.devices[0].platform == "cpu" else 0
+        hint = f"; {idle} core(s) idle: call lectopt.use_all_cores() first" if idle > 0 else ""
+        return (
+            f"{settings} settings x {folds} folds x {seeds} seeds: {lanes} trainings in {programs} program(s)"
+            f"{' for each rung' if self.halving else ''} on {count * jax.process_count()} device(s){hint}"
+        )
+
+    def _climb(self, found: list[Group], rungs: list[tuple[int, int]], progress: Progress) -> Results:
+        """All rungs; a search without halving has one."""
+        scores = Scores(self.settings.count, len(self.pairs.fold))
+        alive, before = np.ones(self.settings.count, bool), dict.fromkeys(range(len(found)), Past(None, None, None))
+        for index, (epochs, count) in enumerate(rungs):
+            if index:
+                alive = np.isin(np.arange(len(alive)), self._results(scores, progress).ranking()[:count])
+            for number, group in enumerate(found):
+                places = np.flatnonzero(alive[group.rows])
+                if not len(places):
+                    continue
+                past = before[number].at(places)
+                lane: Any = Whole(self.trial, group.static)
+                if self.halving is not None:
+                    lane = Rung(
+                        self.trial, group.static, index, epochs - (rungs[index - 1][0] if index else 0), past.lane
+                    )
+                rows = group.rows[places]
+                kept = self._run(lane, rows, past.kept, f"rung{index}-group{number}", scores, progress)
+                before[number] = Past(lane, places, kept)
+        return self._results(scores, progress)
+
+    def _run(self, lane: Any, rows: np.ndarray, start: Any, part: str, scores: "Scores", progress: Progress) -> Any:
+        """The lanes of some rows that share a program; their scores are written, what they keep is returned."""
+        numbers = {name: column[rows] for name, column in self.settings.items() if not isinstance(column, Static)}
+        first = {name: column[0] for name, column in numbers.items()}
+        begin = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), start)
+        program = Program(lane, first, begin, self.shared, self.options.devices)
+        self._check_outcome(program.outcome, scores)
+        records = self._records(part, program, numbers, start)
+        mine = share(len(rows), len(self.pairs.fold))
+        got = run_group(program, numbers, self.pairs, start, mine, self.options, records, progress)
+        got = gather(got, mine)
+        scores.write(rows, got)
+        return got.kept
+
+    def _check_outcome(self, one: Outcome, scores: "Scores") -> None:
+        if self.metric not in one.metrics:
+            word = "maximize" if self.maximizes else "minimize"
+            raise ValueError(f"{word} must be a metric that trial returns, {_names(one.metrics)}; got {self.metric!r}")
+        if scores.metrics and set(scores.metrics) != set(one.metrics):
+            raise ValueError(
+                f"trial must return the same metrics for all settings; got {_names(scores.metrics)} and then "
+                f"{_names(one.metrics)}"
+            )
+
+    def _records(self, part: str, program: Program, numbers: Any, start: Any) -> Records | None:
+        if self.options.directory is None:
+            return None
+        mark = fingerprint(program.text(), (program.data, self.pairs, numbers, start))
+        for path in (self.options.directory, self.options.directory / part):
+            if path != self.options.directory or part == "rung0-group0":
+                claim(path, mark, "search")
+        return Records(self.options.directory / part)
+
+    def _results(self, scores: "Scores", progress: Progress) -> Results:
+        def cube(leaf: np.ndarray) -> np.ndarray:
+            return leaf.reshape(self.shape)
+
+        return Results(
+            settings=self.settings,
+            metrics={name: cube(values) for name, values in scores.metrics.items()},
+            diverged_at=cube(scores.diverged_at),
+            metric=self.metric,
+            maximizes=self.maximizes,
+            rungs=scores.rungs,
+            compile_seconds=progress.compile_seconds,
+            run_seconds=progress.run_seconds,
+            _replay=lambda row, fold, seed: self._replay(row, fold, seed, int(scores.rungs[row])),
+        )
+
+    def _replay(self, row: int, fold: int, seed: int, rungs: int) -> Any:
+        """What the trial returns for one lane, alone."""
+        (group,) = (g for g in groups(self.settings) if row in g.rows)
+        numbers = {name: column[row] for name, column in self.settings.items() if name not in group.static}
+        arguments = numbers, Pair(np.int32(fold), np.int32(seed)), self.shared
+        if self.halving is None:
+            call = jax.jit(lambda numbers, pair, shared: self.trial.call({**group.static, **numbers}, pair, shared))
+            return call(*arguments)
+        return climb_alone(self.trial, group.static, self.halving.rungs(self.shape[0])[:rungs], *arguments)
+
+
+def checked_metric(minimize: Any, maximize: Any) -> str:
+    """The metric to choose by.
+
+    Raises:
+        ValueError: unless exactly one of them is given.
+        TypeError: unless it is a name.
+    """
+    if (minimize is None) == (maximize is None):
+        raise ValueError(f"exactly one of minimize and maximize must be given; got {minimize=}, {maximize=}")
+    metric = minimize if maximize is None else maximize
+    if not isinstance(metric, str):
+        raise TypeError(f"{'minimize' if maximize is None else 'maximize'} must be a metric's name; got {metric!r}")
+    return metric
+
+
+def _names(metrics: Any) -> str:
+    return ", ".join(map(repr, metrics))
+
+
+def _warn_of_edges(results: Results) -> None:
+    """Warns where the best value of a hyperparameter is the least or the largest that was tried, unless that is 0."""
+    if np.isnan(results.mean()).all():
+        warnings.warn(f"every setting diverged: no {results.metric} is finite on all folds", stacklevel=4)
+        return
+    for name, column in results.settings.items():
+        best = results.best()[name]
+        if isinstance(column, Static) or len(np.unique(column)) < 3 or best == 0:
+            continue
+        for word, edge in (("lowest", column.min()), ("highest", column.max())):
+            if python_value(edge) == best:
+                warnings.warn(
+                    f"the best {name}, {best:.4g}, is the {word} that was tried: a better one may lie beyond. Widen "
+                    "the space",
+                    stacklevel=4,
+                )

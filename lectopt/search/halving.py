@@ -1,0 +1,129 @@
+"""Successive halving: all settings train a little, the better part of them goes on."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt import _checks
+from lectopt._leaves import fill
+from lectopt.history import History
+from lectopt.run import Run
+from lectopt.search.lanes import Outcome, Pair, Shared, Trial, outcome
+
+
+class Halving(NamedTuple):
+    """When settings are dropped, for `halving=` of `sweep` and `cross_validate`.
+
+    Rungs stand at epochs, epochs/factor, epochs/factor^2, ... down to `least`; at each but the last, the best
+    1/factor of the settings (by their mean over all folds and seeds) go on from where they are, the others stop. The
+    trial takes two arguments more, `trial(..., epochs=, start=)`, hands both on to `lectopt.train`, and returns its
+    Run.
+
+    Args:
+        epochs: of the settings that are never dropped.
+        factor: above 1; how many settings there are for each that goes on.
+        least: epochs at the first rung, at least 1.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.Halving(epochs=20, factor=3).rungs(64)
+        [(2, 64), (7, 22), (20, 8)]
+
+    Source: Jamieson and Talwalkar (2016), "Non-stochastic best arm identification and hyperparameter optimization".
+    """
+
+    epochs: int
+    factor: float = 3
+    least: int = 1
+
+    def rungs(self, settings: int) -> list[tuple[int, int]]:
+        """(epochs so far at its end, settings in it) of each rung."""
+        count = max(math.floor(math.log(self.epochs / self.least) / math.log(self.factor) + 1e-9), 0)
+        return [
+            (round(self.epochs / self.factor ** (count - i)), math.ceil(settings / self.factor**i - 1e-9))
+            for i in range(count + 1)
+        ]
+
+    def checked(self) -> "Halving":
+        """Itself, if it is possible."""
+        epochs = _checks.check_count("epochs", self.epochs)
+        _checks.check_number("factor", self.factor, _checks.Interval(1, math.inf, low_open=True, high_open=True))
+        if _checks.check_count("least", self.least) > epochs:
+            raise ValueError(f"least must be at most epochs; got least={self.least}, epochs={epochs}")
+        return self
+
+
+class Rung:
+    """One rung as a lane: some epochs more, and what the next one starts from."""
+
+    def __init__(self, trial: Trial, static: Mapping[str, Any], index: int, epochs: int, before: "Rung | None"):
+        self._trial = trial
+        self._static = static
+        self._index = index
+        self._epochs = epochs
+        self._before = before
+        self._run: Any = None  # the shapes of a run at the end of this rung, known once it has been traced
+
+    def __call__(self, numbers: dict[str, Any], pair: Pair, start: Any, shared: Shared) -> Outcome:
+        """The outcome of a lane; `start` is what the rung before kept."""
+        run = self.run(numbers, pair, None if self._before is None else fill("start", start, self._before._run), shared)
+        bare = _without_records(run)
+        self._run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), bare)
+        return outcome(run)._replace(kept=[_data(leaf) for leaf in jax.tree.leaves(bare)])
+
+    def run(self, numbers: Mapping[str, Any], pair: Pair, start: Run | None, shared: Shared) -> Run:
+        """The run at the end of this rung."""
+        if self._index:  # another shuffling than in the epochs before
+            shared = shared._replace(key=jax.random.fold_in(shared.key, self._index))
+        run = self._trial.call({**self._static, **numbers}, pair, shared, epochs=self._epochs, start=start)
+        if not isinstance(run, Run):
+            raise TypeError(f"trial must return a lectopt.Run for halving; it returned {type(run).__name__}")
+        return run
+
+
+class Past(NamedTuple):
+    """A rung that a group of settings has behind it."""
+
+    lane: Any
+    places: Any  # int[], which rows of the group were in it
+    kept: Any  # what their lanes kept, arrays [places, pairs, ...]
+
+    def at(self, places: Any) -> "Past":
+        """The same for some of the rows."""
+        if self.places is None:
+            return self
+        return Past(self.lane, places, jax.tree.map(lambda leaf: leaf[np.searchsorted(self.places, places)], self.kept))
+
+
+def climb_alone(
+    trial: Trial, static: Mapping[str, Any], rungs: list[tuple[int, int]], numbers: Any, pair: Pair, shared: Shared
+) -> Run:
+    """The run of one lane after these rungs, alone."""
+    run, done = None, 0
+    for index, (epochs, _) in enumerate(rungs):
+        rung = Rung(trial, static, index, epochs - done, None)
+        run, done = jax.jit(rung.run)(numbers, pair, run, shared), epochs
+    return run  # type: ignore[return-value]
+
+
+def _without_records(run: Run) -> Run:
+    history = History({}, {}, run.history.steps_per_epoch)
+    return Run(
+        run.params,
+        run.model_state,
+        run.opt_state,
+        run.lookahead_params,
+        {},
+        history,
+        jnp.int32(-1),
+        run.task,
+        run.inputs,
+    )
+
+
+def _data(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf

@@ -1,0 +1,92 @@
+"""A trial as a lane: one setting on one fold from one seed, a pure function of arrays."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lectopt._types import Array
+from lectopt.run import Run
+from lectopt.splits import Folds
+
+
+class Pair(NamedTuple):
+    """What all settings share, so that they start alike and are compared in pairs."""
+
+    fold: Any  # int32[] (or [pairs])
+    seed: Any
+
+
+class Shared(NamedTuple):
+    """What all lanes read."""
+
+    folds: Folds | None
+    key: jax.Array
+
+
+class Outcome(NamedTuple):
+    """What is left of a lane."""
+
+    metrics: dict[str, Array]  # float32[], NaN where they were not finite
+    diverged_at: Array  # int32[], -1 if it did not
+    kept: Any  # what goes on in a next rung, or None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """The user's function, and how a lane calls it."""
+
+    function: Callable[..., Any]
+
+    def call(self, setting: Mapping[str, Any], pair: Pair, shared: Shared, **extra: Any) -> Any:
+        """What the user's function returns for one lane."""
+        key = jax.random.fold_in(jax.random.fold_in(shared.key, pair.fold), pair.seed)
+        if shared.folds is None:
+            return self.function(dict(setting), key, **extra)
+        train, valid = shared.folds.at(pair.fold)
+        return self.function(dict(setting), train, valid, key, **extra)
+
+
+def outcome(returned: Any) -> Outcome:
+    """What a trial returned, checked.
+
+    Raises:
+        TypeError: unless it is a Run or a dictionary of numbers.
+        ValueError: if one of them is not a scalar.
+    """
+    if isinstance(returned, Run):
+        return Outcome(_scalars(returned.metrics), jnp.int32(returned.diverged_at), None)
+    if not isinstance(returned, Mapping) or not returned:
+        raise TypeError(
+            f"trial must return a lectopt.Run or a dictionary of scalars; it returned {type(returned).__name__}"
+        )
+    metrics = _scalars(returned)
+    diverged_at = metrics.pop("diverged_at", jnp.float32(-1))
+    return Outcome(metrics, diverged_at.astype(jnp.int32), None)
+
+
+def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
+    scalars = {}
+    for name, value in values.items():
+        try:
+            array = jnp.asarray(value, jnp.float32)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"trial must return scalars; {name!r} is {type(value).__name__}") from error
+        if array.shape != ():
+            raise ValueError(f"trial must return scalars; {name!r} has shape {array.shape}")
+        scalars[name] = jnp.where(jnp.isfinite(array), array, jnp.nan)
+    return scalars
+
+
+class Whole:
+    """A lane that runs a trial from beginning to end."""
+
+    def __init__(self, trial: Trial, static: Mapping[str, Any]):
+        self._trial = trial
+        self._static = static
+
+    def __call__(self, numbers: Mapping[str, Any], pair: Pair, start: Any, shared: Shared) -> Outcome:
+        """The outcome of a lane; there is nothing to start from."""
+        return outcome(self._trial.call({**self._static, **numbers}, pair, shared))

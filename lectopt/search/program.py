@@ -1,0 +1,118 @@
+"""One compiled program: the lanes of a rectangle of settings x pairs side by side, split over the devices."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lectopt.search.lanes import Outcome, Pair, Shared
+
+_HINT = (
+    "raised by trial while it was traced. Numbers in a setting are traced; one that decides a shape, a batch size or "
+    "a Python branch must stay a Python number: lo.space.choice([...], static=True)"
+)
+
+
+class Rectangle(NamedTuple):
+    """So many settings times so many pairs at once."""
+
+    rows: int
+    pairs: int
+
+    @property
+    def lanes(self) -> int:
+        """How many trainings that is."""
+        return self.rows * self.pairs
+
+
+class Compiled(NamedTuple):
+    """A program for one rectangle."""
+
+    shape: Rectangle
+    call: Callable[..., Outcome]
+    memory: int  # bytes, on all devices of this process together
+
+
+class Program:
+    """A lane, traced once; compiled for each shape of rectangle that is asked for."""
+
+    def __init__(
+        self, lane: Callable[..., Outcome], numbers: Mapping[str, Any], start: Any, shared: Shared, devices: Sequence
+    ):
+        """Traces lane(numbers, pair, start, shared) for these arguments, or ones with their shapes."""
+        arguments = (dict(numbers), Pair(jnp.int32(0), jnp.int32(0)), start, shared)
+        try:
+            closed, shape = jax.make_jaxpr(lane, return_shape=True)(*arguments)
+        except Exception as error:
+            error.add_note(_HINT)
+            raise
+        self.outcome: Outcome = shape
+        self._arguments = jax.eval_shape(lambda *a: a, *arguments)
+        self._jaxpr = closed.jaxpr
+        self._mesh = jax.make_mesh((len(devices),), ("lanes",), (AxisType.Auto,), devices=devices)
+        # Data that the trial closes over are arguments of the program: as constants they would be compiled into it.
+        self._shared = jax.device_put((closed.consts, shared), NamedSharding(self._mesh, P()))
+        self._compiled: dict[Rectangle, Compiled] = {}
+        self.compile_seconds = 0.0
+
+    def text(self) -> str:
+        """The lowered program of one lane, equal between processes."""
+        shared = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._shared)
+        return jax.jit(self._lane).lower(*self._arguments[:-1], shared).as_text()
+
+    @property
+    def data(self) -> Any:
+        """All arrays that the program reads, whatever the lane."""
+        return self._shared
+
+    def compile(self, shape: Rectangle) -> Compiled:
+        """The program for a rectangle, one side of which is a multiple of the devices."""
+        if shape not in self._compiled:
+            began = time.perf_counter()
+            numbers, pair, start, _ = self._arguments
+            sizes: list[tuple[int, ...]] = [(shape.rows,), (shape.pairs,), tuple(shape)]
+            looks = [
+                jax.tree.map(lambda a, s=size, p=place: jax.ShapeDtypeStruct((*s, *a.shape), a.dtype, sharding=p), tree)  # type: ignore[misc]
+                for tree, size, place in zip((numbers, pair, start), sizes, self._places(shape), strict=True)
+            ]
+            call = jax.jit(self._chunk(shape)).lower(*looks, self._shared).compile()
+            analysis = call.memory_analysis()
+            size = analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis is not None else 0
+            self.compile_seconds += time.perf_counter() - began
+            self._compiled[shape] = Compiled(shape, call, size * self._mesh.size)
+        return self._compiled[shape]
+
+    def run(self, compiled: Compiled, numbers: Any, pairs: Pair, start: Any) -> Outcome:
+        """The outcomes, np[rows, pairs] each."""
+        arguments = map(jax.device_put, (numbers, pairs, start), self._places(compiled.shape))
+        return jax.tree.map(np.asarray, compiled.call(*arguments, self._shared))
+
+    def _specs(self, shape: Rectangle) -> tuple[P, P, P]:
+        """How settings, pairs and lanes are split over the devices."""
+        if shape.rows % self._mesh.size == 0:
+            return P("lanes"), P(), P("lanes")
+        return P(), P("lanes"), P(None, "lanes")
+
+    def _places(self, shape: Rectangle) -> list[NamedSharding]:
+        return [NamedSharding(self._mesh, spec) for spec in self._specs(shape)]
+
+    def _chunk(self, shape: Rectangle) -> Callable[..., Outcome]:
+        # Pairs inside of settings, not lanes in one row: what depends on the fold alone (the shuffling, the batches,
+        # their standardisation) is then computed once for all settings.
+        inner = jax.vmap(self._lane, in_axes=(None, 0, 0, None))
+        both = jax.vmap(inner, in_axes=(0, None, 0, None))
+        rows, columns, lanes = self._specs(shape)
+        return jax.shard_map(
+            both, mesh=self._mesh, in_specs=(rows, columns, lanes, P()), out_specs=lanes, check_vma=False
+        )
+
+    def _lane(self, numbers: Any, pair: Pair, start: Any, shared: Any) -> Outcome:
+        consts, arguments = shared
+        leaves = jax.tree.leaves((numbers, pair, start, arguments))
+        outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *leaves)
+        return jax.tree.unflatten(jax.tree.structure(self.outcome), outputs)

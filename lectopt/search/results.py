@@ -1,0 +1,241 @@
+"""What a search found: scores of each setting over folds and seeds, and what follows from them."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lectopt import _checks
+from lectopt.search.settings import Settings, as_settings, python_value
+from lectopt.search.space import Static
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_FORMAT = "lectopt results 1"
+
+
+class Difference(NamedTuple):
+    """A metric of one setting minus that of another, fold by fold."""
+
+    values: np.ndarray  # float32[folds], seeds averaged; of a single fold [seeds]
+    mean: float
+    sem: float
+    """The standard error of the mean. Training parts of folds overlap, so that it is rather too small."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """The outcome of `sweep` and `cross_validate`: n settings on some folds from some seeds."""
+
+    settings: Settings
+    """{"name": array[n] or list of n}"""
+    metrics: dict[str, np.ndarray]
+    """{"name": float32[n, folds, seeds]}; a diverged lane holds NaN."""
+    diverged_at: np.ndarray
+    """int32[n, folds, seeds], -1 where it did not."""
+    metric: str
+    """The name of the metric to choose by."""
+    maximizes: bool
+    """Whether more of it is better."""
+    rungs: np.ndarray
+    """int32[n]: under halving, how many rungs each setting took; otherwise 1."""
+    compile_seconds: float = 0.0
+    """That compiling took, of all programs together."""
+    run_seconds: float = 0.0
+    """That the trainings took."""
+    _replay: Callable[[int, int, int], Any] | None = None
+
+    def __len__(self) -> int:
+        return self.settings.count
+
+    def mean(self, metric: str | None = None) -> np.ndarray:
+        """float32[n]: the mean over folds and seeds; NaN where one of them diverged."""
+        return self._values(metric).mean(axis=1)
+
+    def var(self, metric: str | None = None) -> np.ndarray:
+        """float32[n]: the variance (ddof 1) over folds, seeds averaged first; of a single fold, over its seeds."""
+        values = self._values(metric)
+        return values.var(axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan, np.float32)
+
+    def std(self, metric: str | None = None) -> np.ndarray:
+        """float32[n]: the root of `var`."""
+        return np.sqrt(self.var(metric))
+
+    def sem(self, metric: str | None = None) -> np.ndarray:
+        """float32[n]: the standard error of `mean`, std / sqrt(folds). Folds share data: rather too small."""
+        return self.std(metric) / np.sqrt(self._values(metric).shape[1])
+
+    def ranking(self) -> np.ndarray:
+        """int[n]: the settings from best to worst; those dropped early after the others, diverged ones last."""
+        mean = self.mean()
+        cost = np.where(np.isnan(mean), np.inf, -mean if self.maximizes else mean)
+        return np.lexsort((cost, -self.rungs, np.isnan(mean)))
+
+    @property
+    def best_index(self) -> int:
+        """The row of the setting with the best mean.
+
+        Raises:
+            ValueError: if every setting diverged.
+        """
+        first = int(self.ranking()[0])
+        if np.isnan(self.mean()[first]):
+            raise ValueError(f"no setting has a finite {self.metric} on all folds: all diverged, there is no best one")
+        return first
+
+    def best(self) -> dict[str, Any]:
+        """The setting with the best mean, {"name": value}."""
+        return self.settings.row(self.best_index)
+
+    def one_standard_error(self, complexity: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """The simplest setting whose mean is within one standard error of the best one's.
+
+        Args:
+            complexity: setting -> something to sort by, the least being the simplest, such as
+                `lambda setting: -setting["coefficient"]`.
+
+        Raises:
+            ValueError: if there is no standard error: a single fold and seed.
+
+        Source: Breiman et al. (1984), "Classification and regression trees", section 3.4.3.
+        """
+        best = self.best_index
+        error = float(self.sem()[best])
+        if np.isnan(error):
+            raise ValueError("one_standard_error needs at least 2 folds, or 2 seeds")
+        apart = np.abs(self.mean() - self.mean()[best])
+        near = [i for i in self.ranking() if apart[i] <= error and self.rungs[i] == self.rungs[best]]
+        return self.settings.row(min(near, key=lambda i: complexity(self.settings.row(i))))
+
+    def difference(self, a: int, b: int | None = None, metric: str | None = None) -> Difference:
+        """A metric of setting a minus that of setting b (the best if left out), paired by fold: all settings have the
+        same folds, initial weights and shufflings, so what these do to both cancels.
+        """
+        values = self._values(metric)
+        apart = values[self._row("a", a)] - values[self.best_index if b is None else self._row("b", b)]
+        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else np.nan
+        return Difference(apart, float(apart.mean()), float(error))
+
+    def replay(self, setting: int, fold: int = 0, seed: int = 0) -> Any:
+        """What the trial returns for one lane, run alone: a Run with its history and model.
+
+        Raises:
+            ValueError: if there is no such lane, or the results were read from a file.
+        """
+        if self._replay is None:
+            raise ValueError("results from a file have no trial to replay")
+        _, folds, seeds = self.diverged_at.shape
+        for name, value, count in (("fold", fold, folds), ("seed", seed, seeds)):
+            if not 0 <= _checks.check_count(name, value, least=0) < count:
+                raise ValueError(f"{name} must be below {count}; got {value}")
+        return self._replay(self._row("setting", setting), fold, seed)
+
+    def to_pandas(self) -> Any:
+        """A DataFrame, a row for each setting: its values, each metric's mean and standard error, its rank."""
+        import pandas as pd  # noqa: PLC0415, heavy and optional
+
+        columns: dict[str, Any] = {name: [python_value(v) for v in column] for name, column in self.settings.items()}
+        for name in self.metrics:
+            columns |= {name: self.mean(name), f"{name}_sem": self.sem(name)}
+        rank = np.empty(len(self), int)
+        rank[self.ranking()] = np.arange(1, len(self) + 1)
+        return pd.DataFrame(columns | {"diverged": (self.diverged_at >= 0).sum(axis=(1, 2)), "rank": rank})
+
+    def save(self, path: str | Path) -> None:
+        """Writes the results into one new file of arrays and JSON, which `Results.load(path)` reads.
+
+        Raises:
+            ValueError: if there is something at path.
+            TypeError: if a setting holds anything but numbers, strings, flags and None.
+        """
+        path = Path(path)
+        if path.exists():
+            raise ValueError(f"path must be new; there is something at {path} already")
+        static = {name: list(column) for name, column in self.settings.items() if isinstance(column, Static)}
+        for name, column in static.items():
+            if odd := [v for v in column if not (v is None or isinstance(v, (str, int, float, bool)))]:
+                raise TypeError(
+                    f"settings must hold numbers, strings, flags or None to be saved; {name} has {odd[0]!r}"
+                )
+        about = {
+            "format": _FORMAT, "names": list(self.settings), "static": static, "metric": self.metric,
+            "maximizes": self.maximizes, "seconds": [self.compile_seconds, self.run_seconds],
+        }  # fmt: skip
+        numbers = {f"setting {name}": column for name, column in self.settings.items() if name not in static}
+        metrics = {f"metric {name}": values for name, values in self.metrics.items()}
+        arrays: dict[str, Any] = {"diverged_at": self.diverged_at, "rungs": self.rungs, **numbers, **metrics}
+        with path.open("xb") as file:
+            np.savez(file, about=np.array(json.dumps(about)), **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Results":
+        """Reads results that `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is nothing at path.
+            ValueError: if it is something else.
+        """
+        try:
+            with np.load(Path(path), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+                about = json.loads(str(arrays.pop("about")))
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"path must be a file that Results.save wrote; {path} is not") from error
+        if not isinstance(about, dict) or about.get("format") != _FORMAT:
+            raise ValueError(f"path must hold the format {_FORMAT!r}; {path} does not")
+        static = {name: Static(column) for name, column in about["static"].items()}
+        columns = {name: static[name] if name in static else arrays[f"setting {name}"] for name in about["names"]}
+        metrics = {name.removeprefix("metric "): a for name, a in arrays.items() if name.startswith("metric ")}
+        seconds = dict(zip(("compile_seconds", "run_seconds"), about["seconds"], strict=True))
+        return cls(
+            as_settings(columns), metrics, arrays["diverged_at"], about["metric"], about["maximizes"], arrays["rungs"],
+            **seconds,
+        )  # fmt: skip
+
+    def plot(self) -> "Figure":
+        """The score against each hyperparameter, with the best one marked; returns a matplotlib figure."""
+        from lectopt.monitoring.search_plots import plot_scores  # noqa: PLC0415, matplotlib is heavy
+
+        return plot_scores(self)
+
+    def plot_parallel(self) -> "Figure":
+        """Every setting as a line across its hyperparameters to its score; returns a matplotlib figure."""
+        from lectopt.monitoring.search_plots import plot_parallel  # noqa: PLC0415, matplotlib is heavy
+
+        return plot_parallel(self)
+
+    def plot_folds(self, settings: int = 10) -> "Figure":
+        """The scores of the best settings fold by fold; returns a matplotlib figure."""
+        from lectopt.monitoring.search_plots import plot_folds  # noqa: PLC0415, matplotlib is heavy
+
+        return plot_folds(self, _checks.check_count("settings", settings))
+
+    def __repr__(self) -> str:
+        n, folds, seeds = self.diverged_at.shape
+        text = f"Results of {n} settings x {folds} folds x {seeds} seeds, by {self.metric}"
+        top = (i for i in self.ranking()[:5] if not np.isnan(self.mean()[i]))
+        lines = [f"{self.mean()[i]:9.4g} ± {self.std()[i]:<9.3g} {_shown(self.settings.row(i))}" for i in top]
+        return "\n".join([text, *(lines or ["all diverged"])])
+
+    def _values(self, metric: str | None) -> np.ndarray:
+        """float32[n, folds], seeds averaged; of a single fold [n, seeds]."""
+        name = self.metric if metric is None else metric
+        if name not in self.metrics:
+            raise ValueError(f"metric must be one of {', '.join(map(repr, self.metrics))}; got {name!r}")
+        values = self.metrics[name]
+        return values.mean(axis=2) if values.shape[1] > 1 else values[:, 0]
+
+    def _row(self, name: str, value: Any) -> int:
+        if _checks.check_count(name, value, least=0) >= len(self):
+            raise ValueError(f"{name} must be below the number of settings, {len(self)}; got {value}")
+        return int(value)
+
+
+def _shown(setting: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={v:.4g}" if isinstance(v, float) else f"{name}={v}" for name, v in setting.items())
