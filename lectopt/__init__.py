@@ -26,7 +26,9 @@ from lectopt.schedules import steps_per_epoch as steps_per_epoch
 from lectopt.search import space as space
 from lectopt.search.devices import use_all_cores as use_all_cores
 from lectopt.search.halving import Halving as Halving
+from lectopt.search.nesting import nested_cross_validate as nested_cross_validate
 from lectopt.search.results import Results as Results
+from lectopt.search.selection import select as select
 from lectopt.search.settings import grid as grid
 from lectopt.search.settings import sample as sample
 from lectopt.search.sweeping import cross_validate as cross_validate

@@ -25,10 +25,16 @@ def check_concrete(whole: Subset, key: Any) -> None:
         raise TypeError("examples and key must not be traced here: split outside of jit and vmap")
 
 
+def has_labels(subset: Subset) -> bool:
+    """Whether the last array holds labels: whole numbers of shape (n,)."""
+    labels = subset.arrays[-1]
+    return isinstance(labels, jax.Array) and labels.ndim == 1 and bool(jnp.issubdtype(labels.dtype, jnp.integer))
+
+
 def labels(subset: Subset) -> np.ndarray:
     """The labels of the part, in its order."""
     labels = subset.arrays[-1]
-    if not isinstance(labels, jax.Array) or labels.ndim != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+    if not has_labels(subset):
         raise ValueError("stratify needs labels: the last array of the examples must be whole numbers of shape (n,)")
     if _checks.is_traced(labels):
         raise TypeError("labels must not be traced where examples are stratified: split outside of jit and vmap")

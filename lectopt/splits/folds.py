@@ -99,6 +99,13 @@ def _rows(part: Any, count: int) -> np.ndarray:
     return rows
 
 
+def join(pairs: Sequence[tuple[Subset, Subset]]) -> Folds:
+    """Pairs of parts of the same examples as Folds."""
+    arrays = pairs[0][0].arrays
+    rows = ([np.asarray(part.indices)[: len(part)] for part in parts] for parts in zip(*pairs, strict=True))
+    return Folds(*(_stack(arrays, parts) for parts in rows))
+
+
 def _stack(arrays: tuple[Any, ...], parts: list[np.ndarray]) -> Subset:
     """Parts of different size, each filled up with its own rows."""
     sizes = [len(part) for part in parts]

@@ -1,0 +1,154 @@
+"""Pictures of a search."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lectopt.monitoring.plots import COLOURS, Axes, Figure, plt
+
+if TYPE_CHECKING:
+    from lectopt.search.results import Results
+
+_ROOM = 1.5
+"""Scores are shown up to this many times as far from the best as the median is; worse ones stand at the edge."""
+
+
+def plot_scores(results: "Results") -> Figure:
+    """The mean score against each hyperparameter, one panel each; bars are standard errors, the ring is the best."""
+    names = list(results.settings)
+    mean, error, best = results.mean(), np.nan_to_num(results.sem()), results.best_index
+    figure, axes = _panels(len(names))
+    low, high = _limits(results)
+    shown = np.nan_to_num(np.clip(mean, low, high), nan=low if results.maximizes else high)
+    inside = (mean >= low) & (mean <= high)
+    bars: Any = {"fmt": "o", "markersize": 3.5, "color": COLOURS[0], "ecolor": "#9BB8CC", "linewidth": 0.8}
+    for axis, name in zip(axes, names, strict=True):
+        x = _places(axis, results, name)
+        axis.errorbar(x[inside], shown[inside], error[inside], **bars)
+        axis.plot(x[~inside], shown[~inside], "x", color="#999999")
+        axis.plot(x[best], mean[best], "o", markersize=11, fillstyle="none", color=COLOURS[1], markeredgewidth=1.6)
+        margin = 0.05 * (high - low)
+        axis.set_ylim(low - margin, high + margin)
+        axis.set_xlabel(_words(name))
+        _tidy(axis)
+    axes[0].set_ylabel(_score_label(results))
+    figure.suptitle("ring: the best;  grey cross: diverged, or too bad to show", fontsize=9, color="#666666")
+    return figure
+
+
+def plot_parallel(results: "Results") -> Figure:
+    """A line for each setting across its hyperparameters to its mean score; the better, the darker."""
+    names = list(results.settings)
+    mean, ranking = results.mean(), results.ranking()
+    low, high = _limits(results)
+    heights = [_unit(results, name) for name in names] + [(np.clip(mean, low, high) - low) / max(high - low, 1e-30)]
+    figure, axis = plt.subplots(figsize=(2.2 * (len(names) + 1), 4), layout="constrained")
+    plt.close(figure)
+    shown = [i for i in ranking if not np.isnan(mean[i])]
+    quality = dict(zip(shown, np.linspace(1, 0, len(shown)), strict=True))
+    for i in reversed(shown):
+        style = {"color": plt.get_cmap("viridis")(0.9 * (1 - quality[i])), "alpha": 0.25 + 0.7 * quality[i] ** 3}
+        axis.plot(range(len(names) + 1), [h[i] for h in heights], linewidth=0.8 + 1.5 * quality[i] ** 4, **style)
+    for place, name in enumerate(names):
+        axis.axvline(place, color="#666666", linewidth=0.8)
+        for value, height in _ends(results, name):
+            axis.text(place + 0.02, height, value, fontsize=8, va="center", color="#444444", bbox=_PAPER)
+    axis.axvline(len(names), color="#666666", linewidth=0.8)
+    for end, height in ((low, 0), (high, 1)):
+        axis.text(len(names) + 0.02, height, f"{end:.3g}", fontsize=8, va="center", color="#444444", bbox=_PAPER)
+    axis.set_xticks(range(len(names) + 1), [*map(_words, names), _words(results.metric)])
+    axis.set_yticks([])
+    axis.spines[["top", "right", "left", "bottom"]].set_visible(False)
+    axis.set_title("dark: the best settings, light: the worst; diverged ones are left out", fontsize=9, color="#666666")
+    return figure
+
+
+def plot_folds(results: "Results", settings: int) -> Figure:
+    """The scores of the best settings on each fold (or from each seed); the bar is the mean, lines join a fold."""
+    values = results.metrics[results.metric]
+    values = values.mean(axis=2) if values.shape[1] > 1 else values[:, 0]
+    top = [i for i in results.ranking() if not np.isnan(values[i]).any()][:settings]
+    figure, axis = plt.subplots(figsize=(max(4.5, 0.75 * len(top) + 1.5), 3.6), layout="constrained")
+    plt.close(figure)
+    for fold in range(values.shape[1]):
+        what = "fold" if results.diverged_at.shape[1] > 1 else "seed"
+        style: Any = {"color": COLOURS[fold % 8], "label": f"{what} {fold}" if values.shape[1] <= 10 else None}
+        axis.plot(range(len(top)), values[top, fold], "o-", markersize=4, linewidth=0.6, alpha=0.8, **style)
+    axis.hlines(
+        values[top].mean(axis=1), np.arange(len(top)) - 0.3, np.arange(len(top)) + 0.3, color="black", linewidth=2
+    )
+    axis.set_xticks(range(len(top)), [str(i) for i in top])
+    axis.set_xlabel("setting (row), the best first")
+    axis.set_ylabel(_words(results.metric))
+    if values.shape[1] <= 10:
+        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    _tidy(axis)
+    return figure
+
+
+_PAPER = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+
+
+def _panels(count: int) -> tuple[Figure, Any]:
+    figure, axes = plt.subplots(
+        1, count, figsize=(max(3.3 * count, 4.5), 3.4), layout="constrained", squeeze=False, sharey=True
+    )
+    plt.close(figure)
+    return figure, axes[0]
+
+
+def _limits(results: "Results") -> tuple[float, float]:
+    """The range of scores worth looking at: bad settings can be worse by magnitudes."""
+    mean = results.mean()
+    mean = mean[~np.isnan(mean)]
+    low, high, middle = mean.min(), mean.max(), np.median(mean)
+    if results.maximizes:
+        return float(max(low, high - _ROOM * (high - middle) - 1e-12)), float(high)
+    return float(low), float(min(high, low + _ROOM * (middle - low) + 1e-12))
+
+
+def _places(axis: Axes, results: "Results", name: str) -> np.ndarray:
+    """Where the values of a hyperparameter stand on the x axis, which is made to fit."""
+    column = results.settings[name]
+    if isinstance(column, np.ndarray):
+        if results.settings.is_logarithmic(name):
+            axis.set_xscale("log")
+        return column
+    values = list(dict.fromkeys(column))
+    axis.set_xticks(range(len(values)), [str(getattr(value, "__name__", value)) for value in values])
+    return np.array([values.index(value) for value in column], float)
+
+
+def _unit(results: "Results", name: str) -> np.ndarray:
+    """The values of a hyperparameter, from 0 to 1."""
+    column = results.settings[name]
+    if not isinstance(column, np.ndarray):
+        choices = list(dict.fromkeys(column))
+        return np.array([choices.index(value) for value in column]) / max(len(choices) - 1, 1)
+    values = np.log(column) if results.settings.is_logarithmic(name) else column.astype(float)
+    return (values - values.min()) / max(values.max() - values.min(), 1e-30)
+
+
+def _ends(results: "Results", name: str) -> list[tuple[str, float]]:
+    """What to write beside the axis of a hyperparameter, and how high."""
+    column, heights = results.settings[name], _unit(results, name)
+    if isinstance(column, np.ndarray) and len(np.unique(column)) > 6:
+        return [(f"{column[i]:.3g}", float(heights[i])) for i in (int(np.argmin(column)), int(np.argmax(column)))]
+    shown = {
+        (f"{v:.3g}" if isinstance(v, np.number) else str(v)): float(h) for v, h in zip(column, heights, strict=True)
+    }
+    return list(shown.items())
+
+
+def _score_label(results: "Results") -> str:
+    spread = " ± standard error" if np.isfinite(results.sem()).any() else ""
+    return f"{_words(results.metric)}{spread}"
+
+
+def _words(name: str) -> str:
+    return name.replace("valid_", "validation ").replace("_", " ")
+
+
+def _tidy(axis: Axes) -> None:
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,174 @@
+"""The lecture's whole recipe: validate each setting, retrain the best on all but the test set, test that."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lectopt import _checks
+from lectopt._keys import as_key
+from lectopt.run import Run
+from lectopt.search.execution import Search
+from lectopt.search.halving import Halving
+from lectopt.search.results import Results
+from lectopt.search.settings import groups
+from lectopt.splits import Folds, holdout, k_fold, stratified_k_fold
+from lectopt.splits.drawing import has_labels
+from lectopt.splits.folds import join
+from lectopt.subsets import Subset, as_subset
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What `select` chose."""
+
+    setting: dict[str, Any]
+    """The setting with the best mean, {"name": value}."""
+    results: Results
+    """The scores of all settings."""
+    run: Any
+    """The Run (or what else the trial returns) of that setting on all examples but the test set."""
+    test_metrics: dict[str, float] | None
+    """The loss and the metrics of that run on the test set, which nothing was chosen by; None without one."""
+
+    def __repr__(self) -> str:
+        tested = "" if self.test_metrics is None else f", test_metrics={self.test_metrics}"
+        return f"Selection(setting={self.setting}{tested})"
+
+
+def select(
+    trial: Callable[..., Any],
+    settings: Mapping[str, Any],
+    examples: Any,
+    *,
+    folds: int | float | Folds = 5,
+    test: Any = None,
+    minimize: str | None = None,
+    maximize: str | None = None,
+    seeds: int = 1,
+    key: Any,
+    halving: Halving | None = None,
+    chunk: int | None = None,
+    memory: int | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+) -> Selection:
+    """Chooses a setting by cross-validation, retrains it on all of the examples, and tests that.
+
+    Args:
+        trial: (setting, train, valid, key) -> a `Run`, as for `cross_validate`. At the end it is called with
+            valid=None, to train on all examples.
+        settings: as for `sweep`.
+        examples: all that is not the test set: a tuple of arrays [n, ...], or a Subset.
+        folds: the number of folds (stratified where the last array holds labels, whole numbers [n]); a share in (0, 1)
+            for a single held-out part; or Folds of your own, over these examples.
+        test: examples that nothing is chosen by; None leaves testing out.
+        minimize: as for `sweep`.
+        maximize: as for `sweep`.
+        seeds: as for `sweep`.
+        key: as for `sweep`, and for the folds.
+        halving: as for `sweep`; the last training takes all its epochs.
+        chunk: as for `sweep`.
+        memory: as for `sweep`.
+        directory: as for `sweep`.
+        progress: as for `sweep`.
+
+    Returns:
+        A Selection: the setting, the results of all settings, the run, and its test metrics.
+
+    Raises:
+        ValueError, TypeError: as `cross_validate`; before anything compiles, if the trial does not do without valid,
+            or returns no Run although there is a test set.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
+        >>> def trial(setting, train, valid, key):
+        ...     return lo.train(task, lo.sgd(**setting), train, valid=valid, batch_size=30, epochs=20, key=key)
+        >>> rest, test = lo.holdout(lo.datasets.iris(), 0.2, key=0, stratify=True)
+        >>> settings = lo.grid({"learning_rate": lo.space.log_uniform(1e-3, 100.0)}, points=6)
+        >>> chosen = lo.select(trial, settings, rest, folds=5, test=test, minimize="valid_loss", key=0)
+        >>> chosen.test_metrics["accuracy"] > 0.85
+        True
+
+    Source: the lecture, "Validation" and "Cross-Validation".
+    """
+    rest = as_subset(examples)
+    tested = None if test is None else as_subset(test, "test")
+    search = Search.of(
+        trial,
+        settings,
+        as_folds(rest, folds, key),
+        minimize=minimize,
+        maximize=maximize,
+        seeds=seeds,
+        key=key,
+        halving=halving,
+        chunk=chunk,
+        memory=memory,
+        directory=directory,
+        progress=progress,
+    )
+    last = Retraining(search, len(search.shared.folds or ()))
+    last.check(rest, needs_run=tested is not None)
+    results = search.run()
+    run = last(results.best_index, rest)
+    return Selection(results.best(), results, run, None if tested is None else run.evaluate(tested))
+
+
+def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Folds:
+    """A number of folds, a held-out share, or Folds as they are."""
+    if isinstance(folds, Folds):
+        return folds
+    labelled = has_labels(examples)
+    if isinstance(folds, (float, np.floating)):
+        return join([holdout(examples, float(folds), key=key, stratify=labelled)])
+    folds = _checks.check_count(name, folds, least=2)
+    return (stratified_k_fold if labelled else k_fold)(examples, folds, key=key)
+
+
+class Retraining:
+    """A search's trial on a training part as a whole, with nothing to validate on."""
+
+    def __init__(self, search: Search, fold: int):
+        """The key is that of a fold which the search does not have."""
+        self._search = search
+        self._key = jax.random.fold_in(jax.random.fold_in(as_key(search.shared.key), fold), 0)
+        self._compiled: dict[int, Any] = {}  # by group
+
+    def check(self, train: Subset, needs_run: bool) -> None:
+        """Raises, before anything compiles, unless the trial does without valid."""
+        function, numbers = self._function(0), self._numbers(0)
+        try:
+            returned = jax.eval_shape(function, numbers, train, self._key)
+        except Exception as error:
+            raise ValueError(
+                "trial must do without valid: the best setting is retrained on all examples by trial(setting, train, "
+                f"None, key), which raised {type(error).__name__}: {error}"
+            ) from error
+        if needs_run and not isinstance(returned, Run):
+            raise TypeError(f"trial must return a lectopt.Run to be tested; it returned {type(returned).__name__}")
+
+    def __call__(self, row: int, train: Subset) -> Any:
+        """What the trial returns for this setting."""
+        number = next(i for i, group in enumerate(groups(self._search.settings)) if row in group.rows)
+        if number not in self._compiled:
+            self._compiled[number] = jax.jit(self._function(row))
+        return self._compiled[number](self._numbers(row), train, self._key)
+
+    def _function(self, row: int) -> Callable[..., Any]:
+        (group,) = (g for g in groups(self._search.settings) if row in g.rows)
+        halving = self._search.halving
+        extra = {} if halving is None else {"epochs": halving.epochs, "start": None}
+
+        def retrain(numbers: dict[str, Any], train: Subset, key: jax.Array) -> Any:
+            return self._search.trial.function({**group.static, **numbers}, train, None, key, **extra)
+
+        return retrain
+
+    def _numbers(self, row: int) -> dict[str, Any]:
+        return {name: column[row] for name, column in self._search.settings.items() if isinstance(column, np.ndarray)}
