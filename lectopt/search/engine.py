@@ -15,7 +15,7 @@ from lectopt import _checks
 from lectopt.progress import ProgressBar
 from lectopt.search import devices
 from lectopt.search.chunks import Tiling
-from lectopt.search.lanes import Outcome, Pair
+from lectopt.search.lanes import Outcome, Pair, Shared
 from lectopt.search.program import Compiled, Program, Rectangle
 from lectopt.search.records import Records
 
@@ -105,6 +105,7 @@ def run_group(
     numbers: dict[str, np.ndarray],
     pairs: Pair,
     start: Any,
+    shared: Shared,
     mine: np.ndarray,
     options: Options,
     records: Records | None,
@@ -114,12 +115,13 @@ def run_group(
     board = Board(program.outcome, mine)
     for rows, columns, outcome in records.read(program.outcome) if records is not None else ():
         progress.found(board.write(rows, columns, outcome))
+    data = program.place(shared)
     tiling = Tiling(len(mine), len(pairs.fold), len(options.devices), options.chunk)
     while not board.done.all():
         compiled = _compile(program, tiling, options, progress)
         rows, columns = board.next(compiled.shape)
         began = time.perf_counter()
-        outcome = _run(program, compiled, numbers, pairs, start, rows, columns)
+        outcome = _run(program, compiled, numbers, pairs, start, data, rows, columns)
         seconds = time.perf_counter() - began
         if records is not None:
             records.write(rows, columns, outcome)
@@ -127,7 +129,6 @@ def run_group(
         progress.finished(missing, seconds, np.mean(outcome.metrics[progress.metric], axis=1))
         if len(rows) == compiled.shape.rows:
             tiling.report(seconds, int((~board.done.all(axis=1)).sum()), program.compile_seconds)
-    progress.compile_seconds += program.compile_seconds
     return board.outcome
 
 
@@ -149,7 +150,7 @@ def gather(outcome: Outcome, mine: np.ndarray) -> Outcome:
 
 def _compile(program: Program, tiling: Tiling, options: Options, progress: Progress) -> Compiled:
     """The program for the largest rectangle that memory allows."""
-    first = program.compile_seconds == 0
+    before = program.compile_seconds
     compiled = program.compile(tiling.shape)
     while compiled.memory > options.memory:
         if not tiling.limit(int(compiled.shape.lanes * options.memory / compiled.memory)):
@@ -158,12 +159,13 @@ def _compile(program: Program, tiling: Tiling, options: Options, progress: Progr
                 f"bytes; got {options.memory:,}"
             )
         compiled = program.compile(tiling.shape)
-    if first:
+    seconds = program.compile_seconds - before
+    progress.compile_seconds += seconds
+    if seconds:
         rows, columns = compiled.shape
-        each = compiled.memory / compiled.shape.lanes
         progress.say(
-            f"  compiled in {program.compile_seconds:.1f} s; at once {rows} settings x {columns} = {rows * columns} "
-            f"trainings of {_size(each)}, {_size(compiled.memory)} of {_size(options.memory)}"
+            f"  compiled in {seconds:.1f} s; at once {rows} settings x {columns} = {rows * columns} trainings of "
+            f"{_size(compiled.memory / compiled.shape.lanes)}, {_size(compiled.memory)} of {_size(options.memory)}"
         )
     return compiled
 
@@ -174,6 +176,7 @@ def _run(
     numbers: dict[str, np.ndarray],
     pairs: Pair,
     start: Any,
+    data: Any,
     rows: np.ndarray,
     columns: np.ndarray,
 ) -> Outcome:
@@ -184,6 +187,7 @@ def _run(
         {name: column[many] for name, column in numbers.items()},
         Pair(pairs.fold[few], pairs.seed[few]),
         jax.tree.map(lambda leaf: leaf[np.ix_(many, few)], start),
+        data,
     )
     return jax.tree.map(lambda leaf: leaf[: len(rows), : len(columns)], outcome)
 

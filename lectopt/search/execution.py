@@ -1,7 +1,6 @@
 """A whole search: its groups of settings and its rungs, one after the other."""
 
 import dataclasses
-import warnings
 from typing import Any
 
 import jax
@@ -16,9 +15,10 @@ from lectopt.search.engine import Options, Progress, gather, run_group, share
 from lectopt.search.halving import Halving, Past, Rung, climb_alone
 from lectopt.search.lanes import Outcome, Pair, Shared, Trial, Whole
 from lectopt.search.program import Program
+from lectopt.search.programs import known
 from lectopt.search.records import Records
 from lectopt.search.results import Results
-from lectopt.search.settings import Group, Settings, as_settings, groups, python_value
+from lectopt.search.settings import Group, Settings, as_settings, groups
 from lectopt.search.space import Static
 from lectopt.splits import Folds
 
@@ -57,9 +57,21 @@ class Search:
 
     @classmethod
     def of(
-        cls, function: Any, settings: Any, folds: Folds | None, *, minimize: Any, maximize: Any, seeds: Any, key: Any,
-        halving: Any, chunk: Any, memory: Any, directory: Any, progress: bool,
-    ) -> "Search":  # fmt: skip
+        cls,
+        function: Any,
+        settings: Any,
+        folds: Folds | None,
+        *,
+        minimize: Any = None,
+        maximize: Any = None,
+        seeds: Any = 1,
+        key: Any,
+        halving: Any = None,
+        chunk: Any = None,
+        memory: Any = None,
+        directory: Any = None,
+        progress: bool = True,
+    ) -> "Search":
         """The arguments of `sweep` and `cross_validate`, checked."""
         if not callable(function):
             raise TypeError(f"trial must be a function; got {type(function).__name__}")
@@ -90,9 +102,7 @@ class Search:
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
             progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
             progress.say(self._plan(len(found), lanes))
-            results = self._climb(found, rungs, progress)
-        _warn_of_edges(results)
-        return results
+            return self._climb(found, rungs, progress)
 
     def _plan(self, programs: int, lanes: int) -> str:
         settings, folds, seeds = self.shape
@@ -131,11 +141,16 @@ class Search:
         numbers = {name: column[rows] for name, column in self.settings.items() if not isinstance(column, Static)}
         first = {name: column[0] for name, column in numbers.items()}
         begin = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), start)
-        program = Program(lane, first, begin, self.shared, self.options.devices)
+
+        def trace() -> Program:
+            return Program(lane, first, begin, self.shared, self.options.devices)
+
+        whole = isinstance(lane, Whole)
+        program = known(self.trial.function, lane.static, (first, self.shared), trace) if whole else trace()
         self._check_outcome(program.outcome, scores)
         records = self._records(part, program, numbers, start)
         mine = share(len(rows), len(self.pairs.fold))
-        got = run_group(program, numbers, self.pairs, start, mine, self.options, records, progress)
+        got = run_group(program, numbers, self.pairs, start, self.shared, mine, self.options, records, progress)
         got = gather(got, mine)
         scores.write(rows, got)
         return got.kept
@@ -153,7 +168,7 @@ class Search:
     def _records(self, part: str, program: Program, numbers: Any, start: Any) -> Records | None:
         if self.options.directory is None:
             return None
-        mark = fingerprint(program.text(), (program.data, self.pairs, numbers, start))
+        mark = fingerprint(program.text(), (program.place(self.shared), self.pairs, numbers, start))
         for path in (self.options.directory, self.options.directory / part):
             if path != self.options.directory or part == "rung0-group0":
                 claim(path, mark, "search")
@@ -203,21 +218,3 @@ def checked_metric(minimize: Any, maximize: Any) -> str:
 
 def _names(metrics: Any) -> str:
     return ", ".join(map(repr, metrics))
-
-
-def _warn_of_edges(results: Results) -> None:
-    """Warns where the best value of a hyperparameter is the least or the largest that was tried, unless that is 0."""
-    if np.isnan(results.mean()).all():
-        warnings.warn(f"every setting diverged: no {results.metric} is finite on all folds", stacklevel=4)
-        return
-    for name, column in results.settings.items():
-        best = results.best()[name]
-        if isinstance(column, Static) or len(np.unique(column)) < 3 or best == 0:
-            continue
-        for word, edge in (("lowest", column.min()), ("highest", column.max())):
-            if python_value(edge) == best:
-                warnings.warn(
-                    f"the best {name}, {best:.4g}, is the {word} that was tried: a better one may lie beyond. Widen "
-                    "the space",
-                    stacklevel=4,
-                )

@@ -85,8 +85,8 @@ class Whole:
 
     def __init__(self, trial: Trial, static: Mapping[str, Any]):
         self._trial = trial
-        self._static = static
+        self.static = static
 
     def __call__(self, numbers: Mapping[str, Any], pair: Pair, start: Any, shared: Shared) -> Outcome:
         """The outcome of a lane; there is nothing to start from."""
-        return outcome(self._trial.call({**self._static, **numbers}, pair, shared))
+        return outcome(self._trial.call({**self.static, **numbers}, pair, shared))

@@ -56,41 +56,44 @@ class Program:
         self._jaxpr = closed.jaxpr
         self._mesh = jax.make_mesh((len(devices),), ("lanes",), (AxisType.Auto,), devices=devices)
         # Data that the trial closes over are arguments of the program: as constants they would be compiled into it.
-        self._shared = jax.device_put((closed.consts, shared), NamedSharding(self._mesh, P()))
+        self._consts = jax.device_put(closed.consts, NamedSharding(self._mesh, P()))
         self._compiled: dict[Rectangle, Compiled] = {}
         self.compile_seconds = 0.0
 
+    def place(self, shared: Shared) -> Any:
+        """What all lanes read, on the devices."""
+        return self._consts, jax.device_put(shared, NamedSharding(self._mesh, P()))
+
     def text(self) -> str:
         """The lowered program of one lane, equal between processes."""
-        shared = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._shared)
-        return jax.jit(self._lane).lower(*self._arguments[:-1], shared).as_text()
-
-    @property
-    def data(self) -> Any:
-        """All arrays that the program reads, whatever the lane."""
-        return self._shared
+        consts = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._consts)
+        return jax.jit(self._lane).lower(*self._arguments[:-1], (consts, self._arguments[-1])).as_text()
 
     def compile(self, shape: Rectangle) -> Compiled:
         """The program for a rectangle, one side of which is a multiple of the devices."""
         if shape not in self._compiled:
             began = time.perf_counter()
-            numbers, pair, start, _ = self._arguments
+            numbers, pair, start, shared = self._arguments
             sizes: list[tuple[int, ...]] = [(shape.rows,), (shape.pairs,), tuple(shape)]
             looks = [
                 jax.tree.map(lambda a, s=size, p=place: jax.ShapeDtypeStruct((*s, *a.shape), a.dtype, sharding=p), tree)  # type: ignore[misc]
                 for tree, size, place in zip((numbers, pair, start), sizes, self._places(shape), strict=True)
             ]
-            call = jax.jit(self._chunk(shape)).lower(*looks, self._shared).compile()
+            everywhere = NamedSharding(self._mesh, P())
+            data = jax.tree.map(
+                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), (self._consts, shared)
+            )
+            call = jax.jit(self._chunk(shape)).lower(*looks, data).compile()
             analysis = call.memory_analysis()
             size = analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis is not None else 0
             self.compile_seconds += time.perf_counter() - began
             self._compiled[shape] = Compiled(shape, call, size * self._mesh.size)
         return self._compiled[shape]
 
-    def run(self, compiled: Compiled, numbers: Any, pairs: Pair, start: Any) -> Outcome:
-        """The outcomes, np[rows, pairs] each."""
+    def run(self, compiled: Compiled, numbers: Any, pairs: Pair, start: Any, data: Any) -> Outcome:
+        """The outcomes, np[rows, pairs] each; `data` as `place` gives it."""
         arguments = map(jax.device_put, (numbers, pairs, start), self._places(compiled.shape))
-        return jax.tree.map(np.asarray, compiled.call(*arguments, self._shared))
+        return jax.tree.map(np.asarray, compiled.call(*arguments, data))
 
     def _specs(self, shape: Rectangle) -> tuple[P, P, P]:
         """How settings, pairs and lanes are split over the devices."""

@@ -15,6 +15,7 @@ from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
 from lectopt.search.results import Results
 from lectopt.search.settings import groups
+from lectopt.search.warning import warn_of_edges
 from lectopt.splits import Folds, holdout, k_fold, stratified_k_fold
 from lectopt.splits.drawing import has_labels
 from lectopt.splits.folds import join
@@ -115,7 +116,7 @@ def select(
     )
     last = Retraining(search, len(search.shared.folds or ()))
     last.check(rest, needs_run=tested is not None)
-    results = search.run()
+    results = warn_of_edges(search.run())
     run = last(results.best_index, rest)
     return Selection(results.best(), results, run, None if tested is None else run.evaluate(tested))
 

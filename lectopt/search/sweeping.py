@@ -7,6 +7,7 @@ from typing import Any
 from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
 from lectopt.search.results import Results
+from lectopt.search.warning import warn_of_edges
 from lectopt.splits import Folds
 
 
@@ -73,7 +74,7 @@ def sweep(
         directory=directory,
         progress=progress,
     )
-    return search.run()
+    return warn_of_edges(search.run())
 
 
 def cross_validate(
@@ -121,7 +122,7 @@ def cross_validate(
         >>> def trial(setting, train, valid, key):
         ...     return lo.train(task, lo.sgd(**setting), train, valid=valid, batch_size=30, epochs=20, key=key)
         >>> folds = lo.stratified_k_fold(lo.datasets.iris(), 5, key=0)
-        >>> settings = lo.grid({"learning_rate": lo.space.log_uniform(1e-3, 10.0)}, points=9)
+        >>> settings = lo.grid({"learning_rate": lo.space.log_uniform(1e-3, 100.0)}, points=9)
         >>> results = lo.cross_validate(trial, settings, folds, minimize="valid_loss", key=0)
         >>> results.metrics["valid_loss"].shape
         (9, 5, 1)
@@ -146,4 +147,4 @@ def cross_validate(
         directory=directory,
         progress=progress,
     )
-    return search.run()
+    return warn_of_edges(search.run())

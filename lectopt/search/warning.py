@@ -1,0 +1,31 @@
+"""What a search warns of."""
+
+import warnings
+
+import numpy as np
+
+from lectopt.search.results import Results
+from lectopt.search.settings import python_value
+from lectopt.search.space import Static
+
+
+def warn_of_edges(results: Results) -> Results:
+    """Warns where the best value of a hyperparameter is the least or the largest that was tried, or all diverged.
+
+    Of two values one is always at the edge, and 0 is where a hyperparameter is switched off: neither is worth a word.
+    """
+    if np.isnan(results.mean()).all():
+        warnings.warn(f"every setting diverged: no {results.metric} is finite on all folds", stacklevel=3)
+        return results
+    for name, column in results.settings.items():
+        best = results.best()[name]
+        if isinstance(column, Static) or len(np.unique(column)) < 3 or best == 0:
+            continue
+        for word, edge in (("lowest", column.min()), ("highest", column.max())):
+            if python_value(edge) == best:
+                warnings.warn(
+                    f"the best {name}, {best:.4g}, is the {word} that was tried: a better one may lie beyond. Widen "
+                    "the space",
+                    stacklevel=3,
+                )
+    return results
