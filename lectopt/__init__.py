@@ -4,6 +4,7 @@ from lectopt import datasets as datasets
 from lectopt import initializers as initializers
 from lectopt.comparison import Comparison as Comparison
 from lectopt.comparison import compare as compare
+from lectopt.fitting import fit as fit
 from lectopt.history import History as History
 from lectopt.monitoring.inspection import inspect as inspect
 from lectopt.monitoring.rescaling import rescale as rescale
@@ -46,7 +47,6 @@ from lectopt.subsets import Subset as Subset
 from lectopt.subsets import minibatches as minibatches
 from lectopt.task import Task as Task
 from lectopt.task import whole_set as whole_set
-from lectopt.training import fit as fit
 from lectopt.training import train as train
 from lectopt.transforms import add_l2 as add_l2
 from lectopt.transforms import clip_by_norm as clip_by_norm

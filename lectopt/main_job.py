@@ -16,6 +16,7 @@ from rich.table import Table
 
 from lectopt import datasets, optimizers
 from lectopt._types import Numeric
+from lectopt.fitting import fit
 from lectopt.progress import ProgressBar
 from lectopt.run import Run
 from lectopt.schedules import linear_decay, steps_per_epoch
@@ -23,7 +24,7 @@ from lectopt.splits import holdout
 from lectopt.standard_tasks import classification
 from lectopt.subsets import Subset
 from lectopt.task import Task
-from lectopt.training import fit, train
+from lectopt.training import train
 
 BATCH_SIZE = 32
 NEAR = 0.01

@@ -1,33 +1,17 @@
-"""Training: `train`, a pure function to be jitted and vmapped, and `fit`, the same loop in chunks."""
+"""`train`: a whole training as a pure function, to be jitted and vmapped."""
 
-import dataclasses
-import functools
-import time
-import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from lectopt._checks import is_traced
-from lectopt._types import Array
-from lectopt.claims import fingerprint
 from lectopt.history import History
-from lectopt.loop import Carry, Data, Loop, Plan
-from lectopt.progress import ProgressBar
+from lectopt.loop import Carry, Loop, Plan
 from lectopt.run import Run
-from lectopt.setup import Optimizer, OptimizerRecipe, Origin, Setup, begin, prepare
+from lectopt.setup import Optimizer, Setup, begin, prepare
 from lectopt.task import Batch, Task
 from lectopt.transforms import eval_params
-
-if TYPE_CHECKING:
-    from lectopt.checkpoints import Store
-
-_SAVE_SECONDS = 5.0  # what a crash may cost
-_CHUNK_SECONDS = 0.25  # between two looks at the progress: often enough to watch, seldom enough to cost nothing
 
 
 def train(
@@ -108,155 +92,17 @@ def train(
         weights=weights,
         augment=augment,
     )
-    loop = _loop(setup)
-    return _conclude(setup.plan, loop.run(loop.start(begin(setup), known=setup.origin.known)))
+    loop = make_loop(setup)
+    return conclude(setup.plan, loop.run(loop.start(begin(setup), known=setup.origin.known)))
 
 
-def fit(
-    task: Task,
-    optimizer: Optimizer,
-    train: Any,
-    *,
-    valid: Any = None,
-    batch_size: int,
-    epochs: int | None = None,
-    steps: int | None = None,
-    shuffle: bool = True,
-    key: Any,
-    hyperparameters: Mapping[str, Any] | None = None,
-    start: Any = None,
-    patience: int | None = None,
-    weights: Any = None,
-    augment: Callable[[jax.Array, Batch], Batch] | None = None,
-    progress: bool = True,
-    directory: str | Path | None = None,
-) -> Run:
-    """Trains a model as `train` does, compiled, in chunks with a progress bar between them.
-
-    Called again with the same task, optimizer function and shapes, it compiles nothing again, whatever the numbers in
-    `hyperparameters`.
-
-    Args:
-        task: as for `train`.
-        optimizer: as for `train`.
-        train: as for `train`.
-        valid: as for `train`.
-        batch_size: as for `train`.
-        epochs: as for `train`.
-        steps: as for `train`.
-        shuffle: as for `train`.
-        key: as for `train`.
-        hyperparameters: as for `train`.
-        start: as for `train`.
-        patience: as for `train`; training really ends then.
-        weights: as for `train`.
-        augment: as for `train`.
-        progress: show a bar on standard error once training takes more than a second.
-        directory: keep the training here every few seconds. Killed at any moment and called again with the same
-            arguments, it goes on from there and ends as it would have.
-
-    Returns:
-        A Run, its metrics Python numbers and its history as long as the training was. A divergence ends the training
-        with a warning that names the step.
-
-    Raises:
-        ValueError, TypeError: as `train`; if directory holds another training.
-
-    Example:
-        >>> import lectopt as lo
-        >>> from flax import nnx
-        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
-        >>> rest, test = lo.holdout(lo.datasets.iris(), 0.2, key=0, stratify=True)
-        >>> run = lo.fit(task, lo.adam(0.05), rest, batch_size=30, epochs=50, key=0)
-        >>> run.evaluate(test)["accuracy"] > 0.9
-        True
-
-    Source: the lecture, "Recap: Stochastic Gradient Descent".
-    """
-    setup = prepare(
-        task,
-        optimizer,
-        train,
-        valid=valid,
-        batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
-        shuffle=shuffle,
-        key=key,
-        hyperparameters=hyperparameters,
-        start=start,
-        patience=patience,
-        weights=weights,
-        augment=augment,
-    )
-    if is_traced((setup.numbers, setup.data, setup.origin)):
-        raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
-    carry = _start(*setup)
-    store = None if directory is None else _open_store(directory, setup, carry)
-    try:
-        carry = _run(setup, carry, store, show=progress)
-    finally:
-        if store is not None:
-            store.close()
-    if (run := _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))).diverged_at >= 0:
-        warnings.warn(
-            f"training diverged: the loss or the weights were not finite at step {run.diverged_at}; the run holds the "
-            "weights of the last finite epoch. Lower the learning rate or clip the gradient.",
-            stacklevel=2,
-        )
-    return run
-
-
-def _run(setup: Setup, carry: Carry, store: "Store | None", *, show: bool) -> Carry:
-    """All chunks, with a look at the progress and a copy on disk between them."""
-    if store is not None:
-        carry = store.restore(carry)
-    chunk, saved = 1, time.monotonic()
-    with ProgressBar("training", setup.plan.steps, show=show) as bar:
-        while carry.running and carry.step < setup.plan.steps:
-            began = time.perf_counter()
-            carry = jax.block_until_ready(_advance(*setup[:-1], carry, np.int32(carry.step + chunk)))
-            chunk = _next_chunk(chunk, time.perf_counter() - began)
-            bar.update(int(carry.step), _news(setup.plan, carry))
-            if store is not None and time.monotonic() - saved > _SAVE_SECONDS:
-                store.save(int(carry.step), carry)
-                saved = time.monotonic()
-    if store is not None:
-        store.save(int(carry.step), carry)
-    return carry
-
-
-def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":
-    from lectopt.checkpoints import Store  # noqa: PLC0415, Orbax is slow to import
-
-    program = _advance.lower(*setup[:-1], carry, np.int32(0)).as_text()
-    return Store(directory, fingerprint(program, (setup.numbers, setup.data, carry)))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
-    setup = Setup(plan, recipe, numbers, data, origin)
-    # Copies, since the carry is donated: what it starts from belongs to the caller.
-    return jax.tree.map(jnp.copy, _loop(setup).start(begin(setup), known=origin.known))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
-def _advance(
-    plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array
-) -> Carry:
-    return Loop(plan, recipe.make(numbers), data).run_until(carry, stop)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _finish(plan: Plan, carry: Carry) -> Run:
-    return _conclude(plan, carry)
-
-
-def _loop(setup: Setup) -> Loop:
+def make_loop(setup: Setup) -> Loop:
+    """The loop of a training."""
     return Loop(setup.plan, setup.recipe.make(setup.numbers), setup.data)
 
 
-def _conclude(plan: Plan, carry: Carry) -> Run:
+def conclude(plan: Plan, carry: Carry) -> Run:
+    """What a training gives back after its last step."""
     learner = carry.learner if carry.best is None else carry.best
     diverged = carry.diverged_at >= 0
     return Run(
@@ -274,28 +120,3 @@ def _conclude(plan: Plan, carry: Carry) -> Run:
         task=plan.task,
         inputs=plan.inputs,
     )
-
-
-def _trim(run: Run, steps: int, epochs: int) -> Run:
-    """The run with a history as long as it lasted, and scalars as Python numbers."""
-    return dataclasses.replace(
-        run,
-        metrics={name: float(value) for name, value in run.metrics.items()},
-        history=dataclasses.replace(
-            run.history,
-            steps={name: record[:steps] for name, record in run.history.steps.items()},
-            epochs={name: record[:epochs] for name, record in run.history.epochs.items()},
-        ),
-        diverged_at=int(run.diverged_at),
-    )
-
-
-def _next_chunk(steps: int, seconds: float) -> int:
-    """Steps to take about `_CHUNK_SECONDS`, growing at most fourfold at a time (the first chunk also compiles)."""
-    return max(1, min(4 * steps, int(steps * _CHUNK_SECONDS / max(seconds, 1e-6))))
-
-
-def _news(plan: Plan, carry: Carry) -> str:
-    epoch = f"epoch {min(int(carry.epoch) + 1, plan.epochs)}/{plan.epochs}"
-    loss = float(carry.metrics.get("valid_loss", carry.metrics["train_loss"]))
-    return epoch if np.isnan(loss) else f"{epoch}, loss {loss:.4g}"

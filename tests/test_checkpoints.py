@@ -167,10 +167,10 @@ def test_killed_before_anything_was_kept(tmp_path):
 
 
 SCRIPT = """
-import sys, jax, numpy as np, lectopt as lo, lectopt.training
+import sys, jax, numpy as np, lectopt as lo, lectopt.fitting
 from test_checkpoints import Net, OPTIMIZER, OPTIONS, X, Y, numbers
-lectopt.training._SAVE_SECONDS = 0.0
-lectopt.training._next_chunk = lambda *_: 7
+lectopt.fitting._SAVE_SECONDS = 0.0
+lectopt.fitting._next_chunk = lambda *_: 7
 options = {"valid": (X, Y), "epochs": 400, **OPTIONS, "shuffle": True}
 run = lo.fit(lo.classification(Net), OPTIMIZER, (X, Y), directory=sys.argv[1] or None, **options)
 np.savez(sys.argv[2], *numbers((run.params, run.model_state, run.opt_state, run.history)))

@@ -25,6 +25,7 @@ LAYERS = [
     ["run", "loop"],
     ["setup"],
     ["training", "checkpoints", "comparison"],
+    ["fitting"],
     ["monitoring", "pretraining"],
     ["search"],
     ["main_job"],
