@@ -3,10 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -16,73 +14,102 @@ from rich.table import Table
 
 from lectopt import datasets, optimizers
 from lectopt._types import Numeric
-from lectopt.fitting import fit
 from lectopt.progress import ProgressBar
 from lectopt.run import Run
 from lectopt.schedules import linear_decay, steps_per_epoch
-from lectopt.splits import holdout
+from lectopt.search.selection import Selection, select
+from lectopt.splits import holdout, stratified_k_fold
 from lectopt.standard_tasks import classification
 from lectopt.subsets import Subset
-from lectopt.task import Task
-from lectopt.training import train
+from lectopt.training import train as lectopt_train
 
+Factory: TypeAlias = Callable[[Numeric], optax.GradientTransformation]
 BATCH_SIZE = 32
+FOLDS = 5
 NEAR = 0.01
-"""A rate is nearly best if its validation accuracy is at most this much below that of the best rate."""
+"""A rate is nearly best if its mean validation accuracy is at most this much below that of the best rate."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One algorithm over all rates."""
+    """One algorithm over all rates: what cross-validation chose, and how that does on the test set."""
 
     name: str
-    rates: np.ndarray  # float[rates]
-    valid_loss: np.ndarray  # float[rates], NaN where it diverged
-    valid_accuracy: np.ndarray  # float[rates]
-    best: int  # which rate has the lowest validation loss
-    run: Run  # the training at that rate
-    test_accuracy: float  # of that run
+    chosen: Selection
+
+    @property
+    def rates(self) -> np.ndarray:
+        """The rates that were tried."""
+        return self.chosen.results.settings["learning_rate"]
+
+    @property
+    def best(self) -> int:
+        """Which rate has the lowest mean validation loss."""
+        return self.chosen.results.best_index
 
     @property
     def near(self) -> tuple[float, float]:
         """The lowest and the highest rate of those around the best, without a gap, that are nearly as good."""
-        good = np.nan_to_num(self.valid_accuracy, nan=-1) >= self.valid_accuracy[self.best] - NEAR
+        accuracy = np.nan_to_num(self.chosen.results.mean("valid_accuracy"), nan=-1)
+        good = accuracy >= accuracy[self.best] - NEAR
         bad_below, bad_above = np.flatnonzero(~good[: self.best]), np.flatnonzero(~good[self.best :])
         low = bad_below[-1] + 1 if bad_below.size else 0
         high = self.best + bad_above[0] - 1 if bad_above.size else len(good) - 1
         return float(self.rates[low]), float(self.rates[high])
 
+    @property
+    def scores(self) -> list[str]:
+        """Validation loss and accuracy, mean and standard deviation over folds, and the test accuracy, as text."""
+        results, tested = self.chosen.results, self.chosen.test_metrics or {}
+        loss, accuracy = (
+            (results.mean(m)[self.best], results.std(m)[self.best]) for m in ("valid_loss", "valid_accuracy")
+        )
+        return [
+            "{:.3f} ± {:.2f}".format(*loss),
+            "{:.1f} ± {:.1f}".format(*(100 * a for a in accuracy)),
+            f"{100 * tested['accuracy']:.1f}",
+        ]
+
 
 def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
     """Compares the algorithms, prints a table and writes a picture into the folder `output`.
+
+    For each algorithm, the learning rate with the lowest loss in stratified cross-validation is chosen, the network
+    retrained with it on all but the test set, and tested.
 
     Args:
         output: a folder, made if it is not there.
         epochs: passes through the training examples.
         rates: learning rates in the grid from 1e-5 to 10, for each algorithm.
-        seed: for the split, the initial weights and the shuffling.
+        seed: for the splits, the initial weights and the shuffling.
     """
     x, y = datasets.digits()
     rest, test = holdout((x, y), 0.2, key=seed, stratify=True)
-    learn, valid = holdout(rest, 0.2, key=seed + 1, stratify=True)
+    folds = stratified_k_fold(rest, FOLDS, key=seed + 1)
     task = classification(_network, standardize=True)
-    grid = np.geomspace(1e-5, 10, rates)
-    settings: dict[str, Any] = {"batch_size": BATCH_SIZE, "epochs": epochs, "key": seed}
     console = Console()
     console.print(
-        f"{len(x)} handwritten digits: {len(learn)} to learn from, {len(valid)} to choose the rate by, {len(test)} to "
-        f"test. A 64-100-10 network, {epochs} epochs, {rates} learning rates for each algorithm, side by side."
+        f"{len(x)} handwritten digits, {len(test)} of them to test. A 64-100-10 network, {epochs} epochs; {rates} "
+        f"learning rates x {FOLDS} folds for each algorithm, side by side."
     )
 
+    def select_rate(optimizer: Factory, grid: np.ndarray) -> Selection:
+        def trial(setting: dict[str, Any], train: Subset, valid: Subset | None, key: Any) -> Run:
+            made = optimizer(setting["learning_rate"])
+            return lectopt_train(task, made, train, valid=valid, batch_size=BATCH_SIZE, epochs=epochs, key=key)
+
+        settings = {"learning_rate": grid}
+        return select(trial, settings, rest, folds=folds, test=test, minimize="valid_loss", key=seed, progress=False)
+
     outcomes: list[Outcome] = []
-    variants = _variants(10 * steps_per_epoch(learn, BATCH_SIZE))
+    variants = _variants(10 * steps_per_epoch(rest, BATCH_SIZE))
     with ProgressBar("algorithms", len(variants) + 1, after=0) as bar:
         for name, optimizer in variants.items():
             bar.update(len(outcomes), name)
-            outcomes.append(_over_rates(name, optimizer, grid, task, learn, valid, test, settings))
+            outcomes.append(Outcome(name, select_rate(optimizer, np.geomspace(1e-5, 10, rates))))
         bar.update(len(outcomes), "adam, untuned")
-        untuned = fit(task, optimizers.adam(), learn, valid=valid, progress=False, **settings)
-    console.print(_table(outcomes, untuned, untuned.evaluate(test)["accuracy"]))
+        untuned = Outcome("adam, untuned", select_rate(optimizers.adam, np.array([1e-3])))
+    console.print(_table(outcomes, untuned))
     console.print(f"Picture: {_picture(outcomes, output)}", soft_wrap=True)
 
 
@@ -90,7 +117,7 @@ def _network(rngs: nnx.Rngs) -> nnx.Module:
     return nnx.Sequential(nnx.Linear(64, 100, rngs=rngs), nnx.relu, nnx.Linear(100, 10, rngs=rngs))
 
 
-def _variants(horizon: int) -> dict[str, Callable[[Numeric], optax.GradientTransformation]]:
+def _variants(horizon: int) -> dict[str, Factory]:
     return {
         "sgd": optimizers.sgd,
         "sgd, decreasing": lambda rate: optimizers.sgd(linear_decay(rate, transition_steps=horizon)),
@@ -103,57 +130,31 @@ def _variants(horizon: int) -> dict[str, Callable[[Numeric], optax.GradientTrans
     }
 
 
-def _over_rates(
-    name: str,
-    optimizer: Callable[[Numeric], optax.GradientTransformation],
-    rates: np.ndarray,
-    task: Task,
-    learn: Subset,
-    valid: Subset,
-    test: Subset,
-    settings: dict[str, Any],
-) -> Outcome:
-    @jax.jit
-    @jax.vmap
-    def lanes(rate: Numeric) -> Run:
-        return train(task, optimizer(rate), learn, valid=valid, **settings)
-
-    runs = lanes(jnp.asarray(rates, jnp.float32))
-    losses = np.asarray(runs.metrics["valid_loss"])
-    best = int(np.nanargmin(losses))
-    run = jax.tree.map(lambda leaf: leaf[best], runs)
-    accuracies = np.asarray(runs.metrics["valid_accuracy"])
-    return Outcome(name, rates, losses, accuracies, best, run, run.evaluate(test)["accuracy"])
-
-
-def _table(outcomes: list[Outcome], untuned: Run, untuned_accuracy: float) -> Table:
-    caption = "Best: the lowest validation loss. Nearly best: the rates around it that come within 1 % of its accuracy."
-    table = Table(caption=caption, box=SIMPLE_HEAD, pad_edge=False)
+def _table(outcomes: list[Outcome], untuned: Outcome) -> Table:
+    caption = (
+        f"Validation: mean ± standard deviation over {FOLDS} folds, at the rate with the lowest loss. Nearly best: the "
+        "rates around it that come within 1 % of its accuracy."
+    )
+    table = Table(caption=caption, box=SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("algorithm", no_wrap=True)
-    for heading in ("best\nrate", "valid\nloss", "valid\nacc.", "test\nacc."):
+    for heading in ("best\nrate", "validation\nloss", "accuracy\nin %", "test\nin %"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("nearly best", no_wrap=True)
-    table.add_column("factor", justify="right", no_wrap=True)
+    table.add_column("nearly\nbest", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
     for o in outcomes:
         low, high = o.near
-        width = f"{low:.2g} - {high:.2g}"
-        table.add_row(o.name, f"{o.rates[o.best]:.2g}", *_scores(o.run, o.test_accuracy), width, f"{high / low:.0f}")
-    table.add_row("adam, untuned", "0.001", *_scores(untuned, untuned_accuracy), "-", "-")
+        table.add_row(o.name, f"{o.rates[o.best]:.2g}", *o.scores, f"{low:.2g} - {high:.2g}", f"{high / low:.0f}")
+    table.add_row(untuned.name, "0.001", *untuned.scores, "-", "-")
     return table
-
-
-def _scores(run: Run, test_accuracy: float) -> tuple[str, str, str]:
-    loss, accuracy = (float(run.metrics[name]) for name in ("valid_loss", "valid_accuracy"))
-    return f"{loss:.3f}", f"{accuracy:.1%}", f"{test_accuracy:.1%}"
 
 
 def _picture(outcomes: list[Outcome], output: Path) -> Path:
     from lectopt.monitoring.plots import plot_optimizers  # noqa: PLC0415, matplotlib is heavy
 
     figure = plot_optimizers(
-        {o.name: o.run.history for o in outcomes},
+        {o.name: o.chosen.run.history for o in outcomes},
         outcomes[0].rates,
-        {o.name: o.valid_loss for o in outcomes},
+        {o.name: o.chosen.results.mean() for o in outcomes},
         {o.name: o.best for o in outcomes},
     )
     output.mkdir(parents=True, exist_ok=True)

@@ -119,8 +119,8 @@ def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience):
     task = lo.classification(Net)
     options = {"valid": (X, Y), "epochs": 9, "patience": patience, "progress": False, **OPTIONS, "shuffle": True}
     whole = lo.fit(task, OPTIMIZER, (X, Y), **options)
-    monkeypatch.setattr(lo.training, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(lo.training, "_next_chunk", lambda *_: 4)
+    monkeypatch.setattr(lo.fitting, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(lo.fitting, "_next_chunk", lambda *_: 4)
     write, writes = checkpoints.Store.save, []
 
     def save_twice(self, step, carry):
