@@ -1,0 +1,394 @@
+"""The search engine: every lane gets what is its own, whatever the chunks and the devices."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lectopt as lo
+from lectopt.search.chunks import Tiling
+from lectopt.search.space import Static
+
+quiet = {"progress": False, "key": 0}
+X = np.linspace(-1, 1, 7, dtype=np.float32)
+
+
+def draw(setting, key):
+    """A trial that tells a lane's setting and key."""
+    return {"loss": setting["x"] ** 2, "x": setting["x"], "noise": jax.random.uniform(key)}
+
+
+def fold_mean(setting, train, valid, key):
+    """A trial that tells which examples it was given."""
+    rows = lo.minibatches(train, 4, shuffle=False)
+    total = jnp.sum(train.arrays[0][rows.indices] * rows.weights)
+    first = valid.arrays[0][valid.indices[0]]
+    return {"loss": setting["x"] + total / 100, "first": first, "noise": jax.random.uniform(key)}
+
+
+FOLDS = lo.k_fold((np.arange(11, dtype=np.float32),), 4, key=0)
+FLOWERS = lo.datasets.iris()
+TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
+
+
+def flowers(setting, train, valid, key, epochs=3, start=None):
+    optimizer = lo.momentum(setting["learning_rate"], setting.get("momentum", 0.9))
+    return lo.train(TASK, optimizer, train, valid=valid, batch_size=30, epochs=epochs, key=key, start=start)
+
+
+def cross_validate(trial, columns, folds=FOLDS, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return lo.cross_validate(trial, columns, folds, **{"minimize": "loss", **quiet, **options})
+
+
+def sweep(trial, columns, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return lo.sweep(trial, columns, **{"minimize": "loss", **quiet, **options})
+
+
+# every lane ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3, 7, 100])
+def test_every_lane_gets_its_setting_fold_and_seed(chunk, seeds):
+    found = cross_validate(fold_mean, {"x": X}, chunk=chunk, seeds=seeds)
+    assert {values.shape for values in found.metrics.values()} == {(7, 4, seeds)}
+    for i, (train, valid) in enumerate(FOLDS):
+        total = train.examples()[0].sum() / 100
+        np.testing.assert_allclose(
+            found.metrics["loss"][:, i], np.repeat(X + total, seeds).reshape(7, seeds), rtol=1e-6
+        )
+        assert np.all(found.metrics["first"][:, i] == valid.examples()[0][0])
+        for seed in range(seeds):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), i), seed)
+            assert np.all(found.metrics["noise"][:, i, seed] == jax.random.uniform(key))
+    assert len(np.unique(found.metrics["noise"])) == 4 * seeds  # settings start alike, nothing else does
+
+
+def test_another_key_starts_otherwise():
+    one, two, typed = (sweep(draw, {"x": X}, key=key).metrics["noise"] for key in (0, 1, jax.random.key(1)))
+    assert not np.any(one == two)
+    np.testing.assert_array_equal(two, typed)
+
+
+@pytest.mark.parametrize(("settings", "folds"), [(7, 4), (1, 11), (2, 3), (3, 2)])
+def test_any_number_of_devices(elsewhere, settings, folds):
+    """On 4 devices: fewer settings than devices, fewer folds than devices, numbers that 4 does not divide."""
+    if not elsewhere(4):
+        data = (np.arange(11, dtype=np.float32),)
+        columns, parts = {"x": X[:settings]}, lo.k_fold(data, folds, key=0)
+        found = cross_validate(fold_mean, columns, parts, seeds=2)
+        for i in range(settings):
+            for fold, (train, valid) in enumerate(parts):
+                for seed in range(2):
+                    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), fold), seed)
+                    alone = fold_mean({"x": X[i]}, train, valid, key)
+                    for name, value in alone.items():
+                        np.testing.assert_allclose(found.metrics[name][i, fold, seed], value, rtol=1e-6)
+
+
+def test_trainings_are_the_same_alone_and_in_any_chunk():
+    folds = lo.stratified_k_fold(FLOWERS, 4, key=0)  # of unequal size
+    columns = {"learning_rate": np.array([0.01, 0.1, 0.3, 1.0, 3.0]), "momentum": np.array([0.9, 0.5, 0.0, 0.9, 0.5])}
+    by_chunk = [cross_validate(flowers, columns, folds, minimize="valid_loss", chunk=chunk) for chunk in (None, 2)]
+    for name in by_chunk[0].metrics:
+        np.testing.assert_allclose(by_chunk[0].metrics[name], by_chunk[1].metrics[name], rtol=1e-5)
+    for i, fold in ((0, 0), (3, 2), (4, 3)):
+        train, valid = folds[fold]
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), fold), 0)
+        alone = flowers({name: column[i] for name, column in columns.items()}, train, valid, key)
+        again = by_chunk[0].replay(i, fold)
+        for name, values in by_chunk[0].metrics.items():
+            np.testing.assert_allclose(values[i, fold, 0], alone.metrics[name], rtol=1e-4)
+            np.testing.assert_allclose(again.metrics[name], alone.metrics[name], rtol=1e-4)
+        assert again.history.epochs["valid_loss"].shape == (3,)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.integers(1, 5000), pairs=st.integers(1, 600), devices=st.integers(1, 8),
+    chunk=st.one_of(st.none(), st.integers(1, 5000)), data=st.data(),
+)  # fmt: skip
+def test_rectangles_can_be_split_over_the_devices(rows, pairs, devices, chunk, data):
+    tiling = Tiling(rows, pairs, devices, chunk)
+    for _ in range(4):
+        shape = tiling.shape
+        assert shape.rows % devices == 0 or shape.pairs % devices == 0
+        assert shape.rows < rows + devices
+        assert shape.pairs < pairs + devices
+        if chunk is not None:
+            assert shape.rows < chunk + devices
+        if data.draw(st.booleans()):
+            lanes = data.draw(st.integers(0, shape.lanes))
+            if tiling.limit(lanes):
+                assert tiling.shape.lanes < shape.lanes
+            assert tiling.shape.lanes <= max(lanes, devices) or tiling.shape.lanes == shape.lanes
+        else:
+            tiling.report(data.draw(st.floats(0.01, 9)), data.draw(st.integers(0, rows)), 1.0)
+
+
+def test_the_size_of_a_chunk_settles_where_a_lane_is_cheapest():
+    tiling, left = Tiling(100_000, 5, 2, None), 100_000
+    cost = {12: 1.3, 24: 1.0, 48: 1.1}
+    tried = []
+    for _ in range(40):
+        rows = tiling.shape.rows
+        tried.append(rows)
+        left -= rows
+        tiling.report(rows * (1.0 + abs(np.log2(rows / 24))), left, 1.0)
+    assert 12 <= tried[-1] <= 48
+    assert len(set(tried[-20:])) == 1
+    assert cost
+
+
+# lanes that diverge ----------------------------------------------------------------------------------------------------
+def test_a_lane_that_diverges_changes_no_other():
+    folds = lo.stratified_k_fold(FLOWERS, 3, key=0)
+    rates = np.array([0.1, 1e30, 0.2, 3e38], np.float32)
+    wild = cross_validate(flowers, {"learning_rate": rates}, folds, minimize="valid_loss")
+    tame = cross_validate(flowers, {"learning_rate": rates[[0, 2]]}, folds, minimize="valid_loss")
+    for name, values in wild.metrics.items():
+        np.testing.assert_array_equal(values[[0, 2]], tame.metrics[name])
+        assert np.isnan(values[[1, 3]]).all()
+    assert (wild.diverged_at[[0, 2]] == -1).all()
+    assert (wild.diverged_at[[1, 3]] >= 0).all()
+    assert list(wild.ranking()[2:]) == [1, 3]
+    assert wild.best_index in (0, 2)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_what_is_not_finite_is_ranked_last(bad):
+    found = sweep(lambda s, key: {"loss": jnp.where(s["x"] == 0, bad, s["x"])}, {"x": X})
+    assert found.best_index == 0
+    assert found.ranking()[-1] == 3
+    assert np.isnan(found.mean()[3])
+
+
+def test_all_diverged():
+    with pytest.warns(UserWarning, match="every setting diverged"):
+        found = lo.sweep(lambda s, key: {"loss": s["x"] * jnp.nan}, {"x": X}, minimize="loss", **quiet)
+    with pytest.raises(ValueError, match="no setting has a finite loss"):
+        found.best()
+    assert "all diverged" in repr(found)
+
+
+def test_where_a_trial_says_that_it_diverged():
+    found = sweep(lambda s, key: {"loss": s["x"], "diverged_at": jnp.int32(5)}, {"x": X})
+    assert set(found.metrics) == {"loss"}
+    assert (found.diverged_at == 5).all()
+
+
+# static values ----------------------------------------------------------------------------------------------------------
+def test_static_values_are_pythons_and_numbers_are_traced():
+    seen = []
+
+    def trial(setting, key):
+        seen.append(setting)
+        assert isinstance(setting["x"], jax.Array)
+        return {"loss": setting["x"] * setting["width"] + (setting["name"] == "b") + setting["flag"] * 10.0}
+
+    columns = {
+        "x": [1.0, 2.0, 3.0, 4.0, 5.0],
+        "width": Static([2, 3, 2, 2, 3]),
+        "name": ["a", "b", "a", "b", "a"],
+        "flag": [True, False, True, True, False],
+    }
+    found = sweep(trial, columns)
+    np.testing.assert_allclose(found.metrics["loss"].ravel(), [12, 7, 16, 19, 15])
+    assert [s["width"] for s in seen] == [2, 3, 2, 3]
+    assert all(type(s["width"]) is int and type(s["name"]) is str and type(s["flag"]) is bool for s in seen)
+    assert found.best() == {"x": 2.0, "width": 3, "name": "b", "flag": False}
+
+
+def test_widths_and_batch_sizes_are_searched():
+    def trial(setting, train, valid, key):
+        def net(rngs):
+            width = setting["width"]
+            return nnx.Sequential(nnx.Linear(4, width, rngs=rngs), nnx.tanh, nnx.Linear(width, 3, rngs=rngs))
+
+        options = {"batch_size": setting["batch_size"], "epochs": setting["epochs"], "key": key}
+        return lo.train(lo.classification(net), setting["optimizer"](0.05), train, valid=valid, **options)
+
+    columns = {
+        "width": Static([4, 8]), "batch_size": Static([10, 30]), "epochs": Static([4, 6]),
+        "optimizer": [lo.adam, lo.rmsprop],
+    }  # fmt: skip
+    found = cross_validate(
+        trial, columns, lo.stratified_k_fold(FLOWERS, 2, key=0), maximize="valid_accuracy", minimize=None
+    )
+    assert found.mean().min() > 0.6
+
+
+# bad input --------------------------------------------------------------------------------------------------------------
+def vector(setting, key):
+    return {"loss": jnp.ones(3) * setting["x"]}
+
+
+def wide(setting, key):
+    return {"loss": jnp.zeros(setting["x"]).sum()}
+
+
+def branches(setting, key):
+    return {"loss": 1.0 if setting["x"] > 0 else 0.0}
+
+
+def differs(setting, key):
+    return {"loss": 1.0, setting["name"]: 2.0}
+
+
+class OwnError(Exception):
+    pass
+
+
+def raises(setting, key):
+    raise OwnError("the trial's own")
+
+
+BAD = {
+    "no settings": (draw, {}, {}, ValueError, "settings must hold at least 1"),
+    "not a dictionary": (draw, [1, 2], {}, TypeError, "settings must be a dictionary"),
+    "unequal": (draw, {"x": X, "y": X[:3]}, {}, ValueError, "settings must be columns of equal length.*'y': 3"),
+    "twice the same": (draw, {"x": [1.0, 2.0, 1.0]}, {}, ValueError, "settings must differ.*rows 0 and 2"),
+    "NaN": (draw, {"x": [1.0, np.nan]}, {}, ValueError, r"settings\['x'\] must be finite; got nan"),
+    "no metric": (draw, {"x": X}, {"minimize": "accuracy"}, ValueError, "minimize must be.*'loss'.*got 'accuracy'"),
+    "both": (draw, {"x": X}, {"maximize": "loss"}, ValueError, "exactly one of minimize and maximize"),
+    "neither": (draw, {"x": X}, {"minimize": None}, ValueError, "exactly one of minimize and maximize"),
+    "metric": (draw, {"x": X}, {"minimize": 3}, TypeError, "minimize must be a metric's name; got 3"),
+    "seeds": (draw, {"x": X}, {"seeds": 0}, ValueError, "seeds must be at least 1; got 0"),
+    "chunk": (draw, {"x": X}, {"chunk": 0}, ValueError, "chunk must be at least 1; got 0"),
+    "memory": (draw, {"x": X}, {"memory": -1}, ValueError, "memory must be in"),
+    "key": (draw, {"x": X}, {"key": None}, TypeError, "key must be an int"),
+    "halving": (draw, {"x": X}, {"halving": 3}, TypeError, "halving must be a lectopt.Halving"),
+    "no function": (3, {"x": X}, {}, TypeError, "trial must be a function; got int"),
+    "not scalar": (vector, {"x": X}, {}, ValueError, r"'loss' has shape \(3,\)"),
+    "nothing": (lambda s, key: None, {"x": X}, {}, TypeError, "trial must return.*NoneType"),
+    "text": (lambda s, key: {"loss": "low"}, {"x": X}, {}, TypeError, "trial must return scalars; 'loss' is str"),
+    "a width": (wide, {"x": [1, 2]}, {}, TypeError, "static=True"),
+    "a branch": (branches, {"x": X}, {}, TypeError, "static=True"),
+    "metrics differ": (differs, {"name": ["a", "b"]}, {}, ValueError, "the same metrics for all settings"),
+    "own error": (raises, {"x": X}, {}, OwnError, "the trial's own"),
+}
+
+
+@pytest.mark.parametrize(("trial", "columns", "options", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input(trial, columns, options, error, message):
+    with pytest.raises(error, match=message):
+        sweep(trial, columns, **options)
+
+
+def test_a_width_that_is_traced_says_how_to_mend_it_in_a_training_too():
+    def trial(setting, train, valid, key):
+        return lo.train(TASK, lo.sgd(0.1), train, valid=valid, batch_size=setting["batch"], epochs=1, key=key)
+
+    with pytest.raises(TypeError, match="batch_size must be a whole number") as caught:
+        cross_validate(trial, {"batch": [10, 20]}, lo.k_fold(FLOWERS, 3, key=0), minimize="valid_loss")
+    assert "static=True" in caught.value.__notes__[0]
+
+
+def test_folds_must_be_folds():
+    with pytest.raises(TypeError, match="folds must be lectopt.Folds"):
+        lo.cross_validate(fold_mean, {"x": X}, FLOWERS, minimize="loss", **quiet)
+
+
+def test_a_search_is_not_to_be_traced():
+    with pytest.raises(TypeError, match="settings must not be traced"):
+        jax.jit(lambda x: sweep(draw, {"x": x}).mean())(X)
+
+
+# the best at the edge ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("best", "columns", "word"),
+    [
+        (1.0, {"x": X}, "highest"),
+        (-1.0, {"x": X}, "lowest"),
+        (0.0, {"x": X}, None),
+        (1.0, {"x": X[[0, 6]]}, None),  # of two, one is always at the edge
+        (0.0, {"x": np.abs(X[3:])}, None),  # 0 switches off
+    ],
+)
+def test_a_warning_where_the_best_stands_at_the_edge(best, columns, word):
+    trial = lambda s, key: {"loss": (s["x"] - best) ** 2}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lo.sweep(trial, columns, minimize="loss", **quiet)
+    said = [str(w.message) for w in caught if "that was tried" in str(w.message)]
+    assert len(said) == (word is not None)
+    assert word is None or word in said[0]
+
+
+# what it costs ------------------------------------------------------------------------------------------------------------
+def test_the_same_trial_compiles_once():
+    found = [sweep(draw, {"x": X + shift}) for shift in (0, 1)]
+    assert found[0].compile_seconds >= 0
+    assert found[1].compile_seconds == 0
+    np.testing.assert_allclose(found[1].metrics["x"].ravel(), X + 1)
+    folds = [lo.k_fold((np.arange(11, dtype=np.float32) + shift,), 4, key=0) for shift in (0, 50)]
+    firsts = [cross_validate(fold_mean, {"x": X}, parts) for parts in folds]
+    assert firsts[1].compile_seconds == 0
+    np.testing.assert_allclose(firsts[1].metrics["first"], firsts[0].metrics["first"] + 50)
+
+
+def test_a_function_that_is_gone_keeps_no_program():
+    from lectopt.search import programs
+
+    before = len(programs._known)
+    sweep(lambda s, key: {"loss": s["x"]}, {"x": X})
+    assert len(programs._known) == before
+
+
+def test_what_the_trial_closes_over_is_not_compiled_in():
+    large = jnp.asarray(np.random.default_rng(0).normal(size=(500, 500)), jnp.float32)
+
+    def trial(setting, key):
+        return {"loss": jnp.sum(large) * setting["x"]}
+
+    np.testing.assert_allclose(sweep(trial, {"x": X}).metrics["loss"].ravel(), X * float(large.sum()), rtol=1e-4)
+    from lectopt.search import programs
+
+    (program,) = programs._known[trial].values()
+    assert len(program.text()) < 20_000
+
+
+def test_memory_bounds_the_lanes_at_once(capsys):
+    def trial(setting, key):
+        big = jax.random.normal(key, (300, 300)) * setting["x"]
+        return {"loss": jnp.sum(jnp.linalg.matrix_power(big, 3))}
+
+    columns = {"x": np.linspace(0.1, 1, 64)}
+    free = sweep(trial, columns, progress=True)
+    text = capsys.readouterr().err
+    assert "64 settings x 1 = 64 trainings" in text
+    tight = sweep(functools.partial(trial), columns, memory=8_000_000, progress=True)
+    text = capsys.readouterr().err
+    assert "64 settings x 1 = 64 trainings" not in text
+    assert "of 8 MB" in text
+    np.testing.assert_allclose(tight.metrics["loss"], free.metrics["loss"], rtol=1e-3)
+    with pytest.raises(ValueError, match=r"memory must be enough for 1 training\(s\) at once.*got 1,000"):
+        sweep(functools.partial(trial), columns, memory=1000)
+
+
+def test_the_plan_is_printed_before(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lo.cross_validate(fold_mean, {"x": X}, FOLDS, minimize="loss", key=0, seeds=2)
+    said = capsys.readouterr().err
+    assert "7 settings x 4 folds x 2 seeds: 56 trainings in 1 program(s)" in said
+    sweep(draw, {"x": X})
+    assert capsys.readouterr().err == ""
+
+
+def test_use_all_cores(elsewhere):
+    if not elsewhere(4):
+        with (
+            pytest.raises(RuntimeError, match=r"must be called before JAX computes")
+            if lo.search.devices.cores() > 4
+            else (warnings.catch_warnings())
+        ):
+            lo.use_all_cores()
