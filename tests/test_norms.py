@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.test_util import check_grads
 from norm_cases import (
     ENTRIES,
     IMAGES,
@@ -94,7 +95,7 @@ def test_gradients_match_finite_differences(make, masked):
             return jnp.sum(weights * jnp.sin(layer(x, mask=mask)))
 
         point = (x, jnp.asarray(RNG.normal(size=3)), jnp.asarray(RNG.normal(size=3)))
-        jax.test_util.check_grads(loss, point, order=2, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
+        check_grads(loss, point, order=2, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
         gradient = jax.grad(loss)(*point)
         step = 1e-6
         for i in np.ndindex(x.shape):
