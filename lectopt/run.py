@@ -47,12 +47,12 @@ class Run:
     @property
     def model(self) -> Any:
         """The trained nnx.Module in evaluation mode; (params, state) for Linen modules and functions."""
-        self._check_single()
+        self.check_single()
         return self.task.present(self.params, self.model_state)
 
     def predict(self, x: Any) -> Any:
         """The model's outputs for inputs x [n, ...], in evaluation mode."""
-        self._check_single()
+        self.check_single()
         return _predict(self.task, self.params, self.model_state, jax.tree.map(jnp.asarray, x))
 
     def evaluate(self, examples: Any) -> dict[str, float]:
@@ -61,7 +61,7 @@ class Run:
         Raises:
             ValueError: if the examples do not fit the task.
         """
-        self._check_single()
+        self.check_single()
         subset = as_subset(examples)
         evaluation.check_examples(self.task, subset, "examples")
         scores = _evaluate(self.task, self.params, self.model_state, subset)
@@ -77,7 +77,8 @@ class Run:
 
         write(self, path)
 
-    def _check_single(self) -> None:
+    def check_single(self) -> None:
+        """Raises ValueError if this holds several trainings, as `jit(vmap(train))` returns them."""
         lanes = np.shape(self.diverged_at)
         if lanes:
             raise ValueError(f"this Run holds {lanes} trainings; take one: jax.tree.map(lambda leaf: leaf[0], run)")

@@ -9,6 +9,7 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+from flax import nnx
 
 
 @pytest.fixture
@@ -47,4 +48,11 @@ def elsewhere(request):
 def eager():
     """JAX step by step, without compiling: for what is to be right whether compiled or not, tested in a moment."""
     with jax.disable_jit():
+        yield
+
+
+@pytest.fixture(params=[True, False], ids=["graph", "tree"])
+def graph_mode(request):
+    """The test, in both of the ways in which NNX looks at a module."""
+    with nnx.set_graph_mode(request.param):
         yield

@@ -252,6 +252,9 @@ def test_output_bias_refuses_what_is_wrong():
         lo.initializers.output_bias(np.array([0.5, np.nan]), "identity")
     with pytest.raises(ValueError, match="have 4 outputs"):
         lo.initializers.output_bias(NUMBERS, "identity")(KEY, (3,))
+    for bad in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="weights must be at least 0"):
+            lo.initializers.output_bias(LABELS, "softmax", np.where(np.arange(50) == 3, bad, 1.0))
     with pytest.raises(ValueError, match="weights must be one per example"):
         lo.initializers.output_bias(NUMBERS, "identity", np.ones(49))
 

@@ -119,6 +119,18 @@ def test_layers_of_an_nnx_module_that_does_not_know_of_it(graph):
         jax.tree.map(np.testing.assert_array_equal, before, nnx.to_pure_dict(nnx.state(module, nnx.Param)))
 
 
+def test_numbers_of_a_linen_module():
+    x, y = BATCH
+    run = lo.fit(lo.classification(linen.Dense(10)), lo.sgd(0.01), BATCH, batch_size=64, steps=1, key=0)
+    w, b = (np.asarray(run.params[name], float) for name in ("kernel", "bias"))
+    z = x @ w + b
+    p = np.exp(z - z.max(1, keepdims=True))
+    d = (p / p.sum(1, keepdims=True) - np.eye(10)[y]) / len(x)
+    (layer,) = lo.inspect(run, BATCH).layers
+    found = (layer.output_std, layer.gradient_std, layer.weight_std, layer.weight_gradient_std)
+    np.testing.assert_allclose(found, [z.std(), d.std(), w.std(), (x.T @ d).std()], rtol=2e-4)
+
+
 def test_layers_of_a_linen_module():
     look = lo.inspect(lo.classification(LinenNet()), BATCH)
     assert [(layer.name, layer.kind) for layer in look.layers] == [
@@ -179,6 +191,66 @@ def test_dead_units_are_counted_after_the_activation():
     assert "dead units" in names(look)
 
 
+class Convolutions(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.second = nnx.Conv(4, 8, (3, 3), strides=2, rngs=rngs)
+        self.second.bias[...] = jnp.array([-1e4] * 6 + [1.0] * 2)
+        self.out = nnx.Linear(8 * 16, 10, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.second(nnx.tanh(self.first(x.reshape(-1, 8, 8, 1)))))
+        return self.out(x.reshape(len(x), -1))
+
+
+def test_units_of_a_convolution_are_its_channels_flattened_afterwards_or_not():
+    first, second, _ = lo.inspect(lo.classification(Convolutions), BATCH).layers
+    assert [first.activation, second.activation] == ["tanh", "relu"]
+    assert second.dead == 6 / 8
+
+
+class Stacked(nnx.Module):
+    """Scans over stacked layers, whose calls cannot be seen from outside."""
+
+    def __init__(self, rngs):
+        self.stack = nnx.vmap(lambda rngs: nnx.Linear(64, 64, use_bias=False, rngs=rngs))(rngs.split(3))
+        self.out = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, x):
+        scan = nnx.scan(lambda x, layer: jnp.tanh(layer(x)), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        return self.out(scan(x, self.stack))
+
+
+class Rematerialized(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(10, name="last")(linen.tanh(linen.remat(linen.Dense)(16, name="first")(x)))
+
+
+@pytest.mark.parametrize(("model", "weights"), [(Stacked, "stack/kernel"), (Rematerialized(), "first/kernel")])
+def test_what_was_not_seen_is_named(model, weights):
+    look = lo.inspect(lo.classification(model), BATCH)
+    assert look.unseen == [weights]
+    assert f"Not seen, inside of a scan, vmap, remat or jit or of no layer: {weights}." in str(look)
+    assert weights in look._repr_html_()
+
+
+def test_one_example_is_neither_like_others_nor_far_from_chance():
+    look = lo.inspect(deep(nnx.tanh, WEIGHTS.glorot_uniform(), depth=3), (X[:1], Y[:1]))
+    assert not names(look) & {"examples look alike", "wrong initial loss"}
+    assert "would have 0)" in str(look)
+
+
+def test_a_run_has_no_initial_loss():
+    def net(rngs):
+        return nnx.Linear(64, 10, kernel_init=jax.nn.initializers.normal(1.0), rngs=rngs)
+
+    task = lo.classification(net)
+    run = lo.fit(task, lo.sgd(0.0), BATCH, batch_size=64, steps=1, key=0)
+    assert names(lo.inspect(task, BATCH)) == {"wrong initial loss"}
+    assert names(lo.inspect(run, BATCH)) == {"loss above chance"}
+
+
 def test_symmetric_units_are_those_that_learn_alike_too():
     def net(last):
         def build(rngs):
@@ -215,6 +287,27 @@ def test_rescale_gives_every_layer_unit_deviation():
     assert not names(look) & {"exploding outputs", "vanishing outputs"}
 
 
+@pytest.mark.parametrize("model", [Convolutions, LinenNet()], ids=["convolutions", "Linen"])
+def test_rescale_of_other_models(model):
+    task = lo.classification(model)
+    weights = [layer for layer in _at(task, lo.rescale(task, BATCH)).layers if not np.isnan(layer.weight_std)]
+    assert len(weights) > 1
+    np.testing.assert_allclose([layer.output_std for layer in weights], 1, rtol=1e-2)
+
+
+def test_rescale_of_halves_whose_variance_is_too_large_for_them():
+    def net(rngs):
+        return nnx.Linear(64, 10, dtype=jnp.float16, kernel_init=jax.nn.initializers.normal(5.0), rngs=rngs)
+
+    task = lo.classification(net)
+    assert lo.inspect(task, BATCH).layers[0].output_std > 256
+    assert _at(task, lo.rescale(task, BATCH)).layers[0].output_std == pytest.approx(1, rel=1e-2)
+
+
+def _at(task, params):
+    return lo.inspect(lo.fit(task, lo.sgd(0.0), BATCH, batch_size=256, steps=1, key=0, start=params), BATCH)
+
+
 def test_rescale_leaves_what_has_no_kernel():
     task = deep(nnx.relu, WEIGHTS.glorot_uniform(), norm=lo.LayerNorm, depth=3)
     start = lo.rescale(task, BATCH)
@@ -230,6 +323,17 @@ def test_bad_input(call):
         call(task, (np.full((4, 64), np.nan, np.float32), Y[:4]))
     with pytest.raises(ValueError, match="does not fit the inputs"):
         call(task, (X[:4, :5], Y[:4]))
+    functions = (lambda key, x: (jnp.zeros((64, 10)), ()), lambda w, state, x, key, training: (x @ w, state))
+    with pytest.raises(TypeError, match=r"task must have an NNX or Linen model.* got a pair of functions"):
+        call(lo.classification(functions), BATCH)
+
+
+def test_a_run_of_several_trainings_is_refused():
+    task = deep(nnx.relu, WEIGHTS.glorot_uniform(), depth=2)
+    run = lo.fit(task, lo.sgd(0.1), BATCH, batch_size=64, steps=1, key=0)
+    runs = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), run)
+    with pytest.raises(ValueError, match=r"holds .* trainings"):
+        lo.inspect(runs, BATCH)
 
 
 def test_glorot_and_bengios_jacobians():

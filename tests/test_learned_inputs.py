@@ -97,6 +97,18 @@ def test_the_model_that_is_given_back_takes_raw_inputs(tmp_path):
     np.testing.assert_allclose(again.model(X[:20]), run.predict(X[:20]), rtol=1e-5, atol=1e-5)
 
 
+def test_a_look_and_rescaling_see_standardised_inputs():
+    task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
+    run = lo.fit(task, lo.sgd(0.0), (X, Y), batch_size=50, steps=1, key=0)
+    x = np.asarray(X, float)
+    ready = (x - x.mean(0)) / np.where(x.std(0) > 1e-6, x.std(0), np.inf)
+    z = ready @ np.asarray(run.params["kernel"], float)
+    for look in (lo.inspect(task, (X, Y), key=0), lo.inspect(run, (X, Y))):
+        assert look.layers[0].output_std == pytest.approx(z.std(), rel=1e-4)
+    kernel = np.asarray(lo.rescale(task, (X, Y), key=0)["kernel"], float)
+    assert (ready @ kernel).std() == pytest.approx(1, rel=1e-4)
+
+
 def test_statistics_are_those_of_the_training_part_only():
     """Validation and test examples a million times as large change nothing that was learned."""
     train, valid = lo.holdout((X, Y), 0.5, key=0)

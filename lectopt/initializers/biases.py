@@ -66,7 +66,8 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
 
     Raises:
         ValueError: if activation is another word, concrete targets are not finite, outside [0, 1] under sigmoid or
-            negative under softmax, weights do not fit; and, from the initialiser, if the shape of the bias does not.
+            negative under softmax, weights do not fit or are negative; and, from the initialiser, if the shape of the
+            bias does not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp, lectopt as lo
@@ -166,5 +167,7 @@ def _check_targets(targets: jax.Array, activation: str, weights: jax.Array) -> N
     used = np.asarray(targets)[np.asarray(weights) > 0]
     high = {"identity": math.inf, "sigmoid": 1, "softmax": math.inf}[activation]
     low = -math.inf if activation == "identity" else 0
+    if not (np.asarray(weights) >= 0).all():
+        raise ValueError(f"weights must be at least 0; the smallest is {np.min(weights)}")
     if not (np.isfinite(used).all() and (used >= low).all() and (used <= high).all()):
         raise ValueError(f"targets of a {activation} output must be finite and in [{low}, {high}]; others are there")

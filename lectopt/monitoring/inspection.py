@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._keys import as_key
+from lectopt._leaves import paths
 from lectopt._types import Array
 from lectopt.evaluation import check_examples
 from lectopt.models import Params
 from lectopt.monitoring.findings import Finding
-from lectopt.monitoring.judgement import judge_start
+from lectopt.monitoring.judgement import judge
 from lectopt.monitoring.layers import Probe, watched
 from lectopt.monitoring.reports import LayerReport, Passage, report
 from lectopt.run import Run
@@ -33,6 +34,7 @@ class Inspection:
     loss: float  # mean over the minibatch
     chance: float | None  # the loss of the best constant outputs, where the task knows it
     findings: list[Finding]
+    unseen: list[str]  # weights that no layer above has
 
     def plot(self) -> "Figure":
         """Outputs, their histograms and the gradients, layer by layer; returns a matplotlib figure."""
@@ -56,7 +58,10 @@ class Inspection:
         return f"{table}<p>{escape(self._loss_line())}</p><ul>{items}</ul>"
 
     def _verdicts(self) -> list[str]:
-        return [str(finding) for finding in self.findings] or ["Nothing found wrong."]
+        verdicts = [str(finding) for finding in self.findings] or ["Nothing found wrong."]
+        if self.unseen:
+            verdicts.append(f"Not seen, inside of a scan, vmap, remat or jit or of no layer: {', '.join(self.unseen)}.")
+        return verdicts
 
     def _loss_line(self) -> str:
         chance = "" if self.chance is None else f" (constant outputs would have {self.chance:.3g})"
@@ -69,7 +74,8 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     For each layer, with outputs z of all its units for all examples: mean, standard deviation and histogram of z, the
     share of dead units (0 for every example after the activation) and of saturated values, mean and standard
     deviation of :math:`\partial L / \partial z` and of the gradient of its weights, and the size of the weights. The
-    model runs in training mode, is not changed, and need not know of this.
+    model runs in training mode, is not changed, and need not know of this. What is inside of a scan, vmap, remat or jit
+    is not seen, and said to be so.
 
     Args:
         task: a task, looked at with fresh weights, or a run, with its present ones.
@@ -78,10 +84,11 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
 
     Returns:
         An Inspection, with findings in words: vanishing or exploding outputs or gradients, dead, saturated or
-        symmetric units, an initial loss far from what chance gives.
+        symmetric units, a loss far above what chance gives.
 
     Raises:
-        TypeError: if task is neither. ValueError: if the examples do not fit it.
+        TypeError: if task is neither, or its model a pair of functions. ValueError: if the examples do not fit it, or
+            the run holds several trainings.
 
     Example:
         >>> import jax, lectopt as lo
@@ -100,7 +107,9 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     """
     subset = as_subset(examples)
     key = as_key(key)
+    trained = isinstance(task, Run)
     if isinstance(task, Run):
+        task.check_single()
         params, state, task = task.params, task.model_state, task.task
         check_examples(task, subset, "examples")
     elif isinstance(task, Task):
@@ -111,8 +120,8 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     batch = subset.examples()
     passage, loss = _look(task, params, state, batch, key)
     layers = [report(name, passage) for name in passage.names]
-    chance = None if task.chance is None else float(task.chance(batch[-1]))
-    return Inspection(layers, loss, chance, judge_start(layers, loss, chance))
+    chance = None if task.chance is None else float(task.chance(batch[-1])) + 0.0  # an entropy of -0.0 is 0
+    return Inspection(layers, loss, chance, judge(layers, loss, chance, trained), _unseen(passage))
 
 
 def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.Array) -> tuple[Passage, float]:
@@ -133,6 +142,14 @@ def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.
         probe.layers(), probe.kinds, probe.paths, inputs, outputs, output_gradients, params, weight_gradients
     )
     return passage, float(loss)
+
+
+def _unseen(passage: Passage) -> list[str]:
+    """The paths of the weights, not biases, that are within none of the layers."""
+    layers = [passage.paths[name] for name in passage.names]
+    weights = zip(paths(passage.params), jax.tree.leaves(passage.params), strict=True)
+    outside = [path for path, w in weights if w.ndim > 1 and not any(path[: len(own)] == own for own in layers)]
+    return ["/".join(path) for path in outside]
 
 
 _HEADINGS = [

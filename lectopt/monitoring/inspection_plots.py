@@ -41,7 +41,10 @@ def plot_inspection(inspection: "Inspection") -> Figure:
 def _distributions(axis: Axes, layers: "list[LayerReport]") -> None:
     for row, layer in enumerate(layers):
         counts, edges = layer.histogram
-        middles = (edges[1:] + edges[:-1]) / 2 / max(layer.output_std, 1e-30)
+        if layer.output_std == 0:  # all alike, and no sd to measure them by
+            axis.vlines(0, row - 0.9, row, color=COLOURS[0], alpha=0.6)
+            continue
+        middles = (edges[1:] + edges[:-1]) / 2 / layer.output_std
         axis.fill_between(middles, row, row - 0.9 * counts / max(counts.max(), 1), color=COLOURS[0], alpha=0.6, lw=0)
     axis.set_xlim(-4, 4)
     axis.set_xlabel("outputs, in their sd")
@@ -60,6 +63,9 @@ def _sizes(axis: Axes, layers: "list[LayerReport]", what: str, series: list[tupl
         axis.set_xscale("log")
         low, high = axis.get_xlim()
         axis.set_xlim(min(low, (low * high) ** 0.5 / 10), max(high, (low * high) ** 0.5 * 10))  # two decades or more
+    else:
+        axis.set_xticks([])
+        axis.text(0.5, 0.5, "all 0, infinite or NaN", transform=axis.transAxes, ha="center")
     _finish(axis, f"size of the {what}")
 
 

@@ -1,4 +1,4 @@
-"""What is wrong at the start of a training, from one minibatch."""
+"""What is wrong with a network, from one minibatch."""
 
 import numpy as np
 
@@ -15,13 +15,13 @@ ALIKE = 0.1
 """The share of a hidden layer's variance that must be between examples: 1 at first, 0.7 with BatchNorm, 0.3 in a plain
 deep ReLU net; below, in our trainings of 20 layers, it took many times as long to learn."""
 FAR = 1.5
-"""How many times the loss of constant outputs an initial loss may be."""
+"""How many times the loss of constant outputs a loss may be."""
 
 _GLOROT = "Glorot and Bengio 2010"
 _START = "Goodfellow et al. 2016, section 8.4"
 
 
-def judge_start(layers: list[LayerReport], loss: float, chance: float | None) -> list[Finding]:
+def judge(layers: list[LayerReport], loss: float, chance: float | None, trained: bool) -> list[Finding]:
     """The findings of `inspect`."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
     found = [
@@ -33,7 +33,7 @@ def judge_start(layers: list[LayerReport], loss: float, chance: float | None) ->
         _share("dead units", [(x.name, x.dead) for x in layers], DEAD),
         _share("saturated units", [(x.name, x.saturated) for x in layers], SATURATED),
         _alike(weighted[:-1]),
-        _initial_loss(loss, chance),
+        _loss(loss, chance, trained),
     ]
     return [finding for finding in found if finding is not None]
 
@@ -86,9 +86,11 @@ def _alike(layers: list[LayerReport]) -> Finding | None:
     return Finding("examples look alike", evidence, remedy, "Daneshmand et al. 2020")
 
 
-def _initial_loss(loss: float, chance: float | None) -> Finding | None:
-    if chance is None or loss <= FAR * chance:
+def _loss(loss: float, chance: float | None, trained: bool) -> Finding | None:
+    if not chance or loss <= FAR * chance:  # 0 where all targets are alike, and then nothing is far from it
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {chance:.3g}"
+    if trained:
+        return Finding("loss above chance", evidence, "Train with a smaller rate; check that labels are right.", _START)
     remedy = "Start with a smaller last layer, and output_bias; check that inputs are standardised and labels right."
     return Finding("wrong initial loss", evidence, remedy, _START)

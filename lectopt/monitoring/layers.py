@@ -16,14 +16,14 @@ from flax import linen, nnx
 from jax.extend.core import get_opaque_trace_state
 
 from lectopt._types import Array
-from lectopt.models import Adapter, Params, State
+from lectopt.models import Adapter, FunctionAdapter, Params, State
 from lectopt.task import Task
 
 
 class Probe:
     """Records the layers of one call, in the order in which they end.
 
-    Layers inside of a `scan` or `vmap` cannot be seen from outside of it; the layer around it is.
+    Layers inside of a `scan`, `vmap`, `remat` or `jit` cannot be seen from outside of it.
     """
 
     def __init__(self, perturbations: dict[str, Array] | None = None):
@@ -70,7 +70,13 @@ class Probe:
 
 
 def watched(task: Task, probe: Probe) -> Task:
-    """The task with its models watched by a probe."""
+    """The task with its models watched by a probe.
+
+    Raises:
+        TypeError: if its model is a pair of functions.
+    """
+    if isinstance(task.adapter, FunctionAdapter):
+        raise TypeError("task must have an NNX or Linen model, for its layers; got a pair of functions, which has none")
     task = copy.copy(task)
     task.adapter = _WatchedAdapter(task.adapter, probe)
     return task

@@ -1,6 +1,7 @@
 """What one layer does on one minibatch, in numbers."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ def report(name: str, passage: Passage) -> LayerReport:
         activation=activation,
         output_mean=float(z.mean()),
         output_std=float(z.std()),
-        distinct=float(z.var(axis=0).mean() / z.var()) if z.var() > 0 else 1.0,
+        distinct=float(z.var(axis=0).mean() / z.var()) if z.var() > 0 and len(z) > 1 else 1.0,
         histogram=np.histogram(z[np.isfinite(z)], _BINS),
         dead=float(np.mean(np.all(a.reshape(-1, a.shape[-1]) == 0, axis=0))),
         saturated=_saturated(a, activation),
@@ -94,10 +95,10 @@ def report(name: str, passage: Passage) -> LayerReport:
 
 
 def _next_input(name: str, passage: Passage, shape: tuple[int, ...]) -> Any:
-    """What the next layer that takes this shape gets: the outputs after their activation."""
-    later = passage.names[passage.names.index(name) + 1 :]
-    inputs = passage.inputs
-    return next((np.asarray(inputs[n], np.float64) for n in later if n in inputs and inputs[n].shape == shape), None)
+    """What the next layer that takes this shape, or this shape flattened, gets: the outputs after their activation."""
+    later = (passage.inputs[n] for n in passage.names[passage.names.index(name) + 1 :] if n in passage.inputs)
+    fitting = (x for x in later if x.shape[:1] == shape[:1] and x.size == math.prod(shape))
+    return next((np.asarray(x, np.float64).reshape(shape) for x in fitting), None)
 
 
 def _activation(z: np.ndarray, after: np.ndarray | None) -> tuple[str, np.ndarray]:

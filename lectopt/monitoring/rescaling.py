@@ -12,7 +12,7 @@ from lectopt.models import Params
 from lectopt.monitoring.layers import Probe, watched
 from lectopt.setup import fresh
 from lectopt.subsets import as_subset
-from lectopt.task import Task
+from lectopt.task import Task, widen
 
 
 def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
@@ -28,10 +28,12 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
         key: an int or a `jax.random.key`, for the initial weights: the one that training gets, to start alike.
 
     Returns:
-        Parameters for `fit(..., start=...)`. Layers whose outputs are all alike stay as they are.
+        Parameters for `fit(..., start=...)`. These stay as they are: layers whose outputs are all alike, layers
+        without a kernel or an embedding of their own, and what is inside of a scan, vmap, remat or jit. A layer that
+        is called several times is rescaled by its first call.
 
     Raises:
-        TypeError: if task is no Task. ValueError: if the examples do not fit it.
+        TypeError: if task is no Task, or its model a pair of functions. ValueError: if the examples do not fit it.
 
     Example:
         >>> import lectopt as lo
@@ -58,7 +60,7 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
     def deviations(params: Params) -> dict[str, jax.Array]:
         probes.append(Probe())
         watched(task, probes[0]).scores(params, state, batch, key, training=True)
-        return {name: jnp.std(probes[0].outputs[name]) for name in probes[0].layers()}
+        return {name: jnp.std(widen(probes[0].outputs[name])) for name in probes[0].layers()}
 
     deviations(params)
     first_call: dict[tuple[str, ...], str] = {}

@@ -1,0 +1,151 @@
+"""Standardize: statistics of the training set, learned at once or in parts, and what they do to inputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from norm_cases import (
+    ENTRIES,
+    IMAGES,
+    RNG,
+    X,
+    close,
+    moments_of,
+    normalized,
+    same_draws,  # noqa: F401, for every test
+)
+
+import lectopt as lo
+from lectopt import norms
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e4, 1e5])
+def test_standardize_brings_the_training_set_to_zero_mean_and_unit_variance(mean):
+    x = (RNG.normal(size=(1000, 5)) * np.array([1, 2, 0.5, 10, 3]) + mean).astype(np.float32)
+    standardize = lo.Standardize(5).fit(x)
+    y = np.asarray(standardize(x), np.float64)
+    np.testing.assert_allclose(y.std(0), 1, rtol=1e-5)
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-6 + 1e-7 * mean / 0.5)
+    _, true_mean, true_var = moments_of(x)
+    np.testing.assert_allclose(standardize.var[...], true_var[0], rtol=2e-6)
+    other = x[:7] + 5
+    np.testing.assert_allclose(standardize(other), (other - true_mean) / np.sqrt(true_var), atol=1e-5 + 2e-7 * mean)
+
+
+def test_partial_fit_merges_exactly():
+    data = (RNG.normal(size=(997, 5)) + 1e3 + np.linspace(0, 5, 997)[:, None]).astype(np.float32)
+    parts = lo.Standardize(5)
+    for part in np.split(data, [1, 2, 40, 500, 996]):
+        assert parts.partial_fit(part) is parts
+    whole = lo.Standardize(5).fit(data)
+    assert (parts.count[...] == 997).all()
+    np.testing.assert_allclose(parts.mean[...], whole.mean[...], rtol=2e-7)
+    np.testing.assert_allclose(parts.var[...], moments_of(data)[2][0], rtol=2e-5)
+
+
+def test_partial_fit_with_masks():
+    standardize = lo.Standardize(8)
+    halves = zip(np.split(X, 2), np.split(ENTRIES, 2), strict=True)
+    for part, mask in [*halves, (np.full_like(X, np.nan), np.zeros_like(ENTRIES))]:
+        standardize.partial_fit(part, mask)
+    for found, expected in zip(standardize.statistics(), moments_of(X, 0, ENTRIES), strict=True):
+        close(found, expected[0], 1e-5)
+
+
+def test_partial_fit_is_exact_in_float64():
+    with jax.enable_x64(True):
+        data = RNG.normal(1e5, 1, (300, 3)) + np.linspace(0, 9, 300)[:, None]
+        parts = lo.Standardize(3)
+        for part in np.split(data, [10, 100]):
+            parts.partial_fit(part)
+        np.testing.assert_allclose(parts.mean[...], data.mean(0), rtol=1e-14)
+        np.testing.assert_allclose(parts.var[...], data.var(0), rtol=1e-10)
+
+
+def test_fit_forgets_and_partial_fit_remembers():
+    standardize = lo.Standardize(8).fit(X + 7)
+    np.testing.assert_allclose(standardize.fit(X).mean[...], moments_of(X)[1][0], rtol=1e-6)
+    assert (standardize.partial_fit(X).count[...] == 128).all()
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.0, 1e5, 1 / 3, 1e-20, 16777217.0])
+def test_constant_features_pass_through_as_zeros(constant):
+    x = np.stack([np.full(1000, constant), np.arange(1000.0)], 1).astype(np.float32)
+    at_once, in_parts = lo.Standardize(2).fit(x), lo.Standardize(2)
+    for part in np.split(x, [3, 100, 333]):
+        in_parts.partial_fit(part)
+    for standardize in (at_once, in_parts):
+        y = standardize(x)
+        assert (y[:, 0] == 0).all()
+        assert np.std(y[:, 1]) == pytest.approx(1, rel=1e-4)
+        assert (standardize(x + np.array([[1, 0]], np.float32))[:, 0] == 0).all()
+
+
+def test_a_feature_that_varies_a_little_is_not_constant():
+    x = np.stack([1000 + 1e-2 * RNG.normal(size=500), 1e-12 * RNG.normal(size=500)], 1).astype(np.float32)
+    y = np.asarray(lo.Standardize(2).fit(x)(x), np.float64)
+    np.testing.assert_allclose(y.std(0), 1, rtol=1e-4)
+
+
+def test_standardize_before_any_data_passes_inputs():
+    np.testing.assert_array_equal(lo.Standardize(8)(X), X)
+    np.testing.assert_array_equal(lo.Standardize(8).fit(X, np.zeros((64, 1), bool))(X), X)
+
+
+def test_standardize_with_masks():
+    spoiled = np.where(ENTRIES, X, np.nan)
+    standardize = lo.Standardize(8).fit(spoiled, ENTRIES)
+    count, mean, var = moments_of(X, 0, ENTRIES)
+    np.testing.assert_array_equal(standardize.count[...], count[0])
+    close(standardize.mean[...], mean[0])
+    close(standardize.var[...], var[0], 1e-5)
+    assert np.array_equal(np.isnan(standardize(spoiled)), ~ENTRIES)
+
+
+def test_standardize_in_a_compiled_program_learns_each_fold_alone():
+    folds = np.stack([np.arange(64) % 4 != fold for fold in range(4)])
+
+    def learn(weights):
+        _, learned = norms.center(X, 0, weights[:, None])
+        return norms.standardized(X, learned)
+
+    learned = jax.jit(jax.vmap(learn))(folds)
+    for fold, y in zip(folds, learned, strict=True):
+        close(y, lo.Standardize(8).fit(X[fold])(X), 1e-5)
+        close(y, normalized(X, 0, 0.0, fold[:, None]), 1e-5)
+
+
+def test_standardize_statistics_are_kept_and_not_trained(graph_mode):
+    standardize = lo.Standardize(8)
+    nnx.jit(lambda module, x: module.fit(x) and None)(standardize, X)
+    assert not jax.tree.leaves(nnx.state(standardize, nnx.Param))
+    assert not jax.tree.leaves(nnx.state(standardize, nnx.BatchStat))
+    restored = lo.Standardize(8)
+    nnx.update(restored, nnx.state(standardize, norms.DataStat))
+    np.testing.assert_array_equal(restored(X), standardize(X))
+    graphdef, state = nnx.split(standardize)
+    mapped = jax.jit(jax.vmap(nnx.merge(graphdef, state)))(X)
+    close(mapped, standardize(X), 1e-6)
+
+
+def test_standardize_axes_and_dtypes():
+    channels = lo.Standardize(8).fit(IMAGES)
+    close(channels(IMAGES), normalized(IMAGES, (0, 1, 2), 0), 1e-5)
+    pixels = lo.Standardize(5 * 4 * 8, axis=(1, 2, 3)).fit(IMAGES)
+    close(pixels(IMAGES), normalized(IMAGES, 0, 0), 1e-5)
+    whole = RNG.integers(0, 256, (64, 8)).astype(np.uint8)
+    assert lo.Standardize(8).fit(whole)(whole).dtype == jnp.float32
+    close(lo.Standardize(8).fit(whole)(whole), normalized(whole, 0, 0), 1e-5)
+    assert lo.Standardize(8)(jnp.ones((1, 8), jnp.bfloat16)).dtype == jnp.bfloat16
+    assert lo.Standardize(8, dtype=jnp.bfloat16)(X).dtype == jnp.bfloat16
+
+
+def test_standardize_refuses_nan_unless_masked():
+    spoiled = X.copy()
+    spoiled[2:5, 3] = np.nan
+    with pytest.raises(ValueError, match=r"3 entries that are NaN or infinite.*Leave them out with mask"):
+        lo.Standardize(8).fit(spoiled)
+    with pytest.raises(ValueError, match="mask must be broadcastable"):
+        lo.Standardize(8).fit(X, np.ones(64, bool))
+    assert np.isfinite(lo.Standardize(8).fit(spoiled, ~np.isnan(spoiled)).mean[...]).all()
