@@ -36,6 +36,10 @@ class Subset:
         """The number of examples, where it is not being traced."""
         return int(self.size)
 
+    def __bool__(self) -> bool:
+        """True, also while it is being traced: there is no empty part."""
+        return True
+
     def __repr__(self) -> str:
         shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in jax.tree.leaves(self.arrays))
         size = "?" if _checks.is_traced(self.size) or np.ndim(self.size) else len(self)

@@ -1,6 +1,8 @@
 """The search engine: every lane gets what is its own, whatever the chunks and the devices."""
 
 import functools
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lectopt as lo
+from lectopt.search import programs
 from lectopt.search.chunks import Tiling
 from lectopt.search.space import Static
 
@@ -54,7 +57,7 @@ def sweep(trial, columns, **options):
         return lo.sweep(trial, columns, **{"minimize": "loss", **quiet, **options})
 
 
-# every lane ------------------------------------------------------------------------------------------------------------
+# every lane -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("chunk", [None, 1, 2, 3, 7, 100])
 def test_every_lane_gets_its_setting_fold_and_seed(chunk, seeds):
@@ -136,7 +139,6 @@ def test_rectangles_can_be_split_over_the_devices(rows, pairs, devices, chunk, d
 
 def test_the_size_of_a_chunk_settles_where_a_lane_is_cheapest():
     tiling, left = Tiling(100_000, 5, 2, None), 100_000
-    cost = {12: 1.3, 24: 1.0, 48: 1.1}
     tried = []
     for _ in range(40):
         rows = tiling.shape.rows
@@ -145,13 +147,12 @@ def test_the_size_of_a_chunk_settles_where_a_lane_is_cheapest():
         tiling.report(rows * (1.0 + abs(np.log2(rows / 24))), left, 1.0)
     assert 12 <= tried[-1] <= 48
     assert len(set(tried[-20:])) == 1
-    assert cost
 
 
-# lanes that diverge ----------------------------------------------------------------------------------------------------
+# lanes that diverge ---------------------------------------------------------------------------------------------------
 def test_a_lane_that_diverges_changes_no_other():
     folds = lo.stratified_k_fold(FLOWERS, 3, key=0)
-    rates = np.array([0.1, 1e30, 0.2, 3e38], np.float32)
+    rates = np.array([0.1, 2e38, 0.2, 3e38], np.float32)
     wild = cross_validate(flowers, {"learning_rate": rates}, folds, minimize="valid_loss")
     tame = cross_validate(flowers, {"learning_rate": rates[[0, 2]]}, folds, minimize="valid_loss")
     for name, values in wild.metrics.items():
@@ -172,7 +173,7 @@ def test_what_is_not_finite_is_ranked_last(bad):
 
 
 def test_all_diverged():
-    with pytest.warns(UserWarning, match="every setting diverged"):
+    with pytest.warns(UserWarning, match=r"every setting diverged"):
         found = lo.sweep(lambda s, key: {"loss": s["x"] * jnp.nan}, {"x": X}, minimize="loss", **quiet)
     with pytest.raises(ValueError, match="no setting has a finite loss"):
         found.best()
@@ -185,7 +186,7 @@ def test_where_a_trial_says_that_it_diverged():
     assert (found.diverged_at == 5).all()
 
 
-# static values ----------------------------------------------------------------------------------------------------------
+# static values --------------------------------------------------------------------------------------------------------
 def test_static_values_are_pythons_and_numbers_are_traced():
     seen = []
 
@@ -226,7 +227,7 @@ def test_widths_and_batch_sizes_are_searched():
     assert found.mean().min() > 0.6
 
 
-# bad input --------------------------------------------------------------------------------------------------------------
+# bad input ------------------------------------------------------------------------------------------------------------
 def vector(setting, key):
     return {"loss": jnp.ones(3) * setting["x"]}
 
@@ -289,11 +290,11 @@ def test_a_width_that_is_traced_says_how_to_mend_it_in_a_training_too():
 
     with pytest.raises(TypeError, match="batch_size must be a whole number") as caught:
         cross_validate(trial, {"batch": [10, 20]}, lo.k_fold(FLOWERS, 3, key=0), minimize="valid_loss")
-    assert "static=True" in caught.value.__notes__[0]
+    assert any("static=True" in note for note in caught.value.__notes__)
 
 
 def test_folds_must_be_folds():
-    with pytest.raises(TypeError, match="folds must be lectopt.Folds"):
+    with pytest.raises(TypeError, match=r"folds must be lectopt\.Folds"):
         lo.cross_validate(fold_mean, {"x": X}, FLOWERS, minimize="loss", **quiet)
 
 
@@ -302,7 +303,7 @@ def test_a_search_is_not_to_be_traced():
         jax.jit(lambda x: sweep(draw, {"x": x}).mean())(X)
 
 
-# the best at the edge ----------------------------------------------------------------------------------------------------
+# the best at the edge -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("best", "columns", "word"),
     [
@@ -314,7 +315,9 @@ def test_a_search_is_not_to_be_traced():
     ],
 )
 def test_a_warning_where_the_best_stands_at_the_edge(best, columns, word):
-    trial = lambda s, key: {"loss": (s["x"] - best) ** 2}
+    def trial(setting, key):
+        return {"loss": (setting["x"] - best) ** 2}
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         lo.sweep(trial, columns, minimize="loss", **quiet)
@@ -323,7 +326,7 @@ def test_a_warning_where_the_best_stands_at_the_edge(best, columns, word):
     assert word is None or word in said[0]
 
 
-# what it costs ------------------------------------------------------------------------------------------------------------
+# what it costs --------------------------------------------------------------------------------------------------------
 def test_the_same_trial_compiles_once():
     found = [sweep(draw, {"x": X + shift}) for shift in (0, 1)]
     assert found[0].compile_seconds >= 0
@@ -336,8 +339,6 @@ def test_the_same_trial_compiles_once():
 
 
 def test_a_function_that_is_gone_keeps_no_program():
-    from lectopt.search import programs
-
     before = len(programs._known)
     sweep(lambda s, key: {"loss": s["x"]}, {"x": X})
     assert len(programs._known) == before
@@ -350,16 +351,14 @@ def test_what_the_trial_closes_over_is_not_compiled_in():
         return {"loss": jnp.sum(large) * setting["x"]}
 
     np.testing.assert_allclose(sweep(trial, {"x": X}).metrics["loss"].ravel(), X * float(large.sum()), rtol=1e-4)
-    from lectopt.search import programs
-
     (program,) = programs._known[trial].values()
     assert len(program.text()) < 20_000
 
 
 def test_memory_bounds_the_lanes_at_once(capsys):
     def trial(setting, key):
-        big = jax.random.normal(key, (300, 300)) * setting["x"]
-        return {"loss": jnp.sum(jnp.linalg.matrix_power(big, 3))}
+        big = jnp.tanh(jax.random.normal(key, (300, 300)) * setting["x"])
+        return {"loss": jax.lax.fori_loop(0, 3, lambda _, b: jnp.tanh(b @ big), big).sum()}
 
     columns = {"x": np.linspace(0.1, 1, 64)}
     free = sweep(trial, columns, progress=True)
@@ -384,11 +383,16 @@ def test_the_plan_is_printed_before(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_use_all_cores(elsewhere):
-    if not elsewhere(4):
-        with (
-            pytest.raises(RuntimeError, match=r"must be called before JAX computes")
-            if lo.search.devices.cores() > 4
-            else (warnings.catch_warnings())
-        ):
-            lo.use_all_cores()
+def test_use_all_cores():
+    """In a process of its own: one device for each core, and a clear error where JAX has begun with fewer."""
+    code = (
+        "import lectopt as lo, jax, os; jax.config.update('jax_num_cpu_devices', 3) if {late} else None\n"
+        "if {late}: jax.devices(); os.sched_getaffinity = lambda _: set(range(9))\n"
+        "print(lo.use_all_cores() == jax.device_count())"
+    )
+    early, late = (
+        subprocess.run([sys.executable, "-c", code.format(late=flag)], capture_output=True, text=True, check=False)
+        for flag in (False, True)
+    )
+    assert early.stdout == "True\n"
+    assert "RuntimeError: use_all_cores() must be called before JAX computes" in late.stderr

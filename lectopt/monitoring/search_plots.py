@@ -27,7 +27,7 @@ def plot_scores(results: "Results") -> Figure:
         axis.errorbar(x[inside], shown[inside], error[inside], **bars)
         axis.plot(x[~inside], shown[~inside], "x", color="#999999")
         axis.plot(x[best], mean[best], "o", markersize=11, fillstyle="none", color=COLOURS[1], markeredgewidth=1.6)
-        margin = 0.05 * (high - low)
+        margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
         axis.set_ylim(low - margin, high + margin)
         axis.set_xlabel(_words(name))
         _tidy(axis)

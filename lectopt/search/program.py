@@ -95,9 +95,12 @@ class Program:
         arguments = map(jax.device_put, (numbers, pairs, start), self._places(compiled.shape))
         return jax.tree.map(np.asarray, compiled.call(*arguments, data))
 
+    def _splits_rows(self, shape: Rectangle) -> bool:
+        return shape.rows % self._mesh.size == 0
+
     def _specs(self, shape: Rectangle) -> tuple[P, P, P]:
         """How settings, pairs and lanes are split over the devices."""
-        if shape.rows % self._mesh.size == 0:
+        if self._splits_rows(shape):
             return P("lanes"), P(), P("lanes")
         return P(), P("lanes"), P(None, "lanes")
 
@@ -108,11 +111,10 @@ class Program:
         # Pairs inside of settings, not lanes in one row: what depends on the fold alone (the shuffling, the batches,
         # their standardisation) is then computed once for all settings.
         inner = jax.vmap(self._lane, in_axes=(None, 0, 0, None))
-        both = jax.vmap(inner, in_axes=(0, None, 0, None))
-        rows, columns, lanes = self._specs(shape)
-        return jax.shard_map(
-            both, mesh=self._mesh, in_specs=(rows, columns, lanes, P()), out_specs=lanes, check_vma=False
-        )
+        rows = shape.rows // self._mesh.size if self._splits_rows(shape) else shape.rows
+        both = jax.vmap(inner, in_axes=(0, None, 0, None), axis_size=rows)  # there may be no numbers at all
+        *ins, lanes = self._specs(shape)
+        return jax.shard_map(both, mesh=self._mesh, in_specs=(*ins, lanes, P()), out_specs=lanes, check_vma=False)
 
     def _lane(self, numbers: Any, pair: Pair, start: Any, shared: Any) -> Outcome:
         consts, arguments = shared

@@ -1,0 +1,186 @@
+"""What follows from the scores of a search."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import lectopt as lo
+from lectopt.search.results import Results
+from lectopt.search.settings import Settings
+from lectopt.search.space import Static
+
+RNG = np.random.default_rng(0)
+LOSS = RNG.normal(size=(6, 5, 3)).astype(np.float32) * 0.3 + np.array([3, 2, 1, 1.1, 4, 5], np.float32)[:, None, None]
+
+
+def results(loss=LOSS, maximizes=False, **changes):
+    columns = {"rate": np.geomspace(1e-3, 1, len(loss)).astype(np.float32), "name": Static("abcdef"[: len(loss)])}
+    fields = {
+        "settings": Settings(columns),
+        "metrics": {"loss": loss, "score": -loss},
+        "diverged_at": np.where(np.isnan(loss), 4, -1).astype(np.int32),
+        "metric": "score" if maximizes else "loss",
+        "maximizes": maximizes,
+        "rungs": np.ones(len(loss), np.int32),
+    }
+    return Results(**fields | changes)
+
+
+def with_nan(*lanes):
+    loss = LOSS.copy()
+    for lane in lanes:
+        loss[lane] = np.nan
+    return loss
+
+
+def test_moments_over_folds_with_seeds_averaged_first():
+    found, by_fold = results(), LOSS.astype(np.float64).mean(axis=2)
+    np.testing.assert_allclose(found.mean(), by_fold.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(found.var(), by_fold.var(axis=1, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(found.std(), by_fold.std(axis=1, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(found.sem(), by_fold.std(axis=1, ddof=1) / np.sqrt(5), rtol=1e-4)
+    np.testing.assert_allclose(found.mean("score"), -by_fold.mean(axis=1), rtol=1e-5)
+    with pytest.raises(ValueError, match="metric must be one of 'loss', 'score'; got 'accuracy'"):
+        found.mean("accuracy")
+
+
+def test_moments_of_a_single_fold_are_over_seeds():
+    found = results(LOSS[:, :1])
+    np.testing.assert_allclose(found.sem(), LOSS[:, 0].std(axis=1, ddof=1) / np.sqrt(3), rtol=1e-5)
+    assert np.isnan(results(LOSS[:, :1, :1]).std()).all()
+
+
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_the_best_and_the_ranking(maximizes):
+    found = results(maximizes=maximizes)
+    assert list(found.ranking()) == list(np.argsort(LOSS.mean(axis=(1, 2))))
+    assert found.best_index == LOSS.mean(axis=(1, 2)).argmin()
+    assert found.best() == found.settings.row(found.best_index)
+    assert found.best()["name"] == "abcdef"[found.best_index]
+
+
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_a_setting_with_one_diverged_lane_is_last(maximizes):
+    found = results(with_nan((2, 4, 1), (3, 0, 0)), maximizes)
+    assert list(found.ranking()) == [1, 0, 4, 5, 2, 3]
+    assert np.isnan(found.mean()[[2, 3]]).all()
+
+
+def test_what_was_dropped_early_is_behind_what_was_not():
+    found = results(rungs=np.array([2, 1, 1, 1, 2, 2], np.int32))
+    assert list(found.ranking()[:3]) == [0, 4, 5]
+    assert found.best_index == 0
+    assert list(results(with_nan((0, 0, 0)), rungs=found.rungs).ranking()) == [4, 5, 2, 3, 1, 0]
+
+
+def test_the_simplest_within_one_standard_error():
+    spread = np.linspace(-0.5, 0.5, 5, dtype=np.float32)[None, :, None]  # of the folds
+    found = results(LOSS + spread)
+    near = np.flatnonzero(np.abs(found.mean() - found.mean().min()) <= found.sem()[found.best_index])
+    assert set(near) == {2, 3}
+    assert found.one_standard_error(lambda s: s["name"])["name"] == "c"
+    assert found.one_standard_error(lambda s: -s["rate"])["name"] == "d"
+    with pytest.raises(ValueError, match="needs at least 2 folds, or 2 seeds"):
+        results(LOSS[:, :1, :1]).one_standard_error(len)
+
+
+def test_differences_are_paired():
+    found = results()
+    by_fold = LOSS.mean(axis=2)
+    apart = found.difference(0, 3)
+    np.testing.assert_allclose(apart.values, by_fold[0] - by_fold[3], rtol=1e-6)
+    np.testing.assert_allclose(apart.sem, (by_fold[0] - by_fold[3]).std(ddof=1) / np.sqrt(5), rtol=1e-5)
+    np.testing.assert_allclose(found.difference(0).mean, by_fold[0].mean() - by_fold[2].mean(), rtol=1e-5)
+    np.testing.assert_allclose(found.difference(0, 3, "score").mean, -apart.mean, rtol=1e-5)
+    # What all settings share in a fold cancels: the error of the difference is that of the noise alone.
+    shared = np.linspace(0, 50, 5, dtype=np.float32)[None, :, None]
+    np.testing.assert_allclose(results(LOSS + shared).difference(0, 3).sem, apart.sem, rtol=1e-3)
+    with pytest.raises(ValueError, match="a must be below the number of settings, 6; got 6"):
+        found.difference(6)
+
+
+def test_to_pandas():
+    found = results(with_nan((2, 4, 1)))
+    frame = found.to_pandas()
+    assert list(frame.columns) == ["rate", "name", "loss", "loss_sem", "score", "score_sem", "diverged", "rank"]
+    assert frame["rate"][0] == 0.001  # float32 shown as it was meant
+    assert list(frame["diverged"]) == [0, 0, 1, 0, 0, 0]
+    assert frame.sort_values("rank").index.tolist() == found.ranking().tolist()
+    np.testing.assert_array_equal(frame["loss"], found.mean())
+
+
+def test_saved_and_loaded(tmp_path):
+    found = results(with_nan((2, 4, 1)), maximizes=True, compile_seconds=1.5, run_seconds=2.5)
+    found.save(tmp_path / "found")
+    again = Results.load(tmp_path / "found")
+    for name in found.metrics:
+        np.testing.assert_array_equal(again.metrics[name], found.metrics[name])
+    np.testing.assert_array_equal(again.diverged_at, found.diverged_at)
+    assert list(again.settings) == ["rate", "name"]
+    assert [again.settings.row(i) for i in range(6)] == [found.settings.row(i) for i in range(6)]
+    assert (again.metric, again.maximizes, again.compile_seconds, again.run_seconds) == ("score", True, 1.5, 2.5)
+    assert repr(again) == repr(found)
+    with pytest.raises(ValueError, match="path must be new"):
+        found.save(tmp_path / "found")
+    with pytest.raises(ValueError, match="have no trial to replay"):
+        again.replay(0)
+    with pytest.raises(FileNotFoundError):
+        Results.load(tmp_path / "nothing")
+    (tmp_path / "other").write_text("no results")
+    np.savez(tmp_path / "arrays.npz", a=np.ones(3))
+    np.savez(tmp_path / "pickled.npz", about=np.array([print], dtype=object))
+    for name in ("other", "arrays.npz", "pickled.npz"):
+        with pytest.raises(ValueError, match=r"path must be a file that Results\.save wrote"):
+            Results.load(tmp_path / name)
+    with pytest.raises(TypeError, match="to be saved; name has <built-in function len>"):
+        results(settings=Settings({"name": Static([len])})).save(tmp_path / "functions")
+
+
+def test_replay_of_lanes_that_are_not_there():
+    found = lo.sweep(lambda s, key: {"loss": s["x"]}, {"x": [0.5, 0.2]}, minimize="loss", key=0, progress=False)
+    assert float(found.replay(1)["loss"]) == np.float32(0.2)
+    for arguments, message in (
+        ((2,), "setting must be below"),
+        ((0, 1), "fold must be below 1"),
+        ((0, 0, 1), "seed must"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.replay(*arguments)
+
+
+def lines_of(axis):
+    return [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
+
+
+def test_pictures_show_every_setting():
+    found = results(with_nan((4, 0, 0)))
+    axes = found.plot().axes
+    assert [axis.get_xlabel() for axis in axes] == ["rate", "name"]
+    assert axes[0].get_xscale() == "log"
+    assert axes[1].get_xticklabels()[2].get_text() == "c"
+    for axis in axes:
+        assert sum(len(line) for line in lines_of(axis)[:2]) == 6  # good ones, then crosses
+        assert lines_of(axis)[-1] == pytest.approx([found.mean()[2]])
+    lines = [line for line in found.plot_parallel().axes[0].get_lines() if len(line.get_xdata()) == 3]
+    assert len(lines) == 5
+    axis = found.plot_folds(3).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["2", "3", "1"]
+    np.testing.assert_allclose(lines_of(axis)[0], LOSS.mean(axis=2)[[2, 3, 1], 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_pictures_of_the_least_there_can_be(maximizes):
+    for loss in (LOSS[:1, :1, :1], LOSS[:2], np.ones_like(LOSS)):
+        found = results(loss, maximizes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for figure in (found.plot(), found.plot_parallel(), found.plot_folds()):
+                figure.canvas.draw()
+
+
+def test_the_best_five_are_shown():
+    text = repr(results(with_nan((2, 4, 1))))
+    assert text.splitlines()[0] == "Results of 6 settings x 5 folds x 3 seeds, by loss"
+    assert len(text.splitlines()) == 6
+    assert text.splitlines()[1].split()[-2:] == ["rate=0.0631,", "name=d"]

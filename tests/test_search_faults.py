@@ -1,0 +1,184 @@
+"""Searches that are killed and go on, that are not what a directory holds, and that several processes share."""
+
+import random
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from flax import nnx
+
+import lectopt as lo
+
+pytestmark = pytest.mark.filterwarnings("ignore:the best learning_rate")
+
+SEARCH = textwrap.dedent("""
+    import sys, numpy as np, jax, warnings
+    warnings.simplefilter("ignore")
+    import lectopt as lo
+    from flax import nnx
+
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
+
+    def trial(setting, train, valid, key, epochs=150, start=None):
+        optimizer = lo.momentum(setting["learning_rate"])
+        return lo.train(task, optimizer, train, valid=valid, batch_size=10, epochs=epochs, key=key, start=start)
+
+    def search(directory=None, halving=None, chunk=2):
+        settings = lo.sample({"learning_rate": lo.space.log_uniform(1e-3, 10.0)}, 48, key=0)
+        folds = lo.stratified_k_fold(lo.datasets.iris(), 3, key=0)
+        return lo.cross_validate(trial, settings, folds, minimize="valid_loss", key=0, seeds=2, chunk=chunk,
+                                 progress=False, directory=directory, halving=halving)
+""")
+HALVING = "lo.Halving(16, factor=2, least=4)"
+
+
+def child(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", SEARCH + textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process):
+    output, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return output
+
+
+def equal(file, other):
+    with np.load(file) as a, np.load(other) as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+SAVE = """
+r = search(sys.argv[1], {halving})
+np.savez(sys.argv[2], **r.metrics, d=r.diverged_at, rungs=r.rungs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("halving", "moments"), [("None", 20), (HALVING, 6)])
+def test_killed_at_any_moment_a_search_goes_on(tmp_path, halving, moments):
+    code, draw, kills, searches = SAVE.format(halving=halving), random.Random(0), 0, 0
+    began = time.monotonic()
+    finish(child(code, tmp_path / "whole", tmp_path / "whole.npz"))
+    usual = time.monotonic() - began
+    while kills < moments:
+        searches += 1
+        directory, file = tmp_path / f"search{searches}", tmp_path / f"{searches}.npz"
+        while not file.exists():
+            process = child(code, directory, file)
+            try:
+                process.wait(timeout=draw.uniform(0.5, usual) if kills < moments else 300)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+            else:
+                assert process.returncode == 0, process.stderr.read()
+        equal(file, tmp_path / "whole.npz")
+    assert kills == moments
+
+
+def test_what_is_finished_is_not_computed_again(tmp_path, monkeypatch):
+    from lectopt.search import engine  # noqa: PLC0415
+
+    ran, run = [], engine._run
+
+    def counted(*arguments):
+        ran.append(len(arguments[-2]))
+        if len(ran) == 3 and stops:
+            raise KeyboardInterrupt
+        return run(*arguments)
+
+    monkeypatch.setattr(engine, "_run", counted)
+    stops = True
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "a")
+    stops = False
+    done = sorted((tmp_path / "a" / "rung0-group0").glob("lanes-*.npz"))
+    assert len(done) == 2
+    done[1].rename(done[1].with_name("lanes-9.npz.77.part"))  # killed while it was being written
+    ran.clear()
+    found = search(tmp_path / "a")
+    assert sum(ran) == 6 - 2
+    np.testing.assert_array_equal(found.metrics["valid_loss"], search(None).metrics["valid_loss"])
+    ran.clear()
+    search(tmp_path / "a")
+    assert not ran
+
+
+TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
+
+
+def trial(setting, train, valid, key, epochs=2, start=None):
+    rate = setting["learning_rate"]
+    return lo.train(TASK, lo.sgd(rate), train, valid=valid, batch_size=30, epochs=epochs, key=key, start=start)
+
+
+def other_trial(setting, train, valid, key):
+    rate = setting["learning_rate"]
+    return lo.train(TASK, lo.adam(rate), train, valid=valid, batch_size=30, epochs=2, key=key)
+
+
+def search(directory, trial=trial, rates=(0.01, 0.03, 0.1, 0.3, 0.5, 1.0), folds=3, **options):
+    parts = lo.stratified_k_fold(lo.datasets.iris(), folds, key=options.pop("split", 0))
+    options = {"minimize": "valid_loss", "key": 0, "chunk": 2, "progress": False} | options
+    return lo.cross_validate(trial, {"learning_rate": list(rates)}, parts, directory=directory, **options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trial": other_trial}, {"rates": (0.01, 0.03, 0.1, 0.3, 0.5, 1.1)}, {"rates": (0.01, 0.03)}, {"folds": 4},
+        {"split": 1}, {"key": 1}, {"seeds": 2}, {"halving": lo.Halving(4, factor=2)},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_directory_of_another_search_is_refused(tmp_path, change):
+    search(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(ValueError, match="directory must be new, or of the same search"):
+        search(tmp_path, **change)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before  # nothing is lost
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="directory must be new, or of the same search"):
+        search(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("halving", ["None", HALVING])
+def test_two_processes_share_a_search(tmp_path, halving):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    join = f"""
+        rank = int(sys.argv[3])
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize("127.0.0.1:{port}", 2, rank)
+        from lectopt.search import engine
+        ran, run = [], engine._run
+        def counted(*arguments):
+            ran.append(len(arguments[-2]))
+            return run(*arguments)
+        engine._run = counted
+    """
+    code = textwrap.dedent(join) + SAVE.format(halving=halving) + "\nprint('rows', sum(ran))\n"
+    both = [child(code, tmp_path / "both", tmp_path / f"{rank}.npz", rank) for rank in (0, 1)]
+    rows = [int(finish(process).split("rows ")[1]) for process in both]
+    finish(child(SAVE.format(halving=halving), tmp_path / "one", tmp_path / "one.npz"))
+    equal(tmp_path / "0.npz", tmp_path / "1.npz")
+    with np.load(tmp_path / "0.npz") as shared, np.load(tmp_path / "one.npz") as one:
+        for name in one.files:
+            np.testing.assert_allclose(shared[name], one[name], rtol=1e-4)
+    assert rows[0] == rows[1]
+    assert sum(rows) == (48 if halving == "None" else 48 + 24 + 12)
