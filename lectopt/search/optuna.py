@@ -52,7 +52,8 @@ def optimize(
         space: {"name": distribution} as for `sample`, scipy's excepted.
         folds: as for `cross_validate`; None for `sweep`.
         metric: the metric whose mean over folds and seeds is told. A setting that diverges is told as failed.
-        n_trials: how many trials the study holds in the end, with those it held before.
+        n_trials: how many trials the study holds in the end, with those it held before; fewer if a GridSampler has no
+            more.
         batch_size: trials asked for at once. The sampler learns from a batch when all of it is done: few are better
             for the choice, many for the speed.
         seeds: as for `sweep`.
@@ -92,8 +93,9 @@ def optimize(
                 trial, settings, folds, **{which: metric}, seeds=seeds, key=key, memory=memory, progress=False
             )
             results = search.run()
-            for one, place in zip(asked, places, strict=True):
-                _tell(study, one, results, place)
+            stops = [_tell(study, one, results, place) for one, place in zip(asked, places, strict=True)]
+            if any(stops):
+                break
 
 
 def _optunas(name: str, distribution: Distribution) -> BaseDistribution:
@@ -155,13 +157,19 @@ def _distinct(params: list[dict[str, Any]], space: Mapping[str, Any]) -> tuple[S
     return Settings(columns, {}), [rows.index(tuple(one[name] for name in space)) for one in params]
 
 
-def _tell(study: optuna.Study, asked: optuna.Trial, results: Results, row: int) -> None:
+def _tell(study: optuna.Study, asked: optuna.Trial, results: Results, row: int) -> bool:
+    """Tells the mean of a setting; returns whether the sampler says that it has no more settings."""
     means = {name: float(results.mean(name)[row]) for name in results.metrics}
     asked.set_user_attr("means", means)
-    if np.isnan(means[results.metric]):
-        study.tell(asked, state=TrialState.FAIL)
-    else:
-        study.tell(asked, means[results.metric])
+    value = means[results.metric]
+    try:
+        study.tell(asked, **{"state": TrialState.FAIL} if np.isnan(value) else {"values": value})
+    except RuntimeError as error:
+        # A GridSampler calls study.stop() after its last setting, which works only inside of study.optimize.
+        if "stop" not in str(error):
+            raise
+        return True
+    return False
 
 
 def _news(study: optuna.Study) -> str:
