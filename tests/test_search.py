@@ -1,6 +1,7 @@
 """The search engine: every lane gets what is its own, whatever the chunks and the devices."""
 
 import functools
+import itertools
 import subprocess
 import sys
 import warnings
@@ -8,6 +9,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from hypothesis import given, settings
@@ -37,6 +39,7 @@ def fold_mean(setting, train, valid, key):
 
 FOLDS = lo.k_fold((np.arange(11, dtype=np.float32),), 4, key=0)
 FLOWERS = lo.datasets.iris()
+ONE_FOLD = lo.from_indices(FLOWERS, [(np.arange(0, 150, 2), np.arange(1, 150, 2))])
 TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
 
 
@@ -208,23 +211,64 @@ def test_static_values_are_pythons_and_numbers_are_traced():
     assert found.best() == {"x": 2.0, "width": 3, "name": "b", "flag": False}
 
 
-def test_widths_and_batch_sizes_are_searched():
-    def trial(setting, train, valid, key):
-        def net(rngs):
-            width = setting["width"]
-            return nnx.Sequential(nnx.Linear(4, width, rngs=rngs), nnx.tanh, nnx.Linear(width, 3, rngs=rngs))
+HYPERPARAMETERS = {
+    "architecture": {"width": Static([4, 8])},
+    "depth": {"layers": Static([1, 2])},
+    "learning rate": {"learning_rate": [0.02, 0.05]},
+    "iterations": {"epochs": Static([2, 5])},
+    "batch size": {"batch_size": Static([10, 30])},
+    "algorithm": {"algorithm": ["adam", "nesterov"]},
+    "algorithm's parameter": {"b1": [0.5, 0.9]},
+    "regularisation": {"coefficient": [0.001, 0.1]},
+    "activation": {"activation": [nnx.relu, nnx.tanh]},
+    "rate's decay": {"horizon": [5, 50]},
+    "clipping": {"max_norm": [0.01, 10.0]},
+    "initial weights": {"scale": [0.1, 1.0]},
+}
 
-        options = {"batch_size": setting["batch_size"], "epochs": setting["epochs"], "key": key}
-        return lo.train(lo.classification(net), setting["optimizer"](0.05), train, valid=valid, **options)
 
-    columns = {
-        "width": Static([4, 8]), "batch_size": Static([10, 30]), "epochs": Static([4, 6]),
-        "optimizer": [lo.adam, lo.rmsprop],
-    }  # fmt: skip
-    found = cross_validate(
-        trial, columns, lo.stratified_k_fold(FLOWERS, 2, key=0), maximize="valid_accuracy", minimize=None
+def anything(setting, train, valid, key):
+    """Any hyperparameter of the lecture, where a setting has it."""
+    made = {
+        "width": 6,
+        "layers": 1,
+        "learning_rate": 0.05,
+        "epochs": 3,
+        "batch_size": 20,
+        "algorithm": "adam",
+        "b1": 0.9,
+    }
+    made |= {"coefficient": 0.0, "activation": nnx.relu, "horizon": 20, "max_norm": 1.0, "scale": 1.0, **setting}
+
+    def net(rngs):
+        widths = [4, *[made["width"]] * made["layers"]]
+        hidden = [
+            step
+            for m, n in itertools.pairwise(widths)
+            for step in (nnx.Linear(m, n, kernel_init=scaled, rngs=rngs), made["activation"])
+        ]
+        return nnx.Sequential(*hidden, nnx.Linear(widths[-1], 3, rngs=rngs))
+
+    def scaled(key, shape, dtype, **_):
+        return made["scale"] * jax.nn.initializers.glorot_uniform()(key, shape, dtype)
+
+    rate = lo.linear_decay(made["learning_rate"], transition_steps=made["horizon"])
+    optimizer = optax.chain(
+        lo.add_l2(made["coefficient"]),
+        lo.clip_by_norm(made["max_norm"]),
+        lo.adam(rate, b1=made["b1"]) if made["algorithm"] == "adam" else lo.nesterov(rate),
     )
-    assert found.mean().min() > 0.6
+    options = {"batch_size": made["batch_size"], "epochs": made["epochs"], "key": key}
+    return lo.train(lo.classification(net, standardize=True), optimizer, train, valid=valid, **options)
+
+
+@pytest.mark.parametrize("columns", HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
+def test_any_hyperparameter_is_searched(columns):
+    """A setting trains as it would alone, and the hyperparameter makes a difference."""
+    found = cross_validate(anything, columns, ONE_FOLD, minimize="valid_loss")
+    losses = found.metrics["valid_loss"].ravel()
+    np.testing.assert_allclose(found.replay(1).metrics["valid_loss"], losses[1], rtol=1e-4)
+    assert abs(losses[0] - losses[1]) > 1e-3
 
 
 # bad input ------------------------------------------------------------------------------------------------------------

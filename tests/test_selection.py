@@ -153,7 +153,7 @@ def test_the_coefficient_of_the_penalty_on_few_digits():
     assert chosen.test_metrics["accuracy"] > 0.8
 
 
-# nested -----------------------------------------------------------------------------------------------------------------
+# nested ---------------------------------------------------------------------------------------------------------------
 def test_nested_cross_validation_keeps_the_outer_part_out():
     seen = lo.nested_cross_validate(trial, RATES, REST, outer=3, inner=2, **quiet)
     assert seen.inner.diverged_at.shape == (4, 6, 1)
@@ -198,7 +198,7 @@ def test_nested_is_honest_where_there_is_nothing_to_learn():
     assert nested.mean("accuracy") < 0.58
 
 
-# halving ----------------------------------------------------------------------------------------------------------------
+# halving --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("halving", "settings", "rungs"),
     [
