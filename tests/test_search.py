@@ -428,7 +428,7 @@ def test_the_plan_is_printed_before(capsys):
 
 
 def test_use_all_cores():
-    """In a process of its own: one device for each core, and a clear error where JAX has begun with fewer."""
+    """In a process of its own: one device for each core, and a warning where JAX has begun with fewer."""
     code = (
         "import lectopt as lo, jax, os; jax.config.update('jax_num_cpu_devices', 3) if {late} else None\n"
         "if {late}: jax.devices(); os.sched_getaffinity = lambda _: set(range(9))\n"
@@ -438,5 +438,5 @@ def test_use_all_cores():
         subprocess.run([sys.executable, "-c", code.format(late=flag)], capture_output=True, text=True, check=False)
         for flag in (False, True)
     )
-    assert early.stdout == "True\n"
-    assert "RuntimeError: use_all_cores() must be called before JAX computes" in late.stderr
+    assert (early.stdout, early.stderr) == ("True\n", "")
+    assert "use_all_cores() must be called before JAX computes anything: it has 3 CPU device(s) for 9" in late.stderr

@@ -1,6 +1,7 @@
 """The devices that a search runs on, and how much memory there is."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +13,10 @@ def use_all_cores() -> int:
 
     To be called before JAX computes anything; `python -m lectopt` does. On other accelerators it changes nothing.
 
+    Called later it warns, and JAX goes on with the devices that it has: slower, with the same results.
+
     Returns:
         The number of CPU devices.
-
-    Raises:
-        RuntimeError: if JAX has computed something already, on fewer devices.
 
     Example:
         >>> import lectopt as lo
@@ -25,13 +25,16 @@ def use_all_cores() -> int:
     wanted = cores()
     try:
         jax.config.update("jax_num_cpu_devices", wanted)
-    except RuntimeError as error:
+        return wanted  # without looking, since looking would start JAX, before jax.distributed perhaps
+    except RuntimeError:
         there = len(jax.devices("cpu"))
-        if there < wanted:
-            raise RuntimeError(
-                f"use_all_cores() must be called before JAX computes anything; it runs on {there} CPU device(s) already"
-            ) from error
-    return wanted
+    if there < wanted:
+        warnings.warn(
+            f"use_all_cores() must be called before JAX computes anything: it has {there} CPU device(s) for {wanted} "
+            "cores already",
+            stacklevel=2,
+        )
+    return there
 
 
 def cores() -> int:
