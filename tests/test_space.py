@@ -129,10 +129,10 @@ def test_uniform_stays_within_its_ends(low, width, key):
     low, high = np.float32(low), np.float32(low) + np.float32(width)
     entry = space.uniform(float(low), float(high))
     draws = lo.sample({"a": entry}, 20 if width > 2 else 2, key=key)["a"]
-    ends = canonical(entry.drawn(np.array([0.0, LAST])))
+    ends = canonical("x", entry.drawn(np.array([0.0, LAST])))
     assert low == ends[0] <= draws.min() <= draws.max() <= ends[1] <= high
     assert abs(ends[1] - high) <= 1e-6 * max(abs(high), width)
-    assert canonical(entry.drawn(np.array([0.5])))[0] == np.float32((float(low) + float(high)) / 2)
+    assert canonical("x", entry.drawn(np.array([0.5])))[0] == np.float32((float(low) + float(high)) / 2)
 
 
 @settings(max_examples=40, deadline=None)
@@ -141,10 +141,10 @@ def test_log_uniform_stays_within_its_ends(low, ratio, key):
     low, high = np.float32(low), np.float32(low) * np.float32(ratio)
     entry = space.log_uniform(float(low), float(high))
     draws = lo.sample({"a": entry}, 20, key=key)["a"]
-    ends = canonical(entry.drawn(np.array([0.0, LAST])))
+    ends = canonical("x", entry.drawn(np.array([0.0, LAST])))
     assert low == ends[0] <= draws.min() <= draws.max() <= ends[1] <= high
     np.testing.assert_allclose(ends[1], high, rtol=1e-6)
-    middle = canonical(entry.drawn(np.array([0.5])))[0]
+    middle = canonical("x", entry.drawn(np.array([0.5])))[0]
     np.testing.assert_allclose(middle, np.sqrt(float(low) * float(high)), rtol=1e-6)
 
 
@@ -475,7 +475,7 @@ def test_whole_finite_spaces_may_be_drawn_and_infinite_ones_have_no_end():
     assert lo.sample({"a": space.choice([1]), "b": U}, 6, key=0).count == 6
 
 
-# defects that are known -----------------------------------------------------------------------------------------------
+# at the limits --------------------------------------------------------------------------------------------------------
 ENDLESS = {
     "too few values of scipy": (lambda: {"a": stats.randint(0, 3)}, 5, ValueError),
     "float32 has one such number": (lambda: {"a": space.uniform(1, 1 + 1e-9)}, 2, ValueError),
@@ -483,30 +483,25 @@ ENDLESS = {
 }
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="draws for ever: nothing new comes")
 @pytest.mark.parametrize(("entries", "n", "error"), ENDLESS.values(), ids=ENDLESS)
 def test_what_cannot_be_drawn_is_refused(in_time, entries, n, error):
     with pytest.raises(error, match="must"):
         lo.sample(entries(), n, key=0)
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="draws for ever: (True,) equals (1,) among what was drawn")
 def test_true_and_1_are_two_settings_to_draw(in_time):
     assert lo.sample({"a": space.choice([True, 1])}, 2, key=0).count == 2
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="refused as one setting twice")
 def test_true_and_1_are_two_settings():
     assert as_settings(lo.grid({"a": space.choice([True, 1])})).count == 2
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="int32 where all draws happened to be whole numbers")
 def test_the_dtype_does_not_depend_on_chance():
     entries = {"momentum": space.choice([0, 0.9]), "rate": U}
     assert {lo.sample(entries, 1, key=key)["momentum"].dtype for key in range(6)} == {np.dtype(np.float32)}
 
 
-@pytest.mark.xfail(strict=True, reason="whole numbers wrap, reals become infinite with a warning of NumPy's")
 @pytest.mark.parametrize("value", [2**33 + 5, 2**31, 1e39])
 @pytest.mark.parametrize("make", [as_settings, lambda s: lo.grid({"a": space.choice(s["a"])})], ids=["list", "choice"])
 def test_numbers_beyond_the_dtype_are_refused(make, value):
@@ -514,17 +509,14 @@ def test_numbers_beyond_the_dtype_are_refused(make, value):
         make({"a": [1, value]})
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="only lectopt's own log_uniform counts")
 def test_scipys_loguniform_is_spread_over_magnitudes():
     assert lo.sample({"a": stats.loguniform(1e-4, 1)}, 9, key=0).is_logarithmic("a")
 
 
-@pytest.mark.xfail(strict=True, reason="quantiles of whole numbers repeat")
 def test_grid_of_scipys_whole_numbers_has_none_twice():
     assert lo.grid({"a": stats.randint(0, 3)})["a"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.xfail(strict=True, reason="Python's own words, or NaN settings without any")
 @pytest.mark.parametrize(
     "entries",
     [{"a": stats.loguniform}, {"a": stats.norm(0, -1)}, {1: U}],

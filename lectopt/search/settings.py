@@ -3,7 +3,7 @@
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,10 @@ import numpy as np
 
 from lectopt import _checks
 from lectopt._keys import as_key
-from lectopt.search.space import Distribution, LogUniform, Static, as_distribution
+from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, as_distribution
+
+_FRUITLESS = 30
+"""Rounds of draws after which a space that gives nothing new is taken to be exhausted."""
 
 
 class Settings(dict):
@@ -40,12 +43,14 @@ class Settings(dict):
 
     def is_logarithmic(self, name: str) -> bool:
         """Whether a hyperparameter is spread over magnitudes: by its distribution, or as its values look."""
-        if name in self.space:
+        if isinstance(self.space.get(name), (Uniform, LogUniform, Integers)):
             return isinstance(self.space[name], LogUniform)
-        values = self[name]
-        if isinstance(values, Static):
+        if isinstance(self[name], Static):
             return False
-        return bool(np.min(values) > 0 and np.max(values) >= 50 * np.min(values))
+        ends = self[name].min(), self[name].max()
+        if isinstance(self.space.get(name), Quantiles):
+            ends = self.space[name].drawn(np.array([0.05, 0.95]))
+        return bool(ends[0] > 0 and ends[1] >= 50 * ends[0])
 
 
 def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Settings:
@@ -83,7 +88,7 @@ def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Setti
         columns.append(distribution.spaced(_checks.check_count("points", number)))
     places = np.array(list(itertools.product(*(range(len(column)) for column in columns))))
     named = dict(zip(space, columns, strict=True))
-    return Settings({name: _pick(named[name], places[:, i]) for i, name in enumerate(named)}, space)
+    return Settings({name: _pick(canonical(name, named[name]), places[:, i]) for i, name in enumerate(named)}, space)
 
 
 def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
@@ -120,11 +125,17 @@ def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
     if _checks.is_traced(key):
         raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
     streams = {name: _uniforms(as_key(key), name) for name in space}
-    rows: dict[tuple, None] = {}  # in the order drawn, without what was drawn before
-    while len(rows) < n:
-        drawn = [canonical(space[name].drawn(streams[name](n))) for name in space]
-        rows |= dict.fromkeys(zip(*drawn, strict=True))
-    columns = zip(*list(rows)[:n], strict=True)
+    rows: dict[tuple, tuple] = {}  # by what tells them apart, in the order drawn
+    for since in itertools.count():
+        drawn = [canonical(name, space[name].drawn(streams[name](n))) for name in space]
+        before = len(rows)
+        for row in zip(*drawn, strict=True):
+            rows.setdefault(_mark(row), row)
+        if len(rows) >= n:
+            break
+        if len(rows) == before and since >= _FRUITLESS:
+            raise ValueError(f"n must be at most the {len(rows)} different settings that the space holds; got {n}")
+    columns = zip(*list(rows.values())[:n], strict=True)
     made = [Static(c) if isinstance(d, Static) else np.asarray(c) for c, d in zip(columns, drawn, strict=True)]
     return Settings(dict(zip(space, made, strict=True)), space)
 
@@ -166,18 +177,26 @@ def as_settings(settings: Any) -> Settings:
     found = Settings(columns, getattr(settings, "space", None))
     seen: dict[tuple, int] = {}
     for i in range(found.count):
-        first = seen.setdefault(tuple(found.row(i).values()), i)
+        first = seen.setdefault(_mark(found.row(i).values()), i)
         if first != i:
             raise ValueError(f"settings must differ from each other; rows {first} and {i} are both {found.row(i)}")
     return found
 
 
-def canonical(column: Any) -> Any:
-    """Numbers in the dtype that JAX computes with; a Static column as it is."""
+def canonical(name: str, column: Any) -> Any:
+    """Numbers in the dtype that JAX computes with; a Static column as it is.
+
+    Raises:
+        ValueError: if one is too large for that.
+    """
     if isinstance(column, Static):
         return column
     array = np.asarray(column)
-    return array.astype(jax.dtypes.canonicalize_dtype(float if array.dtype.kind == "f" else int))
+    dtype = jax.dtypes.canonicalize_dtype(float if array.dtype.kind == "f" else int)
+    most = (np.finfo if array.dtype.kind == "f" else np.iinfo)(dtype).max
+    if array.size and (array.max() > most or array.min() < -most):
+        raise ValueError(f"settings[{name!r}] must be numbers that fit into {dtype}; got {array[abs(array).argmax()]}")
+    return array.astype(dtype)
 
 
 def python_value(value: Any) -> Any:
@@ -196,7 +215,12 @@ def _checked(space: Any) -> dict[str, Distribution]:
 
 
 def _pick(column: Any, places: np.ndarray) -> Any:
-    return Static(column[i] for i in places) if isinstance(column, Static) else canonical(column)[places]
+    return Static(column[i] for i in places) if isinstance(column, Static) else column[places]
+
+
+def _mark(row: Iterable[Any]) -> tuple:
+    """What tells a setting from others: by type too, since True equals 1."""
+    return tuple((isinstance(value, bool), value) for value in row)
 
 
 def _uniforms(key: jax.Array, name: str) -> Callable[[int], np.ndarray]:
@@ -226,7 +250,7 @@ def _column(name: str, values: Any) -> Any:
         raise ValueError(f"settings[{name!r}] must have shape (n,), one number for each setting; got {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"settings[{name!r}] must be finite; got {array[~np.isfinite(array)][0]}")
-    return canonical(array)
+    return canonical(name, array)
 
 
 def _hashable(name: str, column: Static) -> Static:

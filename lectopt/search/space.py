@@ -101,8 +101,7 @@ class Choice:
         return self._column((uniforms * self.count).astype(int))
 
     def _column(self, places: Iterable[int]) -> Any:
-        values = [self.values[i] for i in places]
-        return Static(values) if self.static else np.asarray(values)
+        return Static(self.values[i] for i in places) if self.static else np.asarray(self.values)[list(places)]
 
 
 @runtime_checkable
@@ -119,11 +118,12 @@ class Quantiles:
 
     def spaced(self, points: int) -> Any:
         # In the middle of equally likely slices, since the ends may be infinite.
-        return self.drawn((np.arange(points) + 0.5) / points)
+        return np.unique(self.drawn((np.arange(points) + 0.5) / points))
 
     def drawn(self, uniforms: np.ndarray) -> Any:
         # A draw of exactly 0 has probability 2^-53, and may be minus infinity.
-        return np.asarray(self.distribution.ppf(np.maximum(uniforms, np.finfo(float).tiny)))
+        values = np.asarray(self.distribution.ppf(np.maximum(uniforms, np.finfo(float).tiny)))
+        return values.astype(int) if hasattr(self.distribution, "pmf") else values
 
 
 def uniform(low: float, high: float) -> Uniform:
@@ -217,9 +217,19 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
 
 def as_distribution(name: str, entry: Any) -> Distribution:
     """An entry of a space, checked."""
+    if not isinstance(name, str):
+        raise TypeError(f"space must have strings for names; got {name!r}")
     if isinstance(entry, (Uniform, LogUniform, Integers, Choice)):
         return entry
     if isinstance(entry, _Scipy) and hasattr(entry, "rvs"):
+        try:
+            middle = np.asarray(entry.ppf(0.5))
+        except TypeError as error:
+            raise TypeError(
+                f"space[{name!r}] must be a distribution with its parameters; scipy says {error}"
+            ) from error
+        if middle.shape or not np.isfinite(middle):
+            raise ValueError(f"space[{name!r}] must be a distribution of finite numbers; its median is {middle}")
         return Quantiles(entry)
     raise TypeError(
         f"space[{name!r}] must be made by lectopt.space (uniform, log_uniform, integers, choice) or be one of scipy's "

@@ -41,9 +41,15 @@ def labels(subset: Subset) -> np.ndarray:
     return np.asarray(labels)[np.asarray(subset.indices)[: len(subset)]]
 
 
-def groups(groups: Any, subset: Subset) -> np.ndarray:
-    """The groups of the part, in its order."""
-    found = np.asarray(groups)
+def groups(groups: Any, subset: Subset, order: np.ndarray) -> np.ndarray:
+    """The groups of the examples in this order, numbered as they come: int[n]."""
+    found = np.asarray(groups, object)
     if found.shape != (len(subset),):
         raise ValueError(f"groups must have shape ({len(subset)},), one entry for each example; got {found.shape}")
-    return found
+    return numbered(found[order].tolist())
+
+
+def numbered(values: list[Any]) -> np.ndarray:
+    """Equal values as one number, in the order in which they first come: so that no name is favoured."""
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values])

@@ -31,6 +31,8 @@ class Folds:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> tuple[Subset, Subset]:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"fold must be one of {len(self)}; got {i}")
         train, valid = (_fold(part, i) for part in (self.train, self.valid))
         return tuple(view(p.arrays, np.asarray(p.indices)[: len(p)]) for p in (train, valid))  # type: ignore[return-value]
 
@@ -68,11 +70,14 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
     """
     whole = as_subset(examples)
     drawing.check_concrete(whole, None)
-    if hasattr(splits, "split"):
+    if hasattr(splits, "split") and not isinstance(splits, str):
         arrays = [np.asarray(part) for part in (jax.tree.leaves(whole.examples()[0])[0], whole.examples()[-1])]
         splits = splits.split(*arrays, groups)
-    if not isinstance(splits, Iterable):
+    if not isinstance(splits, Iterable) or isinstance(splits, str):
         raise TypeError(f"splits must be pairs of indices or a splitter; got {type(splits).__name__}")
+    splits = [tuple(pair) if isinstance(pair, Iterable) else pair for pair in splits]
+    if any(not isinstance(pair, tuple) for pair in splits):
+        raise TypeError(f"splits must hold pairs of arrays of whole numbers; got {splits[0]!r}")
     pairs = [tuple(_rows(part, len(whole)) for part in pair) for pair in splits]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise ValueError("splits must be one or more pairs (training indices, validation indices)")
@@ -90,10 +95,10 @@ def pack(whole: Subset, pairs: Sequence[tuple[np.ndarray, ...]]) -> Folds:
 
 def _rows(part: Any, count: int) -> np.ndarray:
     rows = np.asarray(part)
+    if not rows.size:
+        raise ValueError("splits must not hold an empty part")
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
         raise TypeError(f"splits must hold arrays of whole numbers; got {rows.dtype} of shape {rows.shape}")
-    if not len(rows):
-        raise ValueError("splits must not hold an empty part")
     if rows.min() < 0 or rows.max() >= count:
         raise ValueError(f"splits must hold indices from 0 to {count - 1}; got {rows.min()} to {rows.max()}")
     return rows

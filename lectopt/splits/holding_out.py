@@ -51,7 +51,7 @@ def holdout(
     if stratify:
         out = _share_of_each_class(drawing.labels(whole)[order], held)
     elif groups is not None:
-        out = _whole_groups(drawing.groups(groups, whole)[order], held)
+        out = _whole_groups(drawing.groups(groups, whole, order), held)
         if not out.any():
             raise ValueError(f"groups must fit into the held-out part: each one has more than {held} examples")
     else:
@@ -72,9 +72,9 @@ def _share_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _whole_groups(groups: np.ndarray, count: int) -> np.ndarray:
-    """Which of the shuffled examples to take, whole groups in their order while they fit into `count`: bool[n]."""
+    """Which of the shuffled examples to take, whole groups, numbered, while they fit into `count`: bool[n]."""
     out = np.zeros(len(groups), bool)
-    for group in dict.fromkeys(groups.tolist()):
+    for group in range(groups.max() + 1):
         members = groups == group
         if out.sum() + members.sum() <= count:
             out |= members

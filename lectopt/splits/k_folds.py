@@ -40,8 +40,8 @@ def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
     if groups is None:
         parts[order] = np.arange(len(whole)) % folds
     else:
-        _, members = np.unique(drawing.groups(groups, whole)[order], return_inverse=True)
-        parts[order] = _deal_groups(np.ones((len(whole), 1)), members, _fold_count(folds, members.max() + 1, "groups"))
+        members = drawing.groups(groups, whole, order)
+        parts[order] = _deal_groups(np.zeros(len(whole), int), members, _fold_count(folds, members.max() + 1, "groups"))
     return _validate_on_each(whole, parts, folds)
 
 
@@ -67,7 +67,7 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
         >>> import lectopt as lo, numpy as np
         >>> folds = lo.stratified_k_fold(lo.datasets.iris(), 4, key=0)
         >>> [np.bincount(valid.examples()[1]).tolist() for train, valid in folds]
-        [[13, 12, 13], [13, 12, 13], [12, 13, 12], [12, 13, 12]]
+        [[13, 13, 12], [13, 13, 12], [12, 12, 13], [12, 12, 13]]
 
     Source: the lecture, "Stratified Cross-Validation".
     """
@@ -84,12 +84,11 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
     parts = np.empty(len(whole), int)
     if groups is None:
         # Dealt out class after class without a break: both the classes and the parts come out even, to within one.
-        dealt = order[np.argsort(classes[order], kind="stable")]
+        dealt = order[np.argsort(drawing.numbered(classes[order].tolist()), kind="stable")]
         parts[dealt] = np.arange(len(whole)) % folds
     else:
-        _, members = np.unique(drawing.groups(groups, whole)[order], return_inverse=True)
-        shares = (classes[order, None] == np.arange(len(values))) / sizes
-        parts[order] = _deal_groups(shares, members, _fold_count(folds, members.max() + 1, "groups"))
+        members = drawing.groups(groups, whole, order)
+        parts[order] = _deal_groups(classes[order], members, _fold_count(folds, members.max() + 1, "groups"))
     return _validate_on_each(whole, parts, folds)
 
 
@@ -114,7 +113,9 @@ def leave_one_out(examples: Any) -> Folds:
     """
     whole = as_subset(examples)
     drawing.check_concrete(whole, None)
-    return _validate_on_each(whole, np.arange(len(whole)), _fold_count(len(whole), len(whole), "examples"))
+    if len(whole) < 2:
+        raise ValueError("examples must be at least 2, to leave one out; got 1")
+    return _validate_on_each(whole, np.arange(len(whole)), len(whole))
 
 
 def _fold_count(folds: Any, most: int, of: str) -> int:
@@ -124,15 +125,17 @@ def _fold_count(folds: Any, most: int, of: str) -> int:
     return folds
 
 
-def _deal_groups(shares: np.ndarray, members: np.ndarray, folds: int) -> np.ndarray:
-    """Puts each group into the part where the shares [n, classes] stay most even, uneven and large groups first."""
-    weights = np.zeros((members.max() + 1, shares.shape[1]))
-    np.add.at(weights, members, shares)
-    filled, chosen = np.zeros((folds, shares.shape[1])), np.empty(len(weights), int)
-    for group in np.lexsort((-weights.sum(axis=1), -weights.std(axis=1))):
-        after = filled + weights[group] * np.eye(folds)[:, :, None]  # [part it is put into, parts, classes]
-        chosen[group] = np.argmin(after.std(axis=1).sum(axis=1))
-        filled[chosen[group]] += weights[group]
+def _deal_groups(classes: np.ndarray, members: np.ndarray, folds: int) -> np.ndarray:
+    """Puts each group into the part where the shares of the classes stay most even, uneven and large groups first."""
+    counts = np.zeros((members.max() + 1, classes.max() + 1))  # [groups, classes]
+    np.add.at(counts, (members, classes), 1)
+    totals = counts.sum(axis=0)
+    filled, chosen = np.zeros((folds, len(totals))), np.empty(len(counts), int)
+    for group in np.lexsort((-counts.sum(axis=1), -counts.std(axis=1))):
+        after = filled + counts[group] * np.eye(folds)[:, :, None]  # [part it is put into, parts, classes]
+        uneven = (after / totals).std(axis=1).sum(axis=1).round(12)
+        chosen[group] = np.lexsort((filled.sum(axis=1), uneven))[0]  # of equals, the part with the fewest examples
+        filled[chosen[group]] += counts[group]
     return chosen[members]
 
 
