@@ -27,6 +27,7 @@ from lectopt.schedules import steps_per_epoch as steps_per_epoch
 from lectopt.search import space as space
 from lectopt.search.devices import use_all_cores as use_all_cores
 from lectopt.search.halving import Halving as Halving
+from lectopt.search.learning_rate import suggest_learning_rate as suggest_learning_rate
 from lectopt.search.nesting import nested_cross_validate as nested_cross_validate
 from lectopt.search.results import Results as Results
 from lectopt.search.selection import select as select

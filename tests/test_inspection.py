@@ -175,7 +175,9 @@ def test_numbers_against_numpy():
     assert one.activation == "sigmoid"
     np.testing.assert_allclose(one.saturated, np.mean(np.minimum(a, 1 - a) < 0.005), atol=0.002)
     np.testing.assert_allclose(look.loss, -np.log(p[np.arange(len(y)), y]).mean(), rtol=1e-5)
-    np.testing.assert_array_equal(one.histogram[0].sum(), z1.size)
+    counts, edges = np.histogram(z1, len(one.histogram[0]))
+    np.testing.assert_allclose(one.histogram[1], edges, rtol=1e-4, atol=1e-6)
+    assert np.abs(one.histogram[0] - counts).sum() <= 4  # rounding at an edge
     shares = np.bincount(y) / len(y)
     np.testing.assert_allclose(look.chance, -(shares * np.log(shares)).sum(), rtol=1e-6)
 
@@ -336,13 +338,14 @@ def test_a_run_of_several_trainings_is_refused():
         lo.inspect(runs, BATCH)
 
 
-def test_glorot_and_bengios_jacobians():
-    """Mean singular value of the layers' Jacobians: 0.5 with the standard heuristic, 0.8 with theirs."""
-
-    def mean_singular_value(init, width=1000):
-        weights = init(jax.random.key(0), (width, width))
-        return np.linalg.svd(np.asarray(weights, float), compute_uv=False).mean()
-
-    # With slope 1, a layer's Jacobian is its weights.
-    assert mean_singular_value(WEIGHTS.fan_in_uniform()) == pytest.approx(0.5, abs=0.02)
-    assert mean_singular_value(WEIGHTS.glorot_uniform()) == pytest.approx(0.85, abs=0.02)
+@pytest.mark.parametrize(("init", "expected"), [("fan_in_uniform", 0.5), ("glorot_uniform", 0.8)])
+def test_glorot_and_bengios_jacobians(init, expected):
+    """Mean singular value of each layer's Jacobian in a tanh network at its start, in the linear range: about 0.5 with
+    the standard heuristic and 0.8 with theirs. (A square matrix of independent entries of variance 1/n has
+    8 / (3 pi) = 0.85.)"""
+    h = 0.1 * jax.random.normal(jax.random.key(1), (400,))
+    for i in range(5):
+        weights = getattr(WEIGHTS, init)()(jax.random.key(i), (400, 400), jnp.float32)
+        jacobian = jax.jacobian(lambda h, weights=weights: jnp.tanh(h @ weights))(h)
+        assert np.linalg.svd(np.asarray(jacobian, float), compute_uv=False).mean() == pytest.approx(expected, abs=0.06)
+        h = jnp.tanh(h @ weights)

@@ -100,6 +100,15 @@ def test_any_number_of_devices(elsewhere, settings, folds):
                         np.testing.assert_allclose(found.metrics[name][i, fold, seed], value, rtol=1e-6)
 
 
+@pytest.mark.parametrize("x", [X[:1], X])
+def test_more_folds_and_seeds_than_run_at_once(x):
+    data = (np.arange(300, dtype=np.float32),)
+    found = cross_validate(fold_mean, {"x": x}, lo.leave_one_out(data), seeds=2)
+    exact = x[:, None] + (data[0].sum() - data[0]) / 100
+    np.testing.assert_allclose(found.metrics["loss"][..., 0], exact, rtol=1e-5)
+    np.testing.assert_array_equal(found.metrics["first"][..., 1], np.broadcast_to(data[0], (len(x), 300)))
+
+
 def test_trainings_are_the_same_alone_and_in_any_chunk():
     folds = lo.stratified_k_fold(FLOWERS, 4, key=0)  # of unequal size
     columns = {"learning_rate": np.array([0.01, 0.1, 0.3, 1.0, 3.0]), "momentum": np.array([0.9, 0.5, 0.0, 0.9, 0.5])}

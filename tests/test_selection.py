@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
+from lectopt.search.execution import Scores
+from lectopt.search.lanes import Outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning_rate", "ignore:the best coefficient")
 FLOWERS = lo.datasets.iris()
@@ -154,8 +156,19 @@ def test_the_coefficient_of_the_penalty_on_few_digits():
 
 
 # nested ---------------------------------------------------------------------------------------------------------------
+WHICH = {"which": np.arange(4)}
+
+
+def fickle(setting, train, valid, key):
+    """A trial whose best setting depends on the training part."""
+    rate = jnp.where(jnp.sum(train.indices[:30]) % 4 == setting["which"], 0.3, 0.01)
+    return trial({"learning_rate": rate}, train, valid, key)
+
+
 def test_nested_cross_validation_keeps_the_outer_part_out():
-    seen = lo.nested_cross_validate(trial, RATES, REST, outer=3, inner=2, **quiet)
+    seen = lo.nested_cross_validate(fickle, WHICH, REST, outer=3, inner=2, **quiet)
+    alone_of = jax.jit(fickle)
+    assert len({setting["which"] for setting in seen.settings}) > 1
     assert seen.inner.diverged_at.shape == (4, 6, 1)
     outer = lo.stratified_k_fold(REST, 3, key=jax.random.fold_in(jax.random.key(0), 0))
     for i, (train, valid) in enumerate(outer):
@@ -164,11 +177,11 @@ def test_nested_cross_validation_keeps_the_outer_part_out():
         for j in range(len(inner)):
             learn, check = inner.at(j)
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 2 * i + j), 0)
-            for row, rate in enumerate(RATES["learning_rate"]):
-                loss = alone_of({"learning_rate": rate}, learn, check, key).metrics["valid_loss"]
+            for row, rate in enumerate(WHICH["which"]):
+                loss = alone_of({"which": rate}, learn, check, key).metrics["valid_loss"]
                 np.testing.assert_allclose(seen.inner.metrics["valid_loss"][row, 2 * i + j, 0], loss, rtol=1e-4)
                 scores[row] += loss
-        assert seen.settings[i] == {"learning_rate": RATES["learning_rate"][scores.argmin()]}
+        assert seen.settings[i] == {"which": scores.argmin()}
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 6), 0)
         alone = alone_of(seen.settings[i], outer.at(i)[0], None, key).evaluate(valid)
         for name, value in alone.items():
@@ -233,6 +246,16 @@ def test_halving_goes_on_with_the_better_half_from_where_it_is():
     assert found.best_index in np.flatnonzero(found.rungs == 3)
     again = found.replay(found.best_index, 1)
     np.testing.assert_allclose(again.metrics["valid_loss"], loss[found.best_index, 1], rtol=1e-4)
+
+
+def test_what_diverged_on_a_rung_has_no_score_on_the_next():
+    scores = Scores(2, 1)
+    for loss, diverged_at in ((np.nan, 7), (0.5, -1)):
+        lanes = np.array([[loss], [0.1]], np.float32), np.array([[diverged_at], [-1]], np.int32)
+        scores.write(np.arange(2), Outcome({"loss": lanes[0]}, lanes[1], None))
+    np.testing.assert_array_equal(scores.metrics["loss"], np.array([[np.nan], [0.1]], np.float32))
+    assert scores.diverged_at.tolist() == [[7], [-1]]
+    assert scores.rungs.tolist() == [2, 2]
 
 
 def test_halving_with_static_values_and_optimizer_state():

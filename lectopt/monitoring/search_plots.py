@@ -7,6 +7,7 @@ import numpy as np
 from lectopt.monitoring.plots import COLOURS, Axes, Figure, plt
 
 if TYPE_CHECKING:
+    from lectopt.search.learning_rate import RateSuggestion
     from lectopt.search.results import Results
 
 _ROOM = 1.5
@@ -83,6 +84,33 @@ def plot_folds(results: "Results", settings: int) -> Figure:
     if values.shape[1] <= 10:
         axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     _tidy(axis)
+    return figure
+
+
+def plot_rates(found: "RateSuggestion") -> Figure:
+    """The loss after the first iterations against the rate, each seed thin; the three rates are marked."""
+    figure, axes = _panels(1)
+    axis, top = axes[0], 1.5 * found.initial_loss
+    axis.plot(found.rates, np.minimum(found.losses, top), color="#9BB8CC", linewidth=0.8)
+    mean = found.losses.mean(axis=1)
+    axis.plot(found.rates, np.minimum(mean, top), color=COLOURS[0], linewidth=2, label="mean over seeds")
+    gone = np.isnan(mean)
+    axis.plot(
+        found.rates[gone], np.full(gone.sum(), top), "x", color="#999999", label="diverged" if gone.any() else None
+    )
+    axis.axhline(found.initial_loss, color="#666666", linewidth=0.8, linestyle=":", label="at the start")
+    marks = {"best": (found.best, COLOURS[2]), "suggestion": (found.suggestion, COLOURS[1])}
+    marks |= {"stable up to": (found.stable, COLOURS[3])}
+    for i, (name, (rate, colour)) in enumerate(marks.items()):
+        axis.axvline(rate, color=colour, linestyle=["--", "-", "-."][i], linewidth=1.5, label=f"{name} {rate:.2g}")
+    axis.set_xscale("log")
+    if np.nanmin(found.losses) > 0:
+        axis.set_yscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel(f"training loss after {found.steps} steps")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    _tidy(axis)
+    figure.set_size_inches(7, 3.6)
     return figure
 
 
