@@ -5,7 +5,13 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from lectopt.main_job import Outcome
+from lectopt.search.results import Results
+from lectopt.search.selection import Selection
+from lectopt.search.settings import Settings
 
 
 def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
@@ -33,6 +39,27 @@ def test_bad_options_are_refused(arguments):
     assert result.returncode == 2
     assert arguments[0] in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "best", "near"),
+    [
+        ([0.1, 0.95, 0.955, 0.96, 0.951, 0.9], 3, (0.1, 10)),
+        ([0.955, 0.9, 0.955, 0.96, np.nan, 0.96], 3, (1, 3)),
+        ([0.96, 0.9, 0.1, 0.1, 0.1, 0.96], 0, (0.01, 0.01)),
+        ([0.9, 0.9, 0.9, 0.9, 0.95, 0.96], 5, (10, 30)),
+    ],
+)
+def test_rates_that_are_nearly_best(accuracy, best, near):
+    """Those around the best within 1 % of its accuracy, without a gap."""
+    rates = np.array([0.01, 0.1, 1, 3, 10, 30])
+    loss = np.arange(1.0, 7)
+    loss[best] = 0
+    lanes = {"valid_loss": loss[:, None, None], "valid_accuracy": np.array(accuracy)[:, None, None]}
+    found = Results(
+        Settings({"learning_rate": rates}), lanes, np.full((6, 1, 1), -1), "valid_loss", False, np.ones(6, int)
+    )
+    assert Outcome("x", Selection({}, found, None, None)).near == near
 
 
 @pytest.mark.slow
