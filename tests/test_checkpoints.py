@@ -143,7 +143,9 @@ def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience):
     assert_equal(lo.fit(task, OPTIMIZER, (X, Y), directory=tmp_path / "a", **options), whole)  # it has ended
     for change in ({"key": 1}, {"train": (X[::-1], Y[::-1])}, {"optimizer": noisy(0.06)}, {"shuffle": False}):
         arguments = {"optimizer": OPTIMIZER, "train": (X, Y), **options, **change}
-        with pytest.raises(ValueError, match=r"directory must be new, or of the same training; .*a holds another one"):
+        with pytest.raises(
+            ValueError, match=r"directory must be new, or of the same training; .*a holds something else"
+        ):
             lo.fit(task, directory=tmp_path / "a", **arguments)
 
 

@@ -271,6 +271,7 @@ def anything(setting, train, valid, key):
     return lo.train(lo.classification(net, standardize=True), optimizer, train, valid=valid, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", HYPERPARAMETERS.values(), ids=HYPERPARAMETERS)
 def test_any_hyperparameter_is_searched(columns):
     """A setting trains as it would alone, and the hyperparameter makes a difference."""
@@ -365,6 +366,8 @@ def test_a_search_is_not_to_be_traced():
         (0.0, {"x": X}, None),
         (1.0, {"x": X[[0, 6]]}, None),  # of two, one is always at the edge
         (0.0, {"x": np.abs(X[3:])}, None),  # 0 switches off
+        (1.0, lo.grid({"x": lo.space.uniform(-1.0, 1.0)}), "highest"),
+        (1.0, lo.grid({"x": lo.space.choice([0.2, 0.5, 1.0])}), None),  # there is nothing else
     ],
 )
 def test_a_warning_where_the_best_stands_at_the_edge(best, columns, word):
@@ -391,10 +394,25 @@ def test_the_same_trial_compiles_once():
     np.testing.assert_allclose(firsts[1].metrics["first"], firsts[0].metrics["first"] + 50)
 
 
+def test_what_the_trial_closes_over_may_change_between_searches():
+    data, factor = np.ones(3, np.float32), 2.0
+
+    def trial(setting, key):
+        return {"loss": setting["x"] * factor + jnp.sum(jnp.asarray(data))}
+
+    found = [sweep(trial, {"x": X})]
+    factor = 5.0
+    found.append(sweep(trial, {"x": X}))
+    data = np.full(3, 2, np.float32)
+    found.append(sweep(trial, {"x": X}))
+    for results, (times, plus) in zip(found, ((2, 3), (5, 3), (5, 6)), strict=True):
+        np.testing.assert_allclose(results.metrics["loss"].ravel(), X * times + plus, rtol=1e-6)
+
+
 def test_a_function_that_is_gone_keeps_no_program():
-    before = len(programs._known)
+    before = len(programs._compiled)
     sweep(lambda s, key: {"loss": s["x"]}, {"x": X})
-    assert len(programs._known) == before
+    assert len(programs._compiled) == before
 
 
 def test_what_the_trial_closes_over_is_not_compiled_in():
@@ -404,8 +422,8 @@ def test_what_the_trial_closes_over_is_not_compiled_in():
         return {"loss": jnp.sum(large) * setting["x"]}
 
     np.testing.assert_allclose(sweep(trial, {"x": X}).metrics["loss"].ravel(), X * float(large.sum()), rtol=1e-4)
-    (program,) = programs._known[trial].values()
-    assert len(program.text()) < 20_000
+    (text,) = programs._compiled[trial]
+    assert len(text) < 20_000
 
 
 def test_memory_bounds_the_lanes_at_once(capsys):

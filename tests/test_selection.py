@@ -133,6 +133,7 @@ def test_the_coefficient_of_the_penalty_on_diabetes():
     np.testing.assert_allclose(chosen.test_metrics["loss"], honest, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_coefficient_of_the_penalty_on_few_digits():
     """With 100 examples a penalty helps a network, and too much of it does not."""
     x, y = lo.datasets.digits()
@@ -190,6 +191,7 @@ def test_nested_cross_validation_keeps_the_outer_part_out():
     assert "accuracy=" in repr(seen)
 
 
+@pytest.mark.slow
 def test_nested_is_honest_where_there_is_nothing_to_learn():
     """On labels that chance drew, the best mean of a cross-validation looks better than chance; nested does not."""
     rng = np.random.default_rng(0)
@@ -258,6 +260,7 @@ def test_what_diverged_on_a_rung_has_no_score_on_the_next():
     assert scores.rungs.tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_halving_with_static_values_and_optimizer_state():
     """Settings of different shape and optimizer side by side; a schedule's step count goes on across rungs."""
 

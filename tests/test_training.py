@@ -97,7 +97,7 @@ def test_chunks_change_nothing(monkeypatch, eager):
     """`fit` stops anywhere within an epoch to look at the progress."""
     whole = plain(lo.adam(0.01))
     for steps in (1, 2, 100):
-        monkeypatch.setattr(lo.training, "_next_chunk", lambda *_, steps=steps: steps)
+        monkeypatch.setattr(lo.fitting, "_next_chunk", lambda *_, steps=steps: steps)
         assert_same(plain(lo.adam(0.01)), whole, rtol=0)
 
 

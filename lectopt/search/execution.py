@@ -15,7 +15,7 @@ from lectopt.search.engine import Options, Progress, gather, run_group, share
 from lectopt.search.halving import Halving, Past, Rung, climb_alone
 from lectopt.search.lanes import Outcome, Pair, Shared, Trial, Whole
 from lectopt.search.program import Program
-from lectopt.search.programs import known
+from lectopt.search.programs import recall
 from lectopt.search.records import Records
 from lectopt.search.results import Results
 from lectopt.search.settings import Group, Settings, as_settings, groups
@@ -54,6 +54,7 @@ class Search:
     maximizes: bool
     halving: Halving | None
     options: Options
+    traced: dict[Any, Program]
 
     @classmethod
     def of(
@@ -92,7 +93,13 @@ class Search:
             maximizes=maximize is not None,
             halving=None if halving is None else halving.checked(),
             options=Options.of(chunk=chunk, memory=memory, directory=directory, progress=progress),
+            traced={},
         )
+
+    def of_other(self, settings: Any) -> "Search":
+        """The same for other settings, without tracing the trial anew."""
+        settings = as_settings(settings)
+        return dataclasses.replace(self, settings=settings, shape=(settings.count, *self.shape[1:]))
 
     def run(self) -> Results:
         """Runs all lanes."""
@@ -142,11 +149,11 @@ class Search:
         first = {name: column[0] for name, column in numbers.items()}
         begin = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), start)
 
-        def trace() -> Program:
-            return Program(lane, first, begin, self.shared, self.options.devices)
-
-        whole = isinstance(lane, Whole)
-        program = known(self.trial.function, lane.static, (first, self.shared), trace) if whole else trace()
+        mark = (part.partition("-")[0], *((name, type(value), value) for name, value in lane.static.items()))
+        if mark not in self.traced:
+            program = Program(lane, first, begin, self.shared, self.options.devices)
+            self.traced[mark] = recall(self.trial.function, program)
+        program = self.traced[mark]
         self._check_outcome(program.outcome, scores)
         records = self._records(part, program, numbers, start)
         mine = share(len(rows), len(self.pairs.fold))

@@ -62,7 +62,7 @@ class Rung:
 
     def __init__(self, trial: Trial, static: Mapping[str, Any], index: int, epochs: int, before: "Rung | None"):
         self._trial = trial
-        self._static = static
+        self.static = static
         self._index = index
         self._epochs = epochs
         self._before = before
@@ -79,7 +79,7 @@ class Rung:
         """The run at the end of this rung."""
         if self._index:  # another shuffling than in the epochs before
             shared = shared._replace(key=jax.random.fold_in(shared.key, self._index))
-        run = self._trial.call({**self._static, **numbers}, pair, shared, epochs=self._epochs, start=start)
+        run = self._trial.call({**self.static, **numbers}, pair, shared, epochs=self._epochs, start=start)
         if not isinstance(run, Run):
             raise TypeError(f"trial must return a lectopt.Run for halving; it returned {type(run).__name__}")
         return run

@@ -84,15 +84,16 @@ def optimize(
     n_trials, batch_size = _checks.check_count("n_trials", n_trials), _checks.check_count("batch_size", batch_size)
     which = "maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"
     _revive(study)
+    search: Search | None = None
     with ProgressBar("trials", n_trials, show=progress) as bar:
         while (done := _finished(study)) < n_trials:
             bar.update(done, _news(study))
             asked = [_ask(study, distributions) for _ in range(min(batch_size, n_trials - done))]
             settings, places = _distinct([one.params for one in asked], space)
-            search = Search.of(
-                trial, settings, folds, **{which: metric}, seeds=seeds, key=key, memory=memory, progress=False
-            )
-            results = search.run()
+            if search is None:
+                options = {which: metric, "seeds": seeds, "key": key, "memory": memory, "progress": False}
+                search = Search.of(trial, settings, folds, **options)
+            results = search.of_other(settings).run()
             stops = [_tell(study, one, results, place) for one, place in zip(asked, places, strict=True)]
             if any(stops):
                 break

@@ -57,7 +57,7 @@ class Program:
         self._mesh = jax.make_mesh((len(devices),), ("lanes",), (AxisType.Auto,), devices=devices)
         # Data that the trial closes over are arguments of the program: as constants they would be compiled into it.
         self._consts = jax.device_put(closed.consts, NamedSharding(self._mesh, P()))
-        self._compiled: dict[Rectangle, Compiled] = {}
+        self.compiled: dict[Rectangle, Compiled] = {}
         self.compile_seconds = 0.0
 
     def place(self, shared: Shared) -> Any:
@@ -71,7 +71,7 @@ class Program:
 
     def compile(self, shape: Rectangle) -> Compiled:
         """The program for a rectangle, one side of which is a multiple of the devices."""
-        if shape not in self._compiled:
+        if shape not in self.compiled:
             began = time.perf_counter()
             numbers, pair, start, shared = self._arguments
             sizes: list[tuple[int, ...]] = [(shape.rows,), (shape.pairs,), tuple(shape)]
@@ -87,8 +87,8 @@ class Program:
             analysis = call.memory_analysis()
             size = analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis is not None else 0
             self.compile_seconds += time.perf_counter() - began
-            self._compiled[shape] = Compiled(shape, call, size * self._mesh.size)
-        return self._compiled[shape]
+            self.compiled[shape] = Compiled(shape, call, size * self._mesh.size)
+        return self.compiled[shape]
 
     def run(self, compiled: Compiled, numbers: Any, pairs: Pair, start: Any, data: Any) -> Outcome:
         """The outcomes, np[rows, pairs] each; `data` as `place` gives it."""

@@ -1,28 +1,22 @@
-"""Programs that were traced before, so that another search with the same trial compiles nothing again."""
+"""What was compiled before, so that another search with the same trial compiles nothing again."""
 
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import jax
+from lectopt.search.program import Compiled, Program, Rectangle
 
-from lectopt.search.program import Program
+# By the trial, so that it goes when nobody holds that any more, and by the whole text of the program: a trial is traced
+# anew for every search, so that what it closes over may have changed in between.
+_compiled: weakref.WeakKeyDictionary[Callable[..., Any], dict[str, dict[Rectangle, Compiled]]]
+_compiled = weakref.WeakKeyDictionary()
 
-# By the trial's function, like `jax.jit`: what it closes over is taken to stay as it is. A program does not refer to
-# the function, so that both go together when nobody holds the function any more.
-_known: weakref.WeakKeyDictionary[Callable[..., Any], dict[Hashable, Program]] = weakref.WeakKeyDictionary()
 
-
-def known(function: Callable[..., Any], static: Mapping[str, Any], arrays: Any, make: Callable[[], Program]) -> Program:
-    """The program of this function for these static values and arrays of these shapes; made if there is none yet."""
-    leaves, structure = jax.tree.flatten(arrays)
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    values = tuple((name, type(value), value) for name, value in static.items())
+def recall(function: Callable[..., Any], program: Program) -> Program:
+    """The program, which knows what was compiled from the same text for this function, and adds to it."""
     try:
-        programs = _known.setdefault(function, {})
+        texts = _compiled.setdefault(function, {})
     except TypeError:  # some callables cannot be referred to weakly, or hashed
-        return make()
-    mark = (values, structure, shapes, jax.dtypes.canonicalize_dtype(float))
-    if mark not in programs:
-        programs[mark] = make()
-    return programs[mark]
+        return program
+    program.compiled = texts.setdefault(program.text(), program.compiled)
+    return program

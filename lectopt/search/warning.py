@@ -6,20 +6,22 @@ import numpy as np
 
 from lectopt.search.results import Results
 from lectopt.search.settings import python_value
-from lectopt.search.space import Static
+from lectopt.search.space import Choice, Static
 
 
 def warn_of_edges(results: Results) -> Results:
     """Warns where the best value of a hyperparameter is the least or the largest that was tried, or all diverged.
 
-    Of two values one is always at the edge, and 0 is where a hyperparameter is switched off: neither is worth a word.
+    Of two values one is always at the edge, 0 is where a hyperparameter is switched off, and a `choice` names all that
+    there is: none is worth a word.
     """
     if np.isnan(results.mean()).all():
         warnings.warn(f"every setting diverged: no {results.metric} is finite on all folds", stacklevel=3)
         return results
     for name, column in results.settings.items():
         best = results.best()[name]
-        if isinstance(column, Static) or len(np.unique(column)) < 3 or best == 0:
+        chosen = isinstance(column, Static) or isinstance(results.settings.space.get(name), Choice)
+        if chosen or len(np.unique(column)) < 3 or best == 0:
             continue
         for word, edge in (("lowest", column.min()), ("highest", column.max())):
             if python_value(edge) == best:
