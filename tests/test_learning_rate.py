@@ -41,7 +41,7 @@ def test_each_lane_is_a_training_of_its_own():
     assert found.best == pytest.approx(found.rates[np.nanargmin(mean)])
     best = [found.rates[np.nanargmin(column)] for column in found.losses.T]
     np.testing.assert_array_equal(found.best_by_seed, best)
-    assert found.suggestion == pytest.approx(min(np.sqrt(found.best * found.stable), 3 * found.best), rel=1e-5)
+    assert found.suggestion == pytest.approx(min(np.sqrt(found.best * found.stable), 1.5 * found.best), rel=1e-5)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-6, 1e-4), (2.0, 200.0)])
@@ -86,11 +86,11 @@ def test_it_is_near_the_best_rate_in_the_long_run():
         @jax.vmap
         def losses(rate, optimizer=optimizer):
             run = lo.train(task, optimizer(rate), rest, valid=test, batch_size=32, epochs=30, key=1)
-            return run.metrics["valid_loss"], run.metrics["valid_accuracy"]
+            return run.metrics["train_loss"], run.metrics["valid_accuracy"]
 
         loss, accuracy = losses(jnp.append(jnp.geomspace(1e-5, 10, 19), found.suggestion))
         assert accuracy[-1] > np.nanmax(accuracy[:-1]) - 0.015
-        assert loss[-1] < 1.6 * np.nanmin(loss[:-1])
+        assert loss[-1] < 0.02
 
 
 def test_the_picture_marks_the_three_rates():

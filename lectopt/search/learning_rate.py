@@ -26,8 +26,8 @@ LEAST_STEPS = 100
 """Goodfellow et al. look at "the first 100 iterations or so"."""
 WIDENINGS = 2
 """How often the grid may be widened, by two magnitudes, where the best rate stands at its edge."""
-HIGHER = 3.0
-""""Somewhat higher" than the best rate: at most so many times."""
+HIGHER = 1.5
+""""Somewhat higher" than the best rate: at most so many times. (Of Adam on the digits, twice the best is too much.)"""
 
 
 class Losses(NamedTuple):
@@ -100,7 +100,7 @@ def suggest_learning_rate(
     or so, but not so high that it causes severe instability. All rates start alike from each seed, on the same
     batches, so that they differ by nothing else; a sweep of a single training, that raises the rate as it goes, would
     mix the rate with time. The suggestion is the geometric mean of the best rate and the highest stable one, at most
-    three times the best.
+    1.5 times the best.
 
     Args:
         task: as for `train`; standardised inputs and a learned output bias are used alike.
