@@ -1,5 +1,7 @@
 """Pictures of a search."""
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +34,8 @@ def plot_scores(results: "Results") -> Figure:
         axis.set_ylim(low - margin, high + margin)
         axis.set_xlabel(_words(name))
         _tidy(axis)
-    axes[0].set_ylabel(_score_label(results))
+    for axis in axes[::4]:
+        axis.set_ylabel(_score_label(results))
     figure.suptitle("ring: the best;  grey cross: diverged, or too bad to show", fontsize=9, color="#666666")
     return figure
 
@@ -117,12 +120,22 @@ def plot_rates(found: "RateSuggestion") -> Figure:
 _PAPER = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
-def _panels(count: int) -> tuple[Figure, Any]:
+def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
+    """Axes side by side, at most four in a row, with one scale of scores."""
+    columns = min(count, 4)
+    rows = math.ceil(count / columns)
     figure, axes = plt.subplots(
-        1, count, figsize=(max(3.3 * count, 4.5), 3.4), layout="constrained", squeeze=False, sharey=True
+        rows,
+        columns,
+        figsize=(max(3.3 * columns, 4.5), 3.2 * rows + 0.2),
+        layout="constrained",
+        squeeze=False,
+        sharey=True,
     )
     plt.close(figure)
-    return figure, axes[0]
+    for spare in axes.flat[count:]:
+        spare.remove()
+    return figure, list(axes.flat[:count])
 
 
 def _limits(results: "Results") -> tuple[float, float]:
@@ -142,16 +155,24 @@ def _places(axis: Axes, results: "Results", name: str) -> np.ndarray:
         if results.settings.is_logarithmic(name):
             axis.set_xscale("log")
         return column
-    values = list(dict.fromkeys(column))
-    axis.set_xticks(range(len(values)), [str(getattr(value, "__name__", value)) for value in values])
+    values = _choices(column)
+    names = [str(getattr(value, "__name__", value)) for value in values]
+    slant: Any = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 24 else {}
+    axis.set_xticks(range(len(values)), names, **slant)
     return np.array([values.index(value) for value in column], float)
+
+
+def _choices(column: Sequence[Any]) -> list[Any]:
+    """The different values: numbers in their order, others as they come."""
+    values = list(dict.fromkeys(column))
+    return sorted(values) if all(isinstance(value, (int, float)) for value in values) else values
 
 
 def _unit(results: "Results", name: str) -> np.ndarray:
     """The values of a hyperparameter, from 0 to 1."""
     column = results.settings[name]
     if not isinstance(column, np.ndarray):
-        choices = list(dict.fromkeys(column))
+        choices = _choices(column)
         return np.array([choices.index(value) for value in column]) / max(len(choices) - 1, 1)
     values = np.log(column) if results.settings.is_logarithmic(name) else column.astype(float)
     return (values - values.min()) / max(values.max() - values.min(), 1e-30)
