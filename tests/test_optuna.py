@@ -94,6 +94,25 @@ def test_a_setting_that_is_asked_for_twice():
     assert [one.value for one in study.trials] == [0.5, 0.5]
 
 
+def test_settings_that_are_one_to_jax():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    run(study, lambda s, key: {"loss": s["x"]}, {"x": lo.space.uniform(0.3, 0.3 + 1e-7)})
+    assert len(study.trials) == 24
+
+
+def test_the_dtype_is_that_of_all_choices():
+    seen = []
+
+    def trial(setting, key):
+        seen.append(setting["x"].dtype)
+        return {"loss": setting["x"]}
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    run(study, trial, {"x": lo.space.choice([0, 0.9])}, n_trials=6, batch_size=1)
+    assert seen == [np.float32]
+    assert {round(one.value, 4) for one in study.trials} == {0.0, 0.9}
+
+
 def test_batches_compile_once():
     compiled = []
 

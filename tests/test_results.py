@@ -179,6 +179,13 @@ def test_pictures_of_the_least_there_can_be(maximizes):
                 figure.canvas.draw()
 
 
+def test_no_picture_where_all_diverged():
+    found = results(np.full_like(LOSS, np.nan))
+    for draw in (found.plot, found.plot_parallel):
+        with pytest.raises(ValueError, match="no setting has a finite loss"):
+            draw()
+
+
 def test_the_best_five_are_shown():
     text = repr(results(with_nan((2, 4, 1))))
     assert text.splitlines()[0] == "Results of 6 settings x 5 folds x 3 seeds, by loss"

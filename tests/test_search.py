@@ -324,6 +324,7 @@ BAD = {
     "no function": (3, {"x": X}, {}, TypeError, "trial must be a function; got int"),
     "not scalar": (vector, {"x": X}, {}, ValueError, r"'loss' has shape \(3,\)"),
     "nothing": (lambda s, key: None, {"x": X}, {}, TypeError, "trial must return.*NoneType"),
+    "a name": (lambda s, key: {1: 2.0}, {"x": X}, {}, TypeError, "trial must return scalars by name; got the name 1"),
     "text": (lambda s, key: {"loss": "low"}, {"x": X}, {}, TypeError, "trial must return scalars; 'loss' is str"),
     "a width": (wide, {"x": [1, 2]}, {}, TypeError, "static=True"),
     "a branch": (branches, {"x": X}, {}, TypeError, "static=True"),

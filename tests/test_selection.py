@@ -77,6 +77,12 @@ BAD = {
     ),
     "one fold": (trial, {"folds": 1}, ValueError, "folds must be at least 2; got 1"),
     "a share of 2": (trial, {"folds": 2.0}, ValueError, r"fraction must be in \(0, 1\); got 2"),
+    "folds with the test set": (
+        trial,
+        {"folds": lo.stratified_k_fold(FLOWERS, 3, key=0), "test": TEST},
+        ValueError,
+        "folds must be over the examples that are given",
+    ),
     "too many folds": (trial, {"folds": 41}, ValueError, "folds must be at most.*got 41, and class 0 has 40"),
 }
 
@@ -189,6 +195,8 @@ def test_nested_cross_validation_keeps_the_outer_part_out():
             np.testing.assert_allclose(seen.test_metrics[name][i], value, rtol=1e-4)
     assert seen.mean("accuracy") == pytest.approx(seen.test_metrics["accuracy"].mean())
     assert "accuracy=" in repr(seen)
+    with pytest.raises(ValueError, match="metric must be one of 'accuracy', 'loss'; got 'valid_loss'"):
+        seen.mean("valid_loss")
 
 
 @pytest.mark.slow

@@ -140,6 +140,7 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
 
 def _limits(results: "Results") -> tuple[float, float]:
     """The range of scores worth looking at: bad settings can be worse by magnitudes."""
+    results.best_index  # noqa: B018, raises where all diverged
     mean = results.mean()
     mean = mean[~np.isnan(mean)]
     low, high, middle = mean.min(), mean.max(), np.median(mean)

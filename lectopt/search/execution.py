@@ -224,4 +224,4 @@ def checked_metric(minimize: Any, maximize: Any) -> str:
 
 
 def _names(metrics: Any) -> str:
-    return ", ".join(map(repr, metrics))
+    return ", ".join(map(repr, metrics)) or "and that has none"

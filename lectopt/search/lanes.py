@@ -70,6 +70,8 @@ def outcome(returned: Any) -> Outcome:
 def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
     scalars = {}
     for name, value in values.items():
+        if not isinstance(name, str):
+            raise TypeError(f"trial must return scalars by name; got the name {name!r}")
         try:
             array = jnp.asarray(value, jnp.float32)
         except (TypeError, ValueError) as error:

@@ -30,11 +30,16 @@ class NestedResults:
 
     def mean(self, metric: str = "loss") -> float:
         """The mean over outer folds: what the whole selection can be expected to reach."""
-        return float(self.test_metrics[metric].mean())
+        return float(self._scores(metric).mean())
 
     def std(self, metric: str = "loss") -> float:
         """The standard deviation (ddof 1) over outer folds."""
-        return float(self.test_metrics[metric].std(ddof=1))
+        return float(self._scores(metric).std(ddof=1))
+
+    def _scores(self, metric: str) -> np.ndarray:
+        if metric not in self.test_metrics:
+            raise ValueError(f"metric must be one of {', '.join(map(repr, self.test_metrics))}; got {metric!r}")
+        return self.test_metrics[metric]
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name}={self.mean(name):.4g} ± {self.std(name):.2g}" for name in self.test_metrics)

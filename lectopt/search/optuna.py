@@ -11,7 +11,7 @@ from lectopt import _checks
 from lectopt.progress import ProgressBar
 from lectopt.search.execution import Search
 from lectopt.search.results import Results
-from lectopt.search.settings import Settings
+from lectopt.search.settings import Settings, canonical
 from lectopt.search.space import Choice, Distribution, Integers, LogUniform, Static, Uniform, as_distribution
 from lectopt.splits import Folds
 
@@ -149,13 +149,19 @@ def _finished(study: optuna.Study) -> int:
 
 
 def _distinct(params: list[dict[str, Any]], space: Mapping[str, Any]) -> tuple[Settings, list[int]]:
-    """The different settings among these, and which one each of them is."""
-    rows = list(dict.fromkeys(tuple(one[name] for name in space) for one in params))
-    columns = {
-        name: Static(column) if getattr(space[name], "static", False) else np.asarray(column)
-        for name, column in zip(space, zip(*rows, strict=True), strict=True)
-    }
-    return Settings(columns, {}), [rows.index(tuple(one[name] for name in space)) for one in params]
+    """The different settings among these, as JAX rounds them, and which one each of them is."""
+    columns = {name: canonical(name, _column(space[name], [one[name] for one in params])) for name in space}
+    rows = [tuple((type(value), value) for value in row) for row in zip(*columns.values(), strict=True)]
+    first = list(dict.fromkeys(rows))
+    return Settings(columns).take([rows.index(row) for row in first]), [first.index(row) for row in rows]
+
+
+def _column(distribution: Any, values: list[Any]) -> Any:
+    """The values in the dtype of the distribution, whichever of them were drawn."""
+    if getattr(distribution, "static", False):
+        return Static(values)
+    kind = distribution.values if isinstance(distribution, Choice) else values
+    return np.asarray(values, np.asarray(kind).dtype)
 
 
 def _tell(study: optuna.Study, asked: optuna.Trial, results: Results, row: int) -> bool:

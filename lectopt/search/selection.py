@@ -124,12 +124,24 @@ def select(
 def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Folds:
     """A number of folds, a held-out share, or Folds as they are."""
     if isinstance(folds, Folds):
+        _check_within(folds, examples, name)
         return folds
     labelled = has_labels(examples)
     if isinstance(folds, (float, np.floating)):
         return join([holdout(examples, float(folds), key=key, stratify=labelled)])
     folds = _checks.check_count(name, folds, least=2)
     return (stratified_k_fold if labelled else k_fold)(examples, folds, key=key)
+
+
+def _check_within(folds: Folds, examples: Subset, name: str) -> None:
+    """Raises where folds hold what is not among the examples: of a test set, perhaps."""
+    arrays, others = jax.tree.leaves(folds.train.arrays), jax.tree.leaves(examples.arrays)
+    same = len(arrays) == len(others) and all(
+        a is b or np.array_equal(a, b) for a, b in zip(arrays, others, strict=True)
+    )
+    known = np.asarray(examples.indices)[: len(examples)]
+    if not same or not all(np.isin(part.indices, known).all() for part in (folds.train, folds.valid)):
+        raise ValueError(f"{name} must be over the examples that are given; they hold others, such as a test set's")
 
 
 class Retraining:

@@ -1,6 +1,7 @@
 """Pairs of a training and a validation part, of a fixed shape."""
 
 import dataclasses
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class Folds:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> tuple[Subset, Subset]:
-        if not -len(self) <= i < len(self):
+        if not -len(self) <= operator.index(i) < len(self):
             raise IndexError(f"fold must be one of {len(self)}; got {i}")
         train, valid = (_fold(part, i) for part in (self.train, self.valid))
         return tuple(view(p.arrays, np.asarray(p.indices)[: len(p)]) for p in (train, valid))  # type: ignore[return-value]
