@@ -118,6 +118,7 @@ def test_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(again.metrics[name], found.metrics[name])
     np.testing.assert_array_equal(again.diverged_at, found.diverged_at)
     assert list(again.settings) == ["rate", "name"]
+    assert again.settings.is_logarithmic("rate") == found.settings.is_logarithmic("rate")
     assert [again.settings.row(i) for i in range(6)] == [found.settings.row(i) for i in range(6)]
     assert (again.metric, again.maximizes, again.compile_seconds, again.run_seconds) == ("score", True, 1.5, 2.5)
     assert repr(again) == repr(found)
@@ -135,6 +136,13 @@ def test_saved_and_loaded(tmp_path):
             Results.load(tmp_path / name)
     with pytest.raises(TypeError, match="to be saved; name has <built-in function len>"):
         results(settings=Settings({"name": Static([len])})).save(tmp_path / "functions")
+
+
+def test_axes_stay_as_they_were_drawn(tmp_path):
+    drawn = lo.sample({"rate": lo.space.uniform(0.0, 1.0), "name": lo.space.choice("ab")}, 6, key=0)
+    drawn["rate"] = np.geomspace(1e-3, 1, 6).astype(np.float32)  # looks logarithmic, and is not
+    results(settings=drawn).save(tmp_path / "found")
+    assert not Results.load(tmp_path / "found").settings.is_logarithmic("rate")
 
 
 def test_replay_of_lanes_that_are_not_there():
@@ -179,9 +187,16 @@ def test_pictures_of_the_least_there_can_be(maximizes):
                 figure.canvas.draw()
 
 
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_what_is_worse_is_shown_where_most_tie(maximizes):
+    loss = np.repeat(np.array([1, 1, 1, 1, 3, 4], np.float32), 15).reshape(6, 5, 3)
+    axis = results(loss, maximizes).plot().axes[0]
+    assert sorted(abs(lines_of(axis)[0])) == [1, 1, 1, 1, 3, 4]
+
+
 def test_no_picture_where_all_diverged():
     found = results(np.full_like(LOSS, np.nan))
-    for draw in (found.plot, found.plot_parallel):
+    for draw in (found.plot, found.plot_parallel, found.plot_folds):
         with pytest.raises(ValueError, match="no setting has a finite loss"):
             draw()
 

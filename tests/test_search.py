@@ -368,6 +368,8 @@ def test_a_search_is_not_to_be_traced():
         (1.0, {"x": X[[0, 6]]}, None),  # of two, one is always at the edge
         (0.0, {"x": np.abs(X[3:])}, None),  # 0 switches off
         (1.0, lo.grid({"x": lo.space.uniform(-1.0, 1.0)}), "highest"),
+        (3, {"x": Static([1, 2, 3])}, "highest"),
+        (1, {"x": [True, False]}, None),
         (1.0, lo.grid({"x": lo.space.choice([0.2, 0.5, 1.0])}), None),  # there is nothing else
     ],
 )

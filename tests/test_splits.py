@@ -198,6 +198,18 @@ def test_classes_are_as_even_under_groups_as_scikit_learns(kind, shares):
     assert ours <= (theirs * (1 + 1e-9) if kind == "of one class" else theirs * 1.15)
 
 
+def test_no_part_is_empty_whatever_the_groups():
+    rng = np.random.default_rng(0)
+    for key in range(150):
+        y, groups, folds = rng.integers(0, 2, 14), rng.integers(0, 4, 14), int(rng.integers(2, 5))
+        if np.bincount(y, minlength=2).min() >= folds <= len(set(groups)):
+            for found in (
+                lo.stratified_k_fold((y, y), folds, key=key, groups=groups),
+                lo.k_fold((y, y), folds, key=key, groups=groups),
+            ):
+                assert min(sizes_of(found)) > 0
+
+
 def test_no_part_is_empty_where_groups_are_of_one_class():
     y = np.array([0, 0, 1, 1])
     found = lo.stratified_k_fold((y, y), 2, key=0, groups=y)

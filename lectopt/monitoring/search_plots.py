@@ -69,6 +69,7 @@ def plot_parallel(results: "Results") -> Figure:
 
 def plot_folds(results: "Results", settings: int) -> Figure:
     """The scores of the best settings on each fold (or from each seed); the bar is the mean, lines join a fold."""
+    results.best_index  # noqa: B018, raises where all diverged
     values = results.metrics[results.metric]
     values = values.mean(axis=2) if values.shape[1] > 1 else values[:, 0]
     top = [i for i in results.ranking() if not np.isnan(values[i]).any()][:settings]
@@ -143,10 +144,14 @@ def _limits(results: "Results") -> tuple[float, float]:
     results.best_index  # noqa: B018, raises where all diverged
     mean = results.mean()
     mean = mean[~np.isnan(mean)]
-    low, high, middle = mean.min(), mean.max(), np.median(mean)
-    if results.maximizes:
-        return float(max(low, high - _ROOM * (high - middle) - 1e-12)), float(high)
-    return float(low), float(min(high, low + _ROOM * (middle - low) + 1e-12))
+    low, high, middle = float(mean.min()), float(mean.max()), float(np.median(mean))
+    if middle == (high if results.maximizes else low):  # where half of them tie, the others are what there is to see
+        return low, high
+    return (
+        (max(low, high - _ROOM * (high - middle)), high)
+        if results.maximizes
+        else (low, min(high, low + _ROOM * (middle - low)))
+    )
 
 
 def _places(axis: Axes, results: "Results", name: str) -> np.ndarray:

@@ -126,7 +126,8 @@ def run_group(
         if records is not None:
             records.write(rows, columns, outcome)
         missing = board.write(rows, columns, outcome)
-        progress.finished(missing, seconds, np.mean(outcome.metrics[progress.metric], axis=1))
+        whole = board.done.all(axis=1) & mine.all(axis=1)
+        progress.finished(missing, seconds, np.mean(board.outcome.metrics[progress.metric][whole], axis=1))
         if len(rows) == compiled.shape.rows:
             tiling.report(seconds, int((~board.done.all(axis=1)).sum()), program.compile_seconds)
     return board.outcome

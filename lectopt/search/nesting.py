@@ -26,7 +26,7 @@ class NestedResults:
     test_metrics: dict[str, np.ndarray]
     """{"name": float[outer]}: what its retrained run scored on the outer fold's other part."""
     inner: Results
-    """The scores of all settings: fold outer * i + j of it is inner fold j of outer fold i."""
+    """The scores of all settings: its first folds are the inner folds of outer fold 0, then come those of 1, ..."""
 
     def mean(self, metric: str = "loss") -> float:
         """The mean over outer folds: what the whole selection can be expected to reach."""
@@ -73,7 +73,7 @@ def nested_cross_validate(
         settings: as for `sweep`.
         examples: a tuple of arrays [n, ...], or a Subset.
         outer: the number of outer folds (stratified where there are labels), or Folds over these examples.
-        inner: the number of inner folds, or the share in (0, 1) of a single held-out part.
+        inner: the number of inner folds, or the share in (0, 1) of a single held-out part. They know of no groups.
         minimize: as for `sweep`.
         maximize: as for `sweep`.
         seeds: as for `sweep`.

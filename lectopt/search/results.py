@@ -162,9 +162,14 @@ class Results:
                     f"settings must hold numbers, strings, flags or None to be saved; {name} has {odd[0]!r}"
                 )
         about = {
-            "format": _FORMAT, "names": list(self.settings), "static": static, "metric": self.metric,
-            "maximizes": self.maximizes, "seconds": [self.compile_seconds, self.run_seconds],
-        }  # fmt: skip
+            "format": _FORMAT,
+            "names": list(self.settings),
+            "logarithmic": [name for name in self.settings if self.settings.is_logarithmic(name)],
+            "static": static,
+            "metric": self.metric,
+            "maximizes": self.maximizes,
+            "seconds": [self.compile_seconds, self.run_seconds],
+        }
         numbers = {f"setting {name}": column for name, column in self.settings.items() if name not in static}
         metrics = {f"metric {name}": values for name, values in self.metrics.items()}
         arrays: dict[str, Any] = {"diverged_at": self.diverged_at, "rungs": self.rungs, **numbers, **metrics}
@@ -193,8 +198,10 @@ class Results:
         columns = {name: static[name] if name in static else arrays[f"setting {name}"] for name in about["names"]}
         metrics = {name.removeprefix("metric "): a for name, a in arrays.items() if name.startswith("metric ")}
         seconds = dict(zip(("compile_seconds", "run_seconds"), about["seconds"], strict=True))
+        settings = as_settings(columns)
+        settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
         return cls(
-            as_settings(columns), metrics, arrays["diverged_at"], about["metric"], about["maximizes"], arrays["rungs"],
+            settings, metrics, arrays["diverged_at"], about["metric"], about["maximizes"], arrays["rungs"],
             **seconds,
         )  # fmt: skip
 

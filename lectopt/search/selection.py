@@ -65,7 +65,7 @@ def select(
         settings: as for `sweep`.
         examples: all that is not the test set: a tuple of arrays [n, ...], or a Subset.
         folds: the number of folds (stratified where the last array holds labels, whole numbers [n]); a share in (0, 1)
-            for a single held-out part; or Folds of your own, over these examples.
+            for a single held-out part; or Folds of your own over these examples, such as `k_fold` with groups.
         test: examples that nothing is chosen by; None leaves testing out.
         minimize: as for `sweep`.
         maximize: as for `sweep`.

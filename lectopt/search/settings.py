@@ -23,6 +23,7 @@ class Settings(dict):
     def __init__(self, columns: Mapping[str, Any], space: Mapping[str, Distribution] | None = None):
         super().__init__(columns)
         self.space = dict(space or {})
+        self.logarithmic: dict[str, bool] = {}  # of settings from a file, which have no space
 
     @property
     def count(self) -> int:
@@ -43,6 +44,8 @@ class Settings(dict):
 
     def is_logarithmic(self, name: str) -> bool:
         """Whether a hyperparameter is spread over magnitudes: by its distribution, or as its values look."""
+        if name in self.logarithmic:
+            return self.logarithmic[name]
         if isinstance(self.space.get(name), (Uniform, LogUniform, Integers)):
             return isinstance(self.space[name], LogUniform)
         if isinstance(self[name], Static):

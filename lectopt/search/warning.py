@@ -6,7 +6,7 @@ import numpy as np
 
 from lectopt.search.results import Results
 from lectopt.search.settings import python_value
-from lectopt.search.space import Choice, Static
+from lectopt.search.space import Choice
 
 
 def warn_of_edges(results: Results) -> Results:
@@ -20,10 +20,11 @@ def warn_of_edges(results: Results) -> Results:
         return results
     for name, column in results.settings.items():
         best = results.best()[name]
-        chosen = isinstance(column, Static) or isinstance(results.settings.space.get(name), Choice)
-        if chosen or len(np.unique(column)) < 3 or best == 0:
+        numbers = all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in column)
+        named = isinstance(results.settings.space.get(name), Choice)
+        if named or not numbers or len(set(column)) < 3 or best == 0:
             continue
-        for word, edge in (("lowest", column.min()), ("highest", column.max())):
+        for word, edge in (("lowest", min(column)), ("highest", max(column))):
             if python_value(edge) == best:
                 warnings.warn(
                     f"the best {name}, {best:.4g}, is the {word} that was tried: a better one may lie beyond. Widen "

@@ -131,10 +131,13 @@ def _deal_groups(classes: np.ndarray, members: np.ndarray, folds: int) -> np.nda
     np.add.at(counts, (members, classes), 1)
     totals = counts.sum(axis=0)
     filled, chosen = np.zeros((folds, len(totals))), np.empty(len(counts), int)
-    for group in np.lexsort((-counts.sum(axis=1), -counts.std(axis=1))):
+    for done, group in enumerate(np.lexsort((-counts.sum(axis=1), -counts.std(axis=1)))):
+        empty = filled.sum(axis=1) == 0
+        open_to_it = empty if len(counts) - done == empty.sum() else np.full(folds, True)  # no part may stay empty
         after = filled + counts[group] * np.eye(folds)[:, :, None]  # [part it is put into, parts, classes]
         uneven = (after / totals).std(axis=1).sum(axis=1).round(12)
-        chosen[group] = np.lexsort((filled.sum(axis=1), uneven))[0]  # of equals, the part with the fewest examples
+        # Of equals, the part with the fewest examples.
+        chosen[group] = np.lexsort((filled.sum(axis=1), uneven, ~open_to_it))[0]
         filled[chosen[group]] += counts[group]
     return chosen[members]
 
