@@ -1,5 +1,6 @@
 """Successive halving: all settings train a little, the better part of them goes on."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -112,17 +113,7 @@ def climb_alone(
 
 def _without_records(run: Run) -> Run:
     history = History({}, {}, run.history.steps_per_epoch)
-    return Run(
-        run.params,
-        run.model_state,
-        run.opt_state,
-        run.lookahead_params,
-        {},
-        history,
-        jnp.int32(-1),
-        run.task,
-        run.inputs,
-    )
+    return dataclasses.replace(run, metrics={}, history=history, diverged_at=jnp.int32(-1))
 
 
 def _data(leaf: jax.Array) -> jax.Array:

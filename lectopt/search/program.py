@@ -59,6 +59,7 @@ class Program:
         self._consts = jax.device_put(closed.consts, NamedSharding(self._mesh, P()))
         self.compiled: dict[Rectangle, Compiled] = {}
         self.compile_seconds = 0.0
+        self._text: str | None = None
 
     def place(self, shared: Shared) -> Any:
         """What all lanes read, on the devices."""
@@ -66,8 +67,11 @@ class Program:
 
     def text(self) -> str:
         """The lowered program of one lane, equal between processes."""
-        consts = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._consts)
-        return jax.jit(self._lane).lower(*self._arguments[:-1], (consts, self._arguments[-1])).as_text()
+        if self._text is None:
+            consts = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._consts)
+            lowered = jax.jit(self._lane).lower(*self._arguments[:-1], (consts, self._arguments[-1]))
+            self._text = lowered.as_text()
+        return self._text
 
     def compile(self, shape: Rectangle) -> Compiled:
         """The program for a rectangle, one side of which is a multiple of the devices."""
