@@ -18,8 +18,7 @@ from lectopt.search.program import Program
 from lectopt.search.programs import recall
 from lectopt.search.records import Records
 from lectopt.search.results import Results
-from lectopt.search.settings import Group, Settings, as_settings, groups
-from lectopt.search.space import Static
+from lectopt.search.settings import Group, Settings, as_settings, group_of, groups
 from lectopt.splits import Folds
 
 
@@ -145,7 +144,7 @@ class Search:
 
     def _run(self, lane: Any, rows: np.ndarray, start: Any, part: str, scores: "Scores", progress: Progress) -> Any:
         """The lanes of some rows that share a program; their scores are written, what they keep is returned."""
-        numbers = {name: column[rows] for name, column in self.settings.items() if not isinstance(column, Static)}
+        numbers = self.settings.numbers(rows)
         first = {name: column[0] for name, column in numbers.items()}
         begin = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), start)
 
@@ -199,9 +198,8 @@ class Search:
 
     def _replay(self, row: int, fold: int, seed: int, rungs: int) -> Any:
         """What the trial returns for one lane, alone."""
-        (group,) = (g for g in groups(self.settings) if row in g.rows)
-        numbers = {name: column[row] for name, column in self.settings.items() if name not in group.static}
-        arguments = numbers, Pair(np.int32(fold), np.int32(seed)), self.shared
+        group = group_of(self.settings, row)
+        arguments = self.settings.numbers(row), Pair(np.int32(fold), np.int32(seed)), self.shared
         if self.halving is None:
             call = jax.jit(lambda numbers, pair, shared: self.trial.call({**group.static, **numbers}, pair, shared))
             return call(*arguments)

@@ -14,7 +14,7 @@ from lectopt.run import Run
 from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
 from lectopt.search.results import Results
-from lectopt.search.settings import groups
+from lectopt.search.settings import Group, group_of
 from lectopt.search.warning import warn_of_edges
 from lectopt.splits import Folds, holdout, k_fold, stratified_k_fold
 from lectopt.splits.drawing import has_labels
@@ -151,11 +151,12 @@ class Retraining:
         """The key is that of a fold which the search does not have."""
         self._search = search
         self._key = jax.random.fold_in(jax.random.fold_in(as_key(search.shared.key), fold), 0)
-        self._compiled: dict[int, Any] = {}  # by group
+        self._compiled: dict[int, Any] = {}  # by the first row of a group
 
     def check(self, train: Subset, needs_run: bool) -> None:
         """Raises, before anything compiles, unless the trial does without valid."""
-        function, numbers = self._function(0), self._numbers(0)
+        settings = self._search.settings
+        function, numbers = self._function(group_of(settings, 0)), settings.numbers(0)
         try:
             returned = jax.eval_shape(function, numbers, train, self._key)
         except Exception as error:
@@ -168,13 +169,14 @@ class Retraining:
 
     def __call__(self, row: int, train: Subset) -> Any:
         """What the trial returns for this setting."""
-        number = next(i for i, group in enumerate(groups(self._search.settings)) if row in group.rows)
-        if number not in self._compiled:
-            self._compiled[number] = jax.jit(self._function(row))
-        return self._compiled[number](self._numbers(row), train, self._key)
+        settings = self._search.settings
+        group = group_of(settings, row)
+        first = int(group.rows[0])
+        if first not in self._compiled:
+            self._compiled[first] = jax.jit(self._function(group))
+        return self._compiled[first](settings.numbers(row), train, self._key)
 
-    def _function(self, row: int) -> Callable[..., Any]:
-        (group,) = (g for g in groups(self._search.settings) if row in g.rows)
+    def _function(self, group: Group) -> Callable[..., Any]:
         halving = self._search.halving
         extra = {} if halving is None else {"epochs": halving.epochs, "start": None}
 
@@ -182,6 +184,3 @@ class Retraining:
             return self._search.trial.function({**group.static, **numbers}, train, None, key, **extra)
 
         return retrain
-
-    def _numbers(self, row: int) -> dict[str, Any]:
-        return {name: column[row] for name, column in self._search.settings.items() if isinstance(column, np.ndarray)}

@@ -34,6 +34,10 @@ class Settings(dict):
         """Setting i, as Python values."""
         return {name: python_value(column[i]) for name, column in self.items()}
 
+    def numbers(self, rows: Any) -> dict[str, Any]:
+        """What is traced of these rows, or of one."""
+        return {name: column[rows] for name, column in self.items() if not isinstance(column, Static)}
+
     def take(self, rows: Any) -> "Settings":
         """The settings at these rows."""
         columns = {
@@ -158,6 +162,12 @@ def groups(settings: Settings) -> list[Group]:
         # By type too, since True equals 1.
         found.setdefault(tuple((type(settings[name][i]), settings[name][i]) for name in static), []).append(i)
     return [Group(np.array(rows), {name: settings[name][rows[0]] for name in static}) for rows in found.values()]
+
+
+def group_of(settings: Settings, row: int) -> Group:
+    """The group that a setting is in."""
+    (found,) = (group for group in groups(settings) if row in group.rows)
+    return found
 
 
 def as_settings(settings: Any) -> Settings:
