@@ -43,6 +43,7 @@ from lectopt.splits import leave_one_out as leave_one_out
 from lectopt.splits import stratified_k_fold as stratified_k_fold
 from lectopt.standard_tasks import classification as classification
 from lectopt.standard_tasks import regression as regression
+from lectopt.statistics import watch as watch
 from lectopt.subsets import Minibatches as Minibatches
 from lectopt.subsets import Subset as Subset
 from lectopt.subsets import minibatches as minibatches

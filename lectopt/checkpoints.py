@@ -16,7 +16,7 @@ from lectopt.history import History
 from lectopt.run import Run
 from lectopt.task import Task
 
-_FORMAT = "lectopt run 1"
+_FORMAT = "lectopt run 2"
 _TREES = ("params", "model_state", "opt_state", "lookahead_params")
 
 
@@ -28,9 +28,10 @@ def write(run: Run, path: str | Path) -> None:
     if not run.inputs:
         raise ValueError("only runs on inputs that are arrays, or tuples, lists and dicts of arrays, can be saved")
     arrays: dict[str, Any] = {name: _pack(getattr(run, name)) for name in _TREES}
-    arrays |= {"metrics": run.metrics, "steps": run.history.steps, "epochs": run.history.epochs}
-    arrays = jax.tree.map(np.asarray, arrays | {"diverged_at": run.diverged_at})
-    about = {"format": _FORMAT, "steps_per_epoch": run.history.steps_per_epoch, "inputs": run.inputs}
+    records = run.history.to_arrays()
+    arrays |= {"metrics": run.metrics, "history": _pack(list(records.values())), "diverged_at": run.diverged_at}
+    arrays = jax.tree.map(np.asarray, arrays)
+    about = {"format": _FORMAT, "inputs": run.inputs, "history": [list(path) for path in records]}
     with _checkpointer() as checkpointer:
         items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about))
         checkpointer.save(path, items)
@@ -53,7 +54,7 @@ def read(path: str | Path, task: Task) -> Run:
         opt_state=list(map(jnp.asarray, _unpack(arrays["opt_state"]))),
         lookahead_params=fill("params of this task's model", _unpack(arrays["lookahead_params"]), params),
         metrics={name: _scalar(value) for name, value in arrays["metrics"].items()},
-        history=History(arrays["steps"], arrays["epochs"], about["steps_per_epoch"]),
+        history=History.from_arrays(dict(zip(map(tuple, about["history"]), _unpack(arrays["history"]), strict=True))),
         diverged_at=_scalar(arrays["diverged_at"]),
         task=task,
         inputs=about["inputs"],

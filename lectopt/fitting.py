@@ -19,6 +19,7 @@ from lectopt.loop import Carry, Data, Loop, Plan
 from lectopt.progress import ProgressBar
 from lectopt.run import Run
 from lectopt.setup import Optimizer, OptimizerRecipe, Origin, Setup, begin, prepare
+from lectopt.statistics import Watch
 from lectopt.task import Batch, Task
 from lectopt.training import conclude, make_loop
 
@@ -45,6 +46,7 @@ def fit(
     patience: int | None = None,
     weights: Any = None,
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
+    watch: Watch | int | None = None,
     progress: bool = True,
     directory: str | Path | None = None,
 ) -> Run:
@@ -68,6 +70,7 @@ def fit(
         patience: as for `train`; training really ends then.
         weights: as for `train`.
         augment: as for `train`.
+        watch: as for `train`.
         progress: show a bar on standard error once training takes more than a second.
         directory: keep the training here every few seconds. Killed at any moment and called again with the same
             arguments, it goes on from there and ends as it would have.
@@ -105,6 +108,7 @@ def fit(
         patience=patience,
         weights=weights,
         augment=augment,
+        watch=watch,
     )
     if is_traced((setup.numbers, setup.data, setup.origin)):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
@@ -178,6 +182,7 @@ def _trim(run: Run, steps: int, epochs: int) -> Run:
             run.history,
             steps={name: record[:steps] for name, record in run.history.steps.items()},
             epochs={name: record[:epochs] for name, record in run.history.epochs.items()},
+            layers=jax.tree.map(lambda record: record[: -(-steps // run.history.watched_every)], run.history.layers),
         ),
         diverged_at=int(run.diverged_at),
     )

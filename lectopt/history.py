@@ -1,10 +1,16 @@
 """What was recorded while training."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
+from lectopt._leaves import paths
 from lectopt._types import Array
 
 if TYPE_CHECKING:
@@ -18,14 +24,131 @@ class History:
 
     steps: dict[str, Array]
     """float32[steps]: "loss" (of the batch, without penalties), "gradient_norm" (before clipping) and, where the
-    optimizer is lectopt's, "learning_rate"."""
+    optimizer is lectopt's, "learning_rate"; with `clip_by_norm`, "clipped" (1 for a step that was) and
+    "clip_threshold"."""
     epochs: dict[str, Array]
     """float32[epochs]: "train_loss" (mean over the epoch of the losses as they were met), "valid_loss" and
     "valid_<metric>" at the end of the epoch."""
+    layers: dict[str, dict[str, Array]]
+    """{layer: {statistic: float32[looks]}} at the steps 0, `watched_every`, 2 `watched_every`, ...; see
+    `lectopt.watch`. Empty if nothing was watched."""
+    chance: Array
+    """float32[]: the loss of the best constant outputs for the training part; NaN where the task does not know it."""
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})
+    watched_every: int = dataclasses.field(metadata={"static": True})
 
     def plot(self) -> "Figure":
         """Losses, metrics, gradient norm and learning rate as curves; returns a matplotlib figure."""
         from lectopt.monitoring.plots import plot_history  # noqa: PLC0415, matplotlib is heavy
 
         return plot_history(self)
+
+    @property
+    def epochs_done(self) -> np.ndarray:
+        """float64[steps]: how much of the training has been done after each step, in epochs."""
+        return np.arange(1, self._length + 1) / self.steps_per_epoch
+
+    @property
+    def watched_steps(self) -> np.ndarray:
+        """int[looks]: the steps, from 0, at which the layers were looked at."""
+        looks = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
+        return np.arange(looks) * self.watched_every
+
+    def to_pandas(self) -> Any:
+        """All records as one pandas DataFrame with a row for each step.
+
+        Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs, which
+        stand at their last step, and "<layer> <statistic>"; NaN where nothing was recorded.
+        """
+        import pandas as pd  # noqa: PLC0415, heavy and optional
+
+        self.check_single()
+        steps = self._length
+        columns = {"epoch": self.epochs_done} | {name: np.asarray(record) for name, record in self.steps.items()}
+        for name, record in self.epochs.items():
+            ends = np.minimum(np.arange(1, len(record) + 1) * self.steps_per_epoch, steps) - 1
+            columns[name] = _placed(record, ends, steps)
+        for layer, statistics in self.layers.items():
+            for name, record in statistics.items():
+                columns[f"{layer} {name}"] = _placed(record, self.watched_steps, steps)
+        return pd.DataFrame(columns, index=pd.RangeIndex(steps, name="step"))
+
+    def save(self, path: str | Path) -> None:
+        """Writes all records to one .npz file, which `History.load` reads.
+
+        Raises:
+            ValueError: if it cannot be written there.
+        """
+        named = {json.dumps(name): array for name, array in self.to_arrays().items()}
+        try:
+            with Path(path).open("wb") as file:  # NumPy would add a suffix to a bare name
+                np.savez_compressed(file, **named)  # type: ignore[arg-type]  # it takes names as `allow_pickle`
+        except OSError as error:
+            raise ValueError(f"path must be a file that can be written; got {path} ({error.strerror})") from error
+
+    @staticmethod
+    def load(path: str | Path) -> "History":
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is nothing at path.
+            ValueError: if it is not a history.
+
+        Example:
+            >>> import tempfile, numpy as np, lectopt as lo
+            >>> from flax import nnx
+            >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+            >>> history = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=2, key=0).history
+            >>> with tempfile.TemporaryDirectory() as directory:
+            ...     history.save(f"{directory}/history.npz")
+            ...     again = lo.History.load(f"{directory}/history.npz")
+            >>> np.array_equal(again.steps["loss"], history.steps["loss"])
+            True
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"path must be a file that History.save wrote; there is nothing at {path}")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return History.from_arrays({tuple(json.loads(name)): file[name] for name in file.files})
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"path must be a file that History.save wrote; {path} is not") from error
+
+    def to_arrays(self) -> dict[tuple[str, ...], np.ndarray]:
+        """Every record under its path, such as ("steps", "loss"), for storage."""
+        tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dict(zip(paths(tree), map(np.asarray, jax.tree.leaves(tree)), strict=True))
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[tuple[str, ...], Array]) -> "History":
+        """The history that `to_arrays` took apart."""
+        layers: dict[str, dict[str, Array]] = {}
+        for path, array in arrays.items():
+            if path[0] == "layers":
+                layers.setdefault(path[1], {})[path[2]] = array
+        return History(
+            steps={path[1]: array for path, array in arrays.items() if path[0] == "steps"},
+            epochs={path[1]: array for path, array in arrays.items() if path[0] == "epochs"},
+            layers=layers,
+            chance=arrays["chance",],
+            steps_per_epoch=int(arrays["steps_per_epoch",]),
+            watched_every=int(arrays["watched_every",]),
+        )
+
+    def check_single(self) -> None:
+        """Raises ValueError if this holds several trainings, as `jit(vmap(train))` returns them."""
+        lanes = np.shape(self.chance)
+        if lanes:
+            raise ValueError(
+                f"this History holds {lanes} trainings; take one: jax.tree.map(lambda leaf: leaf[0], history)"
+            )
+
+    @property
+    def _length(self) -> int:
+        return np.shape(self.steps["loss"])[-1]
+
+
+def _placed(record: Array, places: np.ndarray, steps: int) -> np.ndarray:
+    """A column of that many steps with the record at its places."""
+    column = np.full(steps, np.nan)
+    column[places[: len(record)]] = record
+    return column

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lectopt._numerics import working_dtype
 from lectopt._types import Array, Numeric
-from lectopt.evaluation import evaluate
-from lectopt.models import Params, State
+from lectopt.evaluation import batch_shapes, evaluate
+from lectopt.models import Params
+from lectopt.statistics import Looks, Watch, Watcher, norm, of_optimizer
 from lectopt.subsets import Minibatches, Subset, minibatches
 from lectopt.task import Batch, ModelState, Task
-from lectopt.transforms import ScaleByLearningRateState, eval_params
+from lectopt.transforms import eval_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Plan:
     shuffle: bool
     patience: int | None
     augment: Callable[[jax.Array, Batch], Batch] | None
+    watch: Watch | None
     inputs: str  # the shapes of a batch of inputs
 
     @property
@@ -73,6 +74,8 @@ class Carry(NamedTuple):
     loss_sum: Array  # float32[], over the examples of this epoch so far
     step_records: dict[str, Array]  # float32[epochs, steps_per_epoch]
     epoch_records: dict[str, Array]  # float32[epochs]
+    looks: Looks | None  # at the layers, if they are watched
+    chance: Array  # float32[], see `History`
 
 
 class Loop:
@@ -86,7 +89,7 @@ class Loop:
     def start(self, learner: Learner, *, known: bool = False) -> Carry:
         """The carry before the first step; under patience, a start that is `known` has to be beaten."""
         plan = self._plan
-        step_names = ["loss", "gradient_norm"] + ["learning_rate"] * (_learning_rate(learner.opt_state) is not None)
+        step_names = ["loss", "gradient_norm", *of_optimizer(learner.opt_state)]
         empty = jnp.full((plan.epochs, plan.steps_per_epoch), jnp.nan, jnp.float32)
         metrics = jax.eval_shape(self._validate, learner)
         nothing = {name: jnp.full((), jnp.nan, jnp.float32) for name in ("train_loss", *metrics)}
@@ -103,6 +106,8 @@ class Loop:
             loss_sum=jnp.float32(0),
             step_records=dict.fromkeys(step_names, empty),
             epoch_records={name: jnp.full((plan.epochs,), jnp.nan, jnp.float32) for name in nothing},
+            looks=None if plan.watch is None else self._watcher(plan.watch, learner).no_looks(plan.steps),
+            chance=plan.task.chance(self._data.train),
         )
 
     def run(self, carry: Carry) -> Carry:
@@ -136,19 +141,36 @@ class Loop:
         batches = minibatches(train, plan.batch_size, key=shuffle_key, epoch=carry.epoch, shuffle=plan.shuffle)
         surely_full = math.ceil(train.least / plan.batch_size)
         if surely_full == plan.steps_per_epoch:
-            return jax.lax.fori_loop(first, last, functools.partial(self._step, batches), carry)
+            return self._stretch(functools.partial(self._step, batches), carry, first, last)
         # Where parts of different size share a shape, the last batches may hold no example of this part.
         middle = min(last, surely_full) if isinstance(last, int) else jnp.minimum(last, surely_full)
-        carry = jax.lax.fori_loop(first, middle, functools.partial(self._step, batches), carry)
+        carry = self._stretch(functools.partial(self._step, batches), carry, first, middle)
         late = max(first, surely_full) if isinstance(first, int) else jnp.maximum(first, surely_full)
-        return jax.lax.fori_loop(late, last, functools.partial(self._step_unless_empty, batches), carry)
+        return self._stretch(functools.partial(self._step_unless_empty, batches), carry, late, last)
 
-    def _step_unless_empty(self, batches: Minibatches, i: Array, carry: Carry) -> Carry:
-        stepped = self._step(batches, i, carry)
+    def _stretch(self, step: Callable[[bool, Any, Carry], Carry], carry: Carry, first: Any, last: Any) -> Carry:
+        """`step(watched, i, carry)` for i from `first` to `last`, watched where a look is due."""
+        plain = functools.partial(step, False)
+        if self._plan.watch is None:
+            return jax.lax.fori_loop(first, last, plain, carry)
+        every, begun = self._plan.watch.every, carry.epoch * self._plan.steps_per_epoch
+
+        def cycle(state: tuple[Any, Carry]) -> tuple[Any, Carry]:
+            i, carry = state
+            due = jnp.minimum(i + -(begun + i) % every, last)
+            carry = jax.lax.fori_loop(i, due, plain, carry)
+            after = jnp.minimum(due + 1, last)
+            # A loop of one step or none: under `cond`, XLA copies all that is carried.
+            return after, jax.lax.fori_loop(due, after, functools.partial(step, True), carry)
+
+        return jax.lax.while_loop(lambda state: state[0] < last, cycle, (jnp.int32(first), carry))[1]
+
+    def _step_unless_empty(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
+        stepped = self._step(batches, watched, i, carry)
         skipped = carry._replace(step=stepped.step)
         return _select(batches.weights[i, 0] > 0, stepped, skipped)
 
-    def _step(self, batches: Minibatches, i: Array, carry: Carry) -> Carry:
+    def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
         params, state, opt_state = carry.learner
         rows, weights = batches.indices[i], batches.weights[i]
         count = jnp.sum(weights)  # of the examples, whatever they weigh
@@ -159,29 +181,46 @@ class Loop:
         batch = self._data.train.take(rows)
         if self._plan.augment is not None:
             batch = self._plan.augment(jax.random.fold_in(key, 0), batch)
+        watch = self._plan.watch if watched else None
+        watcher = None if watch is None else self._watcher(watch, carry.learner)
 
-        def mean_loss(params: Params) -> tuple[Array, State]:
-            scores, new = self._plan.task.scores(params, state, batch, jax.random.fold_in(key, 1), training=True)
+        def mean_loss(params: Params, nudges: dict[str, Array]) -> tuple[Array, tuple[ModelState, Any]]:
+            scores, new, seen = self._scores(watcher, params, nudges, state, batch, jax.random.fold_in(key, 1))
             # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
             losses = jnp.where(weights > 0, scores.losses, 0)
-            return jnp.sum(losses * weights.astype(losses.dtype)) / count.astype(losses.dtype), new
+            return jnp.sum(losses * weights.astype(losses.dtype)) / count.astype(losses.dtype), (new, seen)
 
-        (loss, state), gradients = jax.value_and_grad(mean_loss, has_aux=True)(params)
+        nudges = {} if watcher is None else watcher.nudges
+        differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
+        (loss, (state, seen)), (gradients, back) = differentiate(params, nudges)
         gradients = jax.tree.map(jnp.conj, gradients)  # for complex weights, steepest ascent is the conjugate
-        extra = {"value": loss, "grad": gradients, "value_fn": lambda p: mean_loss(p)[0]}  # for line searches
+        extra = {"value": loss, "grad": gradients, "value_fn": lambda p: mean_loss(p, nudges)[0]}  # for line searches
         updates, opt_state = self._optimizer.update(gradients, opt_state, params, **extra)
+        looks = carry.looks
+        if watcher is not None and looks is not None:
+            row = (carry.epoch * self._plan.steps_per_epoch + i) // looks.every
+            looks = looks.add(row, watcher.look(params, gradients, updates, seen, back))
         params = optax.apply_updates(params, updates)
 
-        values = {"loss": loss, "gradient_norm": _norm(gradients)}
-        if "learning_rate" in carry.step_records:
-            values["learning_rate"] = _learning_rate(opt_state)
+        values = {"loss": loss, "gradient_norm": norm(jax.tree.leaves(gradients)), **of_optimizer(opt_state)}
         records = {n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()}
         return carry._replace(
             step=carry.step + 1,
             learner=Learner(params, state, opt_state),
             loss_sum=carry.loss_sum + _float32(loss) * count,
             step_records=records,
+            looks=looks,
         )
+
+    def _scores(self, watcher: Watcher | None, params: Params, nudges: Any, state: ModelState, batch: Batch, key: Any):
+        """The scores and the model's state, and what is seen of the layers if they are watched."""
+        if watcher is not None:
+            return watcher.scores(params, nudges, state, batch, key)
+        return *self._plan.task.scores(params, state, batch, key, training=True), None
+
+    def _watcher(self, watch: Watch, learner: Learner) -> Watcher:
+        batch = batch_shapes(self._data.train, self._plan.batch_size)
+        return Watcher(self._plan.task, watch, learner.params, learner.state, batch)
 
     def _end_epoch(self, carry: Carry) -> Carry:
         """Validates, records, and freezes what diverged or is out of patience."""
@@ -239,17 +278,6 @@ class Loop:
         w = eval_params(learner.opt_state, learner.params)
         scores = evaluate(self._plan.task, w, learner.state, self._data.valid)
         return {f"valid_{name}": _float32(value) for name, value in scores.items()}
-
-
-def _learning_rate(opt_state: optax.OptState) -> Array | None:
-    """The rate of the last step, where exactly one link of the chain knows it."""
-    states = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, ScaleByLearningRateState))
-    rates = [s.learning_rate for s in states if isinstance(s, ScaleByLearningRateState)]
-    return rates[0] if len(rates) == 1 else None
-
-
-def _norm(gradients: Params) -> Array:
-    return optax.tree.norm(jax.tree.map(lambda g: g.astype(working_dtype(g)), gradients))
 
 
 def _all_finite(params: Params) -> Array:

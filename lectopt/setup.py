@@ -22,6 +22,7 @@ from lectopt.models import Params, State
 from lectopt.norms import Moments
 from lectopt.run import Run
 from lectopt.schedules import steps_per_epoch
+from lectopt.statistics import Watch, as_watch
 from lectopt.subsets import Subset, as_subset
 from lectopt.task import Batch, ModelState, Task
 
@@ -84,6 +85,7 @@ def prepare(
     patience: int | None,
     weights: Any,
     augment: Callable[[jax.Array, Batch], Batch] | None,
+    watch: Watch | int | None,
 ) -> Setup:
     """Checks the arguments of `lectopt.train` and puts them together."""
     if not isinstance(task, Task):
@@ -105,6 +107,7 @@ def prepare(
         shuffle=bool(shuffle),
         patience=patience,
         augment=augment,
+        watch=as_watch(watch),
         inputs=_shapes.describe(batch_shapes(train, batch_size)[0]),
     )
     data = Data(train, valid, None if weights is None else _weights(weights, train), as_key(key))

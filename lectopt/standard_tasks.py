@@ -115,13 +115,21 @@ def _absolute_error(outputs: Array, targets: Array) -> Array:
     return _per_example(jnp.abs(widen(outputs) - targets.astype(widen(outputs).dtype)), jnp.mean)
 
 
-def _entropy(labels: Array) -> float:
-    shares = np.bincount(np.ravel(labels)) / np.size(labels)
-    return float(-np.sum(shares * np.log(np.where(shares > 0, shares, 1))))
+def _entropy(labels: Array, weights: Array) -> Array:
+    """The entropy of the labels' frequencies, without knowing how many classes there are."""
+    weights = jnp.broadcast_to(weights.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape).ravel()
+    order = jnp.argsort(labels.ravel())
+    labels, weights = labels.ravel()[order], weights[order]
+    below = jnp.concatenate([jnp.zeros(1), jnp.cumsum(weights)])
+    counts = below[jnp.searchsorted(labels, labels, "right")] - below[jnp.searchsorted(labels, labels)]
+    total = jnp.maximum(below[-1], 1)
+    return jnp.sum(weights * -jnp.log(jnp.where(weights > 0, counts / total, 1))) / total
 
 
-def _variance(targets: Array) -> float:
-    return float(np.var(np.asarray(targets, np.float64), axis=0).sum())
+def _variance(targets: Array, weights: Array) -> Array:
+    rows = widen(targets).reshape(targets.shape[0], -1)
+    centered = rows - jnp.average(rows, axis=0, weights=weights)
+    return jnp.sum(jnp.average(centered**2, axis=0, weights=weights))
 
 
 def _per_example(values: Array, reduce: Callable) -> Array:

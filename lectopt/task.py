@@ -85,7 +85,8 @@ class Task:
         activation: of the outputs, for output_bias: "identity", "sigmoid" or "softmax".
         check: called with the shapes of the outputs and with the targets where they are known; raises ValueError if
             they do not fit.
-        chance: targets -> the loss of the best constant outputs, for `inspect`.
+        chance: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, in JAX, for `inspect`
+            and `diagnose`. Examples of weight 0 only fill up the shape and must not count.
 
     Raises:
         TypeError: if model is none of these.
@@ -112,7 +113,7 @@ class Task:
         output_bias: Any = None,
         activation: str | None = None,
         check: Callable[[jax.ShapeDtypeStruct, Any], None] | None = None,
-        chance: Callable[[Any], Numeric] | None = None,
+        chance: Callable[[Any, Array], Numeric] | None = None,
     ):
         if (loss is None) == (objective is None):
             raise ValueError("Task takes exactly one of loss and objective")
@@ -127,7 +128,7 @@ class Task:
             raise ValueError("metrics must not be called 'loss'; the loss is reported under that name")
         self.adapter = adapt(model)
         self.metrics = dict(metrics or {})
-        self.chance = chance
+        self._chance = chance
         self._loss = loss
         self._objective = objective
         self._standardize = standardize
@@ -163,6 +164,13 @@ class Task:
         init = initializers.output_bias(train.take(train.indices)[-1], self._activation or "", real)
         leaves[place] = init(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
         return jax.tree.unflatten(treedef, leaves)
+
+    def chance(self, examples: Subset) -> Array:
+        """float32[]: the loss of the best constant outputs; NaN where the task does not know it."""
+        if self._chance is None:
+            return jnp.array(jnp.nan, jnp.float32)
+        real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
+        return jnp.asarray(self._chance(examples.take(examples.indices)[-1], real), jnp.float32)
 
     def scores(
         self, params: Params, state: ModelState, batch: Batch, key: jax.Array, training: bool

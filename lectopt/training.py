@@ -1,15 +1,18 @@
 """`train`: a whole training as a pure function, to be jitted and vmapped."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from lectopt._types import Array
 from lectopt.history import History
 from lectopt.loop import Carry, Loop, Plan
 from lectopt.run import Run
 from lectopt.setup import Optimizer, Setup, begin, prepare
+from lectopt.statistics import Looks, Watch
 from lectopt.task import Batch, Task
 from lectopt.transforms import eval_params
 
@@ -30,6 +33,7 @@ def train(
     patience: int | None = None,
     weights: Any = None,
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
+    watch: Watch | int | None = None,
 ) -> Run:
     r"""Trains a model by minibatch gradient descent; pure, without input or output, to be jitted and vmapped.
 
@@ -53,6 +57,7 @@ def train(
         weights: float[n], one for each example of the arrays, or {class: weight} (1 for a class that is not named).
             They are scaled to mean 1 over the training examples.
         augment: (key, batch) -> batch, applied to training batches inside the loop.
+        watch: look at every layer each so many steps, for `run.history.layers`; see `lectopt.watch`.
 
     Returns:
         A Run. A training whose loss or weights cease to be finite is frozen at its last finite epoch
@@ -91,6 +96,7 @@ def train(
         patience=patience,
         weights=weights,
         augment=augment,
+        watch=watch,
     )
     loop = make_loop(setup)
     return conclude(setup.plan, loop.run(loop.start(begin(setup), known=setup.origin.known)))
@@ -114,9 +120,18 @@ def conclude(plan: Plan, carry: Carry) -> Run:
         history=History(
             steps={name: record.reshape(-1)[: plan.steps] for name, record in carry.step_records.items()},
             epochs=carry.epoch_records,
+            layers={} if carry.looks is None else _layers(carry.looks, carry.step_records["loss"]),
+            chance=carry.chance,
             steps_per_epoch=plan.steps_per_epoch,
+            watched_every=0 if plan.watch is None else plan.watch.every,
         ),
         diverged_at=carry.diverged_at,
         task=plan.task,
         inputs=plan.inputs,
     )
+
+
+def _layers(looks: Looks, losses: Array) -> dict[str, dict[str, Array]]:
+    """The looks by layer; NaN at steps that are not recorded, after divergence and after patience ran out."""
+    done = ~jnp.isnan(losses.reshape(-1)[:: looks.every][: len(looks.values)])
+    return dataclasses.replace(looks, values=jnp.where(done[:, None], looks.values, jnp.nan)).by_layer()

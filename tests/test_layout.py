@@ -21,6 +21,7 @@ LAYERS = [
     ["schedules", "splits"],
     ["optimizers"],
     ["task", "history"],
+    ["probe"],
     ["standard_tasks", "evaluation", "statistics"],
     ["run", "loop"],
     ["setup"],

@@ -15,8 +15,8 @@ from lectopt.evaluation import check_examples
 from lectopt.models import Params
 from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.judgement import judge
-from lectopt.monitoring.layers import Probe, watched
 from lectopt.monitoring.reports import LayerReport, Passage, report
+from lectopt.probe import Probe, watched
 from lectopt.run import Run
 from lectopt.setup import fresh
 from lectopt.subsets import as_subset
@@ -32,7 +32,7 @@ class Inspection:
 
     layers: list[LayerReport]  # in the order in which they are called
     loss: float  # mean over the minibatch
-    chance: float | None  # the loss of the best constant outputs, where the task knows it
+    chance: float  # the loss of the best constant outputs; NaN where the task does not know it
     findings: list[Finding]
     unseen: list[str]  # weights that no layer above has
 
@@ -64,7 +64,7 @@ class Inspection:
         return verdicts
 
     def _loss_line(self) -> str:
-        chance = "" if self.chance is None else f" (constant outputs would have {self.chance:.3g})"
+        chance = "" if np.isnan(self.chance) else f" (constant outputs would have {self.chance:.3g})"
         return f"loss {self.loss:.4g}{chance}"
 
 
@@ -120,7 +120,7 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     batch = subset.examples()
     passage, loss = _look(task, params, state, batch, key)
     layers = [report(name, passage) for name in passage.names]
-    chance = None if task.chance is None else float(task.chance(batch[-1])) + 0.0  # an entropy of -0.0 is 0
+    chance = float(task.chance(subset)) + 0.0  # an entropy of -0.0 is 0
     return Inspection(layers, loss, chance, judge(layers, loss, chance, trained), _unseen(passage))
 
 

@@ -21,7 +21,7 @@ _GLOROT = "Glorot and Bengio 2010"
 _START = "Goodfellow et al. 2016, section 8.4"
 
 
-def judge(layers: list[LayerReport], loss: float, chance: float | None, trained: bool) -> list[Finding]:
+def judge(layers: list[LayerReport], loss: float, chance: float, trained: bool) -> list[Finding]:
     """The findings of `inspect`."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
     found = [
@@ -86,8 +86,8 @@ def _alike(layers: list[LayerReport]) -> Finding | None:
     return Finding("examples look alike", evidence, remedy, "Daneshmand et al. 2020")
 
 
-def _loss(loss: float, chance: float | None, trained: bool) -> Finding | None:
-    if not chance or loss <= FAR * chance:  # 0 where all targets are alike, and then nothing is far from it
+def _loss(loss: float, chance: float, trained: bool) -> Finding | None:
+    if chance == 0 or not loss > FAR * chance:  # 0 where all targets are alike; NaN where it is not known
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {chance:.3g}"
     if trained:

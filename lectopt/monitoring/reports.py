@@ -1,9 +1,8 @@
 """What one layer does on one minibatch, in numbers."""
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +11,10 @@ import numpy as np
 from lectopt._leaves import paths
 from lectopt._types import Array
 from lectopt.models import Params
+from lectopt.probe import next_input
+from lectopt.statistics import BOUNDS, could_be_gated, is_flat
 
 _BINS = 40
-_FLAT = 0.01
-"""An output of a squashing function is saturated if it is this near to its bound: its slope is a hundredth."""
 
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
@@ -30,8 +29,6 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu6": jax.nn.relu6,
 }
 """Activations are plain functions that nobody can watch; they are told by what they do to a layer's output."""
-
-_BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 
 
 class LayerReport(NamedTuple):
@@ -71,7 +68,7 @@ class Passage(NamedTuple):
 def report(name: str, passage: Passage) -> LayerReport:
     """The report on one layer."""
     z, g = (np.asarray(of[name], np.float64) for of in (passage.outputs, passage.output_gradients))
-    activation, a = _activation(z, _next_input(name, passage, z.shape))
+    activation, a = _activation(z, _next_input(name, passage, z))
     weights = _weights_of(passage.paths[name], passage.params, passage.weight_gradients)
     w, dw = (np.asarray([np.nan]),) * 2 if weights is None else weights
     return LayerReport(
@@ -94,11 +91,9 @@ def report(name: str, passage: Passage) -> LayerReport:
     )
 
 
-def _next_input(name: str, passage: Passage, shape: tuple[int, ...]) -> Any:
-    """What the next layer that takes this shape, or this shape flattened, gets: the outputs after their activation."""
-    later = (passage.inputs[n] for n in passage.names[passage.names.index(name) + 1 :] if n in passage.inputs)
-    fitting = (x for x in later if x.shape[:1] == shape[:1] and x.size == math.prod(shape))
-    return next((np.asarray(x, np.float64).reshape(shape) for x in fitting), None)
+def _next_input(name: str, passage: Passage, z: np.ndarray) -> np.ndarray | None:
+    after = next_input(name, passage.names, passage.inputs, z.shape)
+    return None if after is None else np.asarray(after, np.float64)
 
 
 def _activation(z: np.ndarray, after: np.ndarray | None) -> tuple[str, np.ndarray]:
@@ -110,19 +105,11 @@ def _activation(z: np.ndarray, after: np.ndarray | None) -> tuple[str, np.ndarra
     for name, function in _ACTIVATIONS.items():
         if np.allclose(np.asarray(function(jnp.asarray(z, jnp.float32))), after, rtol=1e-3, atol=1e-5):
             return name, after
-    return "", after if _could_be_gated(z, after) else z
-
-
-def _could_be_gated(z: np.ndarray, after: np.ndarray) -> bool:
-    """Whether `after` may be z behind an activation and dropout: nothing, or of the same sign."""
-    return bool(np.all((after == 0) | (np.sign(after) == np.sign(z))))
+    return "", after if could_be_gated(z, after) else z
 
 
 def _saturated(a: np.ndarray, activation: str) -> float:
-    if activation not in _BOUNDS:
-        return 0.0
-    low, high = _BOUNDS[activation]
-    return float(np.mean(np.minimum(a - low, high - a) < _FLAT * (high - low) / 2))
+    return float(np.mean(is_flat(a, *BOUNDS[activation]))) if activation in BOUNDS else 0.0
 
 
 def _weights_of(path: tuple[str, ...], params: Params, gradients: Params) -> tuple[np.ndarray, np.ndarray] | None:

@@ -9,7 +9,7 @@ from lectopt._keys import as_key
 from lectopt._leaves import paths
 from lectopt.evaluation import check_examples
 from lectopt.models import Params
-from lectopt.monitoring.layers import Probe, watched
+from lectopt.probe import Probe, watched
 from lectopt.setup import fresh
 from lectopt.subsets import as_subset
 from lectopt.task import Task, widen

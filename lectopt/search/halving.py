@@ -11,7 +11,6 @@ import numpy as np
 
 from lectopt import _checks
 from lectopt._leaves import fill
-from lectopt.history import History
 from lectopt.run import Run
 from lectopt.search.lanes import Outcome, Pair, Shared, Trial, outcome
 
@@ -112,7 +111,7 @@ def climb_alone(
 
 
 def _without_records(run: Run) -> Run:
-    history = History({}, {}, run.history.steps_per_epoch)
+    history = dataclasses.replace(run.history, steps={}, epochs={}, layers={})
     return dataclasses.replace(run, metrics={}, history=history, diverged_at=jnp.int32(-1))
 
 

@@ -16,6 +16,7 @@ class ClipByNormState(NamedTuple):
     count: Array  # int32[], the number of steps taken
     norm: Array  # float32[], ||g|| of the last step, before clipping
     clipped: Array  # bool[], whether the last step was clipped
+    max_norm: Array  # float32[], nu of the last step
 
 
 def clip_by_norm(
@@ -56,8 +57,9 @@ def clip_by_norm(
     _checks.check_choice("nonfinite", nonfinite, ("propagate", "zero"))
 
     def init(params: ArrayTree) -> ClipByNormState:
-        norm = jax.eval_shape(_numerics.tree_norm, params)
-        return ClipByNormState(_numerics.first_step(), jnp.zeros(norm.shape, norm.dtype), jnp.zeros((), bool))
+        dtype = jax.eval_shape(_numerics.tree_norm, params).dtype
+        threshold = _numerics.at_step(max_norm, 0).astype(dtype)
+        return ClipByNormState(_numerics.first_step(), jnp.zeros((), dtype), jnp.zeros((), bool), threshold)
 
     def update(updates, state, params=None, **extra):
         del params, extra
@@ -68,6 +70,8 @@ def clip_by_norm(
         factor = jnp.where(jnp.isfinite(norm), factor, jnp.nan if nonfinite == "propagate" else 0)
         # Not a bare product: 0 times an infinite or NaN entry would be NaN.
         (updates,) = _numerics.map_leaves(lambda g, f: (jnp.where(f == 0, 0, f * g),), updates, f=factor)
-        return updates, ClipByNormState(optax.safe_increment(state.count), norm.astype(state.norm.dtype), clipped)
+        dtype = state.norm.dtype
+        state = (optax.safe_increment(state.count), norm.astype(dtype), clipped, threshold.astype(dtype))
+        return updates, ClipByNormState(*state)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -6,8 +6,9 @@ added to the outputs give the back-propagated gradients there.
 
 import copy
 import functools
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -67,6 +68,13 @@ class Probe:
         """The names of the innermost layers that were seen."""
         paths = set(self.paths.values())
         return [n for n, path in self.paths.items() if not any(p != path and p[: len(path)] == path for p in paths)]
+
+
+def next_input(name: str, names: Sequence[str], inputs: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """What the next layer that takes this shape, or this shape flattened, gets: the outputs after their activation."""
+    later = (inputs[n] for n in names[names.index(name) + 1 :] if n in inputs)
+    fitting = (x for x in later if x.shape[:1] == shape[:1] and x.size == math.prod(shape))
+    return next((x.reshape(shape) for x in fitting), None)
 
 
 def watched(task: Task, probe: Probe) -> Task:
