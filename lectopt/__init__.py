@@ -59,3 +59,4 @@ from lectopt.transforms import scale_by_learning_rate as scale_by_learning_rate
 from lectopt.transforms import scale_by_rmsprop as scale_by_rmsprop
 from lectopt.transforms import trace_momentum as trace_momentum
 from lectopt.transforms import trace_nesterov as trace_nesterov
+from lectopt.transforms import watch_norms as watch_norms

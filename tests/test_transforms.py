@@ -1,5 +1,6 @@
 """What is special about each link; that all of them are exact is in test_laws.py."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -335,3 +336,44 @@ def test_one_minus_power_keeps_its_digits(b):
         desired = -np.expm1(t * np.log1p(-(1 - rounded)))
     actual = jax.vmap(lambda t: _numerics.one_minus_power(jnp.float32(b), t))(jnp.asarray(t, jnp.float32))
     np.testing.assert_allclose(actual, desired.astype(float), rtol=2.5e-7)
+
+
+def test_watched_norms_are_of_what_passes_layer_by_layer():
+    optimizer = optax.chain(lo.watch_norms("gradient"), lo.clip_by_norm(1.0), lo.watch_norms("clipped", "weight"))
+    params = {
+        "a": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.zeros(2)},
+        "b": jnp.array(3.0),
+        "c": {"d": jnp.ones(2)},
+    }
+    gradients = {
+        "a": {"kernel": jnp.full((2, 2), 6.0), "bias": jnp.full(2, 8.0)},
+        "b": jnp.array(-9.0),
+        "c": {"d": None},
+    }
+    state = optimizer.init(params)
+    assert not any(jax.tree.leaves(optax.tree.get(state, "gradient_norm")))
+    updates, new = jax.jit(optimizer.update)(gradients, state, params)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    whole = np.sqrt(4 * 36 + 2 * 64 + 81)
+    norms = {"a": np.sqrt(4 * 36 + 2 * 64), "b": 9.0, "c": 0.0}
+    chex.assert_trees_all_close(optax.tree.get(new, "gradient_norm"), norms, rtol=1e-6)
+    chex.assert_trees_all_close(
+        optax.tree.get(new, "clipped_norm"), {n: x / whole for n, x in norms.items()}, rtol=1e-6
+    )
+    weights = {"a": 4.0, "b": 3.0, "c": np.sqrt(2)}
+    chex.assert_trees_all_close(optax.tree.get(new, "weight_norm"), weights, rtol=1e-6)
+    np.testing.assert_allclose(updates["b"], -9 / whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "error"), [((), ValueError), (("gradient", "gradient"), ValueError), ((1,), TypeError)], ids=str
+)
+def test_watched_names_are_different_words(names, error):
+    with pytest.raises(error, match="names"):
+        lo.watch_norms(*names)
+
+
+def test_weights_can_only_be_measured_where_they_are_given():
+    link = lo.watch_norms("weight")
+    with pytest.raises(ValueError, match="params"):
+        link.update(jnp.ones(2), link.init(jnp.ones(2)))

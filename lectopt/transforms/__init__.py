@@ -17,3 +17,5 @@ from lectopt.transforms.penalty import AddL2State as AddL2State
 from lectopt.transforms.penalty import add_l2 as add_l2
 from lectopt.transforms.rmsprop import ScaleByRmspropState as ScaleByRmspropState
 from lectopt.transforms.rmsprop import scale_by_rmsprop as scale_by_rmsprop
+from lectopt.transforms.watching import WatchNormsState as WatchNormsState
+from lectopt.transforms.watching import watch_norms as watch_norms
