@@ -4,24 +4,27 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from lectopt.history import History
 from lectopt.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def compare(runs: Mapping[Any, Run]) -> "Comparison":
+def compare(runs: Mapping[Any, Run | History]) -> "Comparison":
     """A table of the runs' final metrics, and their curves over each other.
 
     Args:
-        runs: {name: run}, as `fit` returns them.
+        runs: {name: run}, as `fit` returns them, or {name: history}.
 
     Returns:
         A Comparison; print it, let a notebook show it, or call `.plot()`.
 
     Raises:
         ValueError: if there are no runs.
-        TypeError: if one of them is not a Run.
+        TypeError: if one of them is neither a Run nor a History.
 
     Example:
         >>> import lectopt as lo
@@ -41,8 +44,9 @@ def compare(runs: Mapping[Any, Run]) -> "Comparison":
     if not runs:
         raise ValueError("runs must hold at least 1 run; got none")
     for name, run in runs.items():
-        if not isinstance(run, Run):
-            raise TypeError(f"runs must hold lectopt Runs; got {type(run).__name__} for {name!r}")
+        if not isinstance(run, (Run, History)):
+            raise TypeError(f"runs must hold lectopt Runs, or Histories; got {type(run).__name__} for {name!r}")
+        run.check_single()
     if len({str(name) for name in runs}) < len(runs):
         raise ValueError(f"runs must have different names; got {list(runs)}")
     return Comparison({str(name): run for name, run in runs.items()})
@@ -51,20 +55,13 @@ def compare(runs: Mapping[Any, Run]) -> "Comparison":
 class Comparison:
     """What `compare` returns."""
 
-    def __init__(self, runs: dict[str, Run]):
+    def __init__(self, runs: dict[str, Run | History]):
         self._runs = runs
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """One row for each run: its name, its metrics, and the step at which it diverged (None if it did not)."""
-        return [
-            {
-                "run": name,
-                **{metric: float(value) for metric, value in run.metrics.items()},
-                "diverged at": int(run.diverged_at) if run.diverged_at >= 0 else None,
-            }
-            for name, run in self._runs.items()
-        ]
+        return [{"run": name, **_scores(run)} for name, run in self._runs.items()]
 
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame."""
@@ -74,9 +71,9 @@ class Comparison:
 
     def plot(self) -> "Figure":
         """The curves over each other; returns a matplotlib figure."""
-        from lectopt.monitoring.plots import plot_comparison  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.monitoring.history_plots import plot_comparison  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_comparison({name: run.history for name, run in self._runs.items()})
+        return plot_comparison({n: run.history if isinstance(run, Run) else run for n, run in self._runs.items()})
 
     def __str__(self) -> str:
         cells = self._cells()
@@ -93,9 +90,19 @@ class Comparison:
         return f"<table>{''.join(rows)}</table>"
 
     def _cells(self) -> list[list[str]]:
-        metrics = {name: None for run in self._runs.values() for name in run.metrics}
-        names = ["run", *metrics, "diverged at"]
-        return [names, *([_cell(row.get(name)) for name in names] for row in self.rows)]
+        rows = self.rows
+        names = [*dict.fromkeys(name for row in rows for name in row if name != "diverged at"), "diverged at"]
+        return [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+
+
+def _scores(run: Run | History) -> dict[str, Any]:
+    """The final metrics, and where the training diverged; of a history the last records, and where one stops."""
+    if isinstance(run, Run):
+        diverged_at, scores = int(run.diverged_at), run.metrics
+    else:
+        bad = ~np.isfinite(run.steps["loss"])
+        diverged_at, scores = int(bad.argmax()) if bad.any() else -1, {n: x[-1] for n, x in run.epochs.items()}
+    return {name: float(x) for name, x in scores.items()} | {"diverged at": diverged_at if diverged_at >= 0 else None}
 
 
 def _cell(value: Any) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,17 +30,20 @@ class History:
     epochs: dict[str, Array]
     """float32[epochs]: "train_loss" (mean over the epoch of the losses as they were met), "valid_loss" and
     "valid_<metric>" at the end of the epoch."""
-    layers: dict[str, dict[str, Array]]
-    """{layer: {statistic: float32[looks]}} at the steps 0, `watched_every`, 2 `watched_every`, ...; see
-    `lectopt.watch`. Empty if nothing was watched."""
+    layers: OrderedDict[str, dict[str, Array]]
+    """{layer: {statistic: float32[looks]}}, in the order in which they are called, at the steps 0, `watched_every`,
+    2 `watched_every`, ...; see `lectopt.watch`. Empty if nothing was watched."""
     chance: Array
     """float32[]: the loss of the best constant outputs for the training part; NaN where the task does not know it."""
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})
     watched_every: int = dataclasses.field(metadata={"static": True})
 
     def plot(self) -> "Figure":
-        """Losses, metrics, gradient norm and learning rate as curves; returns a matplotlib figure."""
-        from lectopt.monitoring.plots import plot_history  # noqa: PLC0415, matplotlib is heavy
+        """The dashboard: losses, metrics, gradient norm, clipping, learning rate, what was watched of the layers.
+
+        Returns a matplotlib figure. For several histories in one picture see `lectopt.compare`.
+        """
+        from lectopt.monitoring.history_plots import plot_history  # noqa: PLC0415, matplotlib is heavy
 
         return plot_history(self)
 
@@ -121,7 +125,7 @@ class History:
     @staticmethod
     def from_arrays(arrays: Mapping[tuple[str, ...], Array]) -> "History":
         """The history that `to_arrays` took apart."""
-        layers: dict[str, dict[str, Array]] = {}
+        layers: OrderedDict[str, dict[str, Array]] = OrderedDict()
         for path, array in arrays.items():
             if path[0] == "layers":
                 layers.setdefault(path[1], {})[path[2]] = array

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -187,9 +188,9 @@ class Looks:
         """With one look more."""
         return dataclasses.replace(self, values=self.values.at[row].set(look))
 
-    def by_layer(self) -> dict[str, dict[str, Array]]:
-        """{layer: {statistic: float32[looks]}}."""
-        layers: dict[str, dict[str, Array]] = {}
+    def by_layer(self) -> OrderedDict[str, dict[str, Array]]:
+        """{layer: {statistic: float32[looks]}}; a plain dictionary would be sorted by name under `jit`."""
+        layers: OrderedDict[str, dict[str, Array]] = OrderedDict()
         for place, (layer, statistic) in enumerate(self.entries):
             layers.setdefault(layer, {})[statistic] = self.values[:, place]
         return layers

@@ -1,6 +1,7 @@
 """`train`: a whole training as a pure function, to be jitted and vmapped."""
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -120,7 +121,7 @@ def conclude(plan: Plan, carry: Carry) -> Run:
         history=History(
             steps={name: record.reshape(-1)[: plan.steps] for name, record in carry.step_records.items()},
             epochs=carry.epoch_records,
-            layers={} if carry.looks is None else _layers(carry.looks, carry.step_records["loss"]),
+            layers=OrderedDict() if carry.looks is None else _layers(carry.looks, carry.step_records["loss"]),
             chance=carry.chance,
             steps_per_epoch=plan.steps_per_epoch,
             watched_every=0 if plan.watch is None else plan.watch.every,
@@ -131,7 +132,7 @@ def conclude(plan: Plan, carry: Carry) -> Run:
     )
 
 
-def _layers(looks: Looks, losses: Array) -> dict[str, dict[str, Array]]:
+def _layers(looks: Looks, losses: Array) -> OrderedDict[str, dict[str, Array]]:
     """The looks by layer; NaN at steps that are not recorded, after divergence and after patience ran out."""
     done = ~jnp.isnan(losses.reshape(-1)[:: looks.every][: len(looks.values)])
     return dataclasses.replace(looks, values=jnp.where(done[:, None], looks.values, jnp.nan)).by_layer()

@@ -96,12 +96,12 @@ def test_comparison_plot(runs):
 
 def test_a_plot_shows_one_training(runs):
     many = jax.tree.map(lambda a: np.stack([a, a]), runs[0.01].history)
-    with pytest.raises(ValueError, match="a plot shows one training"):
+    with pytest.raises(ValueError, match="holds \\(2,\\) trainings"):
         many.plot()
 
 
 def test_bad_input(runs):
     with pytest.raises(ValueError, match="runs must hold at least 1 run; got none"):
         lo.compare({})
-    with pytest.raises(TypeError, match="runs must hold lectopt Runs; got dict for 'a'"):
+    with pytest.raises(TypeError, match="runs must hold lectopt Runs, or Histories; got dict for 'a'"):
         lo.compare({"a": {}})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -111,7 +112,7 @@ def climb_alone(
 
 
 def _without_records(run: Run) -> Run:
-    history = dataclasses.replace(run.history, steps={}, epochs={}, layers={})
+    history = dataclasses.replace(run.history, steps={}, epochs={}, layers=OrderedDict())
     return dataclasses.replace(run, metrics={}, history=history, diverged_at=jnp.int32(-1))
 
 
