@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,27 @@ def fingerprint(program: str, arrays: Any) -> str:
     return digest.hexdigest()
 
 
+def make_directory(name: str, path: Path) -> None:
+    """Makes a directory, unless it is there.
+
+    Raises:
+        ValueError: if that is not possible, or nothing can be written in it; the message calls it `name`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(f"{name} must be a directory that can be written; {path} is not: {error.strerror}") from error
+
+
 def claim(path: Path, fingerprint: str, what: str) -> None:
     """Writes the fingerprint into a new directory, in one stroke.
 
     Raises:
         ValueError: if there is anything in it but the same fingerprint; the message says `what` it is kept for.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_directory("directory", path)
     note, part = path / "fingerprint", path / f"fingerprint.{os.getpid()}.part"
     if not note.exists() and all(file.suffix == ".part" for file in path.iterdir()):
         part.write_text(fingerprint)

@@ -1,10 +1,11 @@
 """`fit`: the loop of `train` in chunks, with progress and copies on disk between them."""
 
+import contextlib
 import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from lectopt._checks import is_traced
 from lectopt._types import Array
 from lectopt.claims import fingerprint
 from lectopt.loop import Carry, Data, Loop, Plan
-from lectopt.progress import ProgressBar
+from lectopt.progress import Onlooker, ProgressBar, in_notebook
 from lectopt.run import Run
 from lectopt.setup import Optimizer, OptimizerRecipe, Origin, Setup, begin, prepare
 from lectopt.statistics import Watch
@@ -49,6 +50,7 @@ def fit(
     watch: Watch | int | None = None,
     progress: bool = True,
     directory: str | Path | None = None,
+    log_dir: str | Path | None = None,
 ) -> Run:
     """Trains a model as `train` does, compiled, in chunks with a progress bar between them.
 
@@ -71,16 +73,20 @@ def fit(
         weights: as for `train`.
         augment: as for `train`.
         watch: as for `train`.
-        progress: show a bar on standard error once training takes more than a second.
+        progress: show a bar on standard error once training takes more than a second; in a notebook, after some
+            seconds, the curves too, which grow in their place.
         directory: keep the training here every few seconds. Killed at any moment and called again with the same
             arguments, it goes on from there and ends as it would have.
+        log_dir: write the records and histograms of the weights here while training, for TensorBoard (needs
+            `pip install 'lectopt[logging]'`). A directory for each training; one that goes on writes to the same.
 
     Returns:
         A Run, its metrics Python numbers and its history as long as the training was. A divergence ends the training
         with a warning that names the step.
 
     Raises:
-        ValueError, TypeError: as `train`; if directory holds another training.
+        ValueError, TypeError: as `train`; if directory holds another training, or one of the directories cannot be
+            written. ImportError: if log_dir is given and tensorboardX is not installed.
 
     Example:
         >>> import lectopt as lo
@@ -112,13 +118,14 @@ def fit(
     )
     if is_traced((setup.numbers, setup.data, setup.origin)):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
-    carry = _start(*setup)
-    store = None if directory is None else _open_store(directory, setup, carry)
-    try:
-        carry = _run(setup, carry, store, show=progress)
-    finally:
-        if store is not None:
-            store.close()
+    with contextlib.ExitStack() as stack:
+        onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(log_dir, progress)]
+        carry = _start(*setup)
+        store = None
+        if directory is not None:
+            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
+            carry = store.restore(carry)
+        carry = _run(setup, carry, store, onlookers, show=progress)
     if (run := _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))).diverged_at >= 0:
         warnings.warn(
             f"training diverged: the loss or the weights were not finite at step {run.diverged_at}; the run holds the "
@@ -128,23 +135,47 @@ def fit(
     return run
 
 
-def _run(setup: Setup, carry: Carry, store: "Store | None", *, show: bool) -> Carry:
+def _run(setup: Setup, carry: Carry, store: "Store | None", onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
     """All chunks, with a look at the progress and a copy on disk between them."""
-    if store is not None:
-        carry = store.restore(carry)
     chunk, saved = 1, time.monotonic()
+    for onlooker in onlookers:
+        onlooker.begin(int(carry.step))
     with ProgressBar("training", setup.plan.steps, show=show) as bar:
         while carry.running and carry.step < setup.plan.steps:
             began = time.perf_counter()
             carry = jax.block_until_ready(_advance(*setup[:-1], carry, np.int32(carry.step + chunk)))
             chunk = _next_chunk(chunk, time.perf_counter() - began)
             bar.update(int(carry.step), _news(setup.plan, carry))
+            _show(setup.plan, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
             if store is not None and time.monotonic() - saved > _SAVE_SECONDS:
                 store.save(int(carry.step), carry)
                 saved = time.monotonic()
     if store is not None:
         store.save(int(carry.step), carry)
+    _show(setup.plan, carry, onlookers)
     return carry
+
+
+def _onlookers(log_dir: str | Path | None, progress: bool) -> list[Onlooker]:
+    onlookers: list[Onlooker] = []
+    if log_dir is not None:
+        from lectopt.monitoring.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
+
+        onlookers.append(TensorBoard(log_dir))
+    if progress and in_notebook():
+        from lectopt.monitoring.live import LiveCurves  # noqa: PLC0415, heavy and optional
+
+        onlookers.append(LiveCurves())
+    return onlookers
+
+
+def _show(plan: Plan, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
+    if not onlookers:
+        return
+    run = _trim(_finish(plan, carry), int(carry.step), int(carry.epoch))
+    for onlooker in onlookers:
+        with onlooker.pace.timed():
+            onlooker.look(run)
 
 
 def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":

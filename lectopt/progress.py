@@ -1,10 +1,52 @@
 """A progress bar for what takes more than a moment."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Pace:
+    """When to look again, so that looking takes a small part of the time."""
+
+    def __init__(self, after: float):
+        self._due = time.monotonic() + after
+
+    def due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._due
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around a look: the next one is due a second later, or ten times as long as this one takes."""
+        began = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._due = ended + max(1.0, 10 * (ended - began))
+
+
+class Onlooker(Protocol):
+    """What shows a training to people while it goes on."""
+
+    pace: Pace
+
+    def begin(self, steps: int) -> None:
+        """Before the training goes on; so many steps have been done before."""
+
+    def look(self, run: Any) -> None:
+        """Shows the `Run`, as far as it has come."""
+
+    def close(self) -> None:
+        """After the last look."""
+
+
+def in_notebook() -> bool:
+    """Whether this is a cell of a notebook."""
+    return Console().is_jupyter
 
 
 class ProgressBar:
