@@ -36,6 +36,7 @@ class History:
     chance: Array
     """float32[]: the loss of the best constant outputs for the training part; NaN where the task does not know it."""
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})
+    batch_size: int = dataclasses.field(metadata={"static": True})
     watched_every: int = dataclasses.field(metadata={"static": True})
 
     def plot(self) -> "Figure":
@@ -135,6 +136,7 @@ class History:
             layers=layers,
             chance=arrays["chance",],
             steps_per_epoch=int(arrays["steps_per_epoch",]),
+            batch_size=int(arrays["batch_size",]),
             watched_every=int(arrays["watched_every",]),
         )
 

@@ -17,7 +17,7 @@ from flax import nnx
 
 import lectopt as lo
 
-WATCH: dict = {}
+WATCH = {"watch": 10}
 """More arguments for every `lo.fit`."""
 
 

@@ -1,0 +1,210 @@
+"""What is wrong with a training by its curves. Losses are in units of the loss of constant outputs ("chance").
+
+The thresholds were set on trainings with planted faults (tests/planted_faults.py, seeds 0 to 2), between the values of
+the faulty ones and those of all others; the comments give both. Other seeds judge them.
+"""
+
+import numpy as np
+
+from lectopt.history import History
+from lectopt.monitoring.course import Course, early_change, jumps, late_fall
+from lectopt.monitoring.findings import Finding
+
+FAR = 2.0
+"""Initial losses, over chance: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)."""
+BLOWN_UP = 2.0
+"""A last loss, over the first one and over chance, that no training which only settles badly reaches."""
+NOTHING = 0.03
+"""The share of chance by which the loss must fall, or something was learned: plateaus 0.01, others 0.06 and more."""
+SLOW = 0.25
+"""The fall of the loss that is slow for a whole training: with too low rates 0.03 to 0.13, otherwise 0.3 and more."""
+STRAIGHT = 0.25
+"""The share of the fall in the second half: straight lines 0.3 to 0.5, others up to 0.25."""
+SMALL_STEPS = 3e-4
+"""The largest layer's update over its weights: with too low rates up to 1e-4, healthy 9e-4 and more; 1e-3 is the rule
+of thumb (Karpathy, CS231n)."""
+JUMPING = 0.15
+"""The deviation of the validation loss from its neighbours' mean, over the loss: with too high rates 0.23 and more,
+otherwise up to 0.09."""
+UNSTEADY = 0.1
+"""The same in very small batches: 0.12 and more; others up to 0.09."""
+SMALL_BATCH = 8
+"""Jumps are noise in smaller batches, and too high a rate in others."""
+RISEN = 1.25
+"""The last validation loss over the best: overfitted 1.4 and more, healthy up to 1.1."""
+ON = 0.7
+"""... while the training loss fell on, below this share of its value at the best validation."""
+SETTLED = 0.02
+"""The fall in the last fifth of the training, of its value, that is none any more: 0.005; others 0.02 and more."""
+POOR = 0.3
+"""A settled training loss, over chance, that is too high where the inputs decide the labels: 0.36 and more."""
+POOR_WITH_NOISE = 0.6
+"""The same where targets may hold noise that nothing can learn, as in regression: half is usual on real data."""
+GAP = 1.2
+"""Validation over training loss up to which nothing is overfitted."""
+FALLING = 0.05, 0.01
+"""The fall of the loss in the last fifth, of its value and of chance: 0.11 and 0.02; healthy 0.06 and 0.007."""
+IDLE = 20, 0.01, 0.03
+"""From so many epochs on: the change after the first fifth, of chance in training, and of its value in validation."""
+
+_GOODFELLOW = "Goodfellow et al. 2016, section "
+
+
+def diverged(history: History, seen: Course) -> Finding | None:
+    """The loss ceased to be finite, or ended far above its beginning."""
+    remedy = "Lower the learning rate (lo.suggest_learning_rate), or clip the gradient (lo.clip_by_norm)."
+    if seen.broken:
+        evidence = f"the loss or the weights were not finite after {seen.steps} steps"
+        return Finding("diverged", evidence, remedy, _GOODFELLOW + "8.2.4")
+    if seen.train[-1] <= BLOWN_UP * max(seen.initial, 1):
+        return None
+    evidence = f"the loss ended at {seen.train[-1] * seen.unit:.3g}, and began at {seen.initial * seen.unit:.3g}"
+    return Finding("diverged", evidence, remedy, _GOODFELLOW + "8.2.4")
+
+
+def wrong_start(history: History, seen: Course) -> Finding | None:
+    """The initial loss is far above what constant outputs would have."""
+    if not history.chance > 0 or not seen.initial > FAR:
+        return None
+    evidence = f"{seen.initial * seen.unit:.3g}, where constant outputs would have {seen.unit:.3g}"
+    remedy = "Start with a smaller last layer, and output_bias; check that inputs and targets are scaled and right."
+    return Finding("wrong initial loss", evidence, remedy, "Karpathy 2019, A Recipe for Training Neural Networks")
+
+
+def too_low(history: History, seen: Course) -> Finding | None:
+    """The loss falls in a straight line, and slowly."""
+    steps = _largest_ratio(history)
+    slow = 0.0 < seen.drop < SLOW and seen.straightness > STRAIGHT
+    if seen.broken or not slow or seen.train[-1] < POOR or not (np.isnan(steps) or steps < SMALL_STEPS):
+        return None
+    if np.isnan(steps) and seen.drop < NOTHING:  # then it may as well be a plateau
+        return None
+    evidence = (
+        f"the training loss fell from {seen.train[0] * seen.unit:.3g} to {seen.train[-1] * seen.unit:.3g}, "
+        f"{seen.straightness:.0%} of it in the second half"
+    )
+    if not np.isnan(steps):
+        evidence += f"; no layer's update is above {steps:.1g} of its weights"
+    remedy = "Raise the learning rate tenfold, or let lo.suggest_learning_rate choose it."
+    return Finding("learning rate too low", evidence, remedy, "Karpathy, CS231n, Babysitting the learning process")
+
+
+def plateau(history: History, seen: Course) -> Finding | None:
+    """Nothing was learned, though the steps were not too small."""
+    fallen = min(max(seen.initial, 1) - seen.train.min(), seen.drop + NOTHING) if len(seen.train) > 1 else np.inf
+    if seen.broken or fallen > NOTHING or seen.train[-1] < 1 - NOTHING or too_low(history, seen):
+        return None
+    low, high = (f"{x * seen.unit:.4g}" for x in (seen.train.min(), seen.train.max()))
+    evidence = f"the training loss stayed between {low} and {high}"
+    remedy = "Look at the initial weights (lo.inspect): all alike, too small or too large; check inputs and labels."
+    return Finding("loss plateau", evidence, remedy, _GOODFELLOW + "8.4")
+
+
+def too_high(history: History, seen: Course) -> Finding | None:
+    """The loss jumps about, in batches that are large enough to be steady."""
+    size, curve = _jumps(seen)
+    if seen.broken or history.batch_size < SMALL_BATCH or not size > JUMPING:
+        return None
+    evidence = f"from epoch to epoch the {curve} loss jumps by {size:.0%} of its value"
+    if not np.isnan(steps := _largest_ratio(history)):
+        evidence += f"; a layer's update is {steps:.1g} of its weights"
+    remedy = "Lower the learning rate three- to tenfold, or let it decrease (lo.linear_decay)."
+    return Finding("learning rate too high", evidence, remedy, _GOODFELLOW + "11.4.1")
+
+
+def noisy(history: History, seen: Course) -> Finding | None:
+    """The loss jumps about in very small batches."""
+    size, curve = _jumps(seen)
+    if seen.broken or history.batch_size >= SMALL_BATCH or not size > UNSTEADY:
+        return None
+    evidence = (
+        f"from epoch to epoch the {curve} loss jumps by {size:.0%} of its value, in batches of {history.batch_size}"
+    )
+    remedy = "Take larger batches (32 or more), or lower the learning rate in proportion."
+    return Finding("noisy loss", evidence, remedy, "McCandlish et al. 2018; " + _GOODFELLOW + "8.1.3")
+
+
+def overfitting(history: History, seen: Course) -> Finding | None:
+    """The validation loss rose from its best while the training loss fell on."""
+    if seen.broken or len(seen.valid) < 3 or _jumps(seen)[0] > JUMPING:
+        return None
+    best, tail = int(np.argmin(seen.valid)), max(1, len(seen.valid) // 10)
+    last, train = float(np.mean(seen.valid[-tail:])), np.asarray(history.epochs["train_loss"], float) / seen.unit
+    if last < RISEN * seen.valid[best] or train[len(seen.valid) - 1] > ON * train[best]:
+        return None
+    from_, to = (f"{x * seen.unit:.3g}" for x in (seen.valid[best], last))
+    evidence = f"the validation loss rose from {from_} in epoch {best + 1} to {to}"
+    evidence += f", the training loss fell to {train[len(seen.valid) - 1] * seen.unit:.3g}"
+    remedy = "Stop early (patience=), penalise weights (lo.add_l2), augment or get more data, or take a smaller model."
+    return Finding("overfitting", evidence, remedy, "Prechelt 1998, Early Stopping; " + _GOODFELLOW + "7.8")
+
+
+def underfitting(history: History, seen: Course) -> Finding | None:
+    """Training has settled at a bad loss, and validation at the same."""
+    allowed = POOR if "valid_accuracy" in history.epochs else POOR_WITH_NOISE
+    settled = len(seen.train) >= 5 and abs(late_fall(seen.train)) < SETTLED and seen.straightness < STRAIGHT
+    level = seen.train[-1]
+    gap = len(seen.valid) > 0 and seen.valid[-1] > GAP * level
+    if seen.broken or not settled or gap or not allowed < level < 1 - NOTHING or _jumps(seen)[0] > UNSTEADY:
+        return None
+    evidence = f"the training loss settled at {level * seen.unit:.3g}, {level:.0%} of that of constant outputs"
+    if len(seen.valid):
+        evidence += f"; validation {seen.valid[-1] * seen.unit:.3g}"
+    remedy = "Take a larger model, penalise less, and check that the inputs tell what is asked."
+    return Finding("underfitting", evidence, remedy, _GOODFELLOW + "11.3")
+
+
+def still_improving(history: History, seen: Course) -> Finding | None:
+    """The loss was still falling at the end."""
+    curve = seen.watched_loss
+    fall = late_fall(curve)
+    if seen.broken or not (fall > FALLING[0] and fall * curve[-1] > FALLING[1]) or _jumps(seen)[0] > UNSTEADY:
+        return None
+    which = "validation" if len(seen.valid) else "training"
+    evidence = f"the {which} loss fell by {fall:.0%} in the last fifth, to {curve[-1] * seen.unit:.3g}"
+    remedy = "Train longer (fit(..., start=run) goes on), or with a higher rate."
+    return Finding("still improving", evidence, remedy, _GOODFELLOW + "7.8")
+
+
+def converged_early(history: History, seen: Course) -> Finding | None:
+    """Most epochs brought nothing."""
+    epochs, of_chance, of_value = IDLE
+    done = len(history.epochs.get("train_loss", ()))
+    if seen.broken or done < epochs or len(seen.train) < epochs or not seen.train[-1] < 1 - NOTHING:
+        return None
+    early, late = early_change(seen.train)
+    valid = early_change(seen.valid) if len(seen.valid) else (1.0, 1.0)
+    if not (abs(early - late) < of_chance and abs(valid[0] / valid[1] - 1) < of_value):
+        return None
+    tenth = max(1, len(seen.train) // 10)
+    evidence = (
+        f"in epochs {tenth + 1} to {2 * tenth} the training loss was {early * seen.unit:.3g}, "
+        f"in the last {tenth} of {len(seen.train)} it was {late * seen.unit:.3g}"
+    )
+    remedy = "Fewer epochs do as well (patience=); a decreasing rate or a larger model may reach a lower loss."
+    return Finding("converged early", evidence, remedy, _GOODFELLOW + "7.8")
+
+
+CURVES = [
+    diverged,
+    wrong_start,
+    plateau,
+    too_low,
+    too_high,
+    noisy,
+    overfitting,
+    underfitting,
+    still_improving,
+    converged_early,
+]
+
+
+def _jumps(seen: Course) -> tuple[float, str]:
+    return (jumps(seen.valid), "validation") if len(seen.valid) >= 4 else (0.0, "validation")
+
+
+def _largest_ratio(history: History) -> float:
+    """The largest layer's median of update over weights; NaN if none was watched."""
+    ratios = [np.asarray(x["update_ratio"], float) for x in history.layers.values() if "update_ratio" in x]
+    medians = [float(np.median(r[np.isfinite(r)])) for r in ratios if np.isfinite(r).any()]
+    return max(medians, default=np.nan)

@@ -1,0 +1,93 @@
+"""`diagnose`: what is wrong with a training, from what was recorded of it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from html import escape
+
+from lectopt.history import History
+from lectopt.monitoring.course import Course, course
+from lectopt.monitoring.curve_findings import CURVES, diverged
+from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.layer_findings import LAYERS
+from lectopt.run import Run
+
+_SHORT = 20
+"""Of fewer steps than these a curve says nothing."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What `diagnose` returns: print it, let a notebook show it, or go through its findings."""
+
+    findings: list[Finding]
+    unseen: list[str]
+    """What could not be judged, since it was not recorded."""
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join([*(map(str, self.findings) if self.findings else ["Nothing found wrong."]), *self.unseen])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{escape(str(finding))}</li>" for finding in self.findings)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.unseen)
+        return f"<ul>{items or '<li>Nothing found wrong.</li>'}</ul>{notes}"
+
+
+def diagnose(run: Run | History) -> Diagnosis:
+    """Reads the records of a training and says what is wrong with it.
+
+    It finds, by these names: "diverged", "wrong initial loss", "loss plateau" (nothing was learned), "learning rate too
+    low", "learning rate too high", "noisy loss", "overfitting", "underfitting", "still improving", "converged early",
+    "clipped too often", and of layers that were watched "vanishing gradients", "exploding gradients", "dead units",
+    "saturated units". The thresholds are the constants of `lectopt.monitoring.curve_findings` and `layer_findings`;
+    on 32 trainings with one planted fault each and 10 healthy ones, `tests/test_diagnosis.py` counts what is found.
+
+    Args:
+        run: a run, or its history; with `watch=` for what goes on in the layers, with `valid=` for overfitting.
+
+    Returns:
+        A Diagnosis: findings, each with its name, the evidence in numbers, a remedy and a reference; empty where
+        nothing is wrong. `unseen` says what could not be judged.
+
+    Raises:
+        TypeError: if run is neither. ValueError: if it holds several trainings.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
+        >>> train, valid = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
+        >>> run = lo.fit(task, lo.sgd(1e-5), train, valid=valid, batch_size=32, epochs=10, key=0, watch=10)
+        >>> [finding.name for finding in lo.diagnose(run)]
+        ['learning rate too low']
+
+    Source: the lecture, "Monitoring the Training Process"; Goodfellow et al. (2016), chapter 11.
+    """
+    if not isinstance(run, (Run, History)):
+        raise TypeError(f"run must be a lectopt Run or its History; got {type(run).__name__}")
+    run.check_single()
+    history = run.history if isinstance(run, Run) else run
+    seen = course(history)
+    if isinstance(run, Run):
+        seen = dataclasses.replace(seen, broken=bool(run.diverged_at >= 0))
+    judges: list[Callable[[History, Course], Finding | None]] = [*CURVES, *LAYERS] if seen.steps else [diverged]
+    found = [judge(history, seen) for judge in judges]
+    return Diagnosis([finding for finding in found if finding is not None], _unseen(history, seen))
+
+
+def _unseen(history: History, seen: Course) -> list[str]:
+    notes = []
+    if seen.steps < _SHORT:
+        notes.append(f"Of {seen.steps} steps the curves say little.")
+    if "valid_loss" not in history.epochs:
+        notes.append("Without validation (valid=) nothing can be said of overfitting.")
+    if not history.layers:
+        notes.append("The layers were not watched (watch=10).")
+    return notes
