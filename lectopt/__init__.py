@@ -6,6 +6,7 @@ from lectopt.comparison import Comparison as Comparison
 from lectopt.comparison import compare as compare
 from lectopt.fitting import fit as fit
 from lectopt.history import History as History
+from lectopt.monitoring.checking import check as check
 from lectopt.monitoring.diagnosis import Diagnosis as Diagnosis
 from lectopt.monitoring.diagnosis import diagnose as diagnose
 from lectopt.monitoring.inspection import inspect as inspect

@@ -127,6 +127,7 @@ class Task:
         if "loss" in (metrics or {}):
             raise ValueError("metrics must not be called 'loss'; the loss is reported under that name")
         self.adapter = adapt(model)
+        self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
         self._chance = chance
         self._loss = loss

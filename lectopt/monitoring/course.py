@@ -8,7 +8,7 @@ import numpy as np
 from lectopt.history import History
 
 _STRETCHES = 20
-_EXAMPLES = 64
+_EXAMPLES = 32
 """The initial loss is the mean over so many examples at least: that of one small batch says little."""
 _FEW = 5
 """With fewer epochs than these the training loss is averaged over stretches of steps instead."""

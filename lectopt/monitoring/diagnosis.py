@@ -17,11 +17,11 @@ _SHORT = 20
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What `diagnose` returns: print it, let a notebook show it, or go through its findings."""
+    """What `diagnose` and `check` return: print it, let a notebook show it, or go through its findings."""
 
     findings: list[Finding]
-    unseen: list[str]
-    """What could not be judged, since it was not recorded."""
+    notes: list[str]
+    """What was found to be well, or could not be judged."""
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
@@ -30,13 +30,13 @@ class Diagnosis:
         return len(self.findings)
 
     def __str__(self) -> str:
-        return "\n".join([*(map(str, self.findings) if self.findings else ["Nothing found wrong."]), *self.unseen])
+        return "\n".join([*(map(str, self.findings) if self.findings else ["Nothing found wrong."]), *self.notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{escape(str(finding))}</li>" for finding in self.findings)
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.unseen)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         return f"<ul>{items or '<li>Nothing found wrong.</li>'}</ul>{notes}"
 
 
@@ -54,7 +54,7 @@ def diagnose(run: Run | History) -> Diagnosis:
 
     Returns:
         A Diagnosis: findings, each with its name, the evidence in numbers, a remedy and a reference; empty where
-        nothing is wrong. `unseen` says what could not be judged.
+        nothing is wrong. Its notes say what could not be judged.
 
     Raises:
         TypeError: if run is neither. ValueError: if it holds several trainings.
@@ -79,10 +79,10 @@ def diagnose(run: Run | History) -> Diagnosis:
         seen = dataclasses.replace(seen, broken=bool(run.diverged_at >= 0))
     judges: list[Callable[[History, Course], Finding | None]] = [*CURVES, *LAYERS] if seen.steps else [diverged]
     found = [judge(history, seen) for judge in judges]
-    return Diagnosis([finding for finding in found if finding is not None], _unseen(history, seen))
+    return Diagnosis([finding for finding in found if finding is not None], _not_judged(history, seen))
 
 
-def _unseen(history: History, seen: Course) -> list[str]:
+def _not_judged(history: History, seen: Course) -> list[str]:
     notes = []
     if seen.steps < _SHORT:
         notes.append(f"Of {seen.steps} steps the curves say little.")

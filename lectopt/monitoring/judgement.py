@@ -33,7 +33,7 @@ def judge(layers: list[LayerReport], loss: float, chance: float, trained: bool) 
         _share("dead units", [(x.name, x.dead) for x in layers], DEAD),
         _share("saturated units", [(x.name, x.saturated) for x in layers], SATURATED),
         _alike(weighted[:-1]),
-        _loss(loss, chance, trained),
+        judge_loss(loss, chance, trained),
     ]
     return [finding for finding in found if finding is not None]
 
@@ -86,7 +86,8 @@ def _alike(layers: list[LayerReport]) -> Finding | None:
     return Finding("examples look alike", evidence, remedy, "Daneshmand et al. 2020")
 
 
-def _loss(loss: float, chance: float, trained: bool) -> Finding | None:
+def judge_loss(loss: float, chance: float, trained: bool) -> Finding | None:
+    """Whether a loss over many examples is far above that of constant outputs."""
     if chance == 0 or not loss > FAR * chance:  # 0 where all targets are alike; NaN where it is not known
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {chance:.3g}"

@@ -1,0 +1,163 @@
+"""`check`: a task and its data before the first training."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt import evaluation
+from lectopt._keys import as_key
+from lectopt._types import Array
+from lectopt.monitoring.diagnosis import Diagnosis
+from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.judgement import judge_loss
+from lectopt.optimizers import adam
+from lectopt.progress import ProgressBar
+from lectopt.setup import fresh
+from lectopt.subsets import Subset, as_subset
+from lectopt.task import Task
+from lectopt.training import train
+
+FEW = 8
+"""Examples that every model must be able to learn by heart."""
+LEARNED = 0.1
+"""The loss by heart, of that of constant outputs."""
+PERMUTATIONS = 9
+"""Others orders of the targets, of which none may be learned as well as the true one: a test at the level of 0.1."""
+_MOST = 1000
+"""Examples used, at most."""
+_STEPS = 300
+_RATES = 1e-4, 1e-3, 1e-2, 1e-1
+_SAME = 1e-6
+"""Outputs whose deviation over examples is within such a part of their size do not depend on the input."""
+
+_RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
+
+
+def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> Diagnosis:
+    """Tries a task and its data before they are trained in earnest: what is wrong here, no optimizer mends.
+
+    - The initial loss is about that of constant outputs ("wrong initial loss").
+    - A few examples can be learned by heart ("cannot learn by heart"), ...
+    - ... and the outputs then differ from example to example ("outputs ignore the inputs").
+    - Targets and inputs belong together ("targets do not go with inputs"): trained briefly on some examples, the model
+      is better on others than when the targets are permuted, whichever of nine times.
+
+    Args:
+        task: the task; all trainings are with its own model and loss, by Adam at four rates.
+        examples: the training part, a tuple of arrays or a Subset; of more than 1000 a sample is taken.
+        key: an int or a `jax.random.key`, for the initial weights, the sample and the permutations.
+        progress: show a bar on standard error if it takes more than a second.
+
+    Returns:
+        A Diagnosis: findings with evidence and remedy, and notes on what is well.
+
+    Raises:
+        TypeError: if task is no Task. ValueError: if the examples do not fit it, or are fewer than 20.
+
+    Example:
+        >>> import lectopt as lo, numpy as np
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
+        >>> x, y = lo.datasets.digits()
+        >>> len(lo.check(task, (x, y)))
+        0
+        >>> [finding.name for finding in lo.check(task, (x, np.random.default_rng(0).permutation(y)))]
+        ['targets do not go with inputs']
+
+    Source: Karpathy (2019), "A Recipe for Training Neural Networks"; Goodfellow et al. (2016), section 11.5.
+    """
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
+    subset, key = as_subset(examples), as_key(key)
+    evaluation.check_examples(task, subset, "examples")
+    if len(subset) < 20:
+        raise ValueError(f"examples must be at least 20; got {len(subset)}")
+    rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices)[:_MOST]
+    sample = jax.tree.map(lambda a: jnp.asarray(a)[rows], subset.arrays)
+    findings: list[Finding | None] = []
+    notes: list[str] = []
+    with ProgressBar("checks", 3, show=progress) as bar:
+        for done, step in enumerate((_initial_loss, _by_heart, _alignment)):
+            bar.update(done, step.__name__.strip("_").replace("_", " "))
+            found, note = step(task, sample, jax.random.fold_in(key, done + 1))
+            findings += found
+            notes += note
+    return Diagnosis([finding for finding in findings if finding is not None], notes)
+
+
+Outcome = tuple[list[Finding | None], list[str]]
+
+
+def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
+    loss, chance = jax.jit(_losses_at_start, static_argnums=0)(task, as_subset(sample), key)
+    if np.isnan(chance):
+        return [], [f"Initial loss {loss:.3g}; the task does not know that of constant outputs."]
+    finding = judge_loss(float(loss), float(chance), trained=False)
+    return [finding], [] if finding else [f"Initial loss {loss:.3g}, constant outputs {chance:.3g}."]
+
+
+def _losses_at_start(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, Array]:
+    params, state = fresh(task, key, subset)
+    return evaluation.evaluate(task, params, state, subset)["loss"], task.chance(subset)
+
+
+def _by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
+    few = jax.tree.map(lambda a: a[:FEW], sample)
+
+    def learn(rate: Array) -> tuple[Array, Array, Any]:
+        run = train(task, adam(rate), few, batch_size=FEW, steps=_STEPS, key=key)
+        losses = run.history.steps["loss"]
+        outputs = evaluation.predict(task, run.params, run.model_state, few[0]) if task.has_targets else None
+        return losses[0], jnp.mean(losses[-10:]), outputs
+
+    first, last, outputs = jax.jit(lambda rates: jax.lax.map(learn, rates))(jnp.array(_RATES))
+    last = np.where(np.isnan(last), np.inf, last)
+    best = int(np.argmin(last))
+    chance = float(task.chance(as_subset(few)))
+    unit = chance if chance > 0 else abs(float(first[0]))
+    learned = f"the loss of {FEW} examples went from {first[best]:.3g} to {last[best]:.3g} in {_STEPS} steps"
+    if last[best] > LEARNED * unit:
+        remedy = "Look for a bug: activations that are not there, a loss of the wrong axis, a model that is too small."
+        return [Finding("cannot learn by heart", learned, remedy, _RECIPE)], []
+    if outputs is not None and _all_alike(outputs, best):
+        remedy = "Look for a bug: the inputs are lost on their way, or the targets are all alike."
+        return [Finding("outputs ignore the inputs", "they are the same for all examples", remedy, _RECIPE)], []
+    return [], [f"Learned by heart: {learned}."]
+
+
+def _all_alike(outputs: Any, lane: int) -> bool:
+    values = np.concatenate(
+        [np.asarray(a, np.float64)[lane].reshape(FEW, -1) for a in jax.tree.leaves(outputs)], axis=1
+    )
+    return bool(values.std(axis=0).max() <= _SAME * np.abs(values).max())
+
+
+def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
+    if not task.has_targets:
+        return [], ["An objective has no targets to compare with permuted ones."]
+    x, targets = sample
+    count = len(targets)
+    learn, test = np.split(np.arange(count), [round(0.7 * count)])
+
+    def score(order: Array, rate: Array) -> Array:
+        arrays = (x, targets[order])
+        part, other = (Subset(arrays, jnp.asarray(rows), jnp.int32(len(rows)), len(rows)) for rows in (learn, test))
+        batch_size = min(32, len(learn))
+        run = train(task, adam(rate), part, valid=other, batch_size=batch_size, steps=_STEPS, key=key)
+        return jnp.nanmin(run.history.epochs["valid_loss"])
+
+    permuted = [jax.random.permutation(jax.random.fold_in(key, i), count) for i in range(PERMUTATIONS)]
+    orders = jnp.stack([jnp.arange(count), *permuted])
+    lanes = [(order, rate) for order in orders for rate in _RATES]
+    scores = jax.jit(lambda lanes: jax.lax.map(lambda lane: score(*lane), lanes))(
+        (jnp.stack([order for order, _ in lanes]), jnp.array([rate for _, rate in lanes]))
+    )
+    best = np.nanmin(np.asarray(scores).reshape(1 + PERMUTATIONS, len(_RATES)), axis=1)
+    compared = f"trained on {len(learn)} examples, the loss of {len(test)} others is {best[0]:.3g}"
+    compared += f", with permuted targets {best[1:].min():.3g} to {best[1:].max():.3g}"
+    if best[0] < best[1:].min():
+        return [], [f"Targets go with inputs: {compared}."]
+    remedy = "Look at some examples with their targets: they may have been shuffled or shifted apart."
+    return [Finding("targets do not go with inputs", compared, remedy, _RECIPE)], []
