@@ -243,14 +243,15 @@ def test_folds_of_unequal_size():
 
 @pytest.mark.filterwarnings("ignore:the best rate")
 def test_in_a_search_with_halving():
-    def trial(setting, key, **rungs):
-        return lo.train(LINEAR, lo.sgd(setting["rate"]), TRAIN, valid=VALID, watch=w, **rungs, **OPTIONS)
-
     options = {"minimize": "valid_loss", "key": 0, "progress": False, "halving": lo.Halving(epochs=2, factor=2)}
-    watched, plain = [], []
-    for w, found in ((2, watched), (None, plain)):
-        found.extend(numbers(lo.sweep(trial, {"rate": [0.01, 0.1]}, chunk=2, **options).metrics))
-    for ours, theirs in zip(watched, plain, strict=True):
+
+    def searched(watch):
+        def trial(setting, key, **rungs):
+            return lo.train(LINEAR, lo.sgd(setting["rate"]), TRAIN, valid=VALID, watch=watch, **rungs, **OPTIONS)
+
+        return numbers(lo.sweep(trial, {"rate": [0.01, 0.1]}, chunk=2, **options).metrics)
+
+    for ours, theirs in zip(searched(2), searched(None), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 

@@ -4,6 +4,7 @@ Compiled `lo.train` with `watch=10` against without, in one process, for small a
 """
 
 import argparse
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ def mlp(*widths: int) -> Callable[[nnx.Rngs], nnx.Module]:
     """A model of dense layers with relus between them."""
 
     def net(rngs):
-        layers = [nnx.Linear(a, b, rngs=rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        layers = [nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(widths)]
         return nnx.Sequential(*[part for layer in layers[:-1] for part in (layer, nnx.relu)], layers[-1])
 
     return net
