@@ -32,9 +32,12 @@ def write(run: Run, path: str | Path) -> None:
     arrays |= {"metrics": run.metrics, "history": _pack(list(records.values())), "diverged_at": run.diverged_at}
     arrays = jax.tree.map(np.asarray, arrays)
     about = {"format": _FORMAT, "inputs": run.inputs, "history": [list(path) for path in records]}
-    with _checkpointer() as checkpointer:
-        items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about))
-        checkpointer.save(path, items)
+    try:
+        with _checkpointer() as checkpointer:
+            items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about))
+            checkpointer.save(path, items)
+    except OSError as error:
+        raise ValueError(f"path must be a directory that can be written; got {path} ({error.strerror})") from error
 
 
 def read(path: str | Path, task: Task) -> Run:

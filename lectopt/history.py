@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,9 +114,9 @@ class History:
         if not Path(path).exists():
             raise FileNotFoundError(f"path must be a file that History.save wrote; there is nothing at {path}")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return History.from_arrays({tuple(json.loads(name)): file[name] for name in file.files})
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return History.from_arrays({tuple(json.loads(name)): arrays[name] for name in arrays.files})
+        except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"path must be a file that History.save wrote; {path} is not") from error
 
     def to_arrays(self) -> dict[tuple[str, ...], np.ndarray]:

@@ -173,7 +173,7 @@ class Loop:
     def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
         params, state, opt_state = carry.learner
         rows, weights = batches.indices[i], batches.weights[i]
-        count = jnp.sum(weights)  # of the examples, whatever they weigh
+        count, real = jnp.sum(weights), weights > 0  # of the examples, whatever they weigh
         if self._data.weights is not None:
             weights = weights * self._data.weights[rows]
         # By epoch and batch, not by step, which counts batches without an example too.
@@ -185,7 +185,12 @@ class Loop:
         watcher = None if watch is None else self._watcher(watch, carry.learner)
 
         def mean_loss(params: Params, nudges: dict[str, Array]) -> tuple[Array, tuple[ModelState, Any]]:
-            scores, new, seen = self._scores(watcher, params, nudges, state, batch, jax.random.fold_in(key, 1))
+            model_key = jax.random.fold_in(key, 1)
+            if watcher is None:
+                scores, new = self._plan.task.scores(params, state, batch, model_key, training=True)
+                seen = None
+            else:
+                scores, new, seen = watcher.scores(params, nudges, state, batch, real, model_key)
             # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
             losses = jnp.where(weights > 0, scores.losses, 0)
             return jnp.sum(losses * weights.astype(losses.dtype)) / count.astype(losses.dtype), (new, seen)
@@ -199,7 +204,7 @@ class Loop:
         looks = carry.looks
         if watcher is not None and looks is not None:
             row = (carry.epoch * self._plan.steps_per_epoch + i) // looks.every
-            looks = looks.add(row, watcher.look(params, gradients, updates, seen, back))
+            looks = looks.add(row, watcher.look(params, gradients, updates, seen, back, real))
         params = optax.apply_updates(params, updates)
 
         values = {"loss": loss, "gradient_norm": norm(jax.tree.leaves(gradients)), **of_optimizer(opt_state)}
@@ -211,12 +216,6 @@ class Loop:
             step_records=records,
             looks=looks,
         )
-
-    def _scores(self, watcher: Watcher | None, params: Params, nudges: Any, state: ModelState, batch: Batch, key: Any):
-        """The scores and the model's state, and what is seen of the layers if they are watched."""
-        if watcher is not None:
-            return watcher.scores(params, nudges, state, batch, key)
-        return *self._plan.task.scores(params, state, batch, key, training=True), None
 
     def _watcher(self, watch: Watch, learner: Learner) -> Watcher:
         batch = batch_shapes(self._data.train, self._plan.batch_size)

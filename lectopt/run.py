@@ -71,7 +71,7 @@ class Run:
         """Writes the run to a new directory, from which `lectopt.load(path, task)` reads it.
 
         Raises:
-            ValueError: if there is something at `path`.
+            ValueError: if there is something at `path`, or it cannot be written there.
         """
         from lectopt.checkpoints import write  # noqa: PLC0415, Orbax is slow to import
 

@@ -24,7 +24,8 @@ OF_OUTPUTS = ("output_mean", "output_std", "output_gradient_std", "dead", "satur
 BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 _FLAT = 0.01
 """An output of a squashing function is saturated if it is this near to its bound: its slope is a hundredth."""
-_CLOSE = 64  # two ways to the same tanh differ by less than so many times the precision of the numbers
+_CLOSE, _CLOSE_NARROW = 64, 4
+"""Two ways to the same tanh differ by less than so many times the precision of float32, or of narrower numbers."""
 _SQUASHING = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}
 
 
@@ -138,12 +139,15 @@ class Watcher:
         return Looks(values, self.entries, self._every)
 
     def scores(
-        self, params: Params, nudges: dict[str, Array], state: ModelState, batch: Batch, key: jax.Array
+        self, params: Params, nudges: dict[str, Array], state: ModelState, batch: Batch, real: Array, key: jax.Array
     ) -> tuple[Scores, ModelState, dict[tuple[str, str], Array]]:
-        """What `task.scores` gives in training mode, and numbers about the outputs of the layers."""
+        """What `task.scores` gives in training mode, and numbers about the outputs of the layers.
+
+        `real`, bool[batch], tells the examples from what only fills the batch up.
+        """
         probe = Probe(nudges)
         scores, state = self._scores(probe, params, state, batch, key)
-        seen = {name: _of_outputs(name, probe) for name in self.nudges}
+        seen = {name: _of_outputs(name, probe, real) for name in self.nudges}
         return (
             scores,
             state,
@@ -157,6 +161,7 @@ class Watcher:
         updates: Params,
         seen: dict[tuple[str, str], Array],
         back: dict[str, Array],
+        real: Array,
     ) -> Array:
         """One look, float32[entries]: `seen` is from `scores`, `back` the gradients with respect to the nudges."""
         numbers = dict(seen)
@@ -164,7 +169,7 @@ class Watcher:
         for name, places in self._leaves.items():
             norms = [norm([tree[i] for i in places]) for tree in leaves]
             numbers |= {(name, s): x for s, x in zip(OF_WEIGHTS, [*norms, norms[1] / norms[2]], strict=True)}
-        numbers |= {(name, "output_gradient_std"): jnp.std(widen(x)) for name, x in back.items()}
+        numbers |= {(name, "output_gradient_std"): jnp.std(widen(x), where=_real(x, real)) for name, x in back.items()}
         return jnp.stack([numbers[entry].astype(jnp.float32) for entry in self.entries])
 
     def _scores(
@@ -222,24 +227,32 @@ def is_flat(a: Any, low: float, high: float) -> Any:
     return (a - low < near) | (high - a < near)
 
 
-def _of_outputs(name: str, probe: Probe) -> dict[str, Array]:
-    close = _CLOSE * float(jnp.finfo(probe.outputs[name].dtype).eps)
+def _real(z: Array, real: Array) -> Array:
+    """Which of the numbers are of examples, as far as their first axis tells; all where it counts something else."""
+    return real.reshape(-1, *[1] * (z.ndim - 1)) if z.shape[:1] == real.shape else jnp.ones([1] * z.ndim, bool)
+
+
+def _of_outputs(name: str, probe: Probe, real: Array) -> dict[str, Array]:
+    precision = jnp.finfo(probe.outputs[name].dtype)
+    close = (_CLOSE if precision.bits >= 32 else _CLOSE_NARROW) * float(precision.eps)
     z = widen(probe.outputs[name])
     after = next_input(name, probe.layers(), probe.inputs, z.shape)
     after = z if after is None else widen(after)
     a = jnp.where(could_be_gated(z, after), after, z)
+    of = _real(z, real)
     return {
-        "output_mean": jnp.mean(z),
-        "output_std": jnp.std(z),
-        "dead": jnp.mean(jnp.all(a.reshape(-1, a.shape[-1]) == 0, axis=0)),
-        "saturated": jnp.add(*(_saturated(z, after, f, *BOUNDS[name], close) for name, f in _SQUASHING.items())),
+        "output_mean": jnp.mean(z, where=of),
+        "output_std": jnp.std(z, where=of),
+        "dead": jnp.mean(jnp.all(a == 0, axis=range(a.ndim - 1), where=of)),
+        "saturated": jnp.add(*(_saturated(z, after, f, *BOUNDS[name], close, of) for name, f in _SQUASHING.items())),
     }
 
 
-def _saturated(z: Array, after: Array, function: Any, low: float, high: float, close: float) -> Array:
+def _saturated(z: Array, after: Array, function: Any, low: float, high: float, close: float, of: Array) -> Array:
     """The share of flat values, if `after` is what the function makes of z; else 0."""
-    squashed = jnp.all(jnp.abs(function(z) - after) < close)
-    return jnp.where(squashed, jnp.mean(is_flat(after, low, high)), 0.0)
+    # Where all are 0, this is a relu of large negative numbers rather than their sigmoid.
+    squashed = jnp.all(jnp.abs(function(z) - after) < close) & jnp.any(after != 0)
+    return jnp.where(squashed, jnp.mean(is_flat(after, low, high), where=of), 0.0)
 
 
 def _owners(params: Params, layers: dict[tuple[str, ...], str]) -> list[str]:
