@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from lectopt.main_job import main_job
+from lectopt.rate_job import rate_job
 from lectopt.search.devices import use_all_cores
 
 
@@ -24,13 +25,19 @@ def main() -> None:
         description="Compares the lecture's training algorithms on real handwritten digits: each one's learning "
         "rate chosen by cross-validation in one compiled program.",
     )
-    parser.add_argument("--output", type=Path, default=Path("lectopt-output"), help="folder for the picture")
+    parser.add_argument("--output", type=Path, default=Path("lectopt-output"), help="folder for the pictures")
     parser.add_argument("--epochs", type=_at_least(1), default=30, help="passes through the data (default 30)")
     parser.add_argument("--rates", type=_at_least(2), default=19, help="learning rates for each algorithm (default 19)")
+    parser.add_argument(
+        "--rate", action="store_true", help="only suggest a learning rate for each algorithm, by its first iterations"
+    )
     parser.add_argument("--seed", type=_at_least(0), default=0, help="for split, weights and shuffling (default 0)")
     arguments = parser.parse_args()
     use_all_cores()
-    main_job(arguments.output, arguments.epochs, arguments.rates, arguments.seed)
+    if arguments.rate:
+        rate_job(arguments.output, arguments.seed)
+    else:
+        main_job(arguments.output, arguments.epochs, arguments.rates, arguments.seed)
 
 
 if __name__ == "__main__":

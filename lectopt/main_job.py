@@ -1,9 +1,9 @@
 """The main job: every algorithm of the lecture on real digits, each over a grid of learning rates side by side."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import optax
@@ -14,6 +14,8 @@ from rich.table import Table
 
 from lectopt import datasets, optimizers
 from lectopt._types import Numeric
+from lectopt.fitting import fit
+from lectopt.monitoring.diagnosis import diagnose
 from lectopt.progress import ProgressBar
 from lectopt.run import Run
 from lectopt.schedules import linear_decay, steps_per_epoch
@@ -22,6 +24,9 @@ from lectopt.splits import holdout, stratified_k_fold
 from lectopt.standard_tasks import classification
 from lectopt.subsets import Subset
 from lectopt.training import train as lectopt_train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Factory: TypeAlias = Callable[[Numeric], optax.GradientTransformation]
 BATCH_SIZE = 32
@@ -72,10 +77,11 @@ class Outcome:
 
 
 def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
-    """Compares the algorithms, prints a table and writes a picture into the folder `output`.
+    """Compares the algorithms, prints a table and writes pictures into the folder `output`.
 
     For each algorithm, the learning rate with the lowest loss in stratified cross-validation is chosen, the network
-    retrained with it on all but the test set, and tested.
+    retrained with it on all but the test set, and tested. The best of them is trained once more on the first fold,
+    watched, and what is wrong with it is said.
 
     Args:
         output: a folder, made if it is not there.
@@ -86,7 +92,7 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
     x, y = datasets.digits()
     rest, test = holdout((x, y), 0.2, key=seed, stratify=True)
     folds = stratified_k_fold(rest, FOLDS, key=seed + 1)
-    task = classification(_network, standardize=True)
+    task = classification(network, standardize=True)
     console = Console()
     console.print(
         f"{len(x)} handwritten digits, {len(test)} of them to test. A 64-100-10 network, {epochs} epochs; {rates} "
@@ -102,22 +108,40 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
         return select(trial, settings, rest, folds=folds, test=test, minimize="valid_loss", key=seed, progress=False)
 
     outcomes: list[Outcome] = []
-    variants = _variants(10 * steps_per_epoch(rest, BATCH_SIZE))
-    with ProgressBar("algorithms", len(variants) + 1, after=0) as bar:
+    variants = algorithms(10 * steps_per_epoch(rest, BATCH_SIZE))
+    with ProgressBar("algorithms", len(variants) + 2, after=0) as bar:
         for name, optimizer in variants.items():
             bar.update(len(outcomes), name)
             outcomes.append(Outcome(name, select_rate(optimizer, np.geomspace(1e-5, 10, rates))))
         bar.update(len(outcomes), "adam, untuned")
         untuned = Outcome("adam, untuned", select_rate(optimizers.adam, np.array([1e-3])))
+        bar.update(len(outcomes) + 1, "the best, watched")
+        best = min(outcomes, key=lambda o: float(o.chosen.results.mean()[o.best]))
+        train, valid = folds[0]
+        options: dict[str, Any] = {"valid": valid, "batch_size": BATCH_SIZE, "epochs": epochs, "key": seed, "watch": 10}
+        watched = fit(task, variants[best.name](best.rates[best.best]), train, progress=False, **options)
     console.print(_table(outcomes, untuned))
-    console.print(f"Picture: {_picture(outcomes, output)}", soft_wrap=True)
+    console.print(f"The best, {best.name} at {best.rates[best.best]:.2g}, watched on the first fold:")
+    console.print(str(diagnose(watched)), highlight=False)
+    figures = {"optimizers": _picture(outcomes), "best": watched.history.plot()}
+    console.print(f"Pictures: {', '.join(map(str, write(figures, output)))}", soft_wrap=True)
 
 
-def _network(rngs: nnx.Rngs) -> nnx.Module:
+def write(figures: Mapping[str, "Figure"], output: Path) -> list[Path]:
+    """Writes the pictures into a folder, which is made if it is not there; returns their paths."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(output / f"{name}.png", dpi=130)
+    return [(output / f"{name}.png").absolute() for name in figures]
+
+
+def network(rngs: nnx.Rngs) -> nnx.Module:
+    """The model of all trainings."""
     return nnx.Sequential(nnx.Linear(64, 100, rngs=rngs), nnx.relu, nnx.Linear(100, 10, rngs=rngs))
 
 
-def _variants(horizon: int) -> dict[str, Factory]:
+def algorithms(horizon: int) -> dict[str, Factory]:
+    """{name: rate -> optimizer} for the lecture's algorithms; a decreasing rate ends after `horizon` steps."""
     return {
         "sgd": optimizers.sgd,
         "sgd, decreasing": lambda rate: optimizers.sgd(linear_decay(rate, transition_steps=horizon)),
@@ -148,16 +172,12 @@ def _table(outcomes: list[Outcome], untuned: Outcome) -> Table:
     return table
 
 
-def _picture(outcomes: list[Outcome], output: Path) -> Path:
+def _picture(outcomes: list[Outcome]) -> "Figure":
     from lectopt.monitoring.plots import plot_optimizers  # noqa: PLC0415, matplotlib is heavy
 
-    figure = plot_optimizers(
+    return plot_optimizers(
         {o.name: o.chosen.run.history for o in outcomes},
         outcomes[0].rates,
         {o.name: o.chosen.results.mean() for o in outcomes},
         {o.name: o.best for o in outcomes},
     )
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / "optimizers.png"
-    figure.savefig(path, dpi=130)
-    return path.absolute()

@@ -1,7 +1,7 @@
 """Pictures of a search."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,8 +93,28 @@ def plot_folds(results: "Results", settings: int) -> Figure:
 
 def plot_rates(found: "RateSuggestion") -> Figure:
     """The loss after the first iterations against the rate, each seed thin; the three rates are marked."""
-    figure, axes = _panels(1)
-    axis, top = axes[0], 1.5 * found.initial_loss
+    figure, (axis,) = _panels(1)
+    _rates(axis, found)
+    axis.set_ylabel(f"training loss after {found.steps} steps")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.set_size_inches(7, 3.6)
+    return figure
+
+
+def plot_suggestions(found: Mapping[str, "RateSuggestion"]) -> Figure:
+    """The same for several optimizers, a panel each."""
+    figure, axes = _panels(len(found))
+    for axis, (name, suggestion) in zip(axes, found.items(), strict=True):
+        _rates(axis, suggestion)
+        axis.set_title(name, fontsize=10)
+        axis.legend(frameon=False, fontsize=7)
+    for axis in axes[::4]:
+        axis.set_ylabel("training loss after the first steps")
+    return figure
+
+
+def _rates(axis: Axes, found: "RateSuggestion") -> None:
+    top = 1.5 * found.initial_loss
     axis.plot(found.rates, np.minimum(found.losses, top), color="#9BB8CC", linewidth=0.8)
     mean = found.losses.mean(axis=1)
     axis.plot(found.rates, np.minimum(mean, top), color=COLOURS[0], linewidth=2, label="mean over seeds")
@@ -108,14 +128,11 @@ def plot_rates(found: "RateSuggestion") -> Figure:
     for i, (name, (rate, colour)) in enumerate(marks.items()):
         axis.axvline(rate, color=colour, linestyle=["--", "-", "-."][i], linewidth=1.5, label=f"{name} {rate:.2g}")
     axis.set_xscale("log")
-    if np.nanmin(found.losses) > 0:
+    if np.nanmin(found.losses) >= 0 and np.nanmin(mean) > 0:
         axis.set_yscale("log")
+        axis.set_ylim(bottom=np.nanmin(mean) / 5)  # single seeds may have had the luck to reach 0
     axis.set_xlabel("learning rate")
-    axis.set_ylabel(f"training loss after {found.steps} steps")
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     _tidy(axis)
-    figure.set_size_inches(7, 3.6)
-    return figure
 
 
 _PAPER = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}

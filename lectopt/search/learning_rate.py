@@ -212,7 +212,7 @@ def _answer(rates: np.ndarray, found: Losses, steps: int) -> RateSuggestion:
     worse_off = np.any(~(found.last < found.first), axis=1)  # or NaN
     unstable = np.flatnonzero(worse_off & (np.arange(len(rates)) > best))
     stable = unstable[0] - 1 if len(unstable) else len(rates) - 1
-    by_seed = [rates[np.nanargmin(column)] for column in found.last.T]
+    by_seed = [rates[np.nanargmin(column)] for column in found.last[: stable + 1].T]  # beyond it is luck
     return RateSuggestion(
         suggestion=float(min(math.sqrt(rates[best] * rates[stable]), HIGHER * rates[best])),
         best=python_value(np.float32(rates[best])),
