@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
 def test_help_tells_every_option():
     result = lectopt("--help")
     assert result.returncode == 0
-    for option in ("--output", "--epochs", "--rates", "--seed"):
+    for option in ("--output", "--epochs", "--rates", "--rate", "--seed"):
         assert option in result.stdout
 
 
@@ -75,6 +76,24 @@ def test_main_job(tmp_path):
         assert 1e-5 < float(rate) < 10, "the best rate stands at the edge of the grid"
         assert float(valid_accuracy) > 90
         assert float(test_accuracy) > 90
-    path = re.search(r"Picture: (.*)", result.stdout)[1]
-    assert path.startswith(str(tmp_path))
-    assert (tmp_path / "lectopt-output" / "optimizers.png").stat().st_size > 20_000
+    assert re.search(
+        r"^The best, .* at .*, watched on the first fold:\n(Nothing found|\w+.*: )", result.stdout, flags=re.MULTILINE
+    )
+    assert not result.stderr
+    paths = re.search(r"Pictures: (.*)", result.stdout)[1].split(", ")
+    assert paths == [str(tmp_path / "lectopt-output" / name) for name in ("optimizers.png", "best.png")]
+    assert all(Path(path).stat().st_size > 20_000 for path in paths)
+
+
+@pytest.mark.slow
+def test_rate_job(tmp_path):
+    result = lectopt("--rate", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "…" not in result.stdout, "the table is cut off"
+    rows = dict(re.findall(r"^ *([a-z_, ]+?) +(\d[\d.e-]* .*)$", result.stdout, flags=re.MULTILINE))
+    assert len(rows) == 8
+    for row in rows.values():
+        suggestion, best, low, high, stable = map(float, re.findall(r"\d[\d.]*(?:e-\d+)?", row))
+        assert 1e-5 < best <= suggestion <= stable < 10
+        assert low <= high <= stable
+    assert (tmp_path / "lectopt-output" / "rates.png").stat().st_size > 20_000

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from lectopt.history import History
-from lectopt.monitoring.plots import COLOURS, DASHES, Axes, Figure, grid, plt, tidy
+from lectopt.monitoring.plots import COLOURS, DASHES, QUIET, Axes, Figure, grid, plt, tidy
 
 HEALTHY_RATIO = (3e-4, 3e-3)
 """The band around 1e-3 that a layer's update, relative to its weights, should keep to (Bottou; Karpathy, CS231n)."""
@@ -18,7 +18,6 @@ _POINTS = 2000
 """Of more steps than these the picture shows the range of each stretch: no screen has more."""
 _DECADE = 5
 """Values within such a factor are shown on a linear axis, whose numbers are easier to read."""
-_QUIET = "#999999"
 
 Panel = tuple[str, Callable[[Axes], None]]
 
@@ -78,8 +77,8 @@ def _loss(axis: Axes, history: History) -> None:
     _epochs(axis, history, [name for name in ("train_loss", "valid_loss") if name in history.epochs])
     if np.isfinite(history.chance) and history.chance > 0:
         chance = float(history.chance)
-        axis.axhline(chance, color=_QUIET, linestyle=":", linewidth=1)
-        right: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": _QUIET}
+        axis.axhline(chance, color=QUIET, linestyle=":", linewidth=1)
+        right: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": QUIET}
         axis.text(1, chance, "constant outputs", transform=axis.get_yaxis_transform(), **right)
     _logarithmic(axis, losses)
 
@@ -188,14 +187,14 @@ def _batches(axis: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str) 
 def _faint(axis: Axes, x: np.ndarray, y: np.ndarray, label: str) -> None:
     """Every step, or the range of every stretch of steps if there are too many."""
     if len(y) <= _POINTS:
-        _line(axis, x, y, _QUIET, label, width=0.6)
+        _line(axis, x, y, QUIET, label, width=0.6)
         return
     size = -(-len(y) // (_POINTS // 2))
     y = np.append(y, np.full(-len(y) % size, y[-1])).reshape(-1, size)
     edges = x[np.minimum(np.arange(len(y)) * size, len(x) - 1)]
     gone = np.isnan(y).all(axis=1)
     low, high = (np.where(gone, np.nan, f(np.where(gone[:, None], 0, y), axis=1)) for f in (np.nanmin, np.nanmax))
-    axis.fill_between(edges, low, high, color=_QUIET, alpha=0.4, linewidth=0, label=label)
+    axis.fill_between(edges, low, high, color=QUIET, alpha=0.4, linewidth=0, label=label)
 
 
 def _smooth(y: np.ndarray) -> np.ndarray:

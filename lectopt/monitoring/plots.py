@@ -18,6 +18,9 @@ except ImportError as error:
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C613C", "#5A5A5A"]
 """Okabe and Ito's, told apart by colour-blind readers too, on white and on black."""
 
+QUIET = "#8A8A8A"
+"""For what is not to catch the eye."""
+
 DASHES: list[Any] = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import to_rgb
 
-from lectopt.monitoring.plots import COLOURS, Axes, Figure, plt
+from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt
 
 if TYPE_CHECKING:
     from lectopt.search.learning_rate import RateSuggestion
@@ -28,7 +29,7 @@ def plot_scores(results: "Results") -> Figure:
     for axis, name in zip(axes, names, strict=True):
         x = _places(axis, results, name)
         axis.errorbar(x[inside], shown[inside], error[inside], **bars)
-        axis.plot(x[~inside], shown[~inside], "x", color="#999999")
+        axis.plot(x[~inside], shown[~inside], "x", color=QUIET)
         axis.plot(x[best], mean[best], "o", markersize=11, fillstyle="none", color=COLOURS[1], markeredgewidth=1.6)
         margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
         axis.set_ylim(low - margin, high + margin)
@@ -36,12 +37,12 @@ def plot_scores(results: "Results") -> Figure:
         _tidy(axis)
     for axis in axes[::4]:
         axis.set_ylabel(_score_label(results))
-    figure.suptitle("ring: the best;  grey cross: diverged, or too bad to show", fontsize=9, color="#666666")
+    figure.suptitle("ring: the best;  grey cross: diverged, or too bad to show", fontsize=9, color=QUIET)
     return figure
 
 
 def plot_parallel(results: "Results") -> Figure:
-    """A line for each setting across its hyperparameters to its mean score; the better, the darker."""
+    """A line for each setting across its hyperparameters to its mean score; the better, the stronger."""
     names = list(results.settings)
     mean, ranking = results.mean(), results.ranking()
     low, high = _limits(results)
@@ -51,19 +52,21 @@ def plot_parallel(results: "Results") -> Figure:
     shown = [i for i in ranking if not np.isnan(mean[i])]
     quality = dict(zip(shown, np.linspace(1, 0, len(shown)), strict=True))
     for i in reversed(shown):
-        style = {"color": plt.get_cmap("viridis")(0.9 * (1 - quality[i])), "alpha": 0.25 + 0.7 * quality[i] ** 3}
+        # The end of the colour map that stands out from the paper is for the best.
+        shade = 0.3 + 0.65 * quality[i] if _on_dark_paper() else 0.9 * (1 - quality[i])
+        style = {"color": plt.get_cmap("viridis")(shade), "alpha": 0.25 + 0.7 * quality[i] ** 3}
         axis.plot(range(len(names) + 1), [h[i] for h in heights], linewidth=0.8 + 1.5 * quality[i] ** 4, **style)
     for place, name in enumerate(names):
-        axis.axvline(place, color="#666666", linewidth=0.8)
+        axis.axvline(place, color=QUIET, linewidth=0.8)
         for value, height in _ends(results, name):
-            axis.text(place + 0.02, height, value, fontsize=8, va="center", color="#444444", bbox=_PAPER)
-    axis.axvline(len(names), color="#666666", linewidth=0.8)
+            axis.text(place + 0.02, height, value, fontsize=8, va="center", bbox=_paper())
+    axis.axvline(len(names), color=QUIET, linewidth=0.8)
     for end, height in ((low, 0), (high, 1)):
-        axis.text(len(names) + 0.02, height, f"{end:.3g}", fontsize=8, va="center", color="#444444", bbox=_PAPER)
+        axis.text(len(names) + 0.02, height, f"{end:.3g}", fontsize=8, va="center", bbox=_paper())
     axis.set_xticks(range(len(names) + 1), [*map(_words, names), _words(results.metric)])
     axis.set_yticks([])
     axis.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    axis.set_title("dark: the best settings, light: the worst; diverged ones are left out", fontsize=9, color="#666666")
+    axis.set_title("strong: the best settings, faint: the worst; diverged ones are left out", fontsize=9, color=QUIET)
     return figure
 
 
@@ -79,9 +82,8 @@ def plot_folds(results: "Results", settings: int) -> Figure:
         what = "fold" if results.diverged_at.shape[1] > 1 else "seed"
         style: Any = {"color": COLOURS[fold % 8], "label": f"{what} {fold}" if values.shape[1] <= 10 else None}
         axis.plot(range(len(top)), values[top, fold], "o-", markersize=4, linewidth=0.6, alpha=0.8, **style)
-    axis.hlines(
-        values[top].mean(axis=1), np.arange(len(top)) - 0.3, np.arange(len(top)) + 0.3, color="black", linewidth=2
-    )
+    places, mean = np.arange(len(top)), values[top].mean(axis=1)
+    axis.hlines(mean, places - 0.3, places + 0.3, color=plt.rcParams["text.color"], linewidth=2)
     axis.set_xticks(range(len(top)), [str(i) for i in top])
     axis.set_xlabel("setting (row), the best first")
     axis.set_ylabel(_words(results.metric))
@@ -119,10 +121,8 @@ def _rates(axis: Axes, found: "RateSuggestion") -> None:
     mean = found.losses.mean(axis=1)
     axis.plot(found.rates, np.minimum(mean, top), color=COLOURS[0], linewidth=2, label="mean over seeds")
     gone = np.isnan(mean)
-    axis.plot(
-        found.rates[gone], np.full(gone.sum(), top), "x", color="#999999", label="diverged" if gone.any() else None
-    )
-    axis.axhline(found.initial_loss, color="#666666", linewidth=0.8, linestyle=":", label="at the start")
+    axis.plot(found.rates[gone], np.full(gone.sum(), top), "x", color=QUIET, label="diverged" if gone.any() else None)
+    axis.axhline(found.initial_loss, color=QUIET, linewidth=0.8, linestyle=":", label="at the start")
     marks = {"best": (found.best, COLOURS[2]), "suggestion": (found.suggestion, COLOURS[1])}
     marks |= {"stable up to": (found.stable, COLOURS[3])}
     for i, (name, (rate, colour)) in enumerate(marks.items()):
@@ -135,7 +135,13 @@ def _rates(axis: Axes, found: "RateSuggestion") -> None:
     _tidy(axis)
 
 
-_PAPER = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+def _on_dark_paper() -> bool:
+    return sum(to_rgb(plt.rcParams["axes.facecolor"])) < 1.5
+
+
+def _paper() -> dict[str, Any]:
+    """Behind a text that stands on lines."""
+    return {"boxstyle": "round,pad=0.1", "facecolor": plt.rcParams["axes.facecolor"], "edgecolor": "none", "alpha": 0.8}
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:

@@ -58,12 +58,15 @@ class Results:
 
     def var(self, metric: str | None = None) -> np.ndarray:
         """float32[n]: the variance (ddof 1) over folds, seeds averaged first; of a single fold, over its seeds."""
-        values = self._values(metric)
-        return values.var(axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan, np.float32)
+        with np.errstate(over="ignore"):  # infinite where settings all but diverged
+            return (self.std(metric).astype(np.float64) ** 2).astype(np.float32)
 
     def std(self, metric: str | None = None) -> np.ndarray:
         """float32[n]: the root of `var`."""
-        return np.sqrt(self.var(metric))
+        values = self._values(metric).astype(np.float64)  # whose squares do not overflow
+        if values.shape[1] == 1:
+            return np.full(len(values), np.nan, np.float32)
+        return values.std(axis=1, ddof=1).astype(np.float32)
 
     def sem(self, metric: str | None = None) -> np.ndarray:
         """float32[n]: the standard error of `mean`, std / sqrt(folds). Folds share data: rather too small."""
