@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,12 +21,13 @@ from lectopt.transforms import ClipByNormState, ScaleByLearningRateState
 
 OF_WEIGHTS = ("gradient_norm", "update_norm", "weight_norm", "update_ratio")
 OF_OUTPUTS = ("output_mean", "output_std", "output_gradient_std", "dead", "saturated")
-BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
+BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "logistic": (0.0, 1.0)}
 _FLAT = 0.01
 """An output of a squashing function is saturated if it is this near to its bound: its slope is a hundredth."""
 _CLOSE, _CLOSE_NARROW = 64, 4
 """Two ways to the same tanh differ by less than so many times the precision of float32, or of narrower numbers."""
-_SQUASHING = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid}
+_SQUASHING = {"tanh": jnp.tanh, "logistic": jax.nn.sigmoid}
+"""By the names of JAX's primitives: a model without them has nothing that could be saturated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,8 @@ class Watcher:
             self._scores(probe, params, state, batch, key)
             return probe.outputs
 
-        shapes = jax.eval_shape(outputs, params, state, batch, jax.random.key(0))
+        program, shapes = jax.make_jaxpr(outputs, return_shape=True)(params, state, batch, jax.random.key(0))
+        self._squashing = {name: f for name, f in _SQUASHING.items() if name in _primitives(program.jaxpr)}
         probe = probes[0]
         seen = probe.layers()
         owners = _owners(params, {probe.paths[name]: name for name in reversed(seen)})
@@ -147,7 +149,7 @@ class Watcher:
         """
         probe = Probe(nudges)
         scores, state = self._scores(probe, params, state, batch, key)
-        seen = {name: _of_outputs(name, probe, real) for name in self.nudges}
+        seen = {name: _of_outputs(name, probe, real, self._squashing) for name in self.nudges}
         return (
             scores,
             state,
@@ -169,7 +171,7 @@ class Watcher:
         for name, places in self._leaves.items():
             norms = [norm([tree[i] for i in places]) for tree in leaves]
             numbers |= {(name, s): x for s, x in zip(OF_WEIGHTS, [*norms, norms[1] / norms[2]], strict=True)}
-        numbers |= {(name, "output_gradient_std"): jnp.std(widen(x), where=_real(x, real)) for name, x in back.items()}
+        numbers |= {(name, "output_gradient_std"): _deviation(widen(x), _real(x, real)) for name, x in back.items()}
         return jnp.stack([numbers[entry].astype(jnp.float32) for entry in self.entries])
 
     def _scores(
@@ -232,7 +234,25 @@ def _real(z: Array, real: Array) -> Array:
     return real.reshape(-1, *[1] * (z.ndim - 1)) if z.shape[:1] == real.shape else jnp.ones([1] * z.ndim, bool)
 
 
-def _of_outputs(name: str, probe: Probe, real: Array) -> dict[str, Array]:
+def _deviation(x: Array, of: Array) -> Array:
+    """The standard deviation over those rows, if x is 0 in all others, and its mean not many times as large."""
+    count = jnp.sum(jnp.broadcast_to(of, x.shape))
+    mean = jnp.sum(x) / count
+    return jnp.sqrt(jnp.maximum(jnp.sum(x * x) / count - mean * mean, 0))
+
+
+def _primitives(program: Any) -> set[str]:
+    """The names of all primitives in a jaxpr, and in those within."""
+    names = set()
+    for equation in program.eqns:
+        names.add(equation.primitive.name)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
+                names |= _primitives(inner)
+    return names
+
+
+def _of_outputs(name: str, probe: Probe, real: Array, squashing: Mapping[str, Callable]) -> dict[str, Array]:
     precision = jnp.finfo(probe.outputs[name].dtype)
     close = (_CLOSE if precision.bits >= 32 else _CLOSE_NARROW) * float(precision.eps)
     z = widen(probe.outputs[name])
@@ -244,7 +264,9 @@ def _of_outputs(name: str, probe: Probe, real: Array) -> dict[str, Array]:
         "output_mean": jnp.mean(z, where=of),
         "output_std": jnp.std(z, where=of),
         "dead": jnp.mean(jnp.all(a == 0, axis=range(a.ndim - 1), where=of)),
-        "saturated": jnp.add(*(_saturated(z, after, f, *BOUNDS[name], close, of) for name, f in _SQUASHING.items())),
+        "saturated": sum(
+            (_saturated(z, after, f, *BOUNDS[n], close, of) for n, f in squashing.items()), jnp.float32(0)
+        ),
     }
 
 

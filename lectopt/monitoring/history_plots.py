@@ -5,10 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from lectopt.history import History
-from lectopt.monitoring.plots import COLOURS, DASHES, QUIET, Axes, Figure, grid, plt, tidy
+from lectopt.monitoring.plots import (
+    COLOURS,
+    DASHES,
+    QUIET,
+    Axes,
+    Figure,
+    LogLocator,
+    NullFormatter,
+    StrMethodFormatter,
+    grid,
+    plt,
+    tidy,
+)
 
 HEALTHY_RATIO = (3e-4, 3e-3)
 """The band around 1e-3 that a layer's update, relative to its weights, should keep to (Bottou; Karpathy, CS231n)."""

@@ -2,12 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from lectopt.monitoring.plots import COLOURS
+from lectopt.monitoring.plots import COLOURS, Axes, Figure, plt
 
 if TYPE_CHECKING:
     from lectopt.monitoring.inspection import Inspection

@@ -11,9 +11,13 @@ from lectopt.history import History
 try:
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
+    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'lectopt[examples]'") from error
+
+__all__ = ["Axes", "Figure", "LogLocator", "NullFormatter", "StrMethodFormatter", "plt", "to_rgb"]  # for the others
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C613C", "#5A5A5A"]
 """Okabe and Ito's, told apart by colour-blind readers too, on white and on black."""

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import to_rgb
 
-from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt
+from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt, to_rgb
 
 if TYPE_CHECKING:
     from lectopt.search.learning_rate import RateSuggestion
