@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
+from lectopt.search import learning_rate
 
 X = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32) * [1, 1, 2, 3]
 Y = X @ np.array([[1.0], [2.0], [-1.0], [0.5]]) + 0.1 * np.random.default_rng(1).normal(size=(200, 1))
@@ -122,3 +123,12 @@ BAD = {
 def test_bad_input(options, error, message):
     with pytest.raises(error, match=message):
         suggest(**options)
+
+
+def test_what_one_seed_reaches_by_luck_beyond_the_stable_rates_does_not_count():
+    rates = np.array([0.01, 0.1, 1.0, 10.0])
+    first = np.full((4, 2), 2.0)
+    last = np.array([[1.0, 1.0], [0.1, 0.2], [0.2, 0.1], [3.0, 0.0]])  # the second seed is best at a rate that is not
+    found = learning_rate._answer(rates, learning_rate.Losses(first, last), steps=100)
+    assert found.stable == 1.0
+    assert found.best_by_seed.tolist() == [0.1, 1.0]
