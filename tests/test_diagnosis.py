@@ -225,7 +225,9 @@ CASES = {
         zigzag(0.155), [HIGH], "epoch to epoch the validation loss jumps by 1[56]%", zigzag(0.145), [],
     ),
     "too high, in batches of 8": (zigzag(0.2, batch=8), [HIGH], "20%", zigzag(0.2, batch=7), ["noisy loss"]),
-    "noisy": (zigzag(0.083, batch=4), ["noisy loss"], "by 8% of its value, in batches of 4", zigzag(0.077, batch=4), []),
+    "noisy": (
+        zigzag(0.083, batch=4), ["noisy loss"], "by 8% of its value, in batches of 4", zigzag(0.077, batch=4), [],
+    ),
     "overfitting, validation": (
         overfitted(rise=1.27), ["overfitting"],
         "validation loss rose from 0.3 in epoch 8 to 0.381, the training loss fell to 0.15", overfitted(rise=1.23), [],
@@ -243,7 +245,8 @@ CASES = {
         history([1, *[0.7] * 10, 0.717, 0.712, 0.706, 0.7]), [],
     ),
     "still improving, of its value": (
-        falling(0.053, 0.25), [STILL], "validation loss fell by 5% in the last fifth, to 0.25", falling(0.047, 0.25), [],
+        falling(0.053, 0.25), [STILL], "validation loss fell by 5% in the last fifth, to 0.25",
+        falling(0.047, 0.25), [],
     ),
     "still improving, of chance": (falling(0.1, 0.11), [STILL], "by 10%", falling(0.1, 0.09), []),
     "still improving, no validation": (
@@ -266,7 +269,8 @@ CASES = {
         chain(0.0101, 1.0), [],
     ),
     "exploding": (
-        chain(101.0, 1.0), ["exploding gradients"], "at first .* is 101 times as large as at last", chain(99.0, 1.0), [],
+        chain(101.0, 1.0), ["exploding gradients"], "at first .* is 101 times as large as at last",
+        chain(99.0, 1.0), [],
     ),
     "exploding, norm": (
         healthy(norm=101.0), ["exploding gradients"], "norm is 101 times the loss", healthy(norm=99.0), [],
@@ -460,7 +464,7 @@ FRAGMENTS = {
         epochs={"train_loss": np.ones(0), "valid_loss": np.ones(0)},
     ),
     "all NaN": history(np.full(5, np.nan), np.full(5, np.nan), initial=np.nan, norm=np.nan, chance=np.nan,
-                       layers=watched(update_ratio=np.nan, dead=np.nan, output_gradient_std=np.nan, weight_norm=np.nan)),
+                       layers=watched(**dict.fromkeys(("update_ratio", "dead", "output_gradient_std", "weight_norm"), np.nan))),
     "validation NaN": history(GOOD, np.full(20, np.nan)),
     "validation missing in places": history(GOOD, np.where(np.arange(20) % 3 == 2, np.nan, GOOD)),
     "negative": history(-3 + 2 * GOOD, -3 + 2 * GOOD, initial=-1.0, chance=np.nan),
