@@ -74,7 +74,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
     evaluation.check_examples(task, subset, "examples")
     if len(subset) < 20:
         raise ValueError(f"examples must be at least 20; got {len(subset)}")
-    rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices)[:_MOST]
+    rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices[: len(subset)])[:_MOST]
     sample = jax.tree.map(lambda a: jnp.asarray(a)[rows], subset.arrays)
     findings: list[Finding | None] = []
     notes: list[str] = []

@@ -92,7 +92,7 @@ def too_low(history: History, seen: Course) -> Finding | None:
 def plateau(history: History, seen: Course) -> Finding | None:
     """Nothing was learned, though the steps were not too small."""
     fallen = min(max(seen.initial, 1) - seen.train.min(), seen.drop + NOTHING) if len(seen.train) > 1 else np.inf
-    if seen.broken or fallen > NOTHING or seen.train[-1] < 1 - NOTHING or too_low(history, seen):
+    if fallen > NOTHING or seen.train[-1] < 1 - NOTHING or diverged(history, seen) or too_low(history, seen):
         return None
     low, high = (f"{x * seen.unit:.4g}" for x in (seen.train.min(), seen.train.max()))
     evidence = f"the training loss stayed between {low} and {high}"
@@ -130,6 +130,8 @@ def overfitting(history: History, seen: Course) -> Finding | None:
         return None
     best, tail = int(np.argmin(seen.valid)), max(1, len(seen.valid) // 10)
     last, train = float(np.mean(seen.valid[-tail:])), np.asarray(history.epochs["train_loss"], float) / seen.unit
+    if seen.valid[best] <= 0:  # such as an objective's: ratios say nothing
+        return None
     if last < RISEN * seen.valid[best] or train[len(seen.valid) - 1] > ON * train[best]:
         return None
     from_, to = (f"{x * seen.unit:.3g}" for x in (seen.valid[best], last))
@@ -174,7 +176,7 @@ def converged_early(history: History, seen: Course) -> Finding | None:
         return None
     early, late = early_change(seen.train)
     valid = early_change(seen.valid) if len(seen.valid) else (1.0, 1.0)
-    if not (abs(early - late) < of_chance and abs(valid[0] / valid[1] - 1) < of_value):
+    if not (abs(early - late) < of_chance and abs(valid[0] - valid[1]) <= of_value * abs(valid[1])):
         return None
     tenth = max(1, len(seen.train) // 10)
     evidence = (

@@ -105,7 +105,8 @@ def _gradient(axis: Axes, history: History) -> None:
     x, norms = history.epochs_done, np.asarray(history.steps["gradient_norm"], float)
     _batches(axis, x, norms, COLOURS[0], "smoothed")
     if "clip_threshold" in history.steps:
-        share = float(np.nanmean(np.append(history.steps["clipped"], np.nan if len(x) else 0)))
+        flags = np.asarray(history.steps["clipped"], float)
+        share = flags[np.isfinite(flags)].sum() / max(1, np.isfinite(flags).sum())
         label = f"clipped above: {share:.0%} of the steps"
         _line(axis, x, np.asarray(history.steps["clip_threshold"], float), COLOURS[1], label, linestyle="--")
     _logarithmic(axis, norms)
