@@ -335,6 +335,15 @@ def test_the_initial_loss_is_of_32_examples():
     assert finding.evidence.startswith("2.25,")
 
 
+def test_of_few_epochs_the_curve_is_of_stretches_of_steps():
+    """Here twenty of two steps, whose mean is 1."""
+    given = fragment(
+        steps={"loss": np.tile([0.5, 1.5], 20), "gradient_norm": np.ones(40)}, epochs={"train_loss": np.ones(4)}
+    )
+    (finding,) = lo.diagnose(given)
+    assert finding.evidence == "the training loss stayed between 1 and 1"
+
+
 @pytest.mark.parametrize("chance", [np.nan, 0.0])
 def test_without_the_loss_of_constant_outputs(chance):
     """The first loss is the unit, and cannot be wrong."""
@@ -463,8 +472,10 @@ FRAGMENTS = {
         steps={"loss": np.ones(7), "gradient_norm": np.ones(7)},
         epochs={"train_loss": np.ones(0), "valid_loss": np.ones(0)},
     ),
-    "all NaN": history(np.full(5, np.nan), np.full(5, np.nan), initial=np.nan, norm=np.nan, chance=np.nan,
-                       layers=watched(**dict.fromkeys(("update_ratio", "dead", "output_gradient_std", "weight_norm"), np.nan))),
+    "all NaN": history(
+        np.full(5, np.nan), np.full(5, np.nan), initial=np.nan, norm=np.nan, chance=np.nan,
+        layers=watched(**dict.fromkeys(("update_ratio", "dead", "output_gradient_std", "weight_norm"), np.nan)),
+    ),
     "validation NaN": history(GOOD, np.full(20, np.nan)),
     "validation missing in places": history(GOOD, np.where(np.arange(20) % 3 == 2, np.nan, GOOD)),
     "negative": history(-3 + 2 * GOOD, -3 + 2 * GOOD, initial=-1.0, chance=np.nan),

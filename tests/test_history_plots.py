@@ -86,6 +86,7 @@ def test_loss():
     same(drawn["each batch"], np.arange(1, 121) / 10, given.steps["loss"])
     same(drawn["training loss"], np.arange(1, 13), given.epochs["train_loss"])
     same(drawn["validation loss"], np.arange(1, 13), given.epochs["valid_loss"])
+    assert len({line.get_color() for line in axis.get_lines() if "loss" in line.get_label()}) == 2
     smooth = drawn["batches, smoothed"][1]
     assert smooth[0] == given.steps["loss"][0]
     np.testing.assert_allclose(smooth[50], given.steps["loss"][49:51].mean())
