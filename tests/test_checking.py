@@ -34,6 +34,7 @@ def permuted(examples, seed=0):
     return x, np.random.default_rng(seed).permutation(y)
 
 
+@pytest.mark.slow
 def test_digits_are_well(capfd):
     task = lo.classification(linear(64, 10, kernel_init=ZEROS), standardize=True)
     seen = lo.check(task, DIGITS)
@@ -84,6 +85,7 @@ class Blind(nnx.Module):
         return jnp.broadcast_to(self.bias[...], (len(x), 3))
 
 
+@pytest.mark.slow
 def test_a_model_that_is_blind():
     seen = lo.check(lo.classification(Blind), IRIS, progress=False)
     assert names(seen) == ["cannot learn by heart", "targets do not go with inputs"]
@@ -105,6 +107,7 @@ def test_outputs_that_do_not_depend_on_the_inputs():
     assert "outputs ignore the inputs" in names(seen)
 
 
+@pytest.mark.slow
 def test_zero_weights_cannot_learn():
     def net(rngs):
         layer = functools.partial(nnx.Linear, kernel_init=ZEROS, rngs=rngs)
@@ -146,6 +149,7 @@ def test_an_objective():
     assert seen.notes[2] == "An objective has no targets to compare with permuted ones."
 
 
+@pytest.mark.slow
 def test_several_labels_for_each_example():
     """Each of three places has its own label: which of the inputs of the place is the largest."""
     x = np.random.default_rng(0).normal(size=(120, 3, 4)).astype(np.float32)
@@ -154,6 +158,7 @@ def test_several_labels_for_each_example():
     assert names(lo.check(task, (x, y), progress=False)) == []
 
 
+@pytest.mark.slow
 def test_a_subset_and_keys():
     """What is outside of the subset is not looked at, twenty examples are enough, and one key has one result."""
     x, y = IRIS

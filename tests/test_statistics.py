@@ -206,6 +206,7 @@ def test_the_number_of_looks(steps, every, looks):
     assert np.isfinite(numbers(layers)).all()
 
 
+@pytest.mark.slow
 def test_patience_ends_the_looks(eager):
     """At a rate of 0, no validation is better than the first."""
     arguments, options = (FUNCTIONS, lo.sgd(0.0), TRAIN), {"valid": VALID, "epochs": 5, "patience": 2, "watch": 2}
@@ -217,6 +218,7 @@ def test_patience_ends_the_looks(eager):
         assert np.isnan(ours[5:]).all()
 
 
+@pytest.mark.slow
 def test_folds_of_unequal_size():
     """In folds of 73 examples a batch of 73 is all; their second batch is empty, and no step is taken there."""
     folds, options = lo.k_fold((X, Y), 3, key=0), {**OPTIONS, "batch_size": 73, "epochs": 2, "watch": 1}
@@ -242,6 +244,7 @@ def test_folds_of_unequal_size():
 
 
 @pytest.mark.filterwarnings("ignore:the best rate")
+@pytest.mark.slow
 def test_in_a_search_with_halving():
     options = {"minimize": "valid_loss", "key": 0, "progress": False, "halving": lo.Halving(epochs=2, factor=2)}
 

@@ -13,9 +13,9 @@ from lectopt.monitoring.findings import Finding
 FAR = 2.0
 """Initial losses, over chance: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)."""
 BLOWN_UP = 2.0
-"""A last loss, over the first one and over chance, that no training which only settles badly reaches."""
+"""The last loss over the least one, if it is above chance too: no training that only settles badly gets there."""
 NOTHING = 0.03
-"""The share of chance by which the loss must fall, or something was learned: plateaus 0.01, others 0.06 and more."""
+"""How far below chance, as a share of it, the loss must get, or nothing was learned: plateaus 0.01, others 0.06."""
 SLOW = 0.25
 """The fall of the loss that is slow for a whole training: with too low rates 0.03 to 0.13, otherwise 0.3 and more."""
 STRAIGHT = 0.25
@@ -51,14 +51,15 @@ _GOODFELLOW = "Goodfellow et al. 2016, section "
 
 
 def diverged(history: History, seen: Course) -> Finding | None:
-    """The loss ceased to be finite, or ended far above its beginning."""
+    """The loss ceased to be finite, or grew far above what it had been."""
     remedy = "Lower the learning rate (lo.suggest_learning_rate), or clip the gradient (lo.clip_by_norm)."
     if seen.broken:
         evidence = f"the loss or the weights were not finite after {seen.steps} steps"
         return Finding("diverged", evidence, remedy, _GOODFELLOW + "8.2.4")
-    if seen.train[-1] <= BLOWN_UP * max(seen.initial, 1):
+    least, last = seen.train.min(), seen.train[-1]
+    if last <= max(BLOWN_UP * least, 1):
         return None
-    evidence = f"the loss ended at {seen.train[-1] * seen.unit:.3g}, and began at {seen.initial * seen.unit:.3g}"
+    evidence = f"the training loss ended at {last * seen.unit:.3g}, and had been down to {least * seen.unit:.3g}"
     return Finding("diverged", evidence, remedy, _GOODFELLOW + "8.2.4")
 
 
@@ -91,8 +92,8 @@ def too_low(history: History, seen: Course) -> Finding | None:
 
 def plateau(history: History, seen: Course) -> Finding | None:
     """Nothing was learned, though the steps were not too small."""
-    fallen = min(max(seen.initial, 1) - seen.train.min(), seen.drop + NOTHING) if len(seen.train) > 1 else np.inf
-    if fallen > NOTHING or seen.train[-1] < 1 - NOTHING or diverged(history, seen) or too_low(history, seen):
+    flat = len(seen.train) > 1 and seen.train.min() > 1 - NOTHING
+    if not flat or diverged(history, seen) or too_low(history, seen):
         return None
     low, high = (f"{x * seen.unit:.4g}" for x in (seen.train.min(), seen.train.max()))
     evidence = f"the training loss stayed between {low} and {high}"
@@ -160,7 +161,7 @@ def still_improving(history: History, seen: Course) -> Finding | None:
     """The loss was still falling at the end."""
     curve = seen.watched_loss
     fall = late_fall(curve)
-    if seen.broken or not (fall > FALLING[0] and fall * curve[-1] > FALLING[1]) or _jumps(seen)[0] > UNSTEADY:
+    if seen.broken or not (fall > FALLING[0] and fall * curve[-1] > FALLING[1]) or _jumps(seen)[0] > JUMPING:
         return None
     which = "validation" if len(seen.valid) else "training"
     evidence = f"the {which} loss fell by {fall:.0%} in the last fifth, to {curve[-1] * seen.unit:.3g}"

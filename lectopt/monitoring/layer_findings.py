@@ -98,12 +98,12 @@ def _passed_back(history: History) -> tuple[float, str, str]:
 
 
 def _flat(history: History, statistic: str, name: str, allowed: float, of: str, remedy: str) -> Finding | None:
-    shares = {
-        layer: _median(np.array_split(_record(records, statistic), 2)[1])  # the second half: what training left so
+    left = {
+        layer: _median((shares := _record(records, statistic))[len(shares) // 2 :])  # what training left so
         for layer, records in history.layers.items()
         if statistic in records
     }
-    over = {layer: share for layer, share in shares.items() if share > allowed}
+    over = {layer: share for layer, share in left.items() if share > allowed}
     if not over:
         return None
     evidence = ", ".join(f"{share:.0%} {of} of {layer}" for layer, share in list(over.items())[:5])
