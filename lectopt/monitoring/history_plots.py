@@ -47,7 +47,11 @@ def plot_history(history: History) -> Figure:
         for statistic, title, draw in _OF_LAYERS
         if any(_shows(layer, statistic) for layer in history.layers.values())
     ]
-    return _draw(panels)
+    figure = _draw(panels)
+    end = float(history.epochs_done[-1])
+    for axis in figure.axes:
+        axis.set_xlim(-0.02 * end, 1.02 * end)
+    return figure
 
 
 def plot_comparison(histories: Mapping[str, History]) -> Figure:
@@ -165,7 +169,7 @@ def _layers(axis: Axes, history: History, statistic: str) -> None:
         # The middle of the map: its ends cannot be seen on black, or on white.
         colour = COLOURS[i] if few else plt.get_cmap("viridis")(0.3 + 0.55 * i / (len(names) - 1))
         label = name if few or i in (0, len(names) - 1) else None
-        _line(axis, x, record, colour, label, width=1.1)
+        _line(axis, x, _smooth(record) if len(record) >= 2 * _SMOOTHING else record, colour, label, width=1.1)
     _logarithmic(axis, np.concatenate(records) if records else np.empty(0))
 
 
