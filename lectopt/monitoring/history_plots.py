@@ -229,7 +229,7 @@ def _logarithmic(axis: Axes, y: np.ndarray) -> None:
     if finite.size and finite.min() > 0 and finite.max() > _DECADE * finite.min():
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
-        narrow = finite.max() < 20 * finite.min()  # then there are too few powers of ten to read values by
+        narrow = finite.max() < 50 * finite.min()  # then there are too few powers of ten to read values by
         axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axis.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if narrow else NullFormatter())
 
