@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lectopt._types import Array
 from lectopt.history import History
 from lectopt.run import Run
 
@@ -96,13 +97,16 @@ class Comparison:
 
 
 def _scores(run: Run | History) -> dict[str, Any]:
-    """The final metrics, and where the training diverged; of a history the last records, and where one stops."""
-    if isinstance(run, Run):
-        diverged_at, scores = int(run.diverged_at), run.metrics
-    else:
-        bad = ~np.isfinite(run.steps["loss"])
-        diverged_at, scores = int(bad.argmax()) if bad.any() else -1, {n: x[-1] for n, x in run.epochs.items()}
+    """The final metrics, and where the training diverged; of a history the last records."""
+    diverged_at = int(run.diverged_at)
+    scores = run.metrics if isinstance(run, Run) else {name: _last(record) for name, record in run.epochs.items()}
     return {name: float(x) for name, x in scores.items()} | {"diverged at": diverged_at if diverged_at >= 0 else None}
+
+
+def _last(record: Array) -> float:
+    """The last value before the NaN of what ran out of patience."""
+    known = np.asarray(record)[~np.isnan(record)]
+    return float(known[-1]) if len(known) else np.nan
 
 
 def _cell(value: Any) -> str:

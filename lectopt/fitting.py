@@ -163,9 +163,10 @@ def _onlookers(log_dir: str | Path | None, progress: bool) -> list[Onlooker]:
 
         onlookers.append(TensorBoard(log_dir))
     if progress and in_notebook():
-        from lectopt.monitoring.live import LiveCurves  # noqa: PLC0415, heavy and optional
+        with contextlib.suppress(ImportError):  # without matplotlib there is the bar alone
+            from lectopt.monitoring.live import LiveCurves  # noqa: PLC0415, heavy and optional
 
-        onlookers.append(LiveCurves())
+            onlookers.append(LiveCurves())
     return onlookers
 
 
@@ -213,6 +214,7 @@ def _trim(run: Run, steps: int, epochs: int) -> Run:
             run.history,
             steps={name: record[:steps] for name, record in run.history.steps.items()},
             epochs={name: record[:epochs] for name, record in run.history.epochs.items()},
+            diverged_at=int(run.diverged_at),
             layers=jax.tree.map(lambda record: record[: -(-steps // run.history.watched_every)], run.history.layers),
         ),
         diverged_at=int(run.diverged_at),

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from lectopt._leaves import paths
-from lectopt._types import Array
+from lectopt._types import Array, Numeric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +36,8 @@ class History:
     2 `watched_every`, ...; see `lectopt.watch`. Empty if nothing was watched."""
     chance: Array
     """float32[]: the loss of the best constant outputs for the training part; NaN where the task does not know it."""
+    diverged_at: Numeric
+    """int32[]: the first step whose loss was not finite, -1 if there was none; see `Run`."""
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})
     batch_size: int = dataclasses.field(metadata={"static": True})
     watched_every: int = dataclasses.field(metadata={"static": True})
@@ -55,6 +57,12 @@ class History:
         return np.arange(1, self._length + 1) / self.steps_per_epoch
 
     @property
+    def epoch_ends(self) -> np.ndarray:
+        """int[epochs]: how many steps are done at the end of each epoch; the last one may not be whole."""
+        epochs = max((np.shape(record)[-1] for record in self.epochs.values()), default=0)
+        return np.minimum(np.arange(1, epochs + 1) * self.steps_per_epoch, self._length)
+
+    @property
     def watched_steps(self) -> np.ndarray:
         """int[looks]: the steps, from 0, at which the layers were looked at."""
         looks = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
@@ -70,10 +78,10 @@ class History:
 
         self.check_single()
         steps = self._length
-        columns = {"epoch": self.epochs_done} | {name: np.asarray(record) for name, record in self.steps.items()}
+        columns: dict[str, np.ndarray] = {"epoch": self.epochs_done}
+        columns |= {name: np.asarray(record) for name, record in self.steps.items()}
         for name, record in self.epochs.items():
-            ends = np.minimum(np.arange(1, len(record) + 1) * self.steps_per_epoch, steps) - 1
-            columns[name] = _placed(record, ends, steps)
+            columns[name] = _placed(record, self.epoch_ends - 1, steps)
         for layer, statistics in self.layers.items():
             for name, record in statistics.items():
                 columns[f"{layer} {name}"] = _placed(record, self.watched_steps, steps)
@@ -86,9 +94,11 @@ class History:
             ValueError: if it cannot be written there.
         """
         named = {json.dumps(name): array for name, array in self.to_arrays().items()}
+        part = Path(f"{path}.part")
         try:
-            with Path(path).open("wb") as file:  # NumPy would add a suffix to a bare name
+            with part.open("wb") as file:  # NumPy would add a suffix to a bare name
                 np.savez_compressed(file, **named)  # type: ignore[arg-type]  # it takes names as `allow_pickle`
+            part.replace(path)  # in one stroke: what was there before stays until all is written
         except OSError as error:
             raise ValueError(f"path must be a file that can be written; got {path} ({error.strerror})") from error
 
@@ -116,7 +126,7 @@ class History:
         try:
             with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return History.from_arrays({tuple(json.loads(name)): arrays[name] for name in arrays.files})
-        except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGES as error:
             raise ValueError(f"path must be a file that History.save wrote; {path} is not") from error
 
     def to_arrays(self) -> dict[tuple[str, ...], np.ndarray]:
@@ -131,11 +141,14 @@ class History:
         for path, array in arrays.items():
             if path[0] == "layers":
                 layers.setdefault(path[1], {})[path[2]] = array
+        if ("steps", "loss") not in arrays:
+            raise KeyError("steps/loss")
         return History(
             steps={path[1]: array for path, array in arrays.items() if path[0] == "steps"},
             epochs={path[1]: array for path, array in arrays.items() if path[0] == "epochs"},
             layers=layers,
             chance=arrays["chance",],
+            diverged_at=arrays["diverged_at",],
             steps_per_epoch=int(arrays["steps_per_epoch",]),
             batch_size=int(arrays["batch_size",]),
             watched_every=int(arrays["watched_every",]),
@@ -152,6 +165,10 @@ class History:
     @property
     def _length(self) -> int:
         return np.shape(self.steps["loss"])[-1]
+
+
+_DAMAGES = (OSError, EOFError, ValueError, LookupError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What reading a file that is no history, or a damaged one, may raise."""
 
 
 def _placed(record: Array, places: np.ndarray, steps: int) -> np.ndarray:

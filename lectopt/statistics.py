@@ -52,7 +52,7 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
     - "output_mean" and "output_std" over examples and units; "output_gradient_std", the deviation of
       :math:`\partial L / \partial z`, the gradient that is propagated back to it;
     - "dead", the share of the units that are 0 for every example after the activation, and "saturated", the share of
-      the values after a tanh or sigmoid that are within 1 % of its bounds.
+      the values after a tanh or sigmoid that are within 1 % of its bounds (other squashing functions count as 0).
 
     A layer that is called several times is one entry for each call. What is inside of a scan, vmap, remat or jit cannot
     be seen from outside; the weights there are recorded under their own path.
@@ -85,7 +85,7 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
     every = _checks.check_count("every", every)
     if layers is None:
         return Watch(every, None)
-    if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
+    if not isinstance(layers, (list, tuple)) or not all(isinstance(name, str) for name in layers):
         raise TypeError(f"layers must be a list of names such as ['layers/0']; got {layers!r}")
     if len(set(layers)) < len(layers) or not layers:
         raise ValueError(f"layers must be names, each once, at least 1; got {list(layers)}")
@@ -94,7 +94,7 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
 
 def as_watch(value: Any) -> Watch | None:
     """What was given as `watch=`: None, a number of steps, or what `watch` returns."""
-    return value if value is None or isinstance(value, Watch) else watch(value)
+    return value if value is None or isinstance(value, Watch) else Watch(_checks.check_count("watch", value), None)
 
 
 class Watcher:
@@ -263,7 +263,7 @@ def _of_outputs(name: str, probe: Probe, real: Array, squashing: Mapping[str, Ca
     return {
         "output_mean": jnp.mean(z, where=of),
         "output_std": jnp.std(z, where=of),
-        "dead": jnp.mean(jnp.all(a == 0, axis=range(a.ndim - 1), where=of)),
+        "dead": jnp.mean(jnp.all(a == 0, axis=range(max(a.ndim - 1, min(a.ndim, 1))), where=of)),
         "saturated": sum(
             (_saturated(z, after, f, *BOUNDS[n], close, of) for n, f in squashing.items()), jnp.float32(0)
         ),

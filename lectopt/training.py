@@ -123,6 +123,7 @@ def conclude(plan: Plan, carry: Carry) -> Run:
             epochs=carry.epoch_records,
             layers=OrderedDict() if carry.looks is None else _layers(carry.looks, carry.step_records["loss"]),
             chance=carry.chance,
+            diverged_at=carry.diverged_at,
             steps_per_epoch=plan.steps_per_epoch,
             batch_size=plan.batch_size,
             watched_every=0 if plan.watch is None else plan.watch.every,

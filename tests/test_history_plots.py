@@ -41,7 +41,7 @@ def history(epochs=10, layers=0, **steps):
         "valid_loss": curve(1.6, 0.2, epochs),
         "valid_accuracy": np.linspace(0.1, 0.9, epochs),
     }
-    return lo.History(records | steps, of_epochs, layered(layers), np.float32(2.3), PER_EPOCH, 32, 10)
+    return lo.History(records | steps, of_epochs, layered(layers), np.float32(2.3), -1, PER_EPOCH, 32, 10)
 
 
 def panels(figure):

@@ -500,10 +500,10 @@ def test_what_is_no_history_is_refused(run, tmp_path):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: 0, ValueError, "every must be"),
-        (lambda: True, TypeError, "every must be"),
-        (lambda: "x", TypeError, "every must be"),
-        (lambda: 2.5, TypeError, "every must be"),
+        (lambda: 0, ValueError, "watch must be"),
+        (lambda: True, TypeError, "watch must be"),
+        (lambda: "x", TypeError, "watch must be"),
+        (lambda: 2.5, TypeError, "watch must be"),
         (lambda: lo.watch(10, layers=["layers/0", "layers/0"]), ValueError, "each once"),
         (lambda: lo.watch(10, layers=[]), ValueError, "at least 1"),
         (lambda: lo.watch(10, layers="layers/0"), TypeError, r"must be a list of names.* got 'layers/0'"),

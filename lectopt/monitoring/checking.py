@@ -24,7 +24,7 @@ FEW = 8
 LEARNED = 0.1
 """The loss by heart, of that of constant outputs."""
 PERMUTATIONS = 9
-"""Others orders of the targets, of which none may be learned as well as the true one: a test at the level of 0.1."""
+"""Other orders of the targets, of which none may be learned as well as the true one: a test at the level of 0.1."""
 _MOST = 1000
 """Examples used, at most."""
 _STEPS = 300
@@ -33,14 +33,18 @@ _SAME = 1e-6
 """Outputs whose deviation over examples is within such a part of their size do not depend on the input."""
 
 _RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
+_ALL_ALIKE = Finding(
+    "targets all alike", "constant outputs have no loss at all", "Look where the targets come from.", _RECIPE
+)
 
 
 def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> Diagnosis:
     """Tries a task and its data before they are trained in earnest: what is wrong here, no optimizer mends.
 
+    - The targets are not all alike ("targets all alike").
     - The initial loss is about that of constant outputs ("wrong initial loss").
-    - A few examples can be learned by heart ("cannot learn by heart"), ...
-    - ... and the outputs then differ from example to example ("outputs ignore the inputs").
+    - A few examples can be learned by heart ("cannot learn by heart"; "outputs ignore the inputs" where the outputs are
+      the same for all of them).
     - Targets and inputs belong together ("targets do not go with inputs"): trained briefly on some examples, the model
       is better on others than when the targets are permuted, whichever of nine times.
 
@@ -76,6 +80,8 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
         raise ValueError(f"examples must be at least 20; got {len(subset)}")
     rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices[: len(subset)])[:_MOST]
     sample = jax.tree.map(lambda a: jnp.asarray(a)[rows], subset.arrays)
+    if float(task.chance(subset)) == 0:
+        return Diagnosis([_ALL_ALIKE], [])
     findings: list[Finding | None] = []
     notes: list[str] = []
     with ProgressBar("checks", 3, show=progress) as bar:
@@ -118,12 +124,12 @@ def _by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
     chance = float(task.chance(as_subset(few)))
     unit = chance if chance > 0 else abs(float(first[0]))
     learned = f"the loss of {FEW} examples went from {first[best]:.3g} to {last[best]:.3g} in {_STEPS} steps"
+    if last[best] > LEARNED * unit and outputs is not None and _all_alike(outputs, best):
+        remedy = "Look for a bug: the inputs are lost on their way through the model."
+        return [Finding("outputs ignore the inputs", "they are the same for all examples", remedy, _RECIPE)], []
     if last[best] > LEARNED * unit:
         remedy = "Look for a bug: activations that are not there, a loss of the wrong axis, a model that is too small."
         return [Finding("cannot learn by heart", learned, remedy, _RECIPE)], []
-    if outputs is not None and _all_alike(outputs, best):
-        remedy = "Look for a bug: the inputs are lost on their way, or the targets are all alike."
-        return [Finding("outputs ignore the inputs", "they are the same for all examples", remedy, _RECIPE)], []
     return [], [f"Learned by heart: {learned}."]
 
 

@@ -10,6 +10,8 @@ from lectopt.history import History
 _STRETCHES = 20
 _EXAMPLES = 32
 """The initial loss is the mean over so many examples at least: that of one small batch says little."""
+_NEXT_TO_NOTHING = 0.1
+"""Losses below such a part of chance may jump about as they like: relative to themselves they always do."""
 _FEW = 5
 """With fewer epochs than these the training loss is averaged over stretches of steps instead."""
 
@@ -52,9 +54,8 @@ def course(history: History) -> Course:
     train, valid = (_finite(history.epochs.get(name, [])) for name in ("train_loss", "valid_loss"))
     if count and len(train) < _FEW:
         train = np.array([part.mean() for part in np.array_split(losses[:count], min(count, _STRETCHES))])
-    # What ran out of patience is NaN from the end of an epoch on, to the end of all.
-    waiting = np.isnan(losses[count:]).all() and count and count % history.steps_per_epoch == 0
-    return Course(unit, initial / unit, train / unit, valid / unit, count, not (finite.all() or waiting))
+    broken = int(history.diverged_at) >= 0
+    return Course(unit, initial / unit, train / unit, valid / unit, count, broken)
 
 
 def late_fall(losses: np.ndarray) -> float:
@@ -66,10 +67,10 @@ def late_fall(losses: np.ndarray) -> float:
 def jumps(losses: np.ndarray) -> float:
     """The deviation of a curve's values from their neighbours' mean, over its mean; without its first third."""
     late = losses[len(losses) // 3 :]
-    if len(late) < 3 or late.mean() <= 0:
+    if len(late) < 3:
         return 0.0
     # The second difference of independent values has six times their variance.
-    return float(np.sqrt(np.mean(np.diff(late, 2) ** 2) / 6) / late.mean())
+    return float(np.sqrt(np.mean(np.diff(late, 2) ** 2) / 6) / max(late.mean(), _NEXT_TO_NOTHING))
 
 
 def early_change(losses: np.ndarray) -> tuple[float, float]:

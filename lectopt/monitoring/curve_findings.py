@@ -12,10 +12,14 @@ from lectopt.monitoring.findings import Finding
 
 FAR = 2.0
 """Initial losses, over chance: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)."""
+SHORT = 100
+"""Of fewer steps than these the curve says little: Goodfellow et al. look at the first hundred to choose a rate."""
 BLOWN_UP = 2.0
 """The last loss over the least one, if it is above chance too: no training that only settles badly gets there."""
 NOTHING = 0.03
 """How far below chance, as a share of it, the loss must get, or nothing was learned: plateaus 0.01, others 0.06."""
+FLAT = 1.25
+"""The largest over the least loss, after the first third, of what stays where it is."""
 SLOW = 0.25
 """The fall of the loss that is slow for a whole training: with too low rates 0.03 to 0.13, otherwise 0.3 and more."""
 STRAIGHT = 0.25
@@ -36,6 +40,8 @@ ON = 0.7
 """... while the training loss fell on, below this share of its value at the best validation."""
 SETTLED = 0.02
 """The fall in the last fifth of the training, of its value, that is none any more: 0.005; others 0.02 and more."""
+UNSHARED = 0.1
+"""The share of chance that is learned of the training part alone, if validation never gets below chance."""
 POOR = 0.3
 """A settled training loss, over chance, that is too high where the inputs decide the labels: 0.36 and more."""
 POOR_WITH_NOISE = 0.6
@@ -75,8 +81,8 @@ def wrong_start(history: History, seen: Course) -> Finding | None:
 def too_low(history: History, seen: Course) -> Finding | None:
     """The loss falls in a straight line, and slowly."""
     steps = _largest_ratio(history)
-    slow = 0.0 < seen.drop < SLOW and seen.straightness > STRAIGHT
-    if seen.broken or not slow or seen.train[-1] < POOR or not (np.isnan(steps) or steps < SMALL_STEPS):
+    slow = 0.0 < seen.drop < SLOW and seen.straightness > STRAIGHT and seen.train[-1] >= POOR
+    if seen.broken or seen.steps < SHORT or not slow or steps >= SMALL_STEPS:  # NaN is not
         return None
     if np.isnan(steps) and seen.drop < NOTHING:  # then it may as well be a plateau
         return None
@@ -92,7 +98,8 @@ def too_low(history: History, seen: Course) -> Finding | None:
 
 def plateau(history: History, seen: Course) -> Finding | None:
     """Nothing was learned, though the steps were not too small."""
-    flat = len(seen.train) > 1 and seen.train.min() > 1 - NOTHING
+    late = seen.train[len(seen.train) // 3 :]
+    flat = len(seen.train) > 1 and seen.train.min() > 1 - NOTHING and late.max() < FLAT * late.min()
     if not flat or diverged(history, seen) or too_low(history, seen):
         return None
     low, high = (f"{x * seen.unit:.4g}" for x in (seen.train.min(), seen.train.max()))
@@ -142,10 +149,25 @@ def overfitting(history: History, seen: Course) -> Finding | None:
     return Finding("overfitting", evidence, remedy, "Prechelt 1998, Early Stopping; " + _GOODFELLOW + "7.8")
 
 
+def nothing_general(history: History, seen: Course) -> Finding | None:
+    """What was learned of the training part is of no use for the other."""
+    if seen.broken or len(seen.valid) < 3 or not history.chance > 0 or seen.valid.min() < 1 - NOTHING:
+        return None
+    if seen.train[-1] > 1 - UNSHARED:
+        return None
+    evidence = (
+        f"the validation loss was never below {seen.valid.min() * seen.unit:.3g}, where constant outputs would have "
+        f"{seen.unit:.3g}; the training loss fell to {seen.train[-1] * seen.unit:.3g}"
+    )
+    remedy = "Check that targets and inputs belong together in both parts (lo.check), and come from the same source."
+    return Finding("learned nothing general", evidence, remedy, _GOODFELLOW + "11.5")
+
+
 def underfitting(history: History, seen: Course) -> Finding | None:
     """Training has settled at a bad loss, and validation at the same."""
     allowed = POOR if "valid_accuracy" in history.epochs else POOR_WITH_NOISE
-    settled = len(seen.train) >= 5 and abs(late_fall(seen.train)) < SETTLED and seen.straightness < STRAIGHT
+    long = len(history.epochs.get("train_loss", ())) >= 5 and seen.steps >= SHORT
+    settled = long and abs(late_fall(seen.train)) < SETTLED and seen.straightness < STRAIGHT
     level = seen.train[-1]
     gap = len(seen.valid) > 0 and seen.valid[-1] > GAP * level
     if seen.broken or not settled or gap or not allowed < level < 1 - NOTHING or _jumps(seen)[0] > UNSTEADY:
@@ -153,7 +175,7 @@ def underfitting(history: History, seen: Course) -> Finding | None:
     evidence = f"the training loss settled at {level * seen.unit:.3g}, {level:.0%} of that of constant outputs"
     if len(seen.valid):
         evidence += f"; validation {seen.valid[-1] * seen.unit:.3g}"
-    remedy = "Take a larger model, penalise less, and check that the inputs tell what is asked."
+    remedy = "Take a larger model, or penalise less; where neither helps, the rest is noise that no model can learn."
     return Finding("underfitting", evidence, remedy, _GOODFELLOW + "11.3")
 
 
@@ -195,6 +217,7 @@ CURVES = [
     too_low,
     too_high,
     noisy,
+    nothing_general,
     overfitting,
     underfitting,
     still_improving,
@@ -203,7 +226,10 @@ CURVES = [
 
 
 def _jumps(seen: Course) -> tuple[float, str]:
-    return (jumps(seen.valid), "validation") if len(seen.valid) >= 4 else (0.0, "validation")
+    """How much the validation loss jumps; without validation the training loss, of whose fall enough must be seen."""
+    if len(seen.valid):
+        return (jumps(seen.valid) if len(seen.valid) >= 4 else 0.0), "validation"
+    return (jumps(seen.train) if len(seen.train) >= 8 else 0.0), "training"
 
 
 def _largest_ratio(history: History) -> float:

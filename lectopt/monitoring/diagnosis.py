@@ -6,13 +6,10 @@ from html import escape
 
 from lectopt.history import History
 from lectopt.monitoring.course import Course, course
-from lectopt.monitoring.curve_findings import CURVES, diverged
+from lectopt.monitoring.curve_findings import CURVES, SHORT, diverged
 from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.layer_findings import LAYERS
 from lectopt.run import Run
-
-_SHORT = 20
-"""Of fewer steps than these a curve says nothing."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -44,10 +41,11 @@ def diagnose(run: Run | History) -> Diagnosis:
     """Reads the records of a training and says what is wrong with it.
 
     It finds, by these names: "diverged", "wrong initial loss", "loss plateau" (nothing was learned), "learning rate too
-    low", "learning rate too high", "noisy loss", "overfitting", "underfitting", "still improving", "converged early",
-    "clipped too often", and of layers that were watched "vanishing gradients", "exploding gradients", "dead units",
-    "saturated units". The thresholds are the constants of `lectopt.monitoring.curve_findings` and `layer_findings`;
-    on 32 trainings with one planted fault each and 10 healthy ones, `tests/test_diagnosis.py` counts what is found.
+    low", "learning rate too high", "noisy loss", "learned nothing general" (validation is no better than constant
+    outputs), "overfitting", "underfitting", "still improving", "converged early", "clipped too often", and of layers
+    that were watched "vanishing gradients", "exploding gradients", "dead units", "saturated units". The thresholds are
+    the constants of `lectopt.monitoring.curve_findings` and `layer_findings`; how often it is right on trainings with
+    planted faults, and on healthy ones, is counted in `tests/test_diagnosis.py`.
 
     Args:
         run: a run, or its history; with `watch=` for what goes on in the layers, with `valid=` for overfitting.
@@ -75,8 +73,6 @@ def diagnose(run: Run | History) -> Diagnosis:
     run.check_single()
     history = run.history if isinstance(run, Run) else run
     seen = course(history)
-    if isinstance(run, Run):
-        seen = dataclasses.replace(seen, broken=bool(run.diverged_at >= 0))
     judges: list[Callable[[History, Course], Finding | None]] = [*CURVES, *LAYERS] if seen.steps else [diverged]
     found = [judge(history, seen) for judge in judges]
     return Diagnosis([finding for finding in found if finding is not None], _not_judged(history, seen))
@@ -84,10 +80,10 @@ def diagnose(run: Run | History) -> Diagnosis:
 
 def _not_judged(history: History, seen: Course) -> list[str]:
     notes = []
-    if seen.steps < _SHORT:
+    if seen.steps < SHORT:
         notes.append(f"Of {seen.steps} steps the curves say little.")
     if "valid_loss" not in history.epochs:
-        notes.append("Without validation (valid=) nothing can be said of overfitting.")
+        notes.append("Without validation (valid=) nothing can be said of overfitting, and less of too high a rate.")
     if not history.layers:
         notes.append("The layers were not watched (watch=10).")
     return notes

@@ -102,7 +102,7 @@ def _epochs(axis: Axes, history: History, names: Sequence[str]) -> None:
     for name in names:
         record = np.asarray(history.epochs[name], float)
         colour = COLOURS["valid" in name]
-        _line(axis, np.arange(1, len(record) + 1), record, colour, _words(name), width=1.6)
+        _line(axis, history.epoch_ends / history.steps_per_epoch, record, colour, _words(name), width=1.6)
 
 
 def _gradient(axis: Axes, history: History) -> None:
@@ -178,7 +178,7 @@ def _overlaid(axis: Axes, histories: Mapping[str, History], name: str, of: str) 
     for i, (label, history) in enumerate(histories.items()):
         if name in (records := getattr(history, of)):
             y = np.asarray(records[name], float)
-            x = history.epochs_done if of == "steps" else np.arange(1, len(y) + 1)
+            x = history.epochs_done if of == "steps" else history.epoch_ends / history.steps_per_epoch
             drawn.append(_smooth(y) if of == "steps" else y)
             _line(axis, x, drawn[-1], COLOURS[i % 8], label, linestyle=DASHES[i // 8 % 4])
     if "loss" in name or "norm" in name:

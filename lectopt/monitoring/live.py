@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lectopt.monitoring.history_plots import plot_history
 from lectopt.progress import Pace
 from lectopt.run import Run
 
@@ -23,7 +24,7 @@ class LiveCurves:
 
         if self._handle is None and not self.pace.due():
             return
-        figure = run.history.plot()
+        figure = plot_history(run.history)
         if self._handle is None:
             self._handle = display(figure, display_id=True)
         else:

@@ -72,8 +72,8 @@ def _scalars(history: History, begin: int, end: int) -> Iterator[tuple[str, floa
     for name, record in history.steps.items():
         yield from _points(f"steps/{name}", record, {k: k + 1 for k in thinned.tolist()})
     for name, record in history.epochs.items():
-        ends = np.minimum(np.arange(1, len(record) + 1) * history.steps_per_epoch, end)
-        yield from _points(f"epochs/{name}", record, {i: done for i, done in enumerate(ends) if done > begin})
+        ends = {i: done for i, done in enumerate(history.epoch_ends.tolist()) if done > begin}
+        yield from _points(f"epochs/{name}", record, ends)
     looks = {i: k + 1 for i, k in enumerate(history.watched_steps) if k >= begin}
     for layer, statistics in history.layers.items():
         for name, record in statistics.items():
@@ -82,4 +82,4 @@ def _scalars(history: History, begin: int, end: int) -> Iterator[tuple[str, floa
 
 def _points(tag: str, record: Any, steps: dict[int, int]) -> Iterator[tuple[str, float, int]]:
     values = np.asarray(record, float)
-    yield from ((tag, values[place], step) for place, step in steps.items() if not np.isnan(values[place]))
+    yield from ((tag, values[place], step) for place, step in steps.items() if np.isfinite(values[place]))

@@ -112,7 +112,7 @@ def climb_alone(
 
 
 def _without_records(run: Run) -> Run:
-    history = dataclasses.replace(run.history, steps={}, epochs={}, layers=OrderedDict())
+    history = dataclasses.replace(run.history, steps={}, epochs={}, layers=OrderedDict(), diverged_at=jnp.int32(-1))
     return dataclasses.replace(run, metrics={}, history=history, diverged_at=jnp.int32(-1))
 
 
