@@ -126,7 +126,9 @@ def _by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
     learned = f"the loss of {FEW} examples went from {first[best]:.3g} to {last[best]:.3g} in {_STEPS} steps"
     if last[best] > LEARNED * unit and outputs is not None and _all_alike(outputs, best):
         remedy = "Look for a bug: the inputs are lost on their way through the model."
-        return [Finding("outputs ignore the inputs", "they are the same for all examples", remedy, _RECIPE)], []
+        return [
+            Finding("outputs ignore the inputs", f"they are the same for all examples, and {learned}", remedy, _RECIPE)
+        ], []
     if last[best] > LEARNED * unit:
         remedy = "Look for a bug: activations that are not there, a loss of the wrong axis, a model that is too small."
         return [Finding("cannot learn by heart", learned, remedy, _RECIPE)], []
