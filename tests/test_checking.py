@@ -52,6 +52,7 @@ def test_cancer_is_well():
     assert names(lo.check(task, lo.datasets.breast_cancer(), progress=False)) == []
 
 
+@pytest.mark.slow
 def test_diabetes_is_well_with_its_mean_as_bias():
     net = linear(10, 1, kernel_init=ZEROS)
     task = lo.regression(net, standardize=True, output_bias=lambda module: module.bias)
@@ -131,6 +132,7 @@ def pair():
 @pytest.mark.parametrize(
     "model", [linen.Dense(3), pytest.param(pair(), marks=pytest.mark.slow)], ids=["linen", "functions"]
 )
+@pytest.mark.slow
 def test_other_models(model):
     seen = lo.check(lo.classification(model, standardize=True), IRIS, progress=False)
     assert len(seen.notes) + len(seen) == 3
@@ -138,6 +140,7 @@ def test_other_models(model):
     assert "targets do not go with inputs" not in names(seen)
 
 
+@pytest.mark.slow
 def test_an_objective():
     def reconstruct(module, batch, key):
         return jnp.sum((module(batch[0]) - batch[0]) ** 2, axis=-1), {}

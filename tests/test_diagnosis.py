@@ -66,10 +66,8 @@ def test_judged(capsys):
 
 QUICK = {
     "diabetes, momentum, rate 0.3",
-    "cancer, tanh, adam, rate 1e-5",
     "diabetes, linear, adam, rate 0.5",
     "diabetes, linear, one by one",
-    "diabetes, linear, 300 epochs",
     "cancer, logistic, adagrad",
 }
 

@@ -66,6 +66,7 @@ def test_looks_in_between_write_nothing_twice_and_leave_nothing_out(tmp_path, mo
     assert len(events.Histograms("weights/bias")) == 8
 
 
+@pytest.mark.slow
 def test_many_steps_are_thinned(tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard, "_POINTS", 5)
     run = fit(epochs=10, log_dir=tmp_path, progress=False)
@@ -101,6 +102,7 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:training diverged")
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_are_left_out(tmp_path):
     run = fit(optimizer=lo.sgd(3e38), log_dir=tmp_path)
     steps, _ = scalars(read(tmp_path), "steps/loss")
@@ -182,6 +184,7 @@ def test_a_look_costs_a_tenth_of_the_time(monkeypatch):
     assert pace.due()
 
 
+@pytest.mark.slow
 def test_the_training_is_the_same_whoever_looks_on(tmp_path, screen, monkeypatch):
     alone = fit(progress=False)
     monkeypatch.setattr(progress.Pace, "due", lambda self: True)

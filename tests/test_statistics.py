@@ -90,7 +90,12 @@ WEIGHTS = np.random.default_rng(0).uniform(0, 3, 77).astype(np.float32) * (np.ar
 
 @pytest.mark.parametrize(
     ("steps", "every", "weights", "threshold"),
-    [(9, 1, None, None), (11, 2, None, None), (11, 4, WEIGHTS, None), (7, 3, None, 0.3)],
+    [
+        (9, 1, None, None),
+        pytest.param(11, 2, None, None, marks=pytest.mark.slow),
+        pytest.param(11, 4, WEIGHTS, None, marks=pytest.mark.slow),
+        (7, 3, None, 0.3),
+    ],
 )
 def test_every_statistic_equals_numpys(steps, every, weights, threshold, x64, monkeypatch):
     monkeypatch.setattr(lo.fitting, "_next_chunk", lambda *_: 3)
@@ -107,6 +112,7 @@ def test_every_statistic_equals_numpys(steps, every, weights, threshold, x64, mo
         assert set(run.history.steps["clipped"].tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.slow
 def test_compiled_in_float32_by_train():
     task = lo.classification(mlp)
     train = jax.jit(lambda: lo.train(task, lo.momentum(0.3, 0.8), TRAIN, steps=8, watch=3, start=drawn(), **OPTIONS))
@@ -144,7 +150,11 @@ def unwatched(run):
     return run.params, run.model_state, run.opt_state, run.metrics, run.history.steps, run.history.epochs
 
 
-@pytest.mark.parametrize("model", [Convolutions, LinenNet(), (init, apply)], ids=["nnx", "linen", "functions"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(Convolutions, marks=pytest.mark.slow), LinenNet(), (init, apply)],
+    ids=["nnx", "linen", "functions"],
+)
 def test_to_look_changes_nothing(model):
     task = lo.classification(model)
     run, plain = (lo.fit(task, lo.adam(0.01), TRAIN, valid=VALID, epochs=2, watch=w, **OPTIONS) for w in (2, None))
@@ -262,6 +272,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_what_was_broken_off_keeps_its_looks(tmp_path, monkeypatch):
     arguments, options = (LINEAR, lo.adam(0.01), TRAIN), {"epochs": 3, "watch": 2, **OPTIONS}
     whole = lo.fit(*arguments, **options)
@@ -331,6 +342,7 @@ def test_all_weights_count_once(model):
     assert np.isfinite(numbers(run.history.layers)).all()
 
 
+@pytest.mark.slow
 def test_chosen_layers():
     every, some = (course(0.1, lo.fit, watch=w).history for w in (5, lo.watch(5, layers=["layers/4", "layers/0"])))
     assert set(some.layers) == {"layers/0", "layers/4"}
