@@ -158,11 +158,12 @@ def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
 
     permuted = [jax.random.permutation(jax.random.fold_in(key, i), count) for i in range(PERMUTATIONS)]
     orders = jnp.stack([jnp.arange(count), *permuted])
-    lanes = [(order, rate) for order in orders for rate in _RATES]
-    scores = jax.jit(lambda lanes: jax.lax.map(lambda lane: score(*lane), lanes))(
-        (jnp.stack([order for order, _ in lanes]), jnp.array([rate for _, rate in lanes]))
-    )
-    best = np.nanmin(np.asarray(scores).reshape(1 + PERMUTATIONS, len(_RATES)), axis=1)
+
+    @jax.jit
+    def scores(orders: Array, rates: Array) -> Array:  # float32[orders, rates]
+        return jax.lax.map(lambda order: jax.lax.map(lambda rate: score(order, rate), rates), orders)
+
+    best = np.nanmin(scores(orders, jnp.array(_RATES)), axis=1)
     compared = f"trained on {len(learn)} examples, the loss of {len(test)} others is {best[0]:.3g}"
     compared += f", with permuted targets {best[1:].min():.3g} to {best[1:].max():.3g}"
     if best[0] < best[1:].min():

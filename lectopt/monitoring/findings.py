@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+_NAMED = 5
+"""Of more places than these the first are named, and the others counted."""
+
 
 class Finding(NamedTuple):
     """One thing that is wrong."""
@@ -13,3 +16,9 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.evidence}. {self.remedy} [{self.reference}]"
+
+
+def listed(places: list[str]) -> str:
+    """Layers, each with its number, as evidence."""
+    more = f" and {len(places) - _NAMED} layers more" if len(places) > _NAMED else ""
+    return ", ".join(places[:_NAMED]) + more

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.findings import Finding, listed
 from lectopt.monitoring.reports import LayerReport
 
 FADED = 1e-3
@@ -67,9 +67,7 @@ def _share(name: str, shares: list[tuple[str, float]], allowed: float) -> Findin
     over = [(layer, share) for layer, share in shares if share > allowed]
     if not over:
         return None
-    evidence = ", ".join(f"{share:.0%} in {layer}" for layer, share in over[:5])
-    if len(over) > 5:
-        evidence += f" and {len(over) - 5} layers more"
+    evidence = listed([f"{share:.0%} in {layer}" for layer, share in over])
     remedies = {
         "dead units": "Start with small positive biases (initializers.relu_bias), smaller weights or a smaller rate.",
         "saturated units": "Start with smaller weights (initializers.glorot_uniform) or normalise (lo.LayerNorm).",

@@ -6,7 +6,7 @@ import numpy as np
 
 from lectopt.history import History
 from lectopt.monitoring.course import Course
-from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.findings import Finding, listed
 from lectopt.monitoring.judgement import DEAD, SATURATED
 
 UNEVEN = 100.0
@@ -103,13 +103,8 @@ def _flat(history: History, statistic: str, name: str, allowed: float, of: str, 
         for layer, records in history.layers.items()
         if statistic in records
     }
-    over = {layer: share for layer, share in left.items() if share > allowed}
-    if not over:
-        return None
-    evidence = ", ".join(f"{share:.0%} {of} of {layer}" for layer, share in list(over.items())[:5])
-    if len(over) > 5:
-        evidence += f" and {len(over) - 5} layers more"
-    return Finding(name, evidence, remedy, _GLOROT)
+    over = [f"{share:.0%} {of} of {layer}" for layer, share in left.items() if share > allowed]
+    return Finding(name, listed(over), remedy, _GLOROT) if over else None
 
 
 def _record(layer: Mapping[str, object], statistic: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt, to_rgb
+from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt, tidy, to_rgb
 
 if TYPE_CHECKING:
     from lectopt.search.learning_rate import RateSuggestion
@@ -33,7 +33,7 @@ def plot_scores(results: "Results") -> Figure:
         margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
         axis.set_ylim(low - margin, high + margin)
         axis.set_xlabel(_words(name))
-        _tidy(axis)
+        tidy(axis)
     for axis in axes[::4]:
         axis.set_ylabel(_score_label(results))
     figure.suptitle("ring: the best;  grey cross: diverged, or too bad to show", fontsize=9, color=QUIET)
@@ -88,7 +88,7 @@ def plot_folds(results: "Results", settings: int) -> Figure:
     axis.set_ylabel(_words(results.metric))
     if values.shape[1] <= 10:
         axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    _tidy(axis)
+    tidy(axis)
     return figure
 
 
@@ -131,7 +131,7 @@ def _rates(axis: Axes, found: "RateSuggestion") -> None:
         axis.set_yscale("log")
         axis.set_ylim(bottom=np.nanmin(mean) / 5)  # single seeds may have had the luck to reach 0
     axis.set_xlabel("learning rate")
-    _tidy(axis)
+    tidy(axis)
 
 
 def _on_dark_paper() -> bool:
@@ -224,8 +224,3 @@ def _score_label(results: "Results") -> str:
 
 def _words(name: str) -> str:
     return name.replace("valid_", "validation ").replace("_", " ")
-
-
-def _tidy(axis: Axes) -> None:
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
