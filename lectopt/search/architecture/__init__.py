@@ -1,0 +1,1 @@
+"""Neural architecture search: which networks there are, children as masks of one network, and the search."""

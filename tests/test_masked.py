@@ -1,0 +1,77 @@
+"""Children as masks: equal to the small networks, whatever is chosen and however they are trained."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from architecture_cases import SHAPES, SPACES, cut_out, examples, masked, random_vector
+from flax import nnx
+
+import lectopt as lo
+
+OPTIMIZERS = {
+    "sgd": lambda: lo.sgd(0.1),
+    "momentum": lambda: lo.momentum(0.05, 0.9),
+    "nesterov": lambda: lo.nesterov(0.05, 0.9),
+    "adagrad": lambda: lo.adagrad(0.05),
+    "rmsprop": lambda: lo.rmsprop(0.01),
+    "rmsprop_nesterov": lambda: lo.rmsprop_nesterov(0.005, 0.9, 0.8),
+    "adam": lambda: lo.adam(0.01),
+    "clipped, penalized adam": lambda: optax.chain(lo.clip_by_norm(0.5), lo.add_l2(0.01), lo.adam(0.01)),
+}
+
+
+def trainings(kind, seed, optimizer):
+    """The run of a masked child and of the small network from the same weights, in float64."""
+    space, shape = SPACES[kind], SHAPES[kind]
+    vector = random_vector(space, seed)
+    architecture = space.decode(vector)
+    data = examples(shape)
+    train, valid = tuple(a[:30] for a in data), tuple(a[30:] for a in data)
+    options = {"valid": valid, "batch_size": 8, "epochs": 3, "key": seed}
+    task = lo.classification(masked(space, vector, shape, param_dtype=jnp.float64), standardize=True)
+    params, _ = jax.jit(task.init)(jax.random.fold_in(jax.random.key(seed), 2), (jnp.asarray(train[0][:8]),))
+    own = lo.classification(architecture.network(shape, 3, jnp.float64), standardize=True)
+    start = cut_out(space, architecture, shape, params)
+    child = jax.jit(lambda: lo.train(task, optimizer, train, **options))()
+    small = jax.jit(lambda: lo.train(own, optimizer, train, start=start, **options))()
+    return child, small, cut_out(space, architecture, shape, child.params), valid
+
+
+def close(a, b):
+    leaves, others = jax.tree.leaves(nnx.as_pure(a)), jax.tree.leaves(nnx.as_pure(b))
+    for one, other in zip(leaves, others, strict=True):
+        assert one.dtype == other.dtype == jnp.float64
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def compare(kind, seed, optimizer):
+    with jax.enable_x64(True):
+        child, small, params, valid = trainings(kind, seed, optimizer)
+        close(params, small.params)
+        np.testing.assert_allclose(child.history.steps["loss"], small.history.steps["loss"], rtol=1e-6)
+        losses = [
+            float(run.task.scores(run.params, run.model_state, valid, jax.random.key(0), False)[0].losses.mean())
+            for run in (child, small)
+        ]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_child_is_small_network(kind):
+    compare(kind, 0, lo.adam(0.01))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 8))
+@pytest.mark.parametrize("kind", SPACES)
+def test_any_child_is_small_network(kind, seed):
+    compare(kind, seed, lo.momentum(0.05, 0.9))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", ["dense", "conv1d"])
+def test_child_is_small_network_whatever_the_optimizer(kind, optimizer):
+    compare(kind, 11, OPTIMIZERS[optimizer]())
