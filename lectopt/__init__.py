@@ -28,6 +28,7 @@ from lectopt.schedules import momentum_ramp as momentum_ramp
 from lectopt.schedules import robbins_monro as robbins_monro
 from lectopt.schedules import steps_per_epoch as steps_per_epoch
 from lectopt.search import space as space
+from lectopt.search.architecture.searching import search_architecture as search_architecture
 from lectopt.search.architecture.space import ArchitectureSpace as ArchitectureSpace
 from lectopt.search.devices import use_all_cores as use_all_cores
 from lectopt.search.halving import Halving as Halving

@@ -1,5 +1,6 @@
 """Small real data sets that installed packages carry, in the dtypes that training wants."""
 
+import random
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,36 @@ def diabetes() -> tuple[np.ndarray, np.ndarray]:
     """
     data = _load("load_diabetes", scaled=False)
     return data.data.astype(np.float32), data.target.astype(np.float32)[:, None]
+
+
+def mnist1d() -> tuple[np.ndarray, np.ndarray]:
+    """Digits as noisy curves of 40 points, shifted, sheared and rescaled: small, and hard without convolutions.
+
+    Returns:
+        x float32[5000, 40, 1] and y int32[5000], the digit; by the authors the first 4000 are to learn from, the last
+        1000 to test.
+
+    Raises:
+        ImportError: if the package mnist1d is not installed.
+
+    Example:
+        >>> import lectopt as lo
+        >>> x, y = lo.datasets.mnist1d()
+        >>> x.shape, y[:3].tolist()
+        ((5000, 40, 1), [2, 6, 4])
+
+    Source: Greydanus and Kobak (2020), "Scaling down deep learning with MNIST-1D"; it is made here, from their code.
+    """
+    try:
+        from mnist1d.data import get_dataset_args, make_dataset  # noqa: PLC0415, optional
+    except ImportError as error:
+        raise ImportError("lectopt.datasets.mnist1d needs mnist1d: pip install 'lectopt[examples]'") from error
+    state = random.getstate(), np.random.get_state()  # it sets the seeds of the whole process
+    made = make_dataset(get_dataset_args())
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    x, y = (np.concatenate([made[name], made[f"{name}_test"]]) for name in ("x", "y"))
+    return x.astype(np.float32)[..., None], y.astype(np.int32)
 
 
 def _classes(loader: str) -> tuple[np.ndarray, np.ndarray]:

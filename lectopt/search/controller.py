@@ -39,7 +39,7 @@ class ControllerNetwork(nnx.Module):
             return nnx.Param(uniform(rngs.params(), shape))
 
         count, most = len(decisions.options), decisions.most
-        inits = {"kernel_init": uniform, "recurrent_kernel_init": uniform, "bias_init": uniform}
+        inits: dict[str, Any] = {"kernel_init": uniform, "recurrent_kernel_init": uniform, "bias_init": uniform}
         self.cells = nnx.List([nnx.OptimizedLSTMCell(units, units, **inits, rngs=rngs) for _ in range(layers)])
         self.start = parameter(units)
         self.embeddings = parameter(count, most, units)  # of the choice at each decision, for the next one
@@ -60,8 +60,8 @@ class ControllerNetwork(nnx.Module):
         def step(carry: Any, t: Array) -> tuple[Any, Said]:
             x, cells, remembered = carry
             after = []
-            for cell, state in zip(self.cells, cells, strict=True):
-                state, x = cell(state, x)
+            for cell, before in zip(self.cells, cells, strict=True):
+                state, x = cell(before, x)
                 after.append(state)
             remembered = remembered.at[t].set(x)
             log_probabilities = self._log_probabilities(t, x, remembered)

@@ -66,6 +66,9 @@ class Controller(NamedTuple):
         return self
 
 
+SHORT = Controller()
+"""For some hundred children."""
+
 ZOPH_LE = Controller(learning_rate=6e-4, baseline_decay=0.95, normalize=False, reward=cube)
 """The paper's setting, for tens of thousands of children."""
 
@@ -83,7 +86,7 @@ class Reinforce(NamedTuple):
 
     decisions: Decisions
     children: int
-    controller: Controller = Controller()
+    controller: Controller = SHORT
 
     def init(self, key: jax.Array) -> Learned:
         """A controller that has seen nothing."""
@@ -144,8 +147,7 @@ class Reinforce(NamedTuple):
 
     def _merged(self, params: Any) -> ControllerNetwork:
         network = nnx.eval_shape(lambda: self._network(jax.random.key(0)))
-        graphdef, _, rest = nnx.split(network, nnx.Param, ...)
-        return nnx.merge(graphdef, params, rest)
+        return nnx.merge(nnx.graphdef(network), params)
 
 
 def _entropies(log_probabilities: Array) -> Array:
@@ -160,7 +162,7 @@ def reinforce(
     children: int,
     key: Any,
     *,
-    controller: Controller = Controller(),
+    controller: Controller = SHORT,
     host: bool = False,
     directory: str | Path | None = None,
     progress: bool = True,

@@ -20,7 +20,8 @@ class Snapshots:
         """Takes the place of the one before."""
         part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
         with part.open("wb") as file:
-            np.savez(file, **{f"leaf{i:04}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(status))})
+            arrays: dict[str, Any] = {f"leaf{i:04}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(status))}
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         part.replace(self._path)

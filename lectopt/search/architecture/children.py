@@ -76,14 +76,14 @@ class Children:
 
         All start from one key: children differ by what they are, not by how their weights were drawn.
         """
-        return self.side_by_side(self.score, vectors, key)
+        return self.side_by_side(lambda vector, key: self.score(self.model(vector), key), vectors, key)
 
-    def score(self, vector: Array, key: jax.Array) -> Array:
-        """float32[]: the score of one child."""
+    def score(self, model: Any, key: jax.Array) -> Array:
+        """float32[]: the score of one network, the mean over the folds."""
 
         def on(fold: Array) -> Array:
             examples, valid = self.folds.at(fold)
-            return self.goal.score(self.recipe.train(self.model(vector), examples, valid, key))
+            return self.goal.score(self.recipe.train(model, examples, valid, key))
 
         return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
 
@@ -103,9 +103,19 @@ class Children:
         return jax.tree.map(lambda leaf: leaf[:count], split(rows, key))
 
 
-def inputs_of(examples: Subset) -> tuple[int, ...]:
-    """The shape of one input."""
-    return tuple(jax.tree.leaves(examples.arrays[0])[0].shape[1:])
+def checked_shape(space: ArchitectureSpace, examples: Subset) -> tuple[int, ...]:
+    """The shape of one input.
+
+    Raises:
+        ValueError: if it does not fit the space.
+    """
+    inputs = examples.arrays[0]
+    shape = tuple(jnp.shape(inputs)[1:]) if hasattr(inputs, "shape") else ()
+    dense = space.kernel_size is None
+    if not (len(shape) == 1 if dense else len(shape) in (2, 3)):
+        wanted = "(features,) for dense layers" if dense else "(length, channels) or (height, width, channels)"
+        raise ValueError(f"examples must have inputs of shape {wanted}, which the space asks for; got {shape}")
+    return shape
 
 
 def outputs_of(examples: Subset) -> int:

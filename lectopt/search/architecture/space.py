@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -99,6 +99,13 @@ class ArchitectureSpace:
         return max(self.depth)
 
     @property
+    def largest(self) -> Architecture:
+        """The deepest and widest one with the largest kernels, the first activation and norm, and no skips."""
+        kernel_size = None if self.kernel_size is None else max(self.kernel_size)
+        layer = Layer(max(self.width), kernel_size, self.activation[0], self.norm[0])
+        return Architecture((layer,) * self.deepest, self.strides)
+
+    @property
     def choices(self) -> tuple[int, ...]:
         """How many options each entry of a vector has."""
         return tuple(len(decision.options) for decision in self.questions)
@@ -147,8 +154,8 @@ class ArchitectureSpace:
         depth = told["depth", 0, -1]
         layers = tuple(
             Layer(
-                *(told.get((name, number, -1)) for name in ("width", "kernel_size", "activation", "norm")),
-                tuple(j for j in range(number - 1) if told.get(("skip", number, j))),
+                **{name: told[name, number, -1] for name in ("width", "kernel_size", "activation", "norm")},
+                skips=tuple(j for j in range(number - 1) if told["skip", number, j]),
             )
             for number in range(1, depth + 1)
         )
@@ -166,10 +173,10 @@ class ArchitectureSpace:
                 (name, number, -1): getattr(layer, name) for name in ("width", "kernel_size", "activation", "norm")
             }
             told |= {("skip", number, j): j in layer.skips for j in range(number - 1)}
-        row = [
-            decision.options.index(value) if (value := told.get(decision[:3], decision.options[0])) in decision.options else 0
-            for decision in self.questions
-        ]  # fmt: skip
+        row = []
+        for decision in self.questions:
+            value = told.get(decision[:3])
+            row.append(decision.options.index(value) if value in decision.options else 0)
         if self.decode(row) != architecture:
             raise ValueError(f"architecture must be in the space {self!r}; got\n{architecture}")
         return np.array(row, np.int32)
@@ -184,6 +191,14 @@ class ArchitectureSpace:
             ]
             found.append(np.array(list(itertools.product(*ranges)), np.int32))
         return np.concatenate(found)
+
+    def multiplications(self, inputs: Sequence[int], outputs: int) -> int:
+        """Those of the masked network for one example: of the largest architecture, with all skips that there are."""
+        largest = self.largest
+        if self.skip:
+            layers = [layer._replace(skips=tuple(range(i))) for i, layer in enumerate(largest.layers)]
+            largest = Architecture(tuple(layers), self.strides)
+        return largest.multiplications(inputs, outputs)
 
     def __repr__(self) -> str:
         shown = {

@@ -1,0 +1,120 @@
+"""After the search: the best few trained again from other starts, chosen among, tested, and the winner made plain."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt import evaluation
+from lectopt._types import Array
+from lectopt.fitting import fit
+from lectopt.progress import ProgressBar
+from lectopt.run import Run
+from lectopt.search.architecture.children import Children
+from lectopt.search.architecture.design import Architecture
+from lectopt.search.architecture.results import Finalist
+from lectopt.search.choices import Record
+from lectopt.subsets import Subset
+
+
+@dataclasses.dataclass(frozen=True)
+class Finals:
+    """What is trained once the search has ended."""
+
+    children: Children
+    rest: Subset
+    test: Subset | None
+    by_hand: Any  # an Architecture, or a model for a task
+    count: int  # of each method
+    seeds: int
+    key: jax.Array
+
+    def check(self) -> None:
+        """Raises, before anything is trained, unless examples, task and networks fit one another."""
+        masked = self.children.model(jnp.zeros(len(self.children.space.choices), jnp.int32))
+        for model in (masked, self._model_by_hand()):
+            jax.eval_shape(lambda model=model: self._judged(model, self.key))
+
+    def play(self, records: Mapping[str, Record], progress: bool) -> tuple[list[Finalist], np.ndarray, Run]:
+        """The best of each method and the network by hand, the vector of the best of all, and its plain network's run.
+
+        Raises:
+            ValueError: if every child diverged.
+        """
+        candidates = {name: record.best(self.count) for name, record in records.items()}
+        vectors = np.unique([vector for found in candidates.values() for vector, _ in found], axis=0)
+        if not len(vectors):
+            raise ValueError(
+                f"every child diverged: no {self.children.goal.metric} is finite. Lower the optimizer's learning rate"
+            )
+        with ProgressBar("final trainings", 3, show=progress) as bar:
+            judged = self._side_by_side(vectors)
+            bar.update(1)
+            last = self._finalist("by hand", self._shown_by_hand(), None, self._from_all_seeds(self._model_by_hand()))
+            bar.update(2)
+            means = {
+                vector.tobytes(): float(np.mean(one["score"])) for vector, one in zip(vectors, judged, strict=True)
+            }
+            # Nothing is chosen by the test set: `means` are of the validation part.
+            best = vectors[np.nanargmax(list(means.values()))]
+            run = self._plain(best)
+        finalists = []
+        for name, found in candidates.items():
+            vector, searched = max(found, key=lambda one: np.nan_to_num(means[one[0].tobytes()], nan=-np.inf))
+            place = list(means).index(vector.tobytes())
+            finalists.append(self._finalist(name, self.children.space.decode(vector), searched, judged[place]))
+        return [*finalists, last], best, run
+
+    def _side_by_side(self, vectors: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """What each of these architectures reaches from each seed, all at once: {name: float32[seeds]}."""
+
+        def lane(row: Array, key: jax.Array) -> dict[str, Array]:
+            return self._judged(self.children.model(row[:-1]), jax.random.fold_in(key, row[-1]))
+
+        rows = np.array([[*vector, seed] for vector in vectors for seed in range(self.seeds)], np.int32)
+        lanes = jax.jit(lambda rows, key: self.children.side_by_side(lane, rows, key))
+        found = jax.tree.map(np.asarray, lanes(rows, self.key))
+        parts = [slice(i, i + self.seeds) for i in range(0, len(rows), self.seeds)]
+        return [{name: values[part] for name, values in found.items()} for part in parts]
+
+    def _from_all_seeds(self, model: Any) -> dict[str, np.ndarray]:
+        keys = jax.vmap(lambda seed: jax.random.fold_in(self.key, seed))(jnp.arange(self.seeds))
+        return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: self._judged(model, key)))(keys))
+
+    def _judged(self, model: Any, key: jax.Array) -> dict[str, Array]:
+        """Its score as a child, and its metrics on the test set when it is trained on all the rest."""
+        score = {"score": self.children.score(model, key)}
+        if self.test is None:
+            return score
+        run = self.children.recipe.train(model, self.rest, None, key)
+        scores = evaluation.evaluate(run.task, run.params, run.model_state, self.test)
+        return score | {
+            f"test_{name}": jnp.where(run.diverged_at < 0, value, jnp.nan) for name, value in scores.items()
+        }
+
+    def _plain(self, vector: np.ndarray) -> Run:
+        """The architecture as a plain network, trained on all the rest."""
+        recipe = self.children.recipe
+        network = self.children.space.decode(vector).network(self.children.shape, self.children.outputs)
+        options: dict[str, Any] = {"batch_size": recipe.batch_size, "epochs": recipe.epochs, "key": self.key}
+        return fit(recipe.task(network), recipe.optimizer, self.rest, progress=False, **options)
+
+    def _finalist(
+        self, method: str, architecture: Architecture | None, searched: float | None, judged: dict[str, np.ndarray]
+    ) -> Finalist:
+        sign = 1 if self.children.goal.maximizes else -1
+        tests = {name.removeprefix("test_"): values for name, values in judged.items() if name != "score"}
+        return Finalist(
+            method, architecture, None if searched is None else sign * searched, sign * judged["score"], tests
+        )
+
+    def _model_by_hand(self) -> Any:
+        shown = self._shown_by_hand()
+        return self.by_hand if shown is None else shown.network(self.children.shape, self.children.outputs)
+
+    def _shown_by_hand(self) -> Architecture | None:
+        by_hand = self.children.space.largest if self.by_hand is None else self.by_hand
+        return by_hand if isinstance(by_hand, Architecture) else None

@@ -1,0 +1,218 @@
+"""`search_architecture`: a controller learns which networks are good, beside random search and evolution."""
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from lectopt import _checks
+from lectopt._keys import as_key
+from lectopt.optimizers import adam
+from lectopt.search.architecture.children import Children, Goal, Recipe, checked_shape, outputs_of
+from lectopt.search.architecture.finals import Finals
+from lectopt.search.architecture.results import ArchitectureResults
+from lectopt.search.architecture.space import ArchitectureSpace
+from lectopt.search.choices import Record
+from lectopt.search.engine import Options
+from lectopt.search.evolution import Evolution
+from lectopt.search.execution import checked_metric
+from lectopt.search.random_search import RandomSearch
+from lectopt.search.reinforcement import SHORT, Controller, Reinforce
+from lectopt.search.rounds import Compiled, Method, Search
+from lectopt.search.selection import as_folds
+from lectopt.setup import Optimizer
+from lectopt.splits import Folds
+from lectopt.standard_tasks import classification, regression
+from lectopt.subsets import Subset, as_subset
+from lectopt.task import Task
+
+AT_ONCE = 8
+"""Children side by side on a CPU device: what they compute stays in its cache. Other accelerators take all."""
+
+
+def search_architecture(
+    space: ArchitectureSpace,
+    examples: Any,
+    *,
+    test: Any = None,
+    rounds: int,
+    children: int,
+    key: Any,
+    task: Callable[[Any], Task] | None = None,
+    outputs: int | None = None,
+    optimizer: Optimizer | None = None,
+    batch_size: int = 32,
+    epochs: int = 20,
+    folds: int | float | Folds = 0.2,
+    minimize: str | None = None,
+    maximize: str | None = None,
+    last: int = 5,
+    controller: Controller = SHORT,
+    by_hand: Any = None,
+    finalists: int = 5,
+    seeds: int = 3,
+    chunk: int | None = None,
+    memory: int | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+) -> ArchitectureResults:
+    r"""Searches for a network architecture with a recurrent controller that learns by reinforcement.
+
+    In each round the controller, an LSTM with parameters theta, samples architectures a_1, ..., a_m, all of them are
+    trained side by side as masks of one network, and what they reach on the validation part is the reward:
+
+    .. math:: \nabla_\theta J \approx \frac{1}{m} \sum_{k=1}^m \sum_t
+        \nabla_\theta \log P_\theta(a_{k,t} \mid a_{k,1}, \dots, a_{k,t-1}) (R_k - b)
+
+    Sampling, training, reward and update are one compiled program. Random search and regularised evolution run beside
+    it on as many children, since a controller that is no better than chance is not worth its trouble.
+
+    Args:
+        space: the architectures. Inputs are [n, features] for dense ones, [n, length, channels] or [n, height, width,
+            channels] for convolutional ones.
+        examples: all that is not the test set: a tuple of arrays (inputs, targets), or a Subset.
+        test: examples that nothing is chosen by; None leaves testing out.
+        rounds: how many rounds.
+        children: how many architectures each method tries in a round.
+        key: an int or a `jax.random.key`. The children of a round start alike and see the same batches.
+        task: model -> Task; by default `classification` for whole-number targets, otherwise `regression`, with
+            standardize=True.
+        outputs: of the networks; by default as many as there are classes, or numbers in a target.
+        optimizer: for all trainings; by default `adam(0.003)`.
+        batch_size: for all trainings.
+        epochs: for all trainings.
+        folds: as for `select`: by default a fifth is held out; with several folds the mean over them counts.
+        minimize: the metric of the reward, where less is better, such as "valid_loss"; give this, maximize, or neither.
+        maximize: the metric of the reward, where more is better; by default "valid_accuracy" if the task has it.
+        last: the best of so many last epochs counts (Zoph and Le: 5).
+        controller: the settings of controller and learning; `lectopt.search.ZOPH_LE` has the paper's.
+        by_hand: a network to compare with: an Architecture, or a model as `Task` takes; by default the largest of the
+            space, with its first activation and norm.
+        finalists: so many of the best of each method are trained again before one is chosen by the mean: the best of
+            many noisy scores is partly luck.
+        seeds: from how many other starts, for that and, on all of the examples, for the test.
+        chunk: children at once on each device; by default 8 on CPUs, all on others.
+        memory: bytes that the program may take, on all devices together; by default half of what is free.
+        directory: keep what is finished here, round by round. Killed at any moment and called again with the same
+            arguments, the search goes on from there.
+        progress: show a bar on standard error.
+
+    Returns:
+        ArchitectureResults.
+
+    Raises:
+        ValueError, TypeError: before anything is trained, if an argument is not as described above, or one child of
+            the largest size takes more than memory; if directory holds another search; if every child diverged.
+
+    Example:
+        >>> import lectopt as lo
+        >>> rest, test = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
+        >>> space = lo.ArchitectureSpace(depth=[1, 2, 3], width=[16, 32, 64], activation=["relu", "tanh"])
+        >>> found = lo.search_architecture(space, rest, test=test, rounds=5, children=8, key=0)  # doctest: +SKIP
+        >>> found.winner, found.run.model, found.test_metrics  # doctest: +SKIP
+
+    Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016); Real et al. (2019) for evolution.
+    """
+    if not isinstance(space, ArchitectureSpace):
+        raise TypeError(f"space must be a lectopt.ArchitectureSpace; got {type(space).__name__}")
+    rest, tested = as_subset(examples), None if test is None else as_subset(test, "test")
+    rounds, children = _checks.check_count("rounds", rounds), _checks.check_count("children", children)
+    key = as_key(key)
+    recipe = Recipe(
+        _task(rest) if task is None else task,
+        adam(0.003) if optimizer is None else optimizer,
+        _checks.check_count("batch_size", batch_size),
+        _checks.check_count("epochs", epochs),
+    )
+    folds = as_folds(rest, folds, key)
+    goal = _goal(recipe, minimize, maximize, _checks.check_count("last", last))
+    outputs = outputs_of(rest) if outputs is None else _checks.check_count("outputs", outputs)
+    trained = Children(space, checked_shape(space, rest), outputs, recipe, goal, folds, *_devices(chunk))
+    finals = Finals(
+        trained,
+        rest,
+        tested,
+        by_hand,
+        _checks.check_count("finalists", finalists),
+        _checks.check_count("seeds", seeds),
+        jax.random.fold_in(key, rounds),
+    )
+    finals.check()
+    methods: dict[str, Method] = {
+        "reinforce": Reinforce(space.decisions, children, controller.checked()),
+        "evolve": Evolution(space.decisions, children),
+        "random": RandomSearch(space.decisions, children),
+    }
+    budget = Options.of(chunk=None, memory=memory, directory=None, progress=progress).memory
+    compiled = _within(budget, methods, trained, rounds, key)
+    began = time.perf_counter()
+    records = compiled.run(None if directory is None else Path(directory), progress)
+    seconds = time.perf_counter() - began
+    records = {name: records[name] for name in methods}  # in this order
+    rows, vector, run = finals.play(records, progress)
+    return ArchitectureResults(
+        space=space,
+        records=records,
+        metric=goal.metric,
+        maximizes=goal.maximizes,
+        finalists=tuple(rows),
+        winner=space.decode(vector),
+        run=run,
+        test_metrics=None if tested is None else run.evaluate(tested),
+        waste=_waste(trained, records),
+        compile_seconds=compiled.compile_seconds,
+        run_seconds=seconds,
+    )
+
+
+def _task(examples: Subset) -> Callable[[Any], Task]:
+    """By the targets, whole numbers or not."""
+    labelled = np.issubdtype(np.asarray(examples.arrays[-1]).dtype, np.integer)
+    return functools.partial(classification if labelled else regression, standardize=True)
+
+
+def _goal(recipe: Recipe, minimize: Any, maximize: Any, last: int) -> Goal:
+    if minimize is None and maximize is None:
+        has_accuracy = "accuracy" in recipe.task(lambda rngs: nnx.Linear(1, 1, rngs=rngs)).metrics
+        minimize, maximize = (None, "valid_accuracy") if has_accuracy else ("valid_loss", None)
+    return Goal(checked_metric(minimize, maximize), maximize is not None, min(last, recipe.epochs))
+
+
+def _devices(chunk: Any) -> tuple[tuple[Any, ...], int]:
+    """The devices of this process, and how many children each of them trains at once."""
+    local = tuple(jax.local_devices())
+    usual = AT_ONCE if local[0].platform == "cpu" else sys.maxsize
+    return local, usual if chunk is None else _checks.check_count("chunk", chunk)
+
+
+def _within(budget: int, methods: Mapping[str, Method], trained: Children, rounds: int, key: jax.Array) -> Compiled:
+    """The search as a program that takes no more memory than there may be."""
+    asked = -(-sum(method.children for method in methods.values()) // len(trained.devices))
+    trained = dataclasses.replace(trained, at_once=min(trained.at_once, asked))
+    compiled = Compiled(Search(methods, trained, rounds), key)
+    while (size := compiled.compile() * len(trained.devices)) > budget:
+        if trained.at_once == 1:
+            raise ValueError(
+                f"memory must be enough for one child as large as the largest of the space on each of "
+                f"{len(trained.devices)} device(s), which take {size:,} bytes; got {budget:,}"
+            )
+        trained = dataclasses.replace(
+            trained, at_once=max(1, min(trained.at_once - 1, trained.at_once * budget // size))
+        )
+        compiled = Compiled(Search(methods, trained, rounds), key)
+    return compiled
+
+
+def _waste(trained: Children, records: Mapping[str, Record]) -> float:
+    """The share of multiplications that masks make useless."""
+    space, shape, outputs = trained.space, trained.shape, trained.outputs
+    vectors = np.concatenate([np.asarray(r.choices).reshape(-1, len(space.choices)) for r in records.values()])
+    needed = [space.decode(vector).multiplications(shape, outputs) for vector in vectors]
+    return 1 - float(np.mean(needed)) / space.multiplications(shape, outputs)
