@@ -53,17 +53,20 @@ class Controller(NamedTuple):
     entropy: float = 0.0
     reward: Callable[[Array], Array] = identity
 
-    def checked(self) -> "Controller":
-        """Itself, if it is possible."""
-        _checks.check_count("units", self.units)
-        _checks.check_count("layers", self.layers)
-        for name in ("init_scale", "learning_rate"):
-            _checks.check_number(name, getattr(self, name), _checks.POSITIVE)
-        _checks.check_number("baseline_decay", self.baseline_decay, _checks.FRACTION)
-        _checks.check_number("entropy", self.entropy, _checks.NON_NEGATIVE)
-        if not callable(self.reward):
-            raise TypeError(f"reward must be a function of the scores; got {type(self.reward).__name__}")
-        return self
+
+def checked_controller(controller: Any) -> Controller:
+    """Itself, if it is possible."""
+    if not isinstance(controller, Controller):
+        raise TypeError(f"controller must be a lectopt.search.Controller; got {type(controller).__name__}")
+    _checks.check_count("units", controller.units)
+    _checks.check_count("layers", controller.layers)
+    for name in ("init_scale", "learning_rate"):
+        _checks.check_number(name, getattr(controller, name), _checks.POSITIVE)
+    _checks.check_number("baseline_decay", controller.baseline_decay, _checks.FRACTION)
+    _checks.check_number("entropy", controller.entropy, _checks.NON_NEGATIVE)
+    if not callable(controller.reward):
+        raise TypeError(f"reward must be a function of the scores; got {type(controller.reward).__name__}")
+    return controller
 
 
 SHORT = Controller()
@@ -206,8 +209,6 @@ def reinforce(
 
     Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016); Williams (1992).
     """
-    if not isinstance(controller, Controller):
-        raise TypeError(f"controller must be a lectopt.search.Controller; got {type(controller).__name__}")
     children = _checks.check_count("children", children)
-    method = Reinforce(as_decisions(choices), children, controller.checked())
+    method = Reinforce(as_decisions(choices), children, checked_controller(controller))
     return alone(method, score, rounds, key, host=host, directory=directory, progress=progress)

@@ -1,6 +1,8 @@
 """The children of a round: trained side by side on all devices, each as masks of the one network."""
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,15 +13,23 @@ from flax import nnx
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from lectopt import _checks
 from lectopt._types import Array
+from lectopt.optimizers import adam
 from lectopt.run import Run
 from lectopt.search.architecture.masked import MaskedNetwork
 from lectopt.search.architecture.space import ArchitectureSpace
+from lectopt.search.execution import checked_metric
+from lectopt.search.selection import as_folds
 from lectopt.setup import Optimizer
 from lectopt.splits import Folds
+from lectopt.standard_tasks import classification, regression
 from lectopt.subsets import Subset
 from lectopt.task import Task
 from lectopt.training import train
+
+AT_ONCE = 8
+"""Children side by side on a CPU device: what they compute stays in its cache. Other accelerators take all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +77,46 @@ class Children:
     devices: Sequence[Any]
     at_once: int  # children side by side on a device
 
+    @classmethod
+    def of(
+        cls,
+        space: Any,
+        examples: Subset,
+        *,
+        task: Any = None,
+        outputs: Any = None,
+        optimizer: Any = None,
+        batch_size: Any,
+        epochs: Any,
+        folds: Any,
+        minimize: Any = None,
+        maximize: Any = None,
+        last: Any,
+        chunk: Any = None,
+        key: Any,
+    ) -> "Children":
+        """The arguments of `search_architecture`, checked."""
+        if not isinstance(space, ArchitectureSpace):
+            raise TypeError(f"space must be a lectopt.ArchitectureSpace; got {type(space).__name__}")
+        recipe = Recipe(
+            _task(examples) if task is None else task,
+            adam(0.003) if optimizer is None else optimizer,
+            _checks.check_count("batch_size", batch_size),
+            _checks.check_count("epochs", epochs),
+        )
+        local = tuple(jax.local_devices())
+        usual = AT_ONCE if local[0].platform == "cpu" else sys.maxsize
+        return cls(
+            space=space,
+            shape=_shape(space, examples),
+            outputs=_outputs(examples) if outputs is None else _checks.check_count("outputs", outputs),
+            recipe=recipe,
+            goal=_goal(recipe, minimize, maximize, _checks.check_count("last", last)),
+            folds=as_folds(examples, folds, key),
+            devices=local,
+            at_once=usual if chunk is None else _checks.check_count("chunk", chunk),
+        )
+
     def model(self, vector: Array) -> Callable[[nnx.Rngs], nnx.Module]:
         """A child as masks, as a model for a task."""
         return lambda rngs: MaskedNetwork(self.space, vector, self.shape, self.outputs, rngs=rngs)
@@ -103,7 +153,7 @@ class Children:
         return jax.tree.map(lambda leaf: leaf[:count], split(rows, key))
 
 
-def checked_shape(space: ArchitectureSpace, examples: Subset) -> tuple[int, ...]:
+def _shape(space: ArchitectureSpace, examples: Subset) -> tuple[int, ...]:
     """The shape of one input.
 
     Raises:
@@ -118,9 +168,22 @@ def checked_shape(space: ArchitectureSpace, examples: Subset) -> tuple[int, ...]
     return shape
 
 
-def outputs_of(examples: Subset) -> int:
+def _outputs(examples: Subset) -> int:
     """How many outputs the targets ask for: classes of whole numbers, or numbers of each example."""
     targets = np.asarray(examples.arrays[-1])
     if np.issubdtype(targets.dtype, np.integer):
         return int(targets.max()) + 1
     return 1 if targets.ndim == 1 else int(targets.shape[1])
+
+
+def _task(examples: Subset) -> Callable[[Any], Task]:
+    """By the targets, whole numbers or not."""
+    labelled = np.issubdtype(np.asarray(examples.arrays[-1]).dtype, np.integer)
+    return functools.partial(classification if labelled else regression, standardize=True)
+
+
+def _goal(recipe: Recipe, minimize: Any, maximize: Any, last: int) -> Goal:
+    if minimize is None and maximize is None:
+        has_accuracy = "accuracy" in recipe.task(lambda rngs: nnx.Linear(1, 1, rngs=rngs)).metrics
+        minimize, maximize = (None, "valid_accuracy") if has_accuracy else ("valid_loss", None)
+    return Goal(checked_metric(minimize, maximize), maximize is not None, min(last, recipe.epochs))

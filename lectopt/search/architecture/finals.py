@@ -81,8 +81,12 @@ class Finals:
         return [{name: values[part] for name, values in found.items()} for part in parts]
 
     def _from_all_seeds(self, model: Any) -> dict[str, np.ndarray]:
-        keys = jax.vmap(lambda seed: jax.random.fold_in(self.key, seed))(jnp.arange(self.seeds))
-        return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: self._judged(model, key)))(keys))
+        """One after the other: side by side, its convolutions would fall back to slow loops."""
+
+        def judged(seed: Array) -> dict[str, Array]:
+            return self._judged(model, jax.random.fold_in(self.key, seed))
+
+        return jax.tree.map(np.asarray, jax.jit(lambda seeds: jax.lax.map(judged, seeds))(jnp.arange(self.seeds)))
 
     def _judged(self, model: Any, key: jax.Array) -> dict[str, Array]:
         """Its score as a child, and its metrics on the test set when it is trained on all the rest."""

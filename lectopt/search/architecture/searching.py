@@ -1,8 +1,6 @@
 """`search_architecture`: a controller learns which networks are good, beside random search and evolution."""
 
 import dataclasses
-import functools
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,31 +8,23 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from lectopt import _checks
 from lectopt._keys import as_key
-from lectopt.optimizers import adam
-from lectopt.search.architecture.children import Children, Goal, Recipe, checked_shape, outputs_of
+from lectopt.search.architecture.children import Children
 from lectopt.search.architecture.finals import Finals
 from lectopt.search.architecture.results import ArchitectureResults
 from lectopt.search.architecture.space import ArchitectureSpace
 from lectopt.search.choices import Record
 from lectopt.search.engine import Options
 from lectopt.search.evolution import Evolution
-from lectopt.search.execution import checked_metric
 from lectopt.search.random_search import RandomSearch
-from lectopt.search.reinforcement import SHORT, Controller, Reinforce
+from lectopt.search.reinforcement import SHORT, Controller, Reinforce, checked_controller
 from lectopt.search.rounds import Compiled, Method, Search
-from lectopt.search.selection import as_folds
 from lectopt.setup import Optimizer
 from lectopt.splits import Folds
-from lectopt.standard_tasks import classification, regression
-from lectopt.subsets import Subset, as_subset
+from lectopt.subsets import as_subset
 from lectopt.task import Task
-
-AT_ONCE = 8
-"""Children side by side on a CPU device: what they compute stays in its cache. Other accelerators take all."""
 
 
 def search_architecture(
@@ -120,48 +110,40 @@ def search_architecture(
 
     Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016); Real et al. (2019) for evolution.
     """
-    if not isinstance(space, ArchitectureSpace):
-        raise TypeError(f"space must be a lectopt.ArchitectureSpace; got {type(space).__name__}")
     rest, tested = as_subset(examples), None if test is None else as_subset(test, "test")
     rounds, children = _checks.check_count("rounds", rounds), _checks.check_count("children", children)
     key = as_key(key)
-    recipe = Recipe(
-        _task(rest) if task is None else task,
-        adam(0.003) if optimizer is None else optimizer,
-        _checks.check_count("batch_size", batch_size),
-        _checks.check_count("epochs", epochs),
-    )
-    folds = as_folds(rest, folds, key)
-    goal = _goal(recipe, minimize, maximize, _checks.check_count("last", last))
-    outputs = outputs_of(rest) if outputs is None else _checks.check_count("outputs", outputs)
-    trained = Children(space, checked_shape(space, rest), outputs, recipe, goal, folds, *_devices(chunk))
-    finals = Finals(
-        trained,
+    trained = Children.of(
+        space,
         rest,
-        tested,
-        by_hand,
-        _checks.check_count("finalists", finalists),
-        _checks.check_count("seeds", seeds),
-        jax.random.fold_in(key, rounds),
+        task=task,
+        outputs=outputs,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        epochs=epochs,
+        folds=folds,
+        minimize=minimize,
+        maximize=maximize,
+        last=last,
+        chunk=chunk,
+        key=key,
     )
+    count, seeds = _checks.check_count("finalists", finalists), _checks.check_count("seeds", seeds)
+    finals = Finals(trained, rest, tested, by_hand, count, seeds, jax.random.fold_in(key, rounds))
     finals.check()
-    methods: dict[str, Method] = {
-        "reinforce": Reinforce(space.decisions, children, controller.checked()),
-        "evolve": Evolution(space.decisions, children),
-        "random": RandomSearch(space.decisions, children),
-    }
-    budget = Options.of(chunk=None, memory=memory, directory=None, progress=progress).memory
-    compiled = _within(budget, methods, trained, rounds, key)
+    methods = _methods(space, children, controller)
+    options = Options.of(chunk=None, memory=memory, directory=directory, progress=progress)
+    compiled = _within(options.memory, methods, trained, rounds, key)
     began = time.perf_counter()
-    records = compiled.run(None if directory is None else Path(directory), progress)
+    found = compiled.run(options.directory, options.progress)
     seconds = time.perf_counter() - began
-    records = {name: records[name] for name in methods}  # in this order
-    rows, vector, run = finals.play(records, progress)
+    records = {name: found[name] for name in methods}  # in this order
+    rows, vector, run = finals.play(records, options.progress)
     return ArchitectureResults(
         space=space,
         records=records,
-        metric=goal.metric,
-        maximizes=goal.maximizes,
+        metric=trained.goal.metric,
+        maximizes=trained.goal.maximizes,
         finalists=tuple(rows),
         winner=space.decode(vector),
         run=run,
@@ -172,24 +154,12 @@ def search_architecture(
     )
 
 
-def _task(examples: Subset) -> Callable[[Any], Task]:
-    """By the targets, whole numbers or not."""
-    labelled = np.issubdtype(np.asarray(examples.arrays[-1]).dtype, np.integer)
-    return functools.partial(classification if labelled else regression, standardize=True)
-
-
-def _goal(recipe: Recipe, minimize: Any, maximize: Any, last: int) -> Goal:
-    if minimize is None and maximize is None:
-        has_accuracy = "accuracy" in recipe.task(lambda rngs: nnx.Linear(1, 1, rngs=rngs)).metrics
-        minimize, maximize = (None, "valid_accuracy") if has_accuracy else ("valid_loss", None)
-    return Goal(checked_metric(minimize, maximize), maximize is not None, min(last, recipe.epochs))
-
-
-def _devices(chunk: Any) -> tuple[tuple[Any, ...], int]:
-    """The devices of this process, and how many children each of them trains at once."""
-    local = tuple(jax.local_devices())
-    usual = AT_ONCE if local[0].platform == "cpu" else sys.maxsize
-    return local, usual if chunk is None else _checks.check_count("chunk", chunk)
+def _methods(space: ArchitectureSpace, children: int, controller: Any) -> dict[str, Method]:
+    return {
+        "reinforce": Reinforce(space.decisions, children, checked_controller(controller)),
+        "evolve": Evolution(space.decisions, children),
+        "random": RandomSearch(space.decisions, children),
+    }
 
 
 def _within(budget: int, methods: Mapping[str, Method], trained: Children, rounds: int, key: jax.Array) -> Compiled:
