@@ -1,8 +1,9 @@
-"""`python -m lectopt`: the main job."""
+"""`python -m lectopt`: the main job, and others by name."""
 
 import argparse
 from pathlib import Path
 
+from lectopt.architecture_job import architecture_job
 from lectopt.main_job import main_job
 from lectopt.rate_job import rate_job
 from lectopt.search.devices import use_all_cores
@@ -19,11 +20,17 @@ def _at_least(least: int):
 
 
 def main() -> None:
-    """Reads the command line and runs the main job."""
+    """Reads the command line and runs a job."""
     parser = argparse.ArgumentParser(
         prog="python -m lectopt",
         description="Compares the lecture's training algorithms on real handwritten digits: each one's learning "
         "rate chosen by cross-validation in one compiled program.",
+    )
+    parser.add_argument(
+        "job",
+        nargs="?",
+        choices=["architecture"],
+        help="architecture: search for a small convolutional network, and rank what each way of searching finds",
     )
     parser.add_argument("--output", type=Path, default=Path("lectopt-output"), help="folder for the pictures")
     parser.add_argument("--epochs", type=_at_least(1), default=30, help="passes through the data (default 30)")
@@ -34,7 +41,9 @@ def main() -> None:
     parser.add_argument("--seed", type=_at_least(0), default=0, help="for split, weights and shuffling (default 0)")
     arguments = parser.parse_args()
     use_all_cores()
-    if arguments.rate:
+    if arguments.job == "architecture":
+        architecture_job(arguments.output, arguments.seed)
+    elif arguments.rate:
         rate_job(arguments.output, arguments.seed)
     else:
         main_job(arguments.output, arguments.epochs, arguments.rates, arguments.seed)

@@ -100,7 +100,9 @@ def _ranks(method: Method, table: np.ndarray) -> np.ndarray:
         return jnp.max(record.scores)
 
     found = jax.jit(jax.vmap(best))(jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
-    return 1 + np.sum(table[None] > np.asarray(found).reshape(-1, *[1] * table.ndim), axis=tuple(range(1, table.ndim + 1)))
+    return 1 + np.sum(
+        table[None] > np.asarray(found).reshape(-1, *[1] * table.ndim), axis=tuple(range(1, table.ndim + 1))
+    )
 
 
 def _shown(ranks: dict[str, np.ndarray]) -> Table:

@@ -2,10 +2,8 @@
 
 import itertools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 import lectopt as lo
 from lectopt.search.architecture.masked import MaskedNetwork

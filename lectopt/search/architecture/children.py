@@ -135,6 +135,8 @@ class Children:
             examples, valid = self.folds.at(fold)
             return self.goal.score(self.recipe.train(model, examples, valid, key))
 
+        if len(self.folds) == 1:
+            return on(jnp.int32(0))  # without the axis of folds, which makes normalisation twice as slow
         return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
 
     def side_by_side(self, function: Callable[[Array, jax.Array], Any], vectors: Array, key: jax.Array) -> Any:
