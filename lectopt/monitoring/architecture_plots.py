@@ -4,11 +4,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.path import Path
 
-from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, LogLocator, NullFormatter, StrMethodFormatter
-from lectopt.monitoring.plots import plt, tidy
+from lectopt.monitoring.plots import (
+    COLOURS,
+    QUIET,
+    Axes,
+    FancyArrowPatch,
+    FancyBboxPatch,
+    Figure,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    Path,
+    StrMethodFormatter,
+    plt,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from lectopt.search.architecture.design import Architecture, Layer
@@ -44,7 +55,10 @@ def plot_search(results: "ArchitectureResults") -> Figure:
     if controller:
         _entropy(figure.add_subplot(places[0, -1]), controller, results.space)
         _choices(figure.add_subplot(places[1, :]), controller, results.space)
-    figure.legend(*first.get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    told = {str(line.get_label()): line for axis in figure.axes[: len(methods)] for line in axis.get_lines()}
+    style: Any = {"loc": "outside upper left", "ncols": 4, "frameon": False, "fontsize": 9}
+    handles: Any = figure.legend(told.values(), told.keys(), **style).legend_handles
+    plt.setp(handles, color=QUIET)  # of no method
     return figure
 
 
@@ -53,25 +67,27 @@ def plot_architecture(architecture: "Architecture") -> Figure:
     layers = architecture.layers
     heights = [0.45, *(0.3 + 0.7 * layer.width / max(other.width for other in layers) for layer in layers), 0.45]
     skips = [(source, number) for number, layer in enumerate(layers, 1) for source in layer.skips]
-    top = max([0.6, *(0.15 + _peak(*skip) * 0.8 for skip in skips)])
-    figure, axis = plt.subplots(figsize=(1.25 * (len(layers) + 2), 1.25 * (top + 1.7)), layout="constrained")
+    below = [_told(layer, architecture.stride(number)) for number, layer in enumerate(layers, 1)]
+    below = ["", *below, "linear" if layers[-1].kernel_size is None else "linear in\nthe mean over\npositions"]
+    low = -0.7 - 0.13 * max(text.count("\n") + 1 for text in below)
+    high = max([0.6, *(0.08 + _peak(*skip) for skip in skips)])
+    figure, axis = plt.subplots(figsize=(1.25 * (len(layers) + 2), 1.25 * (high - low) + 0.4), layout="constrained")
     plt.close(figure)
-    pooled = layers[-1].kernel_size is not None
-    _box(axis, 0, heights[0], QUIET, "", "input")
-    for number, layer in enumerate(layers, 1):
-        _box(axis, number, heights[number], COLOURS[0], str(layer.width), _told(layer, architecture.stride(number)))
-    _box(axis, len(layers) + 1, heights[-1], QUIET, "", "output:\nlinear" + pooled * " in the\nmean over\npositions")
+    for place, inside in enumerate(["input", *(str(layer.width) for layer in layers), "output"]):
+        colour = COLOURS[0] if 0 < place <= len(layers) else QUIET
+        _box(axis, place, heights[place], colour, inside, below[place])
     for number in range(len(layers) + 1):
         _arrow(axis, [(number + _HALF, 0), (number + 1 - _HALF, 0)], [Path.MOVETO, Path.LINETO], "flow", QUIET)
     for source, number in skips:
-        ends, peak = (source + 0.1, number - 0.1), _peak(source, number)
-        low = (heights[source] / 2, heights[number] / 2 + 0.02)
-        points = [(ends[0], low[0]), (ends[0], peak), (ends[1], peak), (ends[1], low[1])]
+        shift, peak = 0.25 - 0.05 * (number - source), _peak(source, number)  # the farther, the further outside
+        start, end = (source + shift, heights[source] / 2), (number - shift, heights[number] / 2 + 0.02)
+        control = (8 * peak - start[1] - end[1]) / 6
+        points = [start, (start[0], control), (end[0], control), end]
         _arrow(axis, points, [Path.MOVETO, *[Path.CURVE4] * 3], "skip", COLOURS[1])
-    axis.set(xlim=(-0.5, len(layers) + 1.5), ylim=(-1.55, top))
+    axis.set(xlim=(-0.5, len(layers) + 1.5), ylim=(low, high))
     axis.set_axis_off()
     what = "the higher a box, the wider the layer" + bool(skips) * ";  arcs: skip connections"
-    axis.set_title(what, fontsize=9, color=QUIET)
+    figure.suptitle(what, fontsize=9, color=QUIET)
     return figure
 
 
@@ -95,14 +111,12 @@ def plot_ranks(ranks: Mapping[str, np.ndarray], count: int) -> Figure:
     axis.set_yticks(range(len(ranks)), names)
     axis.set_ylim(len(ranks) - 0.45, -0.55)
     axis.set_xlabel(f"rank of {count} (1: the best)")
-    axis.set_title("dot: what one search found;  bar: the median;  dashed: one by chance", fontsize=9, color=QUIET)
+    axis.set_title("dot: what one search found;  bar: the median;  dashed: the median of all", fontsize=9, color=QUIET)
     tidy(axis)
     return figure
 
 
-def _scores(
-    axis: Axes, method: str, results: "ArchitectureResults", limits: tuple[float, float], colour: str
-) -> None:
+def _scores(axis: Axes, method: str, results: "ArchitectureResults", limits: tuple[float, float], colour: str) -> None:
     """One method's children, the mean of each round and the best so far."""
     sign, scores = 1 if results.maximizes else -1, _finite(results.records[method].scores)
     rounds = np.arange(1, len(scores) + 1)
@@ -111,8 +125,10 @@ def _scores(
     x, y = np.repeat(rounds, scores.shape[1])[~np.isnan(scores).ravel()], sign * scores[~np.isnan(scores)]
     low, high = limits
     inside, single = (y >= low) & (y <= high), "o" if len(rounds) == 1 else ""
-    axis.plot(x[inside], y[inside], "o", color=colour, alpha=0.35, markersize=3.5, linewidth=0, label="a child")
-    axis.plot(x[~inside], np.clip(y[~inside], low, high), "x", color=QUIET, markersize=4)
+    faint = float(np.clip(50 / max(len(x), 1), 0.15, 0.5))  # the more there are
+    axis.plot(x[inside], y[inside], "o", color=colour, alpha=faint, markersize=3.5, linewidth=0, label="a child")
+    if not inside.all():
+        axis.plot(x[~inside], np.clip(y[~inside], low, high), "x", color=QUIET, markersize=4, label="too bad to show")
     axis.plot(rounds, mean, marker=single, color=colour, linewidth=1.6, label="mean of the round")
     axis.plot(rounds, best, "--", marker=single, color=plt.rcParams["text.color"], linewidth=1.3, label="best so far")
     margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
@@ -130,10 +146,10 @@ def _entropy(axis: Axes, controller: "Record", space: "ArchitectureSpace") -> No
     rounds = np.arange(1, len(entropy) + 1)
     axis.plot(rounds, entropy, marker="o" if len(rounds) == 1 else "", color=COLOURS[0], label="controller")
     axis.axhline(uniform, color=QUIET, linestyle="--", linewidth=1.2, label="uniform choice")
-    axis.set_ylim(0, 1.3 * max(uniform, np.nanmax(entropy, initial=0)))  # with room for the legend
+    axis.set_ylim(0, 1.1 * max(uniform, np.nanmax(entropy, initial=0)))
     axis.set_ylabel("entropy [nats]")
-    axis.set_title("entropy: falls as the controller settles", fontsize=10)
-    axis.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+    axis.set_title("entropy: falls as choices settle", fontsize=10)
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
     _by_round(axis, len(rounds))
     tidy(axis)
 
@@ -149,7 +165,7 @@ def _choices(axis: Axes, controller: "Record", space: "ArchitectureSpace") -> No
     if len(rows) <= _ROWS:
         axis.set_yticks(np.arange(len(rows)) + 0.5, _options(space), fontsize=8)
     else:
-        axis.set_yticks(ends - np.array(space.choices) / 2, [str(d) for d in space.questions], fontsize=7)
+        axis.set_yticks(ends - np.array(space.choices) / 2, [_words(str(d)) for d in space.questions], fontsize=7)
     axis.set_ylim(len(rows), 0)
     axis.tick_params(axis="y", length=0)
     axis.spines[:].set_visible(False)
@@ -163,7 +179,7 @@ def _options(space: "ArchitectureSpace") -> list[str]:
     """A label for each option; the first of a decision says which it is."""
     words = {False: "no", True: "yes"}
     return [
-        f"{decision}:  {told}" if first else told
+        f"{_words(str(decision))}:  {told}" if first else told
         for decision in space.questions
         for first, told in (
             (not i, words[option] if isinstance(option, bool) else str(option))
@@ -190,7 +206,7 @@ def _finite(scores: Any) -> np.ndarray:
 
 def _by_round(axis: Axes, rounds: int) -> None:
     axis.set_xlim(0.5, rounds + 0.5)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.set_xlabel("round")
 
 
@@ -198,7 +214,7 @@ def _box(axis: Axes, place: int, height: float, colour: str, inside: str, below:
     corner, size = (place - _HALF, -height / 2), (2 * _HALF, height)
     style: Any = {"boxstyle": "round,pad=0,rounding_size=0.06", "facecolor": colour, "edgecolor": "none"}
     axis.add_patch(FancyBboxPatch(corner, *size, **style))
-    axis.text(place, 0, inside, color="white", ha="center", va="center", fontsize=11, fontweight="bold")
+    axis.text(place, 0, inside, color="white", ha="center", va="center", fontsize=9, fontweight="bold")
     axis.text(place, -0.6, below, ha="center", va="top", fontsize=8, linespacing=1.3)
 
 
@@ -208,8 +224,8 @@ def _arrow(axis: Axes, points: list[tuple[float, float]], codes: list[Any], what
 
 
 def _peak(source: int, number: int) -> float:
-    """How high the arc of a skip connection reaches for: the farther, the higher, so that arcs do not lie together."""
-    return 0.6 + 0.3 * (number - source)
+    """How high the arc of a skip connection may reach: the farther, the higher, so that arcs do not lie together."""
+    return 0.55 + 0.22 * (number - source)
 
 
 def _told(layer: "Layer", stride: int) -> str:
