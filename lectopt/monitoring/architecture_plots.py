@@ -206,7 +206,7 @@ def _finite(scores: Any) -> np.ndarray:
 
 def _by_round(axis: Axes, rounds: int) -> None:
     axis.set_xlim(0.5, rounds + 0.5)
-    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axis.set_xlabel("round")
 
 
