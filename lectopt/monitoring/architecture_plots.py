@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lectopt.monitoring.plots import (
@@ -58,7 +59,7 @@ def plot_search(results: "ArchitectureResults") -> Figure:
     told = {str(line.get_label()): line for axis in figure.axes[: len(methods)] for line in axis.get_lines()}
     style: Any = {"loc": "outside upper left", "ncols": 4, "frameon": False, "fontsize": 9}
     handles: Any = figure.legend(told.values(), told.keys(), **style).legend_handles
-    plt.setp(handles, color=QUIET)  # of no method
+    plt.setp(handles, color=QUIET, alpha=1)  # of no method
     return figure
 
 
@@ -100,7 +101,7 @@ def plot_ranks(ranks: Mapping[str, np.ndarray], count: int) -> Figure:
         middle = float(np.median(found))
         spread = 0.5 * ((np.arange(len(found)) * 0.618) % 1 - 0.5)  # so that equal ranks are seen apart
         axis.plot(np.sort(found), i + spread, "o", color=COLOURS[i % 8], markersize=5, alpha=0.7)
-        axis.vlines(middle, i - 0.38, i + 0.38, color=plt.rcParams["text.color"], linewidth=2)
+        axis.vlines(middle, i - 0.38, i + 0.38, color=plt.rcParams["text.color"], linewidth=2, zorder=1.5)
         names.append(f"{method}\nmedian {middle:g}")
     axis.axvline((count + 1) / 2, color=QUIET, linestyle="--", linewidth=1)
     axis.set_xscale("log")
@@ -133,20 +134,20 @@ def _scores(axis: Axes, method: str, results: "ArchitectureResults", limits: tup
     axis.plot(rounds, best, "--", marker=single, color=plt.rcParams["text.color"], linewidth=1.3, label="best so far")
     margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
     axis.set_ylim(low - margin, high + margin)
-    axis.set_title(method if np.isnan(best[-1]) else f"{method}: best {best[-1]:.3g}", fontsize=10)
+    axis.set_title(method if np.isnan(best[-1]) else f"{method}: best child {best[-1]:.3g}", fontsize=10)
     _by_round(axis, len(rounds))
     tidy(axis)
 
 
 def _entropy(axis: Axes, controller: "Record", space: "ArchitectureSpace") -> None:
-    """That of the controller, beside that of uniform choice."""
-    entropy = np.asarray(controller.entropy)
-    met = {layer: np.mean([depth >= layer for depth in space.depth]) for layer in range(space.deepest + 1)}
-    uniform = sum(met[decision.layer] * np.log(len(decision.options)) for decision in space.questions)
-    rounds = np.arange(1, len(entropy) + 1)
-    axis.plot(rounds, entropy, marker="o" if len(rounds) == 1 else "", color=COLOURS[0], label="controller")
-    axis.axhline(uniform, color=QUIET, linestyle="--", linewidth=1.2, label="uniform choice")
-    axis.set_ylim(0, 1.1 * max(uniform, np.nanmax(entropy, initial=0)))
+    """That of the controller, beside the most there could be: the deeper the children, the more there is to choose."""
+    entropy, vectors = np.asarray(controller.entropy), np.asarray(controller.choices)
+    matter = np.asarray(space.decisions.matter(jnp.asarray(vectors.reshape(-1, len(space.choices)))))
+    uniform = (matter @ np.log(space.choices)).reshape(vectors.shape[:2]).mean(axis=1)
+    rounds, single = np.arange(1, len(entropy) + 1), "o" if len(entropy) == 1 else ""
+    axis.plot(rounds, entropy, marker=single, color=COLOURS[0], label="controller")
+    axis.plot(rounds, uniform, "--", marker=single, color=QUIET, linewidth=1.2, label="uniform, at the same depths")
+    axis.set_ylim(0, 1.1 * uniform.max())
     axis.set_ylabel("entropy [nats]")
     axis.set_title("entropy: falls as choices settle", fontsize=10)
     axis.legend(frameon=False, fontsize=8, loc="lower left")
