@@ -13,11 +13,16 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+    from matplotlib.path import Path
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 except ImportError as error:
     raise ImportError("plots need matplotlib: pip install 'lectopt[examples]'") from error
 
-__all__ = ["Axes", "Figure", "LogLocator", "NullFormatter", "StrMethodFormatter", "plt", "to_rgb"]  # for the others
+__all__ = [  # for the others
+    "Axes", "FancyArrowPatch", "FancyBboxPatch", "Figure", "LogLocator", "MaxNLocator", "NullFormatter", "Path",
+    "StrMethodFormatter", "plt", "to_rgb",
+]  # fmt: skip
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C613C", "#5A5A5A"]
 """Okabe and Ito's, told apart by colour-blind readers too, on white and on black."""
