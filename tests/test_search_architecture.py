@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
-from lectopt.search.architecture.children import Children
+from lectopt.search.architecture.children import Children, Goal
 from lectopt.search.architecture.design import Architecture, Layer
 
 SPACE = lo.ArchitectureSpace(depth=[1, 2], width=[2, 8], activation=["relu", "tanh"])
@@ -97,7 +97,6 @@ def test_a_kept_search_is_not_run_again(found, data, monkeypatch):
 
 def test_the_goal():
     """Of each metric the best of the last epochs, and higher is better; nothing for what diverged."""
-    from lectopt.search.architecture.children import Goal
 
     def run(diverged_at):
         history = type("History", (), {"epochs": {"valid_loss": jnp.array([1.0, 5.0, 4.0, 6.0])}})
@@ -139,7 +138,7 @@ def test_convolutions_in_two_dimensions(data):
 
 @pytest.mark.slow
 def test_a_search_whose_children_all_diverge_says_so(data):
-    with pytest.raises(ValueError, match="every child diverged.*learning rate"):
+    with pytest.raises(ValueError, match=r"every child diverged.*learning rate"):
         lo.search_architecture(SPACE, data[0], **OPTIONS | {"optimizer": lo.sgd(3e38), "rounds": 1})
 
 

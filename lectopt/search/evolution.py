@@ -27,7 +27,7 @@ class Evolution(NamedTuple):
     decisions: Decisions
     children: int
     population: int = 20
-    tournament: int = 5
+    tournament: int = 10
 
     def init(self, key: jax.Array) -> Population:
         """Nobody is born yet."""
@@ -77,7 +77,7 @@ def evolve(
     key: Any,
     *,
     population: int = 20,
-    tournament: int = 5,
+    tournament: int = 10,
     host: bool = False,
     directory: str | Path | None = None,
     progress: bool = True,

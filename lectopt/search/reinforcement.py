@@ -47,10 +47,10 @@ class Controller(NamedTuple):
     units: int = 35
     layers: int = 2
     init_scale: float = 0.08
-    learning_rate: float = 0.03
+    learning_rate: float = 0.04
     baseline_decay: float = 0.5
     normalize: bool = True
-    entropy: float = 0.0
+    entropy: float = 0.3
     reward: Callable[[Array], Array] = identity
 
 
@@ -72,7 +72,7 @@ def checked_controller(controller: Any) -> Controller:
 SHORT = Controller()
 """For some hundred children."""
 
-ZOPH_LE = Controller(learning_rate=6e-4, baseline_decay=0.95, normalize=False, reward=cube)
+ZOPH_LE = Controller(learning_rate=6e-4, baseline_decay=0.95, normalize=False, entropy=0.0, reward=cube)
 """The paper's setting, for tens of thousands of children."""
 
 

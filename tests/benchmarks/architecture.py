@@ -17,10 +17,11 @@ from lectopt.search.architecture.children import Children
 from tests.benchmarks import timing
 
 OURS, THEIRS = 64, 8
+KINDS = {"activation": ["relu", "tanh"], "norm": ["none", "batch"]}
 SPACES = {
     "MNIST-1D": lo.ArchitectureSpace(depth=[1, 2, 3], width=[4, 8, 16], kernel_size=[3, 7], strides=2),
-    "digits": lo.ArchitectureSpace(depth=[1, 2, 3], width=[16, 32, 64], activation=["relu", "tanh"], norm=["none", "batch"]),
-}  # fmt: skip
+    "digits": lo.ArchitectureSpace(depth=[1, 2, 3], width=[16, 32, 64], **KINDS),
+}
 
 
 def examples(name: str) -> Any:
@@ -64,9 +65,8 @@ def measure(name: str, repeats: int) -> None:
     needed = [space.decode(v).multiplications(children.shape, children.outputs) for v in vectors]
     waste = 1 - np.mean(needed) / space.multiplications(children.shape, children.outputs)
     print(f"\n{name}: {space!r}")
-    print(
-        f"  side by side: {1 / mine:.3g} children/s, compiled once in {compiling:.1f} s; {waste:.0%} of its work is masked"
-    )
+    speed = f"{1 / mine:.3g} children/s, compiled once in {compiling:.1f} s"
+    print(f"  side by side: {speed}; {waste:.0%} of the work is masked")
     print(f"  each by itself: {alone:.2f} s, and {building:.2f} s to compile each one")
     print(f"  faster by {ratio:.1f} without compiling, {(building + alone) / mine:.0f} with theirs,", end=" ")
     print(f"{(building + alone) / (mine + compiling / OURS):.0f} with theirs and ours ({OURS} children)")

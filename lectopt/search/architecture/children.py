@@ -59,7 +59,11 @@ class Goal:
 
     def score(self, run: Run) -> Array:
         """float32[]: higher is better; NaN for a training that diverged."""
-        values = jnp.asarray(run.history.epochs[self.metric])[-self.last :]
+        epochs = run.history.epochs
+        if self.metric not in epochs:
+            argument, known = "maximize" if self.maximizes else "minimize", ", ".join(map(repr, epochs))
+            raise ValueError(f"{argument} must be one of {known}; got {self.metric!r}")
+        values = jnp.asarray(epochs[self.metric])[-self.last :]
         best = jnp.max(values) if self.maximizes else -jnp.min(values)
         return jnp.where(run.diverged_at < 0, best, jnp.nan)
 

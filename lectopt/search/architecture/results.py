@@ -83,7 +83,7 @@ class ArchitectureResults:
         return pd.DataFrame(rows)
 
     def plot(self) -> "Figure":
-        """Scores against evaluations, the controller's entropy and its probabilities; a matplotlib figure."""
+        """Scores by round, the controller's entropy and its probabilities; a matplotlib figure."""
         from lectopt.monitoring.architecture_plots import plot_search  # noqa: PLC0415, matplotlib is heavy
 
         return plot_search(self)

@@ -137,7 +137,7 @@ def search_architecture(
     began = time.perf_counter()
     found = compiled.run(options.directory, options.progress)
     seconds = time.perf_counter() - began
-    records = {name: found[name] for name in methods}  # in this order
+    records = {name: jax.tree.map(np.asarray, found[name]) for name in methods}  # in this order
     rows, vector, run = finals.play(records, options.progress)
     return ArchitectureResults(
         space=space,
