@@ -58,7 +58,7 @@ def architecture_job(output: Path, seed: int) -> None:
         SPACE, rest, test=test, rounds=ROUNDS, children=CHILDREN, by_hand=BY_HAND, key=seed, **TRAINING
     )
     console.print(f"The search itself, {ROUNDS} rounds of {CHILDREN} children for each method:")
-    console.print(str(found), highlight=False)
+    console.print(str(found), highlight=False, soft_wrap=True)
     from lectopt.monitoring.architecture_plots import plot_ranks  # noqa: PLC0415, matplotlib is heavy
 
     figures = {"ranks": plot_ranks(ranks, SPACE.count), "search": found.plot(), "winner": found.plot_winner()}

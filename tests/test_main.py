@@ -21,7 +21,7 @@ def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=300,
+        timeout=600,
         check=False,
         env={**os.environ, "COLUMNS": "80"},
     )
@@ -30,7 +30,7 @@ def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
 def test_help_tells_every_option():
     result = lectopt("--help")
     assert result.returncode == 0
-    for option in ("--output", "--epochs", "--rates", "--rate", "--seed"):
+    for option in ("architecture", "--output", "--epochs", "--rates", "--rate", "--seed"):
         assert option in result.stdout
 
 
@@ -97,3 +97,22 @@ def test_rate_job(tmp_path):
         assert 1e-5 < best <= suggestion <= stable < 10
         assert low <= high <= stable
     assert (tmp_path / "lectopt-output" / "rates.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_architecture_job(tmp_path):
+    result = lectopt("architecture", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "258 architectures, on MNIST-1D" in result.stdout
+    ranks = {
+        name: float(mean)
+        for name, mean in re.findall(r"^ (\w[\w, &]*?)  +(\d+\.\d)  +\d+\.\d  +[\d.]+  +\d+  +\d+% *$", result.stdout, flags=re.MULTILINE)
+    }  # fmt: skip
+    assert list(ranks) == ["reinforce", "reinforce, as Zoph & Le", "evolve", "random"]
+    assert all(1 <= mean < 100 for mean in ranks.values())
+    assert ranks["reinforce"] < ranks["random"]
+    tests = re.findall(r"^(reinforce|evolve|random|by hand) .*accuracy (0\.\d+)", result.stdout, flags=re.MULTILINE)
+    assert len(tests) == 4
+    assert all(float(accuracy) > 0.7 for _, accuracy in tests)
+    for name in ("ranks", "search", "winner"):
+        assert (tmp_path / "lectopt-output" / f"{name}.png").stat().st_size > 8_000

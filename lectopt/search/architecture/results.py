@@ -96,11 +96,11 @@ class ArchitectureResults:
 
     def __repr__(self) -> str:
         heading = f"ArchitectureResults: {self.children} children, {self.children / self.run_seconds:.3g} per second"
-        lines = [heading, f"{'':12}{self.metric} in the search, again, test"]
+        lines = [heading, f"{'':11}{self.metric} in the search and again, test"]
         for one in self.finalists:
-            searched = "-" if one.searched is None else f"{one.searched:.4g}"
+            searched = "-" if one.searched is None else f"{one.searched:.3g}"
             tests = ", ".join(f"{name} {_spread(values)}" for name, values in one.test_metrics.items())
-            lines.append(f"{one.method:12}{searched:8}{_spread(one.scores):16}{tests or '-'}")
+            lines.append(f"{one.method:11}{searched:7}{_spread(one.scores):15}{tests or '-'}")
         return "\n".join([*lines, "winner:", str(self.winner)])
 
     def _row(self, vector: np.ndarray) -> dict[str, Any]:
@@ -112,4 +112,4 @@ class ArchitectureResults:
 
 
 def _spread(values: np.ndarray) -> str:
-    return f"{values.mean():.4g}" + (f" ± {values.std(ddof=1):.2g}" if len(values) > 1 else "")
+    return f"{values.mean():.3g}" + (f" ± {values.std(ddof=1):.1g}" if len(values) > 1 else "")
