@@ -25,6 +25,7 @@ def runs():
     return {0.01: fit(lo.sgd(0.01), valid=(X, Y), epochs=4), "<adam>": fit(lo.adam(0.1), epochs=2), "wild": wild}
 
 
+@pytest.mark.slow
 def test_rows(runs):
     first, second, wild = lo.compare(runs).rows
     assert first == {"run": "0.01", **runs[0.01].metrics, "diverged at": None}

@@ -97,6 +97,7 @@ def test_the_model_that_is_given_back_takes_raw_inputs(tmp_path):
     np.testing.assert_allclose(again.model(X[:20]), run.predict(X[:20]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_look_and_rescaling_see_standardised_inputs():
     task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
     run = lo.fit(task, lo.sgd(0.0), (X, Y), batch_size=50, steps=1, key=0)
@@ -127,6 +128,7 @@ def test_statistics_are_those_of_the_training_part_only():
     np.testing.assert_allclose(clean.model_state.inputs.var, x.var(0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parts_of_different_size_in_one_program():
     """Under vmap, what only fills a part up has no influence on what is learned from it."""
     parts = [np.arange(0, 300), np.arange(300, 520)]

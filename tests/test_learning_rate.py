@@ -45,6 +45,7 @@ def test_each_lane_is_a_training_of_its_own():
     assert found.suggestion == pytest.approx(min(np.sqrt(found.best * found.stable), 1.5 * found.best), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), [(1e-6, 1e-4), (2.0, 200.0)])
 def test_the_grid_is_widened_where_the_best_stands_at_its_edge(low, high):
     found, wide = suggest(low=low, high=high, points=7), suggest(low=1e-4, high=1.0, points=25)

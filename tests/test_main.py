@@ -104,10 +104,8 @@ def test_architecture_job(tmp_path):
     result = lectopt("architecture", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "258 architectures, on MNIST-1D" in result.stdout
-    ranks = {
-        name: float(mean)
-        for name, mean in re.findall(r"^ (\w[\w, &]*?)  +(\d+\.\d)  +\d+\.\d  +[\d.]+  +\d+  +\d+% *$", result.stdout, flags=re.MULTILINE)
-    }  # fmt: skip
+    row = r"^ (\w[\w, &]*?)  +(\d+\.\d)  +\d+\.\d  +[\d.]+  +\d+  +\d+% *$"
+    ranks = {name: float(mean) for name, mean in re.findall(row, result.stdout, flags=re.MULTILINE)}
     assert list(ranks) == ["reinforce", "reinforce, as Zoph & Le", "evolve", "random"]
     assert all(1 <= mean < 100 for mean in ranks.values())
     assert ranks["reinforce"] < ranks["random"]

@@ -58,7 +58,9 @@ def compare(kind, seed, optimizer):
         assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", SPACES)
+@pytest.mark.parametrize(
+    "kind", ["dense", "conv1d", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv2d", "conv2d_skip"))]
+)
 def test_child_is_small_network(kind):
     compare(kind, 0, lo.adam(0.01))
 

@@ -77,6 +77,7 @@ def test_many_steps_are_thinned(tmp_path, monkeypatch):
     np.testing.assert_array_equal(values, np.asarray(run.history.steps["loss"])[np.array(steps) - 1])
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
     monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 2)

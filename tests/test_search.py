@@ -109,6 +109,7 @@ def test_more_folds_and_seeds_than_run_at_once(x):
     np.testing.assert_array_equal(found.metrics["first"][..., 1], np.broadcast_to(data[0], (len(x), 300)))
 
 
+@pytest.mark.slow
 def test_trainings_are_the_same_alone_and_in_any_chunk():
     folds = lo.stratified_k_fold(FLOWERS, 4, key=0)  # of unequal size
     columns = {"learning_rate": np.array([0.01, 0.1, 0.3, 1.0, 3.0]), "momentum": np.array([0.9, 0.5, 0.0, 0.9, 0.5])}

@@ -63,6 +63,7 @@ def test_the_winner_is_a_plain_network_of_its_architecture(found, data):
     np.testing.assert_allclose(results.run.model(x), results.run.predict(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_score_is_that_of_a_training_alone(found, data):
     """The first child of the first round, trained again by itself: the best of the last epochs."""
     results, _ = found
@@ -86,6 +87,7 @@ def test_equal_architectures_of_a_round_score_alike(found):
                 assert seen.setdefault(tuple(vector.tolist()), float(score)) == pytest.approx(float(score), abs=0.012)
 
 
+@pytest.mark.slow
 def test_a_kept_search_is_not_run_again(found, data, monkeypatch):
     results, directory = found
     again = lo.search_architecture(SPACE, data[0], test=data[1], directory=directory, **OPTIONS)

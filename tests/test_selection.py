@@ -45,6 +45,7 @@ def test_the_best_is_retrained_on_all_and_tested():
     assert "learning_rate" in repr(chosen)
 
 
+@pytest.mark.slow
 def test_the_folds_that_select_makes():
     by_number = lo.select(trial, RATES, REST, folds=3, **quiet)
     folds = lo.stratified_k_fold(REST, 3, key=0)
@@ -172,6 +173,7 @@ def fickle(setting, train, valid, key):
     return trial({"learning_rate": rate}, train, valid, key)
 
 
+@pytest.mark.slow
 def test_nested_cross_validation_keeps_the_outer_part_out():
     seen = lo.nested_cross_validate(fickle, WHICH, REST, outer=3, inner=2, **quiet)
     alone_of = jax.jit(fickle)
@@ -235,6 +237,7 @@ def test_rungs(halving, settings, rungs):
     assert halving.rungs(settings) == rungs
 
 
+@pytest.mark.slow
 def test_halving_goes_on_with_the_better_half_from_where_it_is():
     folds = lo.stratified_k_fold(FLOWERS, 3, key=0)
     rates = {"learning_rate": [1e-4, 0.3, 1e-3, 0.1, 1e-5, 3e38, 0.03, 1.0]}
@@ -290,6 +293,7 @@ def test_halving_with_static_values_and_optimizer_state():
     assert count == steps
 
 
+@pytest.mark.slow
 def test_select_with_halving_retrains_for_all_epochs():
     chosen = lo.select(trial, RATES, REST, folds=3, halving=lo.Halving(6, factor=2), test=TEST, **quiet)
     assert chosen.run.history.epochs["train_loss"].shape == (6,)

@@ -294,6 +294,7 @@ def test_what_was_broken_off_keeps_its_looks(tmp_path, monkeypatch):
     assert_equal((unwatched(run), run.history.layers), (unwatched(whole), whole.history.layers))
 
 
+@pytest.mark.slow
 def test_going_on_looks_from_its_own_first_step():
     arguments, options = (LINEAR, lo.momentum(0.1), TRAIN), {"watch": 3, **OPTIONS}
     whole, first = (lo.fit(*arguments, epochs=epochs, **options) for epochs in (4, 2))
@@ -393,6 +394,7 @@ def test_dead_and_saturated(biases, activation, dead, saturated, dtype, eager):
     assert (layer["dead"][0], layer["saturated"][0]) == (dead, saturated)
 
 
+@pytest.mark.slow
 def test_dropout_behind_an_activation(eager):
     """What it drops is not dead for every example, and what a relu keeps is counted behind it."""
     layers = first_look(constant(KILLED, nnx.relu, dropout=0.5))
@@ -474,6 +476,7 @@ def assert_kept(ours, theirs):
     assert np.isfinite(ours.chance).all()
 
 
+@pytest.mark.slow
 def test_all_is_kept_on_disk(run, lanes, tmp_path):
     for name, history in (("one", run.history), ("lanes", lanes.history)):
         history.save(tmp_path / name)

@@ -239,6 +239,7 @@ def test_data_and_weights_may_be_traced(task):
     assert_same(run, lo.fit(task, lo.sgd(lo.linear_decay(0.1, 9)), TRAIN, weights=weights, **OPTIONS), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_derivative_of_a_training(task):
     """`train` is pure, so the validation loss has a derivative with respect to the rate."""
 
