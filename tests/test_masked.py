@@ -77,3 +77,24 @@ def test_any_child_is_small_network(kind, seed):
 @pytest.mark.parametrize("kind", ["dense", "conv1d"])
 def test_child_is_small_network_whatever_the_optimizer(kind, optimizer):
     compare(kind, 11, OPTIMIZERS[optimizer]())
+
+
+@pytest.mark.parametrize("kind", ["dense", "conv1d", "conv2d_skip"])
+def test_initial_weights_are_drawn_for_the_childs_own_fans(kind):
+    """As Flax's default, lecun_normal: mean 0, variance 1/m for m inputs, none beyond 2 sd of the normal; 0 elsewhere."""
+    space, shape = SPACES[kind], SHAPES[kind]
+    vector = random_vector(space, 5)
+    architecture = space.decode(vector)
+    task = lo.classification(masked(space, vector, shape))
+    draw = jax.jit(jax.vmap(lambda key: task.init(key, (jnp.ones((2, *shape)),))[0]))
+    many = draw(jax.vmap(jax.random.key)(jnp.arange(3000)))
+    widths = [shape[-1], *(layer.width for layer in architecture.layers)]
+    for number, layer in enumerate(architecture.layers, 1):
+        weights = np.asarray(many["layers"][number - 1]["kernel"])
+        inputs = (layer.kernel_size or 1) ** (len(shape) - 1) * sum(widths[j] for j in layer.sources(number))
+        used = (weights != 0).any(axis=0)
+        assert used.sum() == inputs * layer.width
+        assert weights[:, used].var() * inputs == pytest.approx(1, rel=0.03)
+        assert abs(weights[:, used].mean()) * np.sqrt(inputs) < 0.02
+        assert np.abs(weights).max() * np.sqrt(inputs) <= 2 / 0.8796 + 1e-3
+    assert (np.asarray(many["kernel"]) != 0).any(axis=0).sum() == widths[-1] * 3
