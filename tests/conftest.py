@@ -34,7 +34,7 @@ def elsewhere(request):
         if jax.device_count() >= devices:
             return False
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", request.node.nodeid]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", request.node.nodeid]
         done = subprocess.run(
             command, env=environment, cwd=request.config.rootpath, capture_output=True, text=True, check=False
         )

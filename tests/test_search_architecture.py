@@ -1,5 +1,6 @@
 """`search_architecture` on real digits: what it returns, that it is right, resumes, and refuses what is wrong."""
 
+import dataclasses
 import functools
 
 import jax
@@ -97,6 +98,21 @@ def test_a_kept_search_is_not_run_again(found, data, monkeypatch):
         lo.search_architecture(SPACE, data[0], test=data[1], directory=directory, **OPTIONS | {"key": 1})
 
 
+@pytest.mark.slow
+def test_devices_and_chunks_change_nothing(data, elsewhere):
+    """7 children on 3 devices, 2 at a time, score as they do all at once on one."""
+    if not elsewhere(3):
+        vectors = SPACE.members()[:28:4]
+        options = {"optimizer": lo.adam(0.01), "batch_size": 32, "epochs": 3, "folds": 3, "last": 5, "key": 0}
+        several = Children.of(SPACE, data[0], chunk=2, **options)
+        alone = dataclasses.replace(several, devices=jax.devices()[:1], at_once=7)
+        key = jax.random.key(0)
+        expected = np.asarray(jax.jit(alone.__call__)(vectors, key))
+        assert len(several.devices) == 3
+        assert len(set(expected.tolist())) > 3
+        np.testing.assert_allclose(jax.jit(several.__call__)(vectors, key), expected, atol=0.012)
+
+
 def test_the_goal():
     """Of each metric the best of the last epochs, and higher is better; nothing for what diverged."""
 
@@ -130,7 +146,8 @@ def test_regression_with_folds_and_a_network_of_ones_own():
 
 @pytest.mark.slow
 def test_convolutions_in_two_dimensions(data):
-    rest, test = (lo.Subset((s.arrays[0].reshape(-1, 8, 8, 1), s.arrays[1]), s.indices, s.size) for s in data)
+    x, y = data[0].arrays
+    rest, test = lo.holdout((x.reshape(-1, 8, 8, 1), y), 0.5, key=0, stratify=True)
     space = lo.ArchitectureSpace(depth=[1, 2], width=[4, 8], kernel_size=[3, 5], norm=["batch", "none"], strides=2)
     results = lo.search_architecture(
         space, rest, test=test, by_hand=Architecture((Layer(8, 3),), (2,)), **OPTIONS | {"epochs": 10}
