@@ -124,6 +124,18 @@ def test_advantages_are_of_the_rounds_before():
     assert state.baseline == 0.75 * 4 + 0.25 * 8
 
 
+def test_what_is_better_than_before_becomes_likelier():
+    """A single child: of its own round's mean it has no advantage, of the baseline before it has."""
+    method = Reinforce(Decisions(CHOICES), 1, SMALL._replace(entropy=0.0))
+    vectors = jnp.array([[2, 0, 1]], jnp.int32)
+    begin = method.init(jax.random.key(0))
+    first = method.tell(begin, vectors, jnp.array([0.5]))
+    for one, other in zip(jax.tree.leaves(begin.params), jax.tree.leaves(first.params), strict=True):
+        assert np.array_equal(one, other)
+    second = method.tell(first, vectors, jnp.array([0.6]))
+    assert method.loss(second.params, vectors, jnp.ones(1)) < method.loss(first.params, vectors, jnp.ones(1))
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_rewarded_vector_becomes_likelier(normalize):
     """After rounds in which one of two vectors is better than the baseline of the rounds before."""

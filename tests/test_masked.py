@@ -71,7 +71,7 @@ def test_child_is_small_network(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 8))
+@pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.parametrize("kind", SPACES)
 def test_any_child_is_small_network(kind, seed):
     compare(kind, seed, lo.momentum(0.05, 0.9))
@@ -79,9 +79,10 @@ def test_any_child_is_small_network(kind, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("kind", ["dense", "conv1d"])
-def test_child_is_small_network_whatever_the_optimizer(kind, optimizer):
-    compare(kind, 11, OPTIMIZERS[optimizer]())
+@pytest.mark.parametrize(("kind", "seed"), [("dense", 10), ("conv1d", 7)])
+def test_child_is_small_network_whatever_the_optimizer(kind, seed, optimizer):
+    """Four dense layers with both norms and a skip; three convolutions, two with BatchNorm and one with a skip."""
+    compare(kind, seed, OPTIMIZERS[optimizer]())
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv1d", "conv2d_skip"])

@@ -60,8 +60,27 @@ def test_the_winner_is_a_plain_network_of_its_architecture(found, data):
     assert type(network).__name__ == "Network"
     assert [hidden.linear.out_features for hidden in network.layers] == [layer.width for layer in results.winner.layers]
     assert "Chosen" not in str(nnx.state(network))
+    assert results.run.history.steps["loss"].shape == (3 * 18,)  # 3 epochs of all 575 examples but the test set
     x = jnp.asarray(data[1].arrays[0][:5])
     np.testing.assert_allclose(results.run.model(x), results.run.predict(x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_finals_are_trainings_from_other_starts(found, data):
+    """Scored on the validation part, and tested when trained on all but the test set: each training by itself."""
+    results, _ = found
+    one = results.finalists[0]
+    children = Children.of(SPACE, data[0], optimizer=lo.adam(0.01), batch_size=32, epochs=3, folds=0.2, last=5, key=0)
+    vector = jnp.asarray(SPACE.encode(one.architecture))
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 3), 2)
+    assert one.scores[2] == pytest.approx(
+        float(jax.jit(children.score, static_argnums=0)(children.model(vector), key)), abs=0.012
+    )
+    task = lo.classification(children.model(vector), standardize=True)
+    run = jax.jit(lambda: lo.train(task, lo.adam(0.01), data[0], batch_size=32, epochs=3, key=key))()
+    scores = run.evaluate(data[1])
+    assert one.test_metrics["loss"][2] == pytest.approx(scores["loss"], rel=0.01)
+    assert one.test_metrics["accuracy"][2] == pytest.approx(scores["accuracy"], abs=0.012)
+    assert len(set(one.test_metrics["loss"].tolist())) == 3
 
 
 @pytest.mark.slow
