@@ -82,9 +82,11 @@ def mnist1d() -> tuple[np.ndarray, np.ndarray]:
     except ImportError as error:
         raise ImportError("lectopt.datasets.mnist1d needs mnist1d: pip install 'lectopt[examples]'") from error
     state = random.getstate(), np.random.get_state()  # noqa: NPY002, it sets the seeds of the whole process
-    made = make_dataset(get_dataset_args())
-    random.setstate(state[0])
-    np.random.set_state(state[1])  # noqa: NPY002
+    try:
+        made = make_dataset(get_dataset_args())
+    finally:
+        random.setstate(state[0])
+        np.random.set_state(state[1])  # noqa: NPY002
     x, y = (np.concatenate([made[name], made[f"{name}_test"]]) for name in ("x", "y"))
     return x.astype(np.float32)[..., None], y.astype(np.int32)
 

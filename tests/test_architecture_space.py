@@ -97,6 +97,8 @@ BAD = {
         "activation must be one of 'relu'",
     ),
     "norm": ({"depth": 1, "width": [4, 8], "norm": ["none", None]}, ValueError, "norm must be one of 'none'"),
+    "nested": ({"depth": 1, "width": [[4], [8]]}, TypeError, "width must be a whole number"),
+    "skip": ({"depth": 1, "width": [4, 8], "skip": "no"}, TypeError, "skip must be True or False; got 'no'"),
     "one member": ({"depth": 2, "width": 8}, ValueError, "at least 2 architectures"),
     "strides": (
         {"depth": 2, "width": [4, 8], "kernel_size": 3, "strides": [2]},
@@ -125,3 +127,11 @@ def test_bad_vectors_and_architectures():
     for architecture in (Architecture((Layer(2),) * 2), Architecture((Layer(3),)), Architecture((Layer(2, 3),))):
         with pytest.raises(ValueError, match="architecture must be in the space"):
             SMALL.encode(architecture)
+    with pytest.raises(TypeError, match="architecture must be an Architecture; got str"):
+        SMALL.encode("x")
+
+
+def test_many_architectures_are_counted_too():
+    space = lo.ArchitectureSpace(depth=np.array([1, 150]), width=range(1, 9), skip=True)
+    assert space.count == 8 + 8**150 * 2 ** (149 * 150 // 2)
+    assert repr(space).endswith(": about 10^3499 architectures")

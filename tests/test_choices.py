@@ -268,33 +268,57 @@ def test_a_compiled_search_is_kept(tmp_path):
         random_choices(CHOICES, total, 3, 3, 0, progress=False, directory=tmp_path / "kept")
 
 
-def test_what_has_no_score_is_told_as_the_worst():
-    """And is in the record as it was."""
-    told = []
-
-    class Spy:
-        decisions, children = Decisions((2,)), 3
-
-        def init(self, key):
-            return jnp.zeros((2, 3))
-
-        def ask(self, state, key):
-            return random_asked(key)
-
-        def tell(self, state, vectors, scores):
-            told.append(np.asarray(scores))
-            return state
-
-    def random_asked(key):
-        return Asked(jnp.zeros((3, 1), jnp.int32), {})
-
-    search = Search({"it": Spy()}, total, 3)
-    status = search.start(jax.random.key(0))
-    for scores in ([jnp.nan, jnp.inf, jnp.nan], [4.0, jnp.nan, 2.0], [jnp.nan, 9.0, 3.0]):
+def test_what_has_no_score_is_as_bad_as_the_worst():
+    """The record has it as it was. Before there is any score, there is nothing to learn; evolution breeds from others."""
+    scores = jnp.array([jnp.nan, jnp.inf, jnp.nan]), jnp.array([-4.0, jnp.nan, -2.0])
+    controller = SMALL._replace(baseline_decay=0.5, entropy=0.0)
+    methods = {"a": Reinforce(Decisions(CHOICES), 3, controller), "b": Evolution(Decisions(CHOICES), 3, 6, 6)}
+    search = Search(methods, lambda vectors, key: total(vectors), 2)
+    begin = status = search.start(jax.random.key(0))
+    baselines = []
+    for row in scores:
         vectors, notes = search.ask(status)
-        status = search.tell(status, vectors, notes, jnp.array(scores))
-    np.testing.assert_array_equal(told, [[0, 0, 0], [4, 2, 2], [2, 9, 3]])
-    np.testing.assert_array_equal(status.records["it"].scores[1], [4, np.nan, 2])
+        status = search.tell(status, vectors, notes, jnp.concatenate([row, row]))
+        baselines.append(float(status.states["a"].baseline))
+        if len(baselines) == 1:
+            for one, other in zip(*(jax.tree.leaves(s.states["a"].params) for s in (begin, status)), strict=True):
+                assert np.array_equal(one, other)
+    np.testing.assert_allclose(baselines, [np.nan, -10 / 3], rtol=1e-6)  # of -4, -4 and -2
+    np.testing.assert_array_equal(status.records["a"].scores, scores)
+    assert status.states["b"].scores.tolist() == [-np.inf, -np.inf, -np.inf, -4, -np.inf, -2]
+    bred, _ = search.ask(status._replace(round=jnp.int32(1)))
+    parent = status.states["b"].vectors[5]
+    assert ((bred[3:] != parent).sum(axis=1) == 1).all()
+
+
+def test_nobody_is_bred_of_the_unborn():
+    first = np.asarray(evolve([8] * 6, total, 1, 60, key=0, population=20, progress=False).choices[0])
+    assert ((first != 0).sum(axis=1) > 1).all()
+
+
+def test_what_comes_to_mean_something_is_drawn():
+    """The last entry does only where the first is 1: an evolved first entry brings any value of the last."""
+    method, state = evolved(active=lambda vector: jnp.array([True, True, vector[0] == 1]), children=60)
+    asked = np.asarray(jax.jit(method.ask)(state, jax.random.key(0)).vectors)
+    assert set(asked[asked[:, 0] == 1, 2].tolist()) == {0, 1, 2, 3}
+    assert set(asked[asked[:, 0] == 0, 2].tolist()) == {0}
+
+
+def test_a_search_on_the_host_knows_its_settings(tmp_path):
+    options = {"host": True, "progress": False, "directory": tmp_path / "kept"}
+    reinforce(CHOICES, total, 1, 2, 0, controller=SMALL, **options)
+    with pytest.raises(ValueError, match="of the same search"):
+        reinforce(CHOICES, total, 1, 2, 0, controller=SMALL._replace(entropy=0.5), **options)
+
+
+def test_python_in_a_score_that_is_compiled():
+    with pytest.raises(jax.errors.TracerArrayConversionError) as caught:
+        random_choices(CHOICES, lambda vectors: np.asarray(vectors).sum(axis=1), 1, 2, 0)
+    assert "host=True" in "".join(caught.value.__notes__)
+    with pytest.raises(ValueError, match="host must be False within jit"):
+        jax.jit(lambda key: random_choices(CHOICES, total, 1, 2, key, host=True))(jax.random.key(0))
+    with pytest.raises(ValueError, match="reward must return one number for each score"):
+        reinforce(CHOICES, total, 1, 2, 0, controller=SMALL._replace(reward=jnp.sum), progress=False)
 
 
 def test_what_means_nothing_is_0():

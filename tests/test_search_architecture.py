@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,9 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
+from lectopt.search import Architecture, Layer
 from lectopt.search.architecture.children import Children, Goal
-from lectopt.search.architecture.design import Architecture, Layer
+from lectopt.search.architecture.finals import Finals
 
 SPACE = lo.ArchitectureSpace(depth=[1, 2], width=[2, 8], activation=["relu", "tanh"])
 OPTIONS = {"rounds": 3, "children": 3, "epochs": 3, "optimizer": lo.adam(0.01), "progress": False, "key": 0}
@@ -175,12 +177,6 @@ def test_convolutions_in_two_dimensions(data):
 
 
 @pytest.mark.slow
-def test_a_search_whose_children_all_diverge_says_so(data):
-    with pytest.raises(ValueError, match=r"every child diverged.*learning rate"):
-        lo.search_architecture(SPACE, data[0], **OPTIONS | {"optimizer": lo.sgd(3e38), "rounds": 1})
-
-
-@pytest.mark.slow
 def test_killed_and_called_again_it_ends_as_it_would_have(found, data, tmp_path, monkeypatch):
     """Killed after the first round, by an error where it shows how far it is."""
     results, _ = found
@@ -228,6 +224,12 @@ BAD = {
     "memory": ({"memory": 0}, ValueError, "memory must be in"),
     "seeds": ({"seeds": 0}, ValueError, "seeds must be at least 1"),
     "by hand": ({"by_hand": 3}, TypeError, "model must be a function"),
+    "task": ({"task": lambda model: 3}, TypeError, "task must be a function model -> lectopt.Task"),
+    "by hand, conv": ({"by_hand": Architecture((Layer(8, 3),))}, ValueError, "by_hand must have kernel_size None"),
+    "by hand, empty": ({"by_hand": Architecture(())}, ValueError, "by_hand must have at least one layer"),
+    "by hand, name": ({"by_hand": Architecture((Layer(8, activation="foo"),))}, ValueError, "by_hand must have known"),
+    "by hand, skip": ({"by_hand": Architecture((Layer(8, skips=(3,)),))}, ValueError, "by_hand must skip from before"),
+    "directory": ({"directory": "/proc/x"}, ValueError, "directory must be a directory that can be written"),
     "outputs": ({"outputs": 3}, ValueError, "labels must be in"),
 }
 
@@ -238,6 +240,34 @@ def test_bad_arguments(data, change, error, message):
     space, examples = arguments.pop("space"), arguments.pop("examples")
     with pytest.raises(error, match=message):
         lo.search_architecture(space, examples, **arguments)
+
+
+def test_a_test_set_that_does_not_fit(data):
+    with pytest.raises(ValueError, match=r"inputs of test"):
+        lo.search_architecture(SPACE, data[0], test=(np.ones((5, 3), np.float32), np.zeros(5, int)), **OPTIONS)
+
+
+def test_results_are_pickled(found):
+    results, _ = found
+    again = pickle.loads(pickle.dumps(dataclasses.replace(results, run=None)))
+    assert again.winner == results.winner
+    assert repr(again) == repr(results)
+
+
+def test_a_method_whose_children_all_diverged(found, data):
+    """It has a row without an architecture; the others go on."""
+    results, _ = found
+    children = Children.of(SPACE, data[0], optimizer=lo.adam(0.01), batch_size=32, epochs=1, folds=0.2, last=5, key=0)
+    lost = dataclasses.replace(results.records["evolve"], scores=np.full((3, 3), np.nan, np.float32))
+    few = dataclasses.replace(results.records["random"], choices=SPACE.members()[None, :1], scores=np.ones((1, 1)))
+    finals = Finals(children, data[0], None, None, 1, 1, jax.random.key(0))
+    rows, vector, _ = finals.play({"evolve": lost, "random": few}, progress=False)
+    assert [row.method for row in rows] == ["evolve", "random", "by hand"]
+    assert rows[0].architecture is None
+    assert np.isnan(rows[0].scores).all()
+    assert np.array_equal(vector, SPACE.members()[0])
+    with pytest.raises(ValueError, match=r"every child diverged.*learning rate"):
+        finals.play({"evolve": lost}, progress=False)
 
 
 def test_inputs_that_do_not_fit_the_space(data):

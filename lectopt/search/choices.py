@@ -51,11 +51,12 @@ def as_decisions(choices: Any) -> Decisions:
     found = getattr(choices, "decisions", choices)
     if isinstance(found, Decisions):
         return found
-    if not isinstance(found, (Sequence, np.ndarray)) or isinstance(found, str):
+    if not isinstance(found, (Sequence, np.ndarray, jax.Array)) or isinstance(found, str):
         raise TypeError(f"choices must be the numbers of options, or an ArchitectureSpace; got {choices!r}")
     if not len(found):
         raise ValueError("choices must be the numbers of options of at least one decision; got none")
-    return Decisions(tuple(_checks.check_count(f"choices[{i}]", count) for i, count in enumerate(found)))
+    several = found if isinstance(found, Sequence) else np.asarray(found).tolist()
+    return Decisions(tuple(_checks.check_count(f"choices[{i}]", count) for i, count in enumerate(several)))
 
 
 @jax.tree_util.register_dataclass
@@ -74,7 +75,10 @@ class Record:
     over its children."""
 
     def best(self, n: int = 1) -> list[tuple[np.ndarray, float]]:
-        """The n best different vectors with their scores, the means where they were tried several times."""
+        """The n best different vectors with their scores, the means where they were tried several times.
+
+        One that once had no score has none.
+        """
         return best_of([self], _checks.check_count("n", n))
 
     def best_so_far(self) -> Array:

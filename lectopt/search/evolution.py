@@ -36,17 +36,16 @@ class Evolution(NamedTuple):
         return Population(jnp.zeros(shape, jnp.int32), jnp.full(shape[0], -jnp.inf), jnp.int32(0))
 
     def ask(self, state: Population, key: jax.Array) -> Asked:
-        """What to try next: drawn at random until there is a whole population."""
+        """What to try next: drawn at random, in whole rounds, until there is a whole population."""
         key_random, key_parent, key_child = jax.random.split(key, 3)
         drawn = draw(self.decisions, key_random, self.children)
-        # Contestants are different ones; who is not born yet scores minus infinity.
+        # Contestants are different ones.
         places = jax.vmap(lambda k: jax.random.choice(k, self.population, (self.tournament,), replace=False))(
             jax.random.split(key_parent, self.children)
         )
         parents = state.vectors[jnp.take_along_axis(places, jnp.argmax(state.scores[places], axis=1)[:, None], 1)[:, 0]]
         bred = self.decisions.canonical(jax.vmap(self._mutated)(jax.random.split(key_child, self.children), parents))
-        number = state.born + jnp.arange(self.children)
-        return Asked(jnp.where((number < self.population)[:, None], drawn, bred), {})
+        return Asked(jnp.where(state.born < self.population, drawn, bred), {})
 
     def tell(self, state: Population, vectors: Array, scores: Array) -> Population:
         """The children take the places of the oldest."""
@@ -61,12 +60,15 @@ class Evolution(NamedTuple):
 
     def _mutated(self, key: jax.Array, vector: Array) -> Array:
         """The vector with one decision that matters changed to another option."""
-        key_place, key_option = jax.random.split(key)
+        key_place, key_option, key_new = jax.random.split(key, 3)
         options = jnp.array(self.decisions.options)
         can = self.decisions.matter(vector[None])[0] & (options > 1)
         place = jax.random.categorical(key_place, jnp.where(can, 0.0, -jnp.inf))
         step = jax.random.randint(key_option, (), 1, jnp.maximum(options[place], 2))
-        return jnp.where(can.any(), vector.at[place].set((vector[place] + step) % options[place]), vector)
+        child = jnp.where(can.any(), vector.at[place].set((vector[place] + step) % options[place]), vector)
+        # What means something only now, as the layers of a deeper network, is drawn.
+        new = self.decisions.matter(child[None])[0] & ~self.decisions.matter(vector[None])[0]
+        return jnp.where(new, draw(self.decisions._replace(active=None), key_new, 1)[0], child)
 
 
 def evolve(
@@ -84,9 +86,10 @@ def evolve(
 ) -> Record:
     """Searches vectors of choices by regularised evolution.
 
-    The first `population` vectors are random. Every later one is a copy, with one decision changed, of the best of
-    `tournament` vectors drawn from the population, and takes the place of the oldest there. The children of a round
-    are all born of the population at its beginning.
+    Rounds are random until there are `population` vectors. Every later vector is a copy, with one decision changed, of
+    the best of `tournament` vectors drawn from the population, and takes the place of the oldest there; decisions that
+    come to mean something by that are drawn at random. The children of a round are all born of the population at its
+    beginning.
 
     Args:
         choices: as for `reinforce`.

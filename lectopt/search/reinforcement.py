@@ -82,6 +82,7 @@ class Learned(NamedTuple):
     params: Any
     opt_state: optax.OptState
     baseline: Array  # float32[], the moving average of rewards; NaN before any
+    worst: Array  # float32[], the lowest finite score so far
 
 
 class Reinforce(NamedTuple):
@@ -94,7 +95,7 @@ class Reinforce(NamedTuple):
     def init(self, key: jax.Array) -> Learned:
         """A controller that has seen nothing."""
         params = nnx.as_pure(nnx.state(self._network(key), nnx.Param))
-        return Learned(params, self._optimizer().init(params), jnp.float32(math.nan))
+        return Learned(params, self._optimizer().init(params), jnp.float32(math.nan), jnp.float32(math.inf))
 
     def ask(self, state: Learned, key: jax.Array) -> Asked:
         """Vectors sampled from the controller."""
@@ -117,17 +118,20 @@ class Reinforce(NamedTuple):
 
     def tell(self, state: Learned, vectors: Array, scores: Array) -> Learned:
         """One step of Adam along the gradient of the expected reward, as these children estimate it."""
-        rewards = self.controller.reward(scores)
+        finite = jnp.isfinite(scores)
+        worst = jnp.minimum(state.worst, jnp.min(jnp.where(finite, scores, jnp.inf)))
+        known = jnp.isfinite(worst)
+        # What has no score is as bad as the worst that ever had one; before any, there is nothing to learn.
+        rewards = self._rewards(jnp.where(finite, scores, jnp.where(known, worst, 0)))
         baseline = jnp.where(jnp.isnan(state.baseline), jnp.mean(rewards), state.baseline)
-        advantages = rewards - baseline
+        advantages = jnp.where(known, rewards - baseline, 0)
         if self.controller.normalize:
             advantages = advantages / jnp.sqrt(jnp.mean(advantages**2) + 1e-12)
         gradients = jax.grad(self.loss)(state.params, vectors, advantages)
         updates, opt_state = self._optimizer().update(gradients, state.opt_state, state.params)
         decay = self.controller.baseline_decay
-        return Learned(
-            optax.apply_updates(state.params, updates), opt_state, decay * baseline + (1 - decay) * jnp.mean(rewards)
-        )
+        average = jnp.where(known, decay * baseline + (1 - decay) * jnp.mean(rewards), jnp.nan)
+        return Learned(optax.apply_updates(state.params, updates), opt_state, average, worst)
 
     def loss(self, params: Any, vectors: Array, advantages: Array) -> Array:
         """Whose gradient is that of the expected reward, with the sign turned."""
@@ -140,6 +144,12 @@ class Reinforce(NamedTuple):
         matters = self.decisions.matter(vectors)
         bonus = self.controller.entropy * jnp.sum(entropies * matters, axis=1)
         return -jnp.mean(jnp.sum(taken * matters, axis=1) * advantages + bonus)
+
+    def _rewards(self, scores: Array) -> Array:
+        rewards = jnp.asarray(self.controller.reward(scores))
+        if rewards.shape != scores.shape:
+            raise ValueError(f"reward must return one number for each score, {scores.shape}; got shape {rewards.shape}")
+        return rewards
 
     def _optimizer(self) -> optax.GradientTransformation:
         return adam(self.controller.learning_rate)
@@ -177,7 +187,8 @@ def reinforce(
     .. math:: \nabla_\theta J \approx \frac{1}{m} \sum_{k=1}^m \sum_t
         \nabla_\theta \log P_\theta(a_{k,t} \mid a_{k,1}, \dots, a_{k,t-1}) (R_k - b)
 
-    with the rewards R_k and b, a moving average of the rewards of earlier rounds.
+    with the rewards R_k and b, a moving average of the rewards of earlier rounds (in the first round, the
+    mean of its own).
 
     Args:
         choices: the numbers of options of the decisions, at least 1 each; or an `ArchitectureSpace`.
@@ -198,7 +209,7 @@ def reinforce(
 
     Raises:
         ValueError: if an argument is out of range, a score has the wrong shape or is not finite, or directory holds
-            another search.
+            another search (of a score on the host it cannot know).
         TypeError: if an argument or a score is of the wrong kind.
 
     Example:

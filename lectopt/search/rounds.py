@@ -16,7 +16,7 @@ import numpy as np
 from lectopt import _checks
 from lectopt._keys import as_key
 from lectopt._types import Array
-from lectopt.claims import claim, fingerprint
+from lectopt.claims import claim, fingerprint, make_directory
 from lectopt.progress import ProgressBar
 from lectopt.search.choices import Decisions, Record
 from lectopt.search.snapshots import Snapshots
@@ -53,7 +53,7 @@ class Method(Protocol):
         """What to try next."""
 
     def tell(self, state: Any, vectors: Array, scores: Array) -> Any:
-        """The state after this was tried; scores are finite."""
+        """The state after this was tried; a score is minus infinity where there is none."""
 
 
 class Status(NamedTuple):
@@ -62,7 +62,6 @@ class Status(NamedTuple):
     round: Array  # int32[], how many are done
     key: jax.Array
     states: dict[str, Any]  # of the methods
-    worst: Array  # float32[], the lowest finite score so far
     records: dict[str, Record]  # of all rounds, those to come too
 
 
@@ -82,7 +81,7 @@ class Search:
             for i, (name, method) in enumerate(self.methods.items())
         }
         records = {name: self._empty(method, states[name]) for name, method in self.methods.items()}
-        return Status(jnp.int32(0), key_rounds, states, jnp.float32(jnp.inf), records)
+        return Status(jnp.int32(0), key_rounds, states, records)
 
     def advance(self, status: Status, stop: Any) -> Status:
         """The status after `stop` rounds."""
@@ -104,10 +103,7 @@ class Search:
 
     def tell(self, status: Status, vectors: Array, notes: dict[str, dict[str, Array]], scores: Array) -> Status:
         """The status after a round with these scores."""
-        finite = jnp.isfinite(scores)
-        worst = jnp.minimum(status.worst, jnp.min(jnp.where(finite, scores, jnp.inf)))
-        # What has no score is as bad as the worst that has one.
-        told = jnp.where(finite, scores, jnp.where(jnp.isfinite(worst), worst, 0))
+        told = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
         states, records, first = {}, {}, 0
         for name, method in self.methods.items():
             rows = slice(first, first := first + method.children)
@@ -116,7 +112,7 @@ class Search:
             old = status.records[name]
             new = {field: getattr(old, field).at[status.round].set(value) for field, value in values.items()}
             records[name] = dataclasses.replace(old, **new)
-        return Status(status.round + 1, status.key, states, worst, records)
+        return Status(status.round + 1, status.key, states, records)
 
     def _keys(self, status: Status) -> jax.Array:
         """For asking and for scoring."""
@@ -140,7 +136,11 @@ class Compiled:
 
     def __init__(self, search: Search, key: jax.Array):
         self.search, self.begin = search, search.start(key)
-        closed, shape = jax.make_jaxpr(search.advance, return_shape=True)(self.begin, jnp.int32(0))
+        try:
+            closed, shape = jax.make_jaxpr(search.advance, return_shape=True)(self.begin, jnp.int32(0))
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+            error.add_note("score and reward must be JAX functions; with host=True, score may be any Python function")
+            raise
         self._closed, self._structure = closed, jax.tree.structure(shape)
         self.compile_seconds = 0.0
         self._lowered: Any = None
@@ -207,7 +207,11 @@ def alone(method: Method, score: Score, rounds: Any, key: Any, *, host: bool, di
     rounds = _checks.check_count("rounds", rounds)
     directory = None if directory is None else Path(directory)
     search = Search({"it": method}, lambda vectors, key: score(vectors), rounds)
+    if directory is not None:
+        make_directory("directory", directory)
     if host:
+        if _checks.is_traced(key):
+            raise ValueError("host must be False within jit and vmap; got True")
         return _on_host(search, score, as_key(key), directory, progress)
     compiled = Compiled(search, as_key(key))
     if compiled.traced:
@@ -223,7 +227,10 @@ def _on_host(search: Search, score: Score, key: jax.Array, directory: Path | Non
     snapshots = None
     if directory is not None:
         snapshots = Snapshots(directory)
-        claim(directory, fingerprint(ask.lower(status).as_text(), (status, search.rounds)), "search")
+        vectors, notes = ask(status)
+        told = tell.lower(status, vectors, notes, jnp.zeros(len(vectors)))
+        program = ask.lower(status).as_text() + told.as_text()
+        claim(directory, fingerprint(program, (status, search.rounds)), "search")
         status = snapshots.latest(status)
     with ProgressBar("rounds", search.rounds, show=progress) as bar:
         while (done := int(status.round)) < search.rounds:

@@ -103,7 +103,7 @@ class Children:
         if not isinstance(space, ArchitectureSpace):
             raise TypeError(f"space must be a lectopt.ArchitectureSpace; got {type(space).__name__}")
         recipe = Recipe(
-            _task(examples) if task is None else task,
+            _task(examples) if task is None else _checked_task(task),
             adam(0.003) if optimizer is None else optimizer,
             _checks.check_count("batch_size", batch_size),
             _checks.check_count("epochs", epochs),
@@ -186,6 +186,14 @@ def _task(examples: Subset) -> Callable[[Any], Task]:
     """By the targets, whole numbers or not."""
     labelled = np.issubdtype(np.asarray(examples.arrays[-1]).dtype, np.integer)
     return functools.partial(classification if labelled else regression, standardize=True)
+
+
+def _checked_task(task: Any) -> Callable[[Any], Task]:
+    """Itself, if it makes a Task of a model."""
+    made = task(lambda rngs: nnx.Linear(1, 1, rngs=rngs)) if callable(task) else None
+    if not isinstance(made, Task):
+        raise TypeError(f"task must be a function model -> lectopt.Task, such as lectopt.regression; got {task!r}")
+    return task
 
 
 def _goal(recipe: Recipe, minimize: Any, maximize: Any, last: int) -> Goal:

@@ -1,6 +1,7 @@
 """One architecture, as data and as a plain Flax NNX module."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -82,7 +83,25 @@ class Architecture:
             >>> architecture.network((64,), 10)(nnx.Rngs(0))(jnp.ones((5, 64))).shape
             (5, 10)
         """
-        return lambda rngs: Network(self, inputs[-1], outputs, len(inputs) - 1, param_dtype, rngs)
+        return functools.partial(Network, self, inputs[-1], outputs, len(inputs) - 1, param_dtype)
+
+    def check(self, name: str, dimensions: int) -> None:
+        """Raises ValueError, which calls it `name`, unless it is possible in so many spatial dimensions."""
+        if not self.layers:
+            raise ValueError(f"{name} must have at least one layer; got none")
+        for number, layer in enumerate(self.layers, 1):
+            size = layer.kernel_size
+            if (size is None) != (dimensions == 0) or (size is not None and (size < 1 or size % 2 == 0)):
+                kind = "None for dense layers" if dimensions == 0 else "odd"
+                raise ValueError(f"{name} must have kernel_size {kind}; layer {number} has {size}")
+            if layer.activation not in ACTIVATIONS or layer.norm not in NORMS or layer.width < 1:
+                raise ValueError(f"{name} must have known activations and norms, and widths of at least 1; got {layer}")
+            if any(not 0 <= j < number - 1 for j in layer.skips):
+                raise ValueError(
+                    f"{name} must skip from before the layer before; layer {number} has skips {layer.skips}"
+                )
+        if self.strides and len(self.strides) != len(self.layers):
+            raise ValueError(f"{name} must have a stride for each layer; got {self.strides}")
 
     def multiplications(self, inputs: Sequence[int], outputs: int) -> int:
         """How many multiplications the linear maps take for one example."""

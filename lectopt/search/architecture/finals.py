@@ -34,8 +34,13 @@ class Finals:
 
     def check(self) -> None:
         """Raises, before anything is trained, unless examples, task and networks fit one another."""
+        shown, dimensions = self._shown_by_hand(), len(self.children.shape) - 1
+        if shown is not None:
+            shown.check("by_hand", dimensions)
         masked = self.children.model(jnp.zeros(len(self.children.space.choices), jnp.int32))
         for model in (masked, self._model_by_hand()):
+            if self.test is not None:
+                evaluation.check_examples(self.children.recipe.task(model), self.test, "test")
             jax.eval_shape(lambda model=model: self._judged(model, self.key))
 
     def play(self, records: Mapping[str, Record], progress: bool) -> tuple[list[Finalist], np.ndarray, Run]:
@@ -51,21 +56,26 @@ class Finals:
                 f"every child diverged: no {self.children.goal.metric} is finite. Lower the optimizer's learning rate"
             )
         with ProgressBar("final trainings", 3, show=progress) as bar:
-            judged = self._side_by_side(vectors)
+            judged = {vector.tobytes(): one for vector, one in zip(vectors, self._side_by_side(vectors), strict=True)}
             bar.update(1)
             last = self._finalist("by hand", self._shown_by_hand(), None, self._from_all_seeds(self._model_by_hand()))
             bar.update(2)
-            means = {
-                vector.tobytes(): float(np.mean(one["score"])) for vector, one in zip(vectors, judged, strict=True)
-            }
-            # Nothing is chosen by the test set: `means` are of the validation part.
-            best = vectors[np.nanargmax(list(means.values()))]
+
+            def merit(vector: np.ndarray) -> tuple[int, float]:
+                """Of the validation part: nothing is chosen by the test set. Starts that diverge count first."""
+                scores = judged[vector.tobytes()]["score"]
+                return int(np.isfinite(scores).sum()), float(np.nan_to_num(scores, nan=0.0).sum())
+
+            best = max(vectors, key=merit)
             run = self._plain(best)
         finalists = []
         for name, found in candidates.items():
-            vector, searched = max(found, key=lambda one: np.nan_to_num(means[one[0].tobytes()], nan=-np.inf))
-            place = list(means).index(vector.tobytes())
-            finalists.append(self._finalist(name, self.children.space.decode(vector), searched, judged[place]))
+            if not found:  # all that it tried diverged
+                finalists.append(self._finalist(name, None, None, {"score": np.full(self.seeds, np.nan, np.float32)}))
+                continue
+            vector, searched = max(found, key=lambda one: merit(one[0]))
+            architecture = self.children.space.decode(vector)
+            finalists.append(self._finalist(name, architecture, searched, judged[vector.tobytes()]))
         return [*finalists, last], best, run
 
     def _side_by_side(self, vectors: np.ndarray) -> list[dict[str, np.ndarray]]:

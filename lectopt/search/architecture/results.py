@@ -23,7 +23,7 @@ class Finalist:
     method: str
     """"reinforce", "evolve", "random" or "by hand"."""
     architecture: Architecture | None
-    """None for a model of the user's own."""
+    """None for a model of the user's own, or where all that a method tried diverged."""
     searched: float | None
     """The metric in the search: the best of many, so partly luck. None for the one by hand."""
     scores: np.ndarray
@@ -72,14 +72,16 @@ class ArchitectureResults:
         return [(sign * score, self.space.decode(vector)) for vector, score in found]
 
     def to_pandas(self) -> Any:
-        """A DataFrame, a row for each child: method, round, score, and what was chosen (NaN beyond its depth)."""
+        """A DataFrame, a row for each child: method, round, metric, and what was chosen (missing beyond its depth)."""
         import pandas as pd  # noqa: PLC0415, heavy and optional
 
-        rows = []
+        rows, sign = [], 1 if self.maximizes else -1
         for method, record in self.records.items():
             for number, (vectors, scores) in enumerate(zip(record.choices, record.scores, strict=True)):
                 for vector, score in zip(np.asarray(vectors), np.asarray(scores), strict=True):
-                    rows.append({"method": method, "round": number, "score": float(score)} | self._row(vector))
+                    rows.append(
+                        {"method": method, "round": number, self.metric: sign * float(score)} | self._row(vector)
+                    )
         return pd.DataFrame(rows)
 
     def plot(self) -> "Figure":
@@ -95,13 +97,15 @@ class ArchitectureResults:
         return plot_architecture(self.winner)
 
     def __repr__(self) -> str:
-        heading = f"ArchitectureResults: {self.children} children, {self.children / self.run_seconds:.3g} per second"
-        lines = [heading, f"{'':11}{self.metric} in the search and again, test"]
+        rows = [("", f"{self.metric}: in the search", "again", "test")]
         for one in self.finalists:
             searched = "-" if one.searched is None else f"{one.searched:.3g}"
             tests = ", ".join(f"{name} {_spread(values)}" for name, values in one.test_metrics.items())
-            lines.append(f"{one.method:11}{searched:7}{_spread(one.scores):15}{tests or '-'}")
-        return "\n".join([*lines, "winner:", str(self.winner)])
+            rows.append((one.method, searched, _spread(one.scores), tests or "-"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        heading = f"ArchitectureResults: {self.children} children, {self.children / self.run_seconds:.3g} per second"
+        return "\n".join([heading, *table, "winner:", str(self.winner)])
 
     def _row(self, vector: np.ndarray) -> dict[str, Any]:
         active = np.asarray(self.space.active(jnp.asarray(vector)))

@@ -11,6 +11,7 @@ import numpy as np
 
 from lectopt import _checks
 from lectopt._keys import as_key
+from lectopt.claims import make_directory
 from lectopt.search.architecture.children import Children
 from lectopt.search.architecture.finals import Finals
 from lectopt.search.architecture.results import ArchitectureResults
@@ -83,8 +84,8 @@ def search_architecture(
         maximize: the metric of the reward, where more is better; by default "valid_accuracy" if the task has it.
         last: the best of so many last epochs counts (Zoph and Le: 5).
         controller: the settings of controller and learning; `lectopt.search.ZOPH_LE` has the paper's.
-        by_hand: a network to compare with: an Architecture, or a model as `Task` takes; by default the largest of the
-            space, with its first activation and norm.
+        by_hand: a network to compare with: a `lectopt.search.Architecture`, or a model as `Task` takes; by default the
+            largest of the space, with its first activation and norm.
         finalists: so many of the best of each method are trained again before one is chosen by the mean: the best of
             many noisy scores is partly luck.
         seeds: from how many other starts, for that and, on all of the examples, for the test.
@@ -132,6 +133,8 @@ def search_architecture(
     finals = Finals(trained, rest, tested, by_hand, count, seeds, jax.random.fold_in(key, rounds))
     finals.check()
     methods = _methods(space, children, controller)
+    if directory is not None:
+        make_directory("directory", Path(directory))
     options = Options.of(chunk=None, memory=memory, directory=directory, progress=progress)
     compiled = _within(options.memory, methods, trained, rounds, key)
     began = time.perf_counter()

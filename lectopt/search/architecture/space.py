@@ -84,7 +84,9 @@ class ArchitectureSpace:
         self.kernel_size = None if kernel_size is None else _odd(_counts("kernel_size", kernel_size))
         self.activation = _names("activation", activation, tuple(ACTIVATIONS))
         self.norm = _names("norm", norm, tuple(NORMS))
-        self.skip = bool(skip)
+        if not isinstance(skip, bool):
+            raise TypeError(f"skip must be True or False; got {skip!r}")
+        self.skip = skip
         self.strides = self._strides(strides)
         every = list(self._decisions())
         self.fixed = {(d.name, d.layer, d.source): d.options[0] for d in every if len(d.options) == 1}
@@ -166,7 +168,10 @@ class ArchitectureSpace:
 
         Raises:
             ValueError: if it is not in this space.
+            TypeError: if it is no Architecture.
         """
+        if not isinstance(architecture, Architecture):
+            raise TypeError(f"architecture must be an Architecture; got {type(architecture).__name__}")
         told: dict[Hashable, Any] = {("depth", 0, -1): len(architecture.layers)}
         for number, layer in enumerate(architecture.layers, 1):
             told |= {
@@ -182,7 +187,7 @@ class ArchitectureSpace:
         return np.array(row, np.int32)
 
     def members(self) -> np.ndarray:
-        """int32[count, decisions]: the vectors of all architectures, the shallow ones first."""
+        """int32[count, decisions]: the vectors of all architectures, depth by depth."""
         found = []
         for depth in self.depth:
             ranges = [
@@ -215,7 +220,7 @@ class ArchitectureSpace:
         ]
         strides = [f"strides={list(self.strides)}"] if set(self.strides) - {1} else []
         skip = ["skip=True"] if self.skip else []
-        return f"ArchitectureSpace({', '.join(parts + skip + strides)}): {self.count:,} architectures"
+        return f"ArchitectureSpace({', '.join(parts + skip + strides)}): {_many(self.count)} architectures"
 
     def _decisions(self) -> Iterator[Decision]:
         yield Decision("depth", 0, -1, self.depth)
@@ -246,16 +251,22 @@ class ArchitectureSpace:
 
 
 def _several(name: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
     several = tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
     if not several:
         raise ValueError(f"{name} must have at least one option; got none")
+    return several
+
+
+def _different(name: str, several: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(several)) < len(several):
         raise ValueError(f"{name} must have different options; got {list(several)}")
     return several
 
 
 def _counts(name: str, values: Any) -> tuple[int, ...]:
-    return tuple(_checks.check_count(name, value) for value in _several(name, values))
+    return _different(name, tuple(_checks.check_count(name, value) for value in _several(name, values)))
 
 
 def _odd(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -268,4 +279,8 @@ def _names(name: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
     several = _several(name, values)
     for value in several:
         _checks.check_choice(name, value, allowed)
-    return several
+    return _different(name, several)
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count < 10**12 else f"about 10^{math.floor(math.log10(count))}"
