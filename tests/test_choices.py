@@ -15,7 +15,7 @@ from lectopt.search.choices import Decisions
 from lectopt.search.controller import ControllerNetwork
 from lectopt.search.evolution import Evolution, Population
 from lectopt.search.reinforcement import Reinforce
-from lectopt.search.rounds import Asked, Search
+from lectopt.search.rounds import Search
 
 SMALL = Controller(units=4, layers=2)
 METHODS = {
@@ -269,7 +269,7 @@ def test_a_compiled_search_is_kept(tmp_path):
 
 
 def test_what_has_no_score_is_as_bad_as_the_worst():
-    """The record has it as it was. Before there is any score, there is nothing to learn; evolution breeds from others."""
+    """The record has it as it was; before there is any score, there is nothing to learn."""
     scores = jnp.array([jnp.nan, jnp.inf, jnp.nan]), jnp.array([-4.0, jnp.nan, -2.0])
     controller = SMALL._replace(baseline_decay=0.5, entropy=0.0)
     methods = {"a": Reinforce(Decisions(CHOICES), 3, controller), "b": Evolution(Decisions(CHOICES), 3, 6, 6)}

@@ -33,6 +33,7 @@ def found(data, tmp_path_factory):
     return lo.search_architecture(SPACE, data[0], test=data[1], directory=directory, **OPTIONS), directory
 
 
+@pytest.mark.slow
 def test_what_a_search_returns(found, data):
     results, _ = found
     assert list(results.records) == ["reinforce", "evolve", "random"]
@@ -56,6 +57,7 @@ def test_what_a_search_returns(found, data):
     assert isinstance(architecture, Architecture)
 
 
+@pytest.mark.slow
 def test_the_winner_is_a_plain_network_of_its_architecture(found, data):
     results, _ = found
     network = results.run.model.layers[1]
@@ -67,6 +69,7 @@ def test_the_winner_is_a_plain_network_of_its_architecture(found, data):
     np.testing.assert_allclose(results.run.model(x), results.run.predict(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_finals_are_trainings_from_other_starts(found, data):
     """Scored on the validation part, and tested when trained on all but the test set: each training by itself."""
     results, _ = found
@@ -99,6 +102,7 @@ def test_a_score_is_that_of_a_training_alone(found, data):
     assert float(record.scores[0, 0]) == pytest.approx(float(run.history.epochs["valid_accuracy"].max()), abs=0.012)
 
 
+@pytest.mark.slow
 def test_equal_architectures_of_a_round_score_alike(found):
     """They start from the same weights and see the same batches."""
     results, _ = found
@@ -247,6 +251,7 @@ def test_a_test_set_that_does_not_fit(data):
         lo.search_architecture(SPACE, data[0], test=(np.ones((5, 3), np.float32), np.zeros(5, int)), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_results_are_pickled(found):
     results, _ = found
     again = pickle.loads(pickle.dumps(dataclasses.replace(results, run=None)))
@@ -254,6 +259,7 @@ def test_results_are_pickled(found):
     assert repr(again) == repr(results)
 
 
+@pytest.mark.slow
 def test_a_method_whose_children_all_diverged(found, data):
     """It has a row without an architecture; the others go on."""
     results, _ = found
