@@ -55,7 +55,7 @@ def architecture_job(output: Path, seed: int) -> None:
     ranks = {name: _ranks(method, table) for name, method in METHODS.items()}
     console.print(_shown(ranks))
     found = search_architecture(
-        SPACE, rest, test=test, rounds=ROUNDS, children=CHILDREN, by_hand=BY_HAND, key=seed, **TRAINING
+        SPACE, rest, test=test, rounds=ROUNDS, children=CHILDREN, by_hand=BY_HAND, finalists=3, key=seed, **TRAINING
     )
     console.print(f"The search itself, {ROUNDS} rounds of {CHILDREN} children for each method:")
     console.print(str(found), highlight=False, soft_wrap=True)
