@@ -100,9 +100,7 @@ def _ranks(method: Method, table: np.ndarray) -> np.ndarray:
         return jnp.max(record.scores)
 
     found = jax.jit(jax.vmap(best))(jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
-    return 1 + np.sum(
-        table[None] > np.asarray(found).reshape(-1, *[1] * table.ndim), axis=tuple(range(1, table.ndim + 1))
-    )
+    return np.array([1 + np.sum(table > score) for score in np.asarray(found)])
 
 
 def _shown(ranks: dict[str, np.ndarray]) -> Table:

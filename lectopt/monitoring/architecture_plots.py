@@ -20,6 +20,7 @@ from lectopt.monitoring.plots import (
     StrMethodFormatter,
     plt,
     tidy,
+    words,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def plot_search(results: "ArchitectureResults") -> Figure:
         first = first or axis
         _scores(axis, method, results, limits, COLOURS[i % 8])
     assert first is not None  # there is a method
-    first.set_ylabel(_words(results.metric))
+    first.set_ylabel(words(results.metric))
     if controller:
         _entropy(figure.add_subplot(places[0, -1]), controller, results.space)
         _choices(figure.add_subplot(places[1, :]), controller, results.space)
@@ -166,7 +167,7 @@ def _choices(axis: Axes, controller: "Record", space: "ArchitectureSpace") -> No
     if len(rows) <= _ROWS:
         axis.set_yticks(np.arange(len(rows)) + 0.5, _options(space), fontsize=8)
     else:
-        axis.set_yticks(ends - np.array(space.choices) / 2, [_words(str(d)) for d in space.questions], fontsize=7)
+        axis.set_yticks(ends - np.array(space.choices) / 2, [words(str(d)) for d in space.questions], fontsize=7)
     axis.set_ylim(len(rows), 0)
     axis.tick_params(axis="y", length=0)
     axis.spines[:].set_visible(False)
@@ -178,12 +179,12 @@ def _choices(axis: Axes, controller: "Record", space: "ArchitectureSpace") -> No
 
 def _options(space: "ArchitectureSpace") -> list[str]:
     """A label for each option; the first of a decision says which it is."""
-    words = {False: "no", True: "yes"}
+    answers = {False: "no", True: "yes"}
     return [
-        f"{_words(str(decision))}:  {told}" if first else told
+        f"{words(str(decision))}:  {told}" if first else told
         for decision in space.questions
         for first, told in (
-            (not i, words[option] if isinstance(option, bool) else str(option))
+            (not i, answers[option] if isinstance(option, bool) else str(option))
             for i, option in enumerate(decision.options)
         )
     ]
@@ -234,7 +235,3 @@ def _told(layer: "Layer", stride: int) -> str:
     kernel = [f"kernel size {layer.kernel_size}"] if layer.kernel_size else []
     lines = ["filters" if layer.kernel_size else "units", *kernel, *([f"stride {stride}"] if stride > 1 else [])]
     return "\n".join([*lines, *([f"{layer.norm} norm"] if layer.norm != "none" else []), layer.activation])
-
-
-def _words(name: str) -> str:
-    return name.replace("valid_", "validation ").replace("_", " ")

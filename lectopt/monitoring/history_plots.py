@@ -19,6 +19,7 @@ from lectopt.monitoring.plots import (
     grid,
     plt,
     tidy,
+    words,
 )
 
 HEALTHY_RATIO = (3e-4, 3e-3)
@@ -245,4 +246,4 @@ def _metrics(histories: Sequence[History], loss: bool = False) -> dict[str, list
 
 
 def _words(name: str) -> str:
-    return name.replace("train_", "training ").replace("valid_", "validation ").replace("_", " ")
+    return words(name.replace("train_", "training "))

@@ -70,6 +70,11 @@ def grid(count: int, width: float = 4, height: float = 3) -> tuple[Figure, Seque
     return figure, list(axes.flat[:count])
 
 
+def words(name: str) -> str:
+    """The name of a metric or decision, for people."""
+    return name.replace("valid_", "validation ").replace("_", " ")
+
+
 def tidy(axis: Axes) -> None:
     """What all axes have in common."""
     axis.grid(alpha=0.25)

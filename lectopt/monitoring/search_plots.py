@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt, tidy, to_rgb
+from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt, tidy, to_rgb, words
 
 if TYPE_CHECKING:
     from lectopt.search.learning_rate import RateSuggestion
@@ -32,7 +32,7 @@ def plot_scores(results: "Results") -> Figure:
         axis.plot(x[best], mean[best], "o", markersize=11, fillstyle="none", color=COLOURS[1], markeredgewidth=1.6)
         margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.05
         axis.set_ylim(low - margin, high + margin)
-        axis.set_xlabel(_words(name))
+        axis.set_xlabel(words(name))
         tidy(axis)
     for axis in axes[::4]:
         axis.set_ylabel(_score_label(results))
@@ -62,7 +62,7 @@ def plot_parallel(results: "Results") -> Figure:
     axis.axvline(len(names), color=QUIET, linewidth=0.8)
     for end, height in ((low, 0), (high, 1)):
         axis.text(len(names) + 0.02, height, f"{end:.3g}", fontsize=8, va="center", bbox=_paper())
-    axis.set_xticks(range(len(names) + 1), [*map(_words, names), _words(results.metric)])
+    axis.set_xticks(range(len(names) + 1), [*map(words, names), words(results.metric)])
     axis.set_yticks([])
     axis.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axis.set_title("strong: the best settings, faint: the worst; diverged ones are left out", fontsize=9, color=QUIET)
@@ -85,7 +85,7 @@ def plot_folds(results: "Results", settings: int) -> Figure:
     axis.hlines(mean, places - 0.3, places + 0.3, color=plt.rcParams["text.color"], linewidth=2)
     axis.set_xticks(range(len(top)), [str(i) for i in top])
     axis.set_xlabel("setting (row), the best first")
-    axis.set_ylabel(_words(results.metric))
+    axis.set_ylabel(words(results.metric))
     if values.shape[1] <= 10:
         axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     tidy(axis)
@@ -219,8 +219,4 @@ def _ends(results: "Results", name: str) -> list[tuple[str, float]]:
 
 def _score_label(results: "Results") -> str:
     spread = " ± standard error" if np.isfinite(results.sem()).any() else ""
-    return f"{_words(results.metric)}{spread}"
-
-
-def _words(name: str) -> str:
-    return name.replace("valid_", "validation ").replace("_", " ")
+    return f"{words(results.metric)}{spread}"

@@ -38,6 +38,12 @@ class Compiled(NamedTuple):
     memory: int  # bytes, on all devices of this process together
 
 
+def memory_of(call: Any) -> int:
+    """The bytes that a compiled program takes on each device, beside its arguments."""
+    analysis = call.memory_analysis()
+    return 0 if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
 class Program:
     """A lane, traced once; compiled for each shape of rectangle that is asked for."""
 
@@ -88,10 +94,8 @@ class Program:
                 lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), (self._consts, shared)
             )
             call = jax.jit(self._chunk(shape)).lower(*looks, data).compile()
-            analysis = call.memory_analysis()
-            size = analysis.temp_size_in_bytes + analysis.output_size_in_bytes if analysis is not None else 0
             self.compile_seconds += time.perf_counter() - began
-            self.compiled[shape] = Compiled(shape, call, size * self._mesh.size)
+            self.compiled[shape] = Compiled(shape, call, memory_of(call) * self._mesh.size)
         return self.compiled[shape]
 
     def run(self, compiled: Compiled, numbers: Any, pairs: Pair, start: Any, data: Any) -> Outcome:

@@ -1,13 +1,24 @@
 """What a search has finished, on disk: one file for each chunk, of arrays only, written in one stroke."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from lectopt.search.lanes import Outcome
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """One file of these arrays, which takes the place of what was there in one stroke."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 class Records:
@@ -20,12 +31,7 @@ class Records:
         """Keeps the outcomes [rows, pairs] of these lanes."""
         arrays = {f"leaf{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(outcome))}
         path = self._directory / f"lanes-{rows[0]}-{rows[-1]}-{pairs[0]}-{pairs[-1]}.npz"
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.savez(file, rows=rows, pairs=pairs, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_arrays(path, {"rows": rows, "pairs": pairs, **arrays})
 
     def read(self, like: Outcome) -> Iterator[tuple[np.ndarray, np.ndarray, Outcome]]:
         """All that was kept, as outcomes like that of one lane."""

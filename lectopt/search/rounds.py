@@ -16,9 +16,10 @@ import numpy as np
 from lectopt import _checks
 from lectopt._keys import as_key
 from lectopt._types import Array
-from lectopt.claims import claim, fingerprint, make_directory
+from lectopt.claims import fingerprint, make_directory
 from lectopt.progress import ProgressBar
 from lectopt.search.choices import Decisions, Record
+from lectopt.search.program import memory_of
 from lectopt.search.snapshots import Snapshots
 
 Score = Callable[[Any], Any]
@@ -151,24 +152,29 @@ class Compiled:
         """Whether this happens within somebody's `jit` or `vmap`."""
         return _checks.is_traced((self._closed.consts, self.begin))
 
+    def inline(self, stop: int) -> Status:
+        """The status after `stop` rounds, as part of somebody's program."""
+        leaves = self._evaluate(self._closed.consts, jax.tree.leaves((self.begin, jnp.int32(stop))))
+        return jax.tree.unflatten(self._structure, leaves)
+
     def compile(self) -> int:
         """Compiles; returns the bytes that the program takes on each device beside its arguments."""
         if self._call is None:
             began = time.perf_counter()
             self._call = self._lower().compile()
             self.compile_seconds = time.perf_counter() - began
-        analysis = self._call.memory_analysis()
-        return 0 if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+        return memory_of(self._call)
 
     def run(self, directory: Path | None, progress: bool, *, finite: bool = False) -> dict[str, Record]:
         """All rounds, from where the directory says; `finite` forbids scores that are not."""
         snapshots = None
         if directory is not None:
-            snapshots = Snapshots(directory)
-            claim(directory, fingerprint(self._lower().as_text(), (self._closed.consts, self.begin)), "search")
+            mark = fingerprint(self._lower().as_text(), (self._closed.consts, self.begin))
+            snapshots = Snapshots(directory, mark)
         status = self.begin if snapshots is None else snapshots.latest(self.begin)
         rounds, done, size = self.search.rounds, int(status.round), 1
-        self.compile()
+        if done < rounds:
+            self.compile()
         with ProgressBar("rounds", rounds, show=progress) as bar:
             while done < rounds:
                 began = time.perf_counter()
@@ -187,13 +193,12 @@ class Compiled:
     def _lower(self) -> Any:
         """Data that the score closes over are arguments: as constants they would be compiled into the program."""
         if self._lowered is None:
-
-            def call(consts: Any, leaves: Any) -> Any:
-                return jax.core.eval_jaxpr(self._closed.jaxpr, consts, *leaves)
-
             arguments = self._closed.consts, jax.tree.leaves((self.begin, jnp.int32(0)))
-            self._lowered = jax.jit(call).lower(*arguments)
+            self._lowered = jax.jit(self._evaluate).lower(*arguments)
         return self._lowered
+
+    def _evaluate(self, consts: Any, leaves: Any) -> Any:
+        return jax.core.eval_jaxpr(self._closed.jaxpr, consts, *leaves)
 
 
 def alone(method: Method, score: Score, rounds: Any, key: Any, *, host: bool, directory: Any, progress: bool) -> Record:
@@ -217,7 +222,7 @@ def alone(method: Method, score: Score, rounds: Any, key: Any, *, host: bool, di
     if compiled.traced:
         if directory is not None:
             raise ValueError(f"directory must be None within jit and vmap; got {directory}")
-        return search.advance(compiled.begin, rounds).records["it"]
+        return compiled.inline(rounds).records["it"]
     return compiled.run(directory, progress, finite=True)["it"]
 
 
@@ -226,11 +231,10 @@ def _on_host(search: Search, score: Score, key: jax.Array, directory: Path | Non
     ask, tell, status = jax.jit(search.ask), jax.jit(search.tell), search.start(key)
     snapshots = None
     if directory is not None:
-        snapshots = Snapshots(directory)
         vectors, notes = ask(status)
         told = tell.lower(status, vectors, notes, jnp.zeros(len(vectors)))
         program = ask.lower(status).as_text() + told.as_text()
-        claim(directory, fingerprint(program, (status, search.rounds)), "search")
+        snapshots = Snapshots(directory, fingerprint(program, (status, search.rounds)))
         status = snapshots.latest(status)
     with ProgressBar("rounds", search.rounds, show=progress) as bar:
         while (done := int(status.round)) < search.rounds:

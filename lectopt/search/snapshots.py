@@ -1,6 +1,5 @@
 """The status of a search on disk, written in one stroke after some rounds."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +7,20 @@ import jax
 import numpy as np
 
 from lectopt._leaves import fill, plain
+from lectopt.claims import claim
+from lectopt.search.records import write_arrays
 
 
 class Snapshots:
-    """The last status, as a file of arrays only."""
+    """The last status, as a file of arrays only, in a directory that belongs to the search with this fingerprint."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, fingerprint: str):
+        claim(directory, fingerprint, "search")
         self._path = directory / "status.npz"
 
     def write(self, status: Any) -> None:
         """Takes the place of the one before."""
-        part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            arrays: dict[str, Any] = {f"leaf{i:04}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(status))}
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path)
+        write_arrays(self._path, {f"leaf{i:04}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(status))})
 
     def latest(self, begin: Any) -> Any:
         """The last status that was written, or else `begin`.

@@ -62,11 +62,9 @@ def measure(name: str, repeats: int) -> None:
         theirs.append(timing.seconds(lambda: on_all_cores(run, range(THEIRS))) / THEIRS)
     mine, alone = float(np.median(ours)), float(np.median(theirs))
     ratio = float(np.median(np.array(theirs) / np.array(ours)))
-    needed = [space.decode(v).multiplications(children.shape, children.outputs) for v in vectors]
-    waste = 1 - np.mean(needed) / space.multiplications(children.shape, children.outputs)
     print(f"\n{name}: {space!r}")
     speed = f"{1 / mine:.3g} children/s, compiled once in {compiling:.1f} s"
-    print(f"  side by side: {speed}; {waste:.0%} of the work is masked")
+    print(f"  side by side: {speed}; {children.waste(vectors):.0%} of the work is masked")
     print(f"  each by itself: {alone:.2f} s, and {building:.2f} s to compile each one")
     print(f"  faster by {ratio:.1f} without compiling, {(building + alone) / mine:.0f} with theirs,", end=" ")
     print(f"{(building + alone) / (mine + compiling / OURS):.0f} with theirs and ours ({OURS} children)")

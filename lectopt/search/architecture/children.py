@@ -143,6 +143,11 @@ class Children:
             return on(jnp.int32(0))  # without the axis of folds, which makes normalisation twice as slow
         return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
 
+    def waste(self, vectors: np.ndarray) -> float:
+        """The share of multiplications that masks make useless, for these children."""
+        needed = [self.space.decode(vector).multiplications(self.shape, self.outputs) for vector in vectors]
+        return 1 - float(np.mean(needed)) / self.space.multiplications(self.shape, self.outputs)
+
     def side_by_side(self, function: Callable[[Array, jax.Array], Any], vectors: Array, key: jax.Array) -> Any:
         """function(vector, key) for each vector, split over the devices."""
         count = vectors.shape[0]

@@ -33,15 +33,19 @@ class Finals:
     key: jax.Array
 
     def check(self) -> None:
-        """Raises, before anything is trained, unless examples, task and networks fit one another."""
+        """Raises, before anything is trained, unless examples, task and the network by hand fit one another.
+
+        How the masked network is trained is checked when the search is traced.
+        """
         shown, dimensions = self._shown_by_hand(), len(self.children.shape) - 1
         if shown is not None:
             shown.check("by_hand", dimensions)
+        by_hand = self._model_by_hand()
         masked = self.children.model(jnp.zeros(len(self.children.space.choices), jnp.int32))
-        for model in (masked, self._model_by_hand()):
-            if self.test is not None:
+        if self.test is not None:
+            for model in (masked, by_hand):
                 evaluation.check_examples(self.children.recipe.task(model), self.test, "test")
-            jax.eval_shape(lambda model=model: self._judged(model, self.key))
+        jax.eval_shape(lambda: self._judged(by_hand, self.key))
 
     def play(self, records: Mapping[str, Record], progress: bool) -> tuple[list[Finalist], np.ndarray, Run]:
         """The best of each method and the network by hand, the vector of the best of all, and its plain network's run.

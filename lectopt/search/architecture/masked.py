@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -47,7 +47,7 @@ class MaskedNetwork(nnx.Module):
     ):
         widest = max(space.width)
         depth = space.values("depth", 0, vector)
-        sizes, used = [inputs[-1]], [jnp.ones(inputs[-1], bool)]
+        used = [jnp.ones(inputs[-1], bool)]
         layers = []
         for number in range(1, space.deepest + 1):
             units = (jnp.arange(widest) < space.values("width", number, vector)) & (number <= depth)
@@ -55,12 +55,10 @@ class MaskedNetwork(nnx.Module):
             sources = [j for j in range(number) if space.skip or j == number - 1]
             chosen = [True if j == number - 1 else space.values("skip", number, vector, j) for j in sources]
             reads = jnp.concatenate([used[j] & chosen[i] for i, j in enumerate(sources)])
-            steps = [math.prod(space.strides[j : number - 1]) for j in sources]
-            gathered = tuple(zip(sources, steps, strict=True))
+            gathered = tuple((j, space.largest.step(j, number)) for j in sources)
             layers.append(
                 MaskedHidden(space, vector, number, gathered, reads, units, len(inputs) - 1, param_dtype, rngs)
             )
-            sizes.append(widest)
             used.append(units)
         self.layers = nnx.List(layers)
         last = jnp.stack(used[1:])[depth - 1]
@@ -145,15 +143,15 @@ def _select(place: Array, values: list[Array]) -> Array:
 
 def _taps(sizes: tuple[int, ...], chosen: Any) -> Array:
     """bool[taps]: those around the middle of a kernel of these sizes that a smaller one has."""
-    away = [jnp.abs(jnp.arange(size) - size // 2) <= chosen // 2 for size in sizes]
-    return jnp.array([True]) if not sizes else _outer(away).ravel()
+    if not sizes:
+        return jnp.array([True])
+    away = [max(abs(t - size // 2) for t, size in zip(tap, sizes, strict=True)) for tap in _places(sizes)]
+    return jnp.array(away) <= chosen // 2
 
 
-def _outer(masks: list[Array]) -> Array:
-    together = masks[0]
-    for mask in masks[1:]:
-        together = together[..., None] & mask
-    return together
+def _places(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The taps of a kernel, in the order of its first axis."""
+    return itertools.product(*map(range, sizes))
 
 
 def _patches(x: Array, sizes: tuple[int, ...], stride: int) -> Array:
@@ -164,8 +162,7 @@ def _patches(x: Array, sizes: tuple[int, ...], stride: int) -> Array:
     padded = jnp.pad(x, [(0, 0), *((size // 2, size // 2) for size in sizes), (0, 0)])
     spans = [(x.shape[axis] - 1) // stride * stride + 1 for axis in middle]
     slices = [
-        padded[:, *(slice(t, t + span, stride) for t, span in zip(tap, spans, strict=True))]
-        for tap in itertools.product(*map(range, sizes))
+        padded[:, *(slice(t, t + span, stride) for t, span in zip(tap, spans, strict=True))] for tap in _places(sizes)
     ]
     return jnp.concatenate(slices, axis=-1)
 

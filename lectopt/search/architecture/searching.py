@@ -16,7 +16,6 @@ from lectopt.search.architecture.children import Children
 from lectopt.search.architecture.finals import Finals
 from lectopt.search.architecture.results import ArchitectureResults
 from lectopt.search.architecture.space import ArchitectureSpace
-from lectopt.search.choices import Record
 from lectopt.search.engine import Options
 from lectopt.search.evolution import Evolution
 from lectopt.search.random_search import RandomSearch
@@ -151,7 +150,7 @@ def search_architecture(
         winner=space.decode(vector),
         run=run,
         test_metrics=None if tested is None else run.evaluate(tested),
-        waste=_waste(trained, records),
+        waste=trained.waste(np.concatenate([np.concatenate(record.choices) for record in records.values()])),
         compile_seconds=compiled.compile_seconds,
         run_seconds=seconds,
     )
@@ -181,11 +180,3 @@ def _within(budget: int, methods: Mapping[str, Method], trained: Children, round
         )
         compiled = Compiled(Search(methods, trained, rounds), key)
     return compiled
-
-
-def _waste(trained: Children, records: Mapping[str, Record]) -> float:
-    """The share of multiplications that masks make useless."""
-    space, shape, outputs = trained.space, trained.shape, trained.outputs
-    vectors = np.concatenate([np.asarray(r.choices).reshape(-1, len(space.choices)) for r in records.values()])
-    needed = [space.decode(vector).multiplications(shape, outputs) for vector in vectors]
-    return 1 - float(np.mean(needed)) / space.multiplications(shape, outputs)
