@@ -1,11 +1,11 @@
 """Several trainings side by side: manual tuning as a table and overlaid curves."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lectopt._tables import as_html, as_text
 from lectopt._types import Array
 from lectopt.history import History
 from lectopt.run import Run
@@ -77,18 +77,12 @@ class Comparison:
         return plot_comparison({n: run.history if isinstance(run, Run) else run for n, run in self._runs.items()})
 
     def __str__(self) -> str:
-        cells = self._cells()
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
-        return "\n".join(line.rstrip() for line in lines)
+        return as_text(self._cells())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head, *body = self._cells()
-        rows = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
-        rows += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in body]
-        return f"<table>{''.join(rows)}</table>"
+        return as_html(self._cells())
 
     def _cells(self) -> list[list[str]]:
         rows = self.rows

@@ -48,10 +48,10 @@ class OptimizerRecipe:
 class Origin(NamedTuple):
     """Where to start from; None is drawn, learned from the training examples, or made, afresh."""
 
-    params: Params | None
-    variables: State | None
-    inputs: Moments | None
-    opt_state: optax.OptState | None  # a bare list of arrays after `load`
+    params: Params | None = None
+    variables: State | None = None
+    inputs: Moments | None = None
+    opt_state: optax.OptState | None = None  # a bare list of arrays after `load`
 
     @property
     def known(self) -> bool:
@@ -261,11 +261,13 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _origin(task: Task, start: Any, data: Data, batch_size: int) -> Origin:
+    if isinstance(start, Origin):
+        return start
     if isinstance(start, Run):
         variables, inputs = start.model_state
         return Origin(start.lookahead_params, variables, inputs, start.opt_state)
     params = None if start is None else nnx.as_pure(start)
     if not task.adapter.has_weights:
-        return Origin(params, None, None, None)
+        return Origin(params)
     there, state = task.init(data.key, data.train.take(data.train.indices[:batch_size]))
-    return Origin(there if params is None else params, state.variables, None, None)
+    return Origin(there if params is None else params, state.variables)

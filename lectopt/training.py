@@ -53,7 +53,8 @@ def train(
         shuffle: False takes the same minibatches in every epoch.
         key: an int or a `jax.random.key`: for the initial weights, the shuffling, and what the model draws.
         hyperparameters: arguments for an optimizer that is a function. Numbers, arrays, traced values, schedules.
-        start: a Run to go on from, with its optimizer state, or parameters.
+        start: a Run to go on from, with its optimizer state; parameters; or the `start` of `transfer` and of the
+            pre-trainings.
         patience: stop after so many validations without a lower "valid_loss", and return the best.
         weights: float[n], one for each example of the arrays, or {class: weight} (1 for a class that is not named).
             They are scaled to mean 1 over the training examples.

@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # heavy or optional, may stand anywhere.) A new module takes its place here.
 LAYERS = [
     ["_types"],
-    ["_checks", "_keys", "_leaves", "_numerics", "_shapes", "datasets", "progress"],
+    ["_checks", "_keys", "_leaves", "_numerics", "_shapes", "_tables", "datasets", "progress"],
     ["claims"],
     ["transforms", "initializers", "norms"],
     ["subsets", "models"],

@@ -1,6 +1,7 @@
 """One look at one minibatch: what each layer puts out, what comes back to it, and what is wrong."""
 
 import dataclasses
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from lectopt._keys import as_key
 from lectopt._leaves import paths
+from lectopt._tables import as_html, as_text
 from lectopt._types import Array
 from lectopt.evaluation import check_examples
 from lectopt.models import Params
@@ -43,19 +45,16 @@ class Inspection:
         return plot_inspection(self)
 
     def __str__(self) -> str:
-        cells = [_HEADINGS, *map(_cells, self.layers)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        return "\n".join([*lines, "", self._loss_line(), *self._verdicts()])
+        return "\n".join([as_text(self._table()), "", self._loss_line(), *self._verdicts()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in _HEADINGS)
-        rows = ["".join(f"<td>{escape(cell)}</td>" for cell in _cells(layer)) for layer in self.layers]
         items = "".join(f"<li>{escape(verdict)}</li>" for verdict in self._verdicts())
-        table = f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
-        return f"{table}<p>{escape(self._loss_line())}</p><ul>{items}</ul>"
+        return f"{as_html(self._table())}<p>{escape(self._loss_line())}</p><ul>{items}</ul>"
+
+    def _table(self) -> list[Sequence[str]]:
+        return [_HEADINGS, *map(_cells, self.layers)]
 
     def _verdicts(self) -> list[str]:
         verdicts = [str(finding) for finding in self.findings] or ["Nothing found wrong."]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks
+from lectopt._tables import as_text
 from lectopt.run import Run
 from lectopt.search.architecture.design import Architecture
 from lectopt.search.architecture.space import ArchitectureSpace
@@ -102,10 +103,8 @@ class ArchitectureResults:
             searched = "-" if one.searched is None else f"{one.searched:.3g}"
             tests = ", ".join(f"{name} {_spread(values)}" for name, values in one.test_metrics.items())
             rows.append((one.method, searched, _spread(one.scores), tests or "-"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         heading = f"ArchitectureResults: {self.children} children, {self.children / self.run_seconds:.3g} per second"
-        return "\n".join([heading, *table, "winner:", str(self.winner)])
+        return "\n".join([heading, as_text(rows), "winner:", str(self.winner)])
 
     def _row(self, vector: np.ndarray) -> dict[str, Any]:
         active = np.asarray(self.space.active(jnp.asarray(vector)))
