@@ -21,6 +21,11 @@ from lectopt.optimizers import nesterov as nesterov
 from lectopt.optimizers import rmsprop as rmsprop
 from lectopt.optimizers import rmsprop_nesterov as rmsprop_nesterov
 from lectopt.optimizers import sgd as sgd
+from lectopt.pretraining.encoders import pretrain_encoder as pretrain_encoder
+from lectopt.pretraining.layers import pretrain_layers as pretrain_layers
+from lectopt.pretraining.results import Pretrained as Pretrained
+from lectopt.pretraining.transferring import Transfer as Transfer
+from lectopt.pretraining.transferring import transfer as transfer
 from lectopt.run import Run as Run
 from lectopt.run import load as load
 from lectopt.schedules import linear_decay as linear_decay
@@ -41,6 +46,7 @@ from lectopt.search.settings import sample as sample
 from lectopt.search.sweeping import cross_validate as cross_validate
 from lectopt.search.sweeping import sweep as sweep
 from lectopt.splits import Folds as Folds
+from lectopt.splits import few_labels as few_labels
 from lectopt.splits import from_indices as from_indices
 from lectopt.splits import holdout as holdout
 from lectopt.splits import k_fold as k_fold

@@ -9,10 +9,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lectopt import _shapes
-from lectopt._leaves import fill, plain
+from lectopt._leaves import fill, paths, plain
 from lectopt._types import Array
 from lectopt.claims import claim
 from lectopt.history import History
+from lectopt.norms import Moments
 from lectopt.run import Run
 from lectopt.task import Task
 
@@ -32,6 +33,7 @@ def write(run: Run, path: str | Path) -> None:
     arrays |= {"metrics": run.metrics, "history": _pack(list(records.values())), "diverged_at": run.diverged_at}
     arrays = jax.tree.map(np.asarray, arrays)
     about = {"format": _FORMAT, "inputs": run.inputs, "history": [list(path) for path in records]}
+    about |= {"params": paths(run.params), "variables": paths(run.model_state.variables)}
     try:
         with _checkpointer() as checkpointer:
             items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about))
@@ -62,6 +64,46 @@ def read(path: str | Path, task: Task) -> Run:
         task=task,
         inputs=about["inputs"],
     )
+
+
+def is_run(path: Path) -> bool:
+    """Whether `Run.save` wrote the directory."""
+    return (path / "about").exists()
+
+
+def read_arrays(path: Path) -> tuple[dict[tuple[str, ...], Array], Moments | None]:
+    """The parameters and variables, by path, of a run that `write` wrote, and how it standardises its inputs.
+
+    Raises:
+        ValueError: if it is not a run, or is kept without the names of its arrays.
+    """
+    about, arrays = _read(path)
+    if "params" not in about:
+        raise ValueError(
+            f"source must be a run that was saved with the names of its arrays; {path} was saved before they were "
+            "kept: give lectopt.load(path, task)"
+        )
+    params, state = _unpack(arrays["params"]), _unpack(arrays["model_state"])
+    names = [tuple(name) for name in about["params"] + about["variables"]]
+    variables, inputs = state[: len(about["variables"])], state[len(about["variables"]) :]
+    return dict(zip(names, params + variables, strict=True)), Moments(*inputs) if inputs else None
+
+
+def read_tree(path: Path) -> Any:
+    """What `StandardCheckpointer` or `CheckpointManager` of Orbax wrote; of a manager, the last step.
+
+    Raises:
+        ValueError: if it is nothing of the kind.
+    """
+    # A manager keeps a folder for each step, with the default item in it.
+    steps = sorted((step for step in path.iterdir() if step.name.isdecimal()), key=lambda step: int(step.name))
+    step = steps[-1] if steps else path
+    item = step / "default" if (step / "default").exists() else step
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(item)
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        raise ValueError(f"source must be an Orbax checkpoint; {path} is not") from error
 
 
 class Store:

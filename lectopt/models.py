@@ -76,7 +76,7 @@ class NNXAdapter:
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         del x
         module = self._make(key) if self._given is None else self._given
-        _, params, _, state = _split(module)
+        _, params, _, state = split(module)
         return nnx.as_pure(params), nnx.as_pure(state)
 
     def call(
@@ -86,7 +86,7 @@ class NNXAdapter:
         # A copy, or BatchNorm and Dropout could not write to variables of an outer trace under `jax.grad`.
         module = nnx.merge(graphdef, params, _reseed(rngs, key), state, copy=True)
         result = function(module)
-        return result, nnx.as_pure(_split(module)[3])
+        return result, nnx.as_pure(split(module)[3])
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
         del training
@@ -119,7 +119,7 @@ class NNXAdapter:
         structure = {}
         for training in (True, False):
             module.train() if training else module.eval()
-            graphdef, _, rngs, _ = _split(module)
+            graphdef, _, rngs, _ = split(module)
             structure[training] = graphdef, nnx.as_pure(jax.eval_shape(lambda rngs=rngs: rngs))
         return structure
 
@@ -217,7 +217,7 @@ def _path(place: Any) -> tuple[str, ...]:
     return tuple(place.split("/")) if isinstance(place, str) else tuple(map(str, place))
 
 
-def _split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
+def split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
     """Graph definition, parameters, random streams, other variables (what `sow` left is dropped)."""
     graphdef, *parts = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
     params, rngs, _, state = parts

@@ -49,6 +49,10 @@ class Subset:
         """The examples at these rows of `arrays`."""
         return jax.tree.map(lambda a: a[rows], self.arrays)
 
+    def unlabelled(self) -> "Subset":
+        """The inputs alone, the first of the arrays, of the same examples."""
+        return dataclasses.replace(self, arrays=self.arrays[:1])
+
     def examples(self) -> tuple[Any, ...]:
         """The examples of this part as arrays of their own."""
         return self.take(self.indices[: len(self)])

@@ -132,7 +132,7 @@ class Task:
         self._chance = chance
         self._loss = loss
         self._objective = objective
-        self._standardize = standardize
+        self.standardize = standardize
         self._output_bias = output_bias
         self._activation = activation
         self._check = check
@@ -140,7 +140,7 @@ class Task:
     def init(self, key: jax.Array, batch: Batch) -> tuple[Params, ModelState]:
         """Fresh parameters, and the variables that are not trained; nothing is learned from the data yet."""
         params, variables = self.adapter.init(key, batch[0])
-        return params, ModelState(variables, self._no_moments(batch[0]) if self._standardize else None)
+        return params, ModelState(variables, self._no_moments(batch[0]) if self.standardize else None)
 
     def learn_inputs(self, state: ModelState, train: Subset) -> ModelState:
         """The state with the means and variances of the training part's inputs, if the task standardises."""

@@ -546,7 +546,7 @@ def test_other_splits_of_traced_parts_are_refused():
     for split in (lo.leave_one_out, lambda part: lo.from_indices(part, [([0], [1])])):
         with pytest.raises(TypeError, match="examples and key must not be traced here"):
             jax.jit(lambda part, split=split: split(part).valid.indices)(part_of(9, 2)[0])
-    with pytest.raises(TypeError, match="labels must not be traced where examples are stratified"):
+    with pytest.raises(TypeError, match="labels must not be traced, for stratify"):
         jax.jit(lambda y: stratified((y, y), 2, key=0).valid.indices)(jnp.arange(8) % 2)
 
 

@@ -1,5 +1,6 @@
 """Splitting examples into parts: held-out parts and folds, as index sets over one device copy of the data."""
 
+from lectopt.splits.few import few_labels as few_labels
 from lectopt.splits.folds import Folds as Folds
 from lectopt.splits.folds import from_indices as from_indices
 from lectopt.splits.holding_out import holdout as holdout

@@ -31,13 +31,13 @@ def has_labels(subset: Subset) -> bool:
     return isinstance(labels, jax.Array) and labels.ndim == 1 and bool(jnp.issubdtype(labels.dtype, jnp.integer))
 
 
-def labels(subset: Subset) -> np.ndarray:
-    """The labels of the part, in its order."""
+def labels(subset: Subset, what: str = "stratify") -> np.ndarray:
+    """The labels of the part, in its order, which `what` needs."""
     labels = subset.arrays[-1]
     if not has_labels(subset):
-        raise ValueError("stratify needs labels: the last array of the examples must be whole numbers of shape (n,)")
+        raise ValueError(f"{what} needs labels: the last array of the examples must be whole numbers of shape (n,)")
     if _checks.is_traced(labels):
-        raise TypeError("labels must not be traced where examples are stratified: split outside of jit and vmap")
+        raise TypeError(f"labels must not be traced, for {what}: split outside of jit and vmap")
     return np.asarray(labels)[np.asarray(subset.indices)[: len(subset)]]
 
 

@@ -1,0 +1,67 @@
+"""The layers of a network, as pre-training sees them."""
+
+from typing import Any
+
+import jax
+
+from lectopt._types import Array
+from lectopt.models import FunctionAdapter, Params
+from lectopt.pretraining.decoders import Passage
+from lectopt.pretraining.parts import model_paths
+from lectopt.pretraining.renaming import ModelPath
+from lectopt.probe import Probe
+from lectopt.task import Task
+
+
+class NetworkLayers:
+    """The layers of a task's network that have weights, in the order in which they are called."""
+
+    def __init__(self, task: Task, x: Any):
+        if isinstance(task.adapter, FunctionAdapter):
+            raise TypeError("task must have an NNX or Linen model, for its layers; got a pair of functions")
+        self.order: list[str] = []  # of all innermost layers
+        self.paths: dict[str, ModelPath] = {}
+        self.passages: dict[str, Passage] = {}  # of those with weights
+
+        def pass_through(key: jax.Array, x: Array) -> None:
+            params, state = task.init(key, (x,))
+            probe = Probe()
+            outputs, _ = task.adapter.call(
+                lambda model: probe.watch(model, lambda m: task.adapter.forward(m, x, True)),
+                params,
+                state.variables,
+                key,
+                True,
+            )
+            self._remember(probe, params, outputs)
+
+        jax.eval_shape(pass_through, jax.random.key(0), x)
+
+    def _remember(self, probe: Probe, params: Params, outputs: Array) -> None:
+        named = zip(model_paths(params), jax.tree.leaves(params), strict=True)
+        kernels = {path[:-1]: leaf for path, leaf in named if path[-1:] == ("kernel",)}
+        self.order = probe.layers()
+        self.paths = {name: probe.paths[name] for name in self.order}
+
+        def has_weights(name: str) -> bool:
+            kernel = kernels.get(probe.paths[name])
+            known = kernel is not None and (kernel.ndim == 2 or probe.kinds[name] == "Conv")
+            return known and "/".join(probe.paths[name]) == name  # the first call of a layer
+
+        weighted = list(filter(has_weights, self.order))
+        for i, name in enumerate(weighted):
+            taken, put_out = probe.inputs[name], probe.outputs[name]
+            code = probe.inputs[weighted[i + 1]] if i + 1 < len(weighted) else outputs
+            window = kernels[probe.paths[name]].shape[:-2]
+            self.passages[name] = Passage(taken.shape[1:], put_out.shape[1:], code.shape[1:], window)
+
+    def after(self, name: str) -> str | None:
+        """The next layer with weights."""
+        later = list(self.passages)[list(self.passages).index(name) + 1 :]
+        return later[0] if later else None
+
+    def block(self, name: str) -> set[ModelPath]:
+        """The paths of this layer and of what stands between it and the next one with weights, such as a norm."""
+        first, after = self.order.index(name), self.after(name)
+        last = len(self.order) if after is None else self.order.index(after)
+        return {self.paths[n] for n in self.order[first:last]}

@@ -1,0 +1,53 @@
+"""A model's arrays by what they are: parameters, and variables that are not trained."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from lectopt._leaves import paths
+from lectopt.models import Params, State, split
+from lectopt.pretraining.renaming import ModelPath
+
+_COLLECTIONS = ("params", "batch_stats")  # of Linen, whose modules hold both under the same path
+
+
+class Parts(NamedTuple):
+    """A model taken apart."""
+
+    params: Params
+    variables: State
+    rebuild: Callable[[Params, State], Any]  # the same kind of model, with these
+
+
+def take_apart(name: str, model: Any) -> Parts:
+    """The parts of an nnx.Module, of {"params": ..., "batch_stats": ...} as Linen has it, or of (params, variables).
+
+    Raises:
+        TypeError: if it is none of these; the message calls it `name`.
+    """
+    if isinstance(model, nnx.Module):
+        graphdef, params, rngs, variables = split(model)
+
+        def merge(params: Params, variables: State) -> nnx.Module:
+            return nnx.merge(graphdef, params, rngs, variables, copy=True)
+
+        return Parts(nnx.as_pure(params), nnx.as_pure(variables), merge)
+    if isinstance(model, Mapping) and "params" in model:
+        rest = {collection: variables for collection, variables in model.items() if collection != "params"}
+        return Parts(model["params"], rest, lambda params, variables: {"params": params, **variables})
+    if isinstance(model, tuple) and len(model) == 2:
+        return Parts(*model, lambda params, variables: (params, variables))
+    raise TypeError(
+        f'{name} must be an nnx.Module, Linen variables {{"params": ..., ...}}, or (params, variables) as run.model is '
+        f"for Linen modules and functions; got {type(model).__name__}"
+    )
+
+
+def model_paths(tree: Any) -> list[ModelPath]:
+    """The path to each leaf within the model; where the tree came from a Flax variable, without its "value"."""
+    return [_within(path[:-1] if path[-1:] == ("value",) else path) for path in paths(tree)]
+
+
+def _within(path: ModelPath) -> ModelPath:
+    return path[1:] if path[:1] and path[0] in _COLLECTIONS else path

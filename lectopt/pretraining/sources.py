@@ -1,0 +1,77 @@
+"""Trained arrays from wherever they are, by their paths: a model, a run, an Orbax checkpoint, a safetensors file."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lectopt._types import Array
+from lectopt.norms import Moments
+from lectopt.pretraining.parts import model_paths, take_apart
+from lectopt.pretraining.renaming import ModelPath, as_path
+from lectopt.pretraining.results import Pretrained
+from lectopt.run import Run
+
+_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+
+
+class Source(NamedTuple):
+    """What there is to take."""
+
+    arrays: dict[ModelPath, Array]  # parameters and statistics
+    inputs: Moments | None = None  # by which a run standardises
+
+
+def read(source: Any) -> Source:
+    """The arrays of `source`, as `transfer` describes it.
+
+    Raises:
+        TypeError: if it is nothing of the kind.
+        FileNotFoundError, ValueError: if a path leads to nothing, or to a file that cannot be read.
+    """
+    if isinstance(source, (str, Path)):
+        return _read_path(Path(source).absolute())
+    if isinstance(source, (Run, Pretrained)):
+        return Source(_arrays(source.params) | _arrays(source.model_state.variables), source.model_state.inputs)
+    parts = take_apart("source", source)
+    return Source(_arrays(parts.params) | _arrays(parts.variables))
+
+
+def _read_path(path: Path) -> Source:
+    if not path.exists():
+        raise FileNotFoundError(f"source must be a safetensors file or an Orbax checkpoint; there is nothing at {path}")
+    if path.is_dir():
+        from lectopt.checkpoints import is_run, read_arrays, read_tree  # noqa: PLC0415, Orbax is slow to import
+
+        if not is_run(path):
+            return Source(_arrays(read_tree(path)))
+        arrays, inputs = read_arrays(path)
+        return Source(_arrays(arrays), inputs)
+    if path.suffix in _PICKLES:
+        raise ValueError(
+            f"source must be a safetensors file, not a pickle, which could run any program; got {path}. In PyTorch: "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        )
+    return Source(_read_safetensors(path))
+
+
+def _read_safetensors(path: Path) -> dict[ModelPath, Array]:
+    try:
+        from safetensors import SafetensorError, safe_open  # noqa: PLC0415, optional
+    except ImportError as error:
+        raise ImportError("safetensors files need the package: pip install 'lectopt[safetensors]'") from error
+    try:
+        with safe_open(path, framework="flax") as file:
+            return {as_path(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dictionary
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"source must be a safetensors file; {path} is not: {error}") from error
+
+
+def _arrays(tree: Any) -> dict[ModelPath, Array]:
+    """The numbers in a tree."""
+    return {
+        path: jnp.asarray(leaf)
+        for path, leaf in zip(model_paths(tree), jax.tree.leaves(tree), strict=True)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.number)
+    }

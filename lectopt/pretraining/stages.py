@@ -1,0 +1,113 @@
+"""A stage of pre-training: a network beside a decoder, and how well what went in is rebuilt."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lectopt._types import Array
+from lectopt.models import Adapter, Params, State
+from lectopt.pretraining.corruption import Corrupt
+from lectopt.pretraining.network_layers import NetworkLayers
+from lectopt.pretraining.renaming import ModelPath
+from lectopt.probe import Probe
+from lectopt.task import Batch, Task
+
+
+def layer_stage(task: Task, layers: NetworkLayers, name: str, decoder: Callable[..., nnx.Module], c: Corrupt) -> Task:
+    """The task of rebuilding what the layer `name` takes in from what the next one gets, when some of it is lost."""
+    after = layers.after(name)
+
+    def rebuild(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
+        network, decode = models
+        tap = _Tap(layers.paths[name], lambda clean: c(key, clean))
+        outputs = network(batch[0], tap)
+        return _squared_error(decode(outputs if after is None else tap.inputs[after]), tap.clean), {}
+
+    return _beside(task, decoder, rebuild)
+
+
+def whole_stage(task: Task, decoder: Callable[..., nnx.Module], corrupt: Corrupt) -> Task:
+    """The task of rebuilding the inputs from the network's outputs, when some of them is lost."""
+
+    def rebuild(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
+        network, decode = models
+        return _squared_error(decode(network(corrupt(key, batch[0]), Probe())), batch[0]), {}
+
+    return _beside(task, decoder, rebuild)
+
+
+class Together:
+    """Two models side by side: the network, called as (x, probe), and the decoder."""
+
+    has_weights = False
+
+    def __init__(self, network: Adapter, decoder: Adapter):
+        self._network = network
+        self._decoder = decoder
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        """Parameters and variables of both, each under its name."""
+        network, decoder = self._network.init(key, x), self._decoder.init(jax.random.fold_in(key, 1), x)
+        params, variables = ({"network": n, "decoder": d} for n, d in zip(network, decoder, strict=True))
+        return params, variables
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        """What function((network, decoder)) returns, and the state of both after it."""
+
+        def beside(model: Any) -> Any:
+            def network(x: Any, probe: Probe) -> Any:
+                return probe.watch(model, lambda watched: self._network.forward(watched, x, training))
+
+            return self._decoder.call(
+                lambda decoder: function((network, decoder)), params["decoder"], state["decoder"], key, training
+            )
+
+        (result, decoder), network = self._network.call(beside, params["network"], state["network"], key, training)
+        return result, {"network": network, "decoder": decoder}
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        """The outputs of the network."""
+        del training
+        return model[0](x, Probe())
+
+    def present(self, params: Params, state: State) -> Any:
+        """The network."""
+        return self._network.present(params["network"], state["network"])
+
+    def path(self, place: Any) -> ModelPath:
+        """The path to a parameter of the network."""
+        return ("network", *self._network.path(place))
+
+
+class _Tap(Probe):
+    """Corrupts what one layer takes in, and keeps the clean."""
+
+    def __init__(self, layer: ModelPath, corrupt: Callable[[Array], Array]):
+        super().__init__()
+        self.clean: Any = None
+        self._layer = layer
+        self._corrupt = corrupt
+
+    def call(self, path: ModelPath, kind: str, layer: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """What `layer(*args, **kwargs)` returns, recorded; of the tapped layer, from a corrupted input."""
+        if path == self._layer and self.clean is None:
+            # What stands before the layer is not changed by it.
+            self.clean = jax.lax.stop_gradient(args[0])
+            args = (self._corrupt(self.clean), *args[1:])
+        return super().call(path, kind, layer, args, kwargs)
+
+
+def _beside(task: Task, decoder: Callable[..., nnx.Module], objective: Callable) -> Task:
+    stage = Task(decoder, objective=objective, standardize=task.standardize)
+    stage.adapter = Together(task.adapter, stage.adapter)
+    return stage
+
+
+def _squared_error(rebuilt: Array, clean: Array) -> Array:
+    """float[batch]: the mean over what an example consists of."""
+    return jnp.mean((rebuilt - clean) ** 2, axis=range(1, clean.ndim))

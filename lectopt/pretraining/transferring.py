@@ -1,0 +1,220 @@
+"""`transfer`: the arrays of a trained model, taken into another by their paths."""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lectopt import _checks
+from lectopt._tables import as_html, as_text
+from lectopt._types import Array, ArrayTree
+from lectopt.pretraining import pytorch
+from lectopt.pretraining.parts import model_paths, take_apart
+from lectopt.pretraining.renaming import ModelPath, Rules, rename_all
+from lectopt.pretraining.sources import Source, read
+from lectopt.setup import Origin
+
+LAYOUTS = ("flax", "torch")
+STATISTICS = ("take", "keep")
+
+
+class TransferRow(NamedTuple):
+    """What became of one array."""
+
+    path: str  # in the target; in the source, where it was left
+    shape: tuple[int, ...]
+    outcome: str  # "taken", "new" (as the target has it), "kept" (a statistic that was to be), or "left"
+    source: str  # the path that it was taken from, "" otherwise
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Transfer:
+    """What `transfer` returns. Print it for a table of what was taken, is new, was kept and was left."""
+
+    model: Any
+    """A model of the target's kind with what was taken."""
+    start: Origin
+    """Give it to `fit` or `train`: `start=transferred.start`."""
+    labels: ArrayTree
+    """A tree like the parameters, "taken" or "new" for each: for `optax.partition`."""
+    rows: Sequence[TransferRow]
+    """The table."""
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas DataFrame."""
+        import pandas as pd  # noqa: PLC0415, heavy and optional
+
+        return pd.DataFrame(self.rows).set_index("path")
+
+    def __repr__(self) -> str:
+        return as_text(self._cells())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._cells())
+
+    def _cells(self) -> list[list[str]]:
+        head = ["array", "shape", "outcome", "from"]
+        return [head, *([row.path, str(row.shape), row.outcome, row.source or "-"] for row in self.rows)]
+
+
+def transfer(
+    source: Any,
+    target: Any,
+    *,
+    rename: Rules | None = None,
+    statistics: str | None = None,
+    layout: str = "flax",
+    flattened: Mapping[str, Sequence[int]] | None = None,
+) -> Transfer:
+    """Takes the trained arrays of one model into another, wherever their paths agree.
+
+    Pure: it can stand inside of `jit` and `vmap`, so that a search can transfer in each of its lanes.
+
+    Args:
+        source: the trained model: an nnx.Module, Linen variables {"params": ..., "batch_stats": ...}, (params,
+            variables), a Run, or the path of a safetensors file, of what `Run.save` wrote, or of an Orbax checkpoint
+            (`StandardCheckpointer`; the last step of a `CheckpointManager`). Pickled files are refused.
+        target: the model to train: an nnx.Module, Linen variables, or (params, variables). It is left as it is.
+        rename: {old: new}, by which paths of the source that begin with `old` begin with `new`. Steps are parted by
+            slashes (or dots); "*" stands for any one step, in `new` for the same; None leaves a part out; the longest
+            rule counts. Or a function of a path, "layers/0/kernel", that returns a path or None.
+        statistics: "take" or "keep" for the variables that are not trained, such as the mean and variance of
+            BatchNorm, and (of a Run) how inputs are standardised, which `start` then holds. It must be said where
+            there are any in both models.
+        layout: "torch" if names and layouts are PyTorch's: weight, running_mean and running_var become kernel (or
+            scale, or embedding), mean and var; kernels of dense layers and convolutions are turned.
+        flattened: with layout "torch", {path in the target: (channels, height, width)} for dense layers that read a
+            flattened image, whose order differs: PyTorch has the channels first, Flax last.
+
+    Returns:
+        A Transfer: `.model`, `.start` for `fit` and `train`, `.labels` for `optax.partition`, and a table when it is
+        printed. Arrays have the target's dtypes. Under `optax.partition`, the part that is "taken" is frozen by
+        `optax.set_to_zero()`, learns less by a smaller rate, and is unfrozen at a step k by
+        `optax.conditionally_mask(optimizer, lambda step: step >= k)`. In training, BatchNorm layers that are frozen
+        still normalise with the batch and update their statistics, as in Flax.
+
+    Raises:
+        ValueError: if no path agrees, the shapes of two arrays that are to be one differ, or an argument is not as
+            described above; if a file is not what its name says, or is a pickle.
+        TypeError: if source or target is no model.
+        FileNotFoundError: if there is nothing at the path.
+        ImportError: for a safetensors file without `pip install 'lectopt[safetensors]'`.
+
+    Example:
+        >>> import lectopt as lo, optax
+        >>> from flax import nnx
+        >>> def net(classes, rngs):
+        ...     return nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.Linear(32, classes, rngs=rngs))
+        >>> trained, fresh = net(10, nnx.Rngs(0)), net(5, nnx.Rngs(1))
+        >>> transferred = lo.transfer(trained, fresh, rename={"layers/2": None})
+        >>> transferred
+        array            shape     outcome  from
+        layers/0/bias    (32,)     taken    layers/0/bias
+        layers/0/kernel  (64, 32)  taken    layers/0/kernel
+        layers/2/bias    (5,)      new      -
+        layers/2/kernel  (32, 5)   new      -
+        layers/2/bias    (10,)     left     -
+        layers/2/kernel  (32, 10)  left     -
+        >>> frozen = optax.partition({"taken": optax.set_to_zero(), "new": lo.adam(1e-2)}, transferred.labels)
+        >>> task = lo.classification(transferred.model)  # lo.fit(task, frozen, ...) trains the new layer alone
+
+    Source: the lecture, "Further techniques": pre-training on similar tasks.
+    """
+    _checks.check_choice("layout", layout, LAYOUTS)
+    if statistics is not None:
+        _checks.check_choice("statistics", statistics, STATISTICS)
+    images = pytorch.parse_flattened(flattened)
+    if images and layout == "flax":
+        raise ValueError("flattened goes with layout='torch': in Flax the channels are last everywhere")
+    found, parts = read(source), take_apart("target", target)
+    trained, others = model_paths(parts.params), model_paths(parts.variables)
+    offered = rename_all(list(found.arrays), rename)
+    if layout == "torch":
+        offered = {pytorch.translate(path, {*trained, *others}): origin for path, origin in offered.items()}
+    _check_overlap(offered, trained, layout)
+    _check_statistics(statistics, [path for path in others if path in offered], found)
+
+    def take(path: ModelPath, own: Array) -> Array:
+        array = found.arrays[offered[path]]
+        converted = array if layout == "flax" else pytorch.convert(path, array, images)
+        return _fitting("/".join(offered[path]), converted, "/".join(path), own)
+
+    def fill(tree: ArrayTree, paths: list[ModelPath], wanted: Collection[ModelPath]) -> ArrayTree:
+        leaves, treedef = jax.tree.flatten(tree)
+        new = [take(p, own) if p in wanted else own for p, own in zip(paths, leaves, strict=True)]
+        return jax.tree.unflatten(treedef, new)
+
+    taken = {*trained, *(others if statistics == "take" else ())} & {*offered}
+    if layout == "torch":
+        pytorch.check(target, images, taken)
+    params, variables = fill(parts.params, trained, taken), fill(parts.variables, others, taken)
+    labels = ["taken" if path in taken else "new" for path in trained]
+    return Transfer(
+        model=parts.rebuild(params, variables),
+        start=Origin(params, variables, found.inputs if statistics == "take" else None),
+        labels=jax.tree.unflatten(jax.tree.structure(parts.params), labels),
+        rows=_rows({**_leaves(trained, params), **_leaves(others, variables)}, taken, offered, found, statistics),
+    )
+
+
+def _check_overlap(offered: Mapping[ModelPath, ModelPath], trained: Sequence[ModelPath], layout: str) -> None:
+    if not {*offered} & {*trained}:
+        hint = ""
+        if layout == "flax" and any(path[-1:] == ("weight",) for path in offered):
+            hint = ". Names such as 'weight' are PyTorch's: give layout='torch'"
+        raise ValueError(
+            "source and target must have paths in common, or rename must make them so; source has "
+            f"{_some(offered)}, target {_some(trained)}{hint}"
+        )
+
+
+def _check_statistics(statistics: str | None, common: Sequence[ModelPath], found: Source) -> None:
+    if statistics is None and (common or found.inputs is not None):
+        what = _some(common) if common else "how the run standardises its inputs"
+        raise ValueError(
+            f"statistics must be 'take' or 'keep', since source holds variables that are not trained: {what}"
+        )
+
+
+def _fitting(origin: str, array: Array, path: str, own: Array) -> Array:
+    if array.shape != own.shape:
+        raise ValueError(
+            f"source and target must have arrays of the same shape; {origin} of source has {array.shape}, {path} of "
+            f"target {own.shape}. Leave it out with rename={{{origin.rpartition('/')[0]!r}: None}}"
+        )
+    if jnp.iscomplexobj(array) != jnp.iscomplexobj(own) or (
+        jnp.issubdtype(array.dtype, jnp.inexact) != jnp.issubdtype(own.dtype, jnp.inexact)
+    ):
+        raise ValueError(
+            f"source and target must hold the same kind of numbers; {origin} of source is {array.dtype}, {path} of "
+            f"target {own.dtype}"
+        )
+    return array.astype(own.dtype)
+
+
+def _rows(
+    arrays: Mapping[ModelPath, Array],
+    taken: Collection[ModelPath],
+    offered: Mapping[ModelPath, ModelPath],
+    found: Source,
+    statistics: str | None,
+) -> list[TransferRow]:
+    used = {offered[path] for path in taken}
+    rows = []
+    for path, array in arrays.items():
+        outcome = "taken" if path in taken else "kept" if path in offered and statistics == "keep" else "new"
+        origin = "/".join(offered[path]) if path in taken else ""
+        rows.append(TransferRow("/".join(path), array.shape, outcome, origin))
+    left = ((path, array) for path, array in found.arrays.items() if path not in used)
+    return rows + [TransferRow("/".join(path), array.shape, "left", "") for path, array in left]
+
+
+def _leaves(paths: Sequence[ModelPath], tree: ArrayTree) -> dict[ModelPath, Array]:
+    return dict(zip(paths, jax.tree.leaves(tree), strict=True))
+
+
+def _some(paths: Collection[ModelPath]) -> str:
+    names = list(map("/".join, paths))
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
