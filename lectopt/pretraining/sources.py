@@ -46,8 +46,7 @@ def _read_path(path: Path) -> Source:
 
         if not is_run(path):
             return Source(_arrays(read_tree(path)))
-        arrays, inputs = read_arrays(path)
-        return Source(_arrays(arrays), inputs)
+        return Source(*read_arrays(path))
     if path.suffix in _PICKLES:
         raise ValueError(
             f"source must be a safetensors file, not a pickle, which could run any program; got {path}. In PyTorch: "
