@@ -227,7 +227,7 @@ def test_a_run_brings_how_its_inputs_are_standardised():
 
 
 def part(optimizer):
-    """Layers before, and a function of how many steps they learn: a new output layer at rate 1, what was taken by this."""
+    """Layers before, and those after so many steps: a new output layer at rate 1, by this what was taken."""
     got = lo.transfer(plain(10, nnx.Rngs(0)), plain(5, nnx.Rngs(1)), rename={"layers/2": None})
     task = lo.classification(got.model)
     rates = optax.partition({"taken": optimizer, "new": lo.sgd(1.0)}, got.labels)

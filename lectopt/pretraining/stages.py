@@ -110,4 +110,6 @@ def _beside(task: Task, decoder: Callable[..., nnx.Module], objective: Callable)
 
 def _squared_error(rebuilt: Array, clean: Array) -> Array:
     """float[batch]: the mean over what an example consists of."""
+    if rebuilt.shape != clean.shape:
+        raise ValueError(f"the decoder must put out {clean.shape[1:]} for an example; it puts out {rebuilt.shape[1:]}")
     return jnp.mean((rebuilt - clean) ** 2, axis=range(1, clean.ndim))
