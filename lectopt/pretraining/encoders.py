@@ -5,6 +5,7 @@ from collections import OrderedDict
 from typing import Any
 
 import optax
+from flax import linen
 
 from lectopt.pretraining.decoders import Mirror
 from lectopt.pretraining.network_layers import NetworkLayers
@@ -86,6 +87,8 @@ def pretrain_encoder(
         if not there.passages:
             raise ValueError("encoder must have a dense layer or a convolution, to be reversed; or give a decoder")
         decoder = functools.partial(Mirror, list(there.passages.values()))
+    elif isinstance(decoder, linen.Module) or not callable(decoder):
+        raise TypeError(f"decoder must be a function rngs -> nnx.Module; got {type(decoder).__name__}")
     params, state = recipe.begin()
     run = recipe.run(whole_stage(recipe.task, decoder, recipe.corrupt), optimizer, params, state, 0)
     state = run.model_state._replace(variables=run.model_state.variables["network"])

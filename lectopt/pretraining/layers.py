@@ -2,7 +2,7 @@
 
 import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -116,6 +116,8 @@ def pretrain_layers(
 def _chosen(layers: Sequence[str] | None, there: NetworkLayers) -> list[str]:
     """The names of the layers to train, in the order in which they are called."""
     known = list(there.passages)
+    if not known:
+        raise ValueError("task must have a network with a dense layer or a convolution; none was seen in a call of it")
     if layers is None:
         if len(known) < 2:
             raise ValueError(
@@ -123,8 +125,9 @@ def _chosen(layers: Sequence[str] | None, there: NetworkLayers) -> list[str]:
                 "the layers to train with layers=, or give an encoder to pretrain_encoder"
             )
         return known[:-1]
-    if isinstance(layers, str) or not layers or not set(layers) <= set(known):
-        raise ValueError(f"layers must be some of {', '.join(known)}; got {layers!r}")
+    named = isinstance(layers, Collection) and not isinstance(layers, str)
+    if not named or not layers or not all(name in known for name in layers):
+        raise ValueError(f"layers must be a list of some of {', '.join(known)}; got {layers!r}")
     return [name for name in known if name in layers]
 
 
