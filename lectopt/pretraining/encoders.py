@@ -35,7 +35,7 @@ def pretrain_encoder(
     f is the encoder, the tilde a corruption, and g a decoder that is dropped afterwards. `transfer` takes the encoder
     into a network that begins with it: `lo.transfer(pretrained, network, rename={"": "layers/0"})`.
 
-    Pure within `jit` and `vmap`, where it trains with `train`; otherwise with `fit`, with its progress.
+    Pure within `jit`, and `vmap` in it, where it trains with `train`; otherwise with `fit`, with its progress.
 
     Args:
         encoder: a network, or a task with one, as for `pretrain_layers`; with a decoder of your own also functions.

@@ -45,11 +45,12 @@ def pretrain_layers(
     the size of what the layer took in and convolves it. Then the whole network is fine-tuned with labels:
     `lo.fit(task, ..., start=pretrained.start)`.
 
-    Pure within `jit` and `vmap`, where it trains with `train`; otherwise with `fit`, with its progress.
+    Pure within `jit`, and `vmap` in it, where it trains with `train`; otherwise with `fit`, with its progress.
 
     Args:
-        task: the task to be learned later, whose network and `standardize` are used; or a network, as `Task` takes it.
-            NNX or Linen modules, of dense layers and convolutions that are called one after the other.
+        task: the task to be learned later, whose network and `standardize` are used (not `output_bias`, which is in need of
+            labels); or a network, as `Task` takes it. NNX or Linen modules, of dense layers and convolutions that are
+            called one after the other.
         inputs: an array [n, ...], or a Subset, without labels. `subset.unlabelled()` drops them.
         optimizer: an Optax optimizer; each stage begins with a new state.
         batch_size: examples in a minibatch.
@@ -107,7 +108,7 @@ def pretrain_layers(
         run = recipe.run(stage, alone, params, state, number)
         params = run.params["network"]
         state = run.model_state._replace(
-            variables=_updated(state.variables, run.model_state.variables["network"], learning)
+            variables=_updated(state.variables, run.model_state.variables["network"], learning | there.before())
         )
         histories[name] = run.history
     return Pretrained(params, state, histories, recipe.task)

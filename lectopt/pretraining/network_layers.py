@@ -61,6 +61,10 @@ class NetworkLayers:
         later = list(self.passages)[list(self.passages).index(name) + 1 :]
         return later[0] if later else None
 
+    def before(self) -> set[ModelPath]:
+        """The paths of what stands before the first layer with weights, such as a norm of the inputs."""
+        return {self.paths[n] for n in self.order[: self.order.index(next(iter(self.passages)))]}
+
     def block(self, name: str) -> set[ModelPath]:
         """The paths of this layer and of what stands between it and the next one with weights, such as a norm."""
         first, after = self.order.index(name), self.after(name)

@@ -51,9 +51,15 @@ class Recipe:
         if not isinstance(task, Task):
             task = Task(task, objective=_nothing)
         if not isinstance(optimizer, optax.GradientTransformation):
-            raise TypeError(f"optimizer must be an Optax GradientTransformation; got {type(optimizer).__name__}")
-        options["valid"] = None if valid is None else without_labels(valid, "valid")
+            raise TypeError(
+                f"optimizer must be an Optax GradientTransformation, such as lo.adam(1e-3); got {optimizer!r:.60}"
+            )
         there = without_labels(inputs, "inputs")
+        options["valid"] = None if valid is None else without_labels(valid, "valid")
+        if valid is not None and _shape(options["valid"]) != _shape(there):
+            raise ValueError(
+                f"valid must have examples of shape {_shape(there)}, as inputs; got {_shape(options['valid'])}"
+            )
         batch_size = _checks.check_count("batch_size", options["batch_size"])
         step_count(options["epochs"], options["steps"], steps_per_epoch(there.capacity, batch_size))
         recipe = cls(task, there, optimizer, options, as_corruption(corruption), as_key(key), progress)
@@ -87,11 +93,8 @@ class Recipe:
         key = jax.random.fold_in(self.key, number)
         others, found = drawn(stage, key, self.inputs)
         variables = {**found.variables, "network": state.variables}
-        options: dict[str, Any] = {
-            **self.options,
-            "key": key,
-            "start": Origin({**others, "network": params}, variables),
-        }
+        start = Origin({**others, "network": params}, variables)
+        options: dict[str, Any] = {**self.options, "key": key, "start": start}
         if _checks.is_traced((self.key, self.inputs, jnp.zeros(()))):  # the last one is, inside of any `jit`
             return train(stage, optimizer, self.inputs, **options)
         return fit(stage, optimizer, self.inputs, progress=self.progress, **options)
@@ -114,7 +117,11 @@ def without_labels(examples: Any, name: str) -> Subset:
     else:
         arrays = (examples,)
     dtype = getattr(arrays[0], "dtype", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or dtype == bool) or jnp.iscomplexobj(arrays[0]):
+    if (
+        dtype is None
+        or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_))
+        or jnp.iscomplexobj(arrays[0])
+    ):
         raise TypeError(
             f"{name} must be an array [n, ...] of real numbers, or a Subset; got {type(arrays[0]).__name__}"
             + (f" of {dtype}" if dtype is not None else "")
@@ -122,6 +129,11 @@ def without_labels(examples: Any, name: str) -> Subset:
     subset = as_subset(examples if isinstance(examples, Subset) else arrays, name)
     check_finite(subset, name)
     return subset
+
+
+def _shape(subset: Subset) -> tuple[int, ...]:
+    """Of one example."""
+    return subset.arrays[0].shape[1:]
 
 
 def _nothing(model: Any, batch: Any, key: jax.Array) -> Any:
