@@ -58,9 +58,9 @@ class Mirror(nnx.Module):
 def _image(passage: Passage) -> tuple[int, ...] | None:
     """The code of a convolution as [*space, channels], however it was pooled and flattened; None for a dense layer."""
     *space, channels = passage.put_out
-    if not passage.window or math.prod(passage.code) % channels:
+    if not passage.window:
         return None
-    if len(passage.code) == len(passage.put_out) and passage.code[-1] == channels:
+    if len(passage.code) == len(passage.put_out):
         return passage.code
     for factor in range(1, max(space) + 1):
         for smaller in ([size // factor for size in space], [-(-size // factor) for size in space]):
