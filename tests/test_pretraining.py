@@ -1,6 +1,7 @@
 """Pre-training without labels: numbers of a plain loop, what learns and what stands still, and what is refused."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,7 @@ OPTIONS = {"batch_size": 10, "steps": 3, "key": 0, "progress": False}
 
 def dense(*widths, act=jnp.tanh):
     def net(rngs):
-        pairs = zip(widths, widths[1:], strict=False)
-        layers = [layer for a, b in pairs for layer in (nnx.Linear(a, b, rngs=rngs), act)]
+        layers = [layer for a, b in itertools.pairwise(widths) for layer in (nnx.Linear(a, b, rngs=rngs), act)]
         return nnx.Sequential(*layers[:-1])
 
     return net
@@ -177,9 +177,9 @@ def test_one_layer_after_the_other(norm, eager):
     net = functools.partial(Normed, norm=norm)
     begun, state = drawn(net)
     heavy = optax.chain(lo.add_l2(0.1), lo.adam(0.01))  # that moves whatever it is let at
-    one = pretrain(lambda rngs: net(rngs), optimizer=heavy, layers=["first"])
-    both = pretrain(lambda rngs: net(rngs), optimizer=heavy)
-    every = pretrain(lambda rngs: net(rngs), optimizer=heavy, layers=["third", "first", "second"])
+    one = pretrain(net, optimizer=heavy, layers=["first"])
+    both = pretrain(net, optimizer=heavy)
+    every = pretrain(net, optimizer=heavy, layers=["third", "first", "second"])
     assert list(every.histories) == ["first", "second", "third"]
     parts = {"first": ("first", "one"), "second": ("second", "two"), "third": ("third", "three")}
 
@@ -299,8 +299,8 @@ def test_as_a_trial():
 @pytest.mark.parametrize("net", [Linen(), Normed])
 def test_a_fit_begins_there(function, net, eager):
     task = lo.classification(net, standardize=True)
-    options = {"decoder": functools.partial(nnx.Linear, 3, 4)} if function is encode else {}
-    pretrained = function(task, corruption=0.5, key=4, **{k: lambda rngs: v(rngs=rngs) for k, v in options.items()})
+    options = {"decoder": lambda rngs: nnx.Linear(3, 4, rngs=rngs)} if function is encode else {}
+    pretrained = function(task, corruption=0.5, key=4, **options)
     other = np.roll(X, 1, axis=1)[:20], Y[::5][:20]
     run = lo.fit(task, lo.sgd(0.0), other, batch_size=20, steps=1, key=9, start=pretrained.start, progress=False)
     assert not moved(run.params, pretrained.params)
