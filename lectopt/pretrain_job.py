@@ -157,7 +157,7 @@ def _table(title: str, accuracies: Accuracies) -> Table:
         f"Test accuracy in %, mean ± standard deviation over {SEEDS} seeds; the gain over the first start, seed by "
         "seed, ± its standard error. *: more than two standard errors."
     )
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, pad_edge=False, padding=0)
     table.add_column("labels\nper class", justify="right")
     first, *others = accuracies
     for heading in (first, *(text for name in others for text in (name, "gain"))):
