@@ -48,7 +48,7 @@ def pretrain_layers(
     Pure within `jit`, and `vmap` in it, where it trains with `train`; otherwise with `fit`, with its progress.
 
     Args:
-        task: the task to be learned later, whose network and `standardize` are used (not `output_bias`, which is in need of
+        task: the task to be learned later, whose network and `standardize` are used (not `output_bias`, which needs
             labels); or a network, as `Task` takes it. NNX or Linen modules, of dense layers and convolutions that are
             called one after the other.
         inputs: an array [n, ...], or a Subset, without labels. `subset.unlabelled()` drops them.
