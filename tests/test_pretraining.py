@@ -25,7 +25,8 @@ OPTIONS = {"batch_size": 10, "steps": 3, "key": 0, "progress": False}
 
 def dense(*widths, act=jnp.tanh):
     def net(rngs):
-        layers = [layer for a, b in itertools.pairwise(widths) for layer in (nnx.Linear(a, b, rngs=rngs), act)]
+        pairs = itertools.pairwise(widths)
+        layers = [layer for a, b in pairs for layer in (nnx.Linear(a, b, rngs=rngs), act)]
         return nnx.Sequential(*layers[:-1])
 
     return net
@@ -121,8 +122,15 @@ CORRUPTIONS = {
 }
 
 
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
-@pytest.mark.parametrize("act", ["tanh", "relu"])
+@pytest.mark.parametrize(
+    ("act", "corruption"),
+    [
+        ("tanh", "halved"),
+        ("relu", "none"),
+        pytest.param("tanh", "none", marks=pytest.mark.slow),
+        pytest.param("relu", "halved", marks=pytest.mark.slow),
+    ],
+)
 def test_the_plain_loop(act, corruption, stages):
     """Greedy layer-wise denoising autoencoders, written by hand."""
     given, plain = CORRUPTIONS[corruption]
@@ -145,6 +153,7 @@ def test_the_plain_loop(act, corruption, stages):
         h, v = (oracle.ACTIVATIONS[act][0](a @ layer[0] + layer[1]) for a in (h, v))
 
 
+@pytest.mark.slow
 def test_an_encoder_by_automatic_differentiation(stages, x64):
     """Of all layers at once, in float64, with masking noise as it was drawn."""
     seen = []
@@ -163,7 +172,7 @@ def test_an_encoder_by_automatic_differentiation(stages, x64):
         hidden = jnp.maximum(code @ c["layer"]["kernel"] + c["layer"]["bias"], 0)
         return jnp.mean((hidden @ d["layer"]["kernel"] + d["layer"]["bias"] - x) ** 2)
 
-    p = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), nnx.to_pure_dict(start) if 0 else start)
+    p = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), start)
     for i, rows in enumerate(batches(key, inputs, 4)):
         value, gradient = jax.value_and_grad(loss)(p, jnp.asarray(SCALED[rows]))
         np.testing.assert_allclose(pretrained.histories["network"].steps["loss"][i], value, rtol=2e-5)
@@ -172,16 +181,20 @@ def test_an_encoder_by_automatic_differentiation(stages, x64):
 
 
 # What learns, and what stands still -----------------------------------------------------------------------------------
-@pytest.mark.parametrize("norm", [nnx.BatchNorm, lo.LayerNorm, functools.partial(lo.BatchNorm, window=3)])
+@pytest.mark.parametrize(
+    "norm",
+    [lo.LayerNorm]
+    + [pytest.param(n, marks=pytest.mark.slow) for n in (nnx.BatchNorm, functools.partial(lo.BatchNorm, window=3))],
+)
 def test_one_layer_after_the_other(norm, eager):
-    net = functools.partial(Normed, norm=norm)
+    def net(rngs):
+        return Normed(rngs, norm)
+
     begun, state = drawn(net)
     heavy = optax.chain(lo.add_l2(0.1), lo.adam(0.01))  # that moves whatever it is let at
-    one = pretrain(net, optimizer=heavy, layers=["first"])
-    both = pretrain(net, optimizer=heavy)
-    every = pretrain(net, optimizer=heavy, layers=["third", "first", "second"])
-    assert list(every.histories) == ["first", "second", "third"]
-    parts = {"first": ("first", "one"), "second": ("second", "two"), "third": ("third", "three")}
+    one = pretrain(net, optimizer=heavy, layers=["first"], steps=1)
+    both = pretrain(net, optimizer=heavy, layers=["second", "first"], steps=1)
+    parts = {"first": ("first", "one"), "second": ("second", "two")}
 
     def of(*names):
         trained = {f"['{part}']['{leaf}']" for n in names for part in parts[n] for leaf in ("kernel", "bias", "scale")}
@@ -189,16 +202,16 @@ def test_one_layer_after_the_other(norm, eager):
 
     assert moved(begun, one.params) == of("first")
     assert moved(one.params, both.params) == of("second")
-    assert moved(both.params, every.params) == of("third")
     for before, after, part in ((state.variables, one.model_state.variables, "one"), (one, both, "two")):
         before, after = (getattr(getattr(s, "model_state", s), "variables", s) for s in (before, after))  # noqa: PLW2901
         names = {path.split("'")[1] for path in moved(before, after)}
         assert names - {"entry"} == ({part} & {p.split("'")[1] for p in arrays(before)})
     if norm is nnx.BatchNorm:  # what stands before all layers is shown what is not corrupted
         entry = one.model_state.variables["entry"]
-        assert np.all(np.abs(np.asarray(entry["mean"]) - 0.03 * X.mean(0)) < 0.01 * X.mean(0))
+        assert np.all(np.abs(np.asarray(entry["mean"]) - 0.01 * X.mean(0)) < 0.005 * X.mean(0))
 
 
+@pytest.mark.slow
 def test_linen_layers():
     begun, state = drawn(Linen())
     pretrained = pretrain(Linen(), optimizer=lo.nesterov(0.1, 0.9), layers=["Dense_0"])
@@ -207,6 +220,7 @@ def test_linen_layers():
     assert changed == {f"['batch_stats']['BatchNorm_0']['{name}']" for name in ("mean", "var")}
 
 
+@pytest.mark.slow
 def test_look_ahead_is_undone(stages):
     """The parameters are w, not the point where Nesterov's method took its last gradient."""
     plain = pretrain(optimizer=lo.nesterov(0.1, 0.0), steps=1)
@@ -214,6 +228,7 @@ def test_look_ahead_is_undone(stages):
     assert_close(plain.params["layers"][0], ahead.params["layers"][0])
 
 
+@pytest.mark.slow
 def test_clipping_sees_what_learns_alone():
     """The norm of the gradient is that of the decoder's and the layer's, all there are."""
     clipped = pretrain(optimizer=optax.chain(optax.clip_by_global_norm(1e6), lo.sgd(0.1)))
@@ -254,8 +269,9 @@ def test_corruption_differs_by_step_and_layer(eager):
     keys = []
 
     def look(key, h):
-        if not isinstance(key, jax.core.Tracer):
-            keys.append(tuple(np.asarray(jax.random.key_data(key))))
+        data = jax.random.key_data(key)
+        if not isinstance(data, jax.core.Tracer):
+            keys.append(tuple(np.asarray(data)))
         return h
 
     pretrain(corruption=look)
@@ -263,6 +279,7 @@ def test_corruption_differs_by_step_and_layer(eager):
 
 
 # As a program ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [pretrain, encode])
 def test_traced_equals_eager_and_lanes_equal_single_ones(function):
     task = lo.classification(dense(4, 5, 3, 3), standardize=True)
@@ -280,6 +297,8 @@ def test_traced_equals_eager_and_lanes_equal_single_ones(function):
     assert moved(alone.params, function(task, key=keys[0]).params) == arrays(alone.params).keys()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the best")
 def test_as_a_trial():
     task = lo.classification(dense(4, 5, 3), standardize=True)
     train, valid = lo.holdout((X, Y[::5]), 0.3, key=0)
@@ -295,6 +314,7 @@ def test_as_a_trial():
     assert len(np.unique(np.ravel(results.scores))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [pretrain, encode])
 @pytest.mark.parametrize("net", [Linen(), Normed])
 def test_a_fit_begins_there(function, net, eager):
@@ -395,10 +415,6 @@ class Recurrent(nnx.Module):
 NETWORKS = {
     "pooled": (images(conv(2, 4, (3, 3)), nnx.relu, pool(2), flat, linear(36, 5), nnx.relu, linear(5, 3)), IMAGES),
     "valid, strided": (
-        images(conv(2, 4, (3, 3), strides=2, padding="VALID"), nnx.relu, conv(4, 4, 2, padding="VALID"), flat,
-               linear(12, 3)),
-        IMAGES,
-    ) if False else (
         images(conv(2, 4, (3, 3), strides=2, padding="VALID"), nnx.relu, conv(4, 4, (2, 2), padding="VALID"), flat,
                linear(16, 3)),
         IMAGES,
@@ -413,6 +429,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name, eager):
     """Each stage rebuilds better in the end, and the network is one to go on with."""
@@ -430,6 +447,7 @@ def test_networks(name, eager):
         assert moved(begun, pretrained.params) == {"['layers'][0]['kernel']", "['layers'][0]['bias']"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pooled", "skips", "live", "bytes"])
 def test_encoders(name, eager):
     net, x = NETWORKS[name]
@@ -437,6 +455,7 @@ def test_encoders(name, eager):
     assert run.steps["loss"][-1] < run.steps["loss"][0]
 
 
+@pytest.mark.slow
 def test_a_decoder_of_ones_own(eager):
     """Of any network, functions too; its batch statistics are its own."""
 
@@ -482,6 +501,7 @@ def test_the_code_is_enlarged_in_place():
     )
 
 
+@pytest.mark.slow
 def test_an_output_bias_is_left(eager):
     """It would have to be learned from labels."""
     task = lo.classification(dense(4, 5, 3), output_bias=lambda m: m.layers[2].bias)
@@ -509,7 +529,7 @@ class Several(Named):
 LABELLED = lo.holdout((X, Y[::5]), 0.2, key=0)[0]
 BAD = {
     "labels": ({"x": (X, Y)}, ValueError, "inputs must be one array without labels; got 2 arrays"),
-    "labels of a part": ({"x": LABELLED}, ValueError, "inputs must be .* unlabelled\\(\\) of a Subset"),
+    "labels of a part": ({"x": LABELLED}, ValueError, "inputs must be .*unlabelled\\(\\) of a Subset"),
     "labels to validate": ({"valid": LABELLED}, ValueError, "valid must be one array without labels"),
     "a list": ({"x": X.tolist()}, TypeError, "inputs must be an array .* got list"),
     "a tree": ({"x": {"a": X}}, TypeError, "inputs must be an array .* got dict"),
@@ -517,8 +537,8 @@ BAD = {
     "complex": ({"x": X * 1j}, TypeError, "inputs must be .* real numbers.* got ndarray of complex64"),
     "no examples": ({"x": X[:0]}, ValueError, "inputs must hold at least 1 example"),
     "a number": ({"x": np.float32(1)}, ValueError, "inputs must be arrays with one row per example"),
-    "NaN": ({"x": np.where(X > 7, np.nan, X)}, ValueError, "inputs must be finite; 1 of 30 .* row 21"),
-    "infinite": ({"valid": np.where(X > 7, np.inf, X)}, ValueError, "valid must be finite; 1 of 30"),
+    "NaN": ({"x": np.where(X > 7, np.nan, X)}, ValueError, "inputs must be finite; 4 of 30 .* row 21"),
+    "infinite": ({"valid": np.where(X > 7, np.inf, X)}, ValueError, "valid must be finite; 4 of 30"),
     "features": ({"x": X[:, :3]}, ValueError, "the network must fit the inputs, float32\\[10, 3\\]: "),
     "no features": ({"x": X[:, 0]}, ValueError, "the network must fit the inputs, float32\\[10\\]: "),
     "features to validate": ({"valid": X[:, :3]}, ValueError, "valid must have .* \\(4,\\), as inputs; got \\(3,\\)"),
@@ -571,6 +591,7 @@ def test_bad_layers(name):
         pretrain(layers=layers)
 
 
+@pytest.mark.slow
 def test_a_single_layer():
     single = dense(4, 3)
     for net, name in ((single, "layers/0"), (functools.partial(nnx.Linear, 4, 3), "Linear")):

@@ -616,6 +616,3 @@ def test_few_labels_needs_the_labels():
         jax.jit(lambda y: lo.few_labels((IRIS[0], y), 2, key=0).indices)(jnp.asarray(IRIS[1]))
     with pytest.raises(TypeError, match="must not be traced"):
         jax.jit(lambda part: lo.few_labels(part, 2, key=0).indices)(part_of(12, 0, np.arange(12) % 3)[0])
-    stacked = lo.k_fold(IRIS, 3, key=0).train
-    with pytest.raises((TypeError, ValueError), match="examples must be"):
-        lo.few_labels(stacked, 2, key=0)
