@@ -76,4 +76,5 @@ def test_the_picture():
 
 def test_stars_stand_for_more_than_two_standard_errors():
     assert pretrain_job._gain(np.array([0.1, 0.12, 0.11])) == "+11.0 ± 0.6*"
-    assert pretrain_job._gain(np.array([0.1, -0.1, 0.03])) == "+1.0 ± 5.9 "
+    assert pretrain_job._gain(np.array([0.1, -0.01, 0.03])) == "+4.0 ± 3.2 "
+    assert pretrain_job._gain(-np.array([0.1, 0.12, 0.11])) == "-11.0 ± 0.6*"

@@ -294,11 +294,11 @@ def test_traced_equals_eager_and_lanes_equal_single_ones(function):
         assert_close(jitted.histories[name].steps, history.steps)
         assert_close(jax.tree.map(lambda a: a[1], lanes.histories[name].steps), history.steps)
     assert not moved(alone.params, function(task, key=keys[1]).params)
-    assert moved(alone.params, function(task, key=keys[0]).params) == arrays(alone.params).keys()
+    kernels = {name for name in arrays(alone.params) if "kernel" in name}  # a bias that does not learn is 0
+    assert moved(alone.params, function(task, key=keys[0]).params) >= kernels
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the best")
 def test_as_a_trial():
     task = lo.classification(dense(4, 5, 3), standardize=True)
     train, valid = lo.holdout((X, Y[::5]), 0.3, key=0)
@@ -310,8 +310,9 @@ def test_as_a_trial():
         return lo.train(task, lo.sgd(0.1), few, valid=valid, batch_size=3, steps=4, key=key, start=pretrained.start)
 
     settings = {"rate": [0.0, 0.1, 0.2], "share": [0.0, 0.5, 0.3]}
-    results = lo.sweep(trial, settings, minimize="valid_loss", key=0, progress=False)
-    assert len(np.unique(np.ravel(results.scores))) == 3
+    with pytest.warns(UserWarning, match="the best rate, 0.2, is the highest that was tried"):
+        results = lo.sweep(trial, settings, minimize="valid_loss", key=0, progress=False)
+    assert len(np.unique(results.mean())) == 3
 
 
 @pytest.mark.slow

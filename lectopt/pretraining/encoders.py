@@ -86,7 +86,7 @@ def pretrain_encoder(
         there = NetworkLayers(recipe.task, recipe.shapes)
         if not there.passages:
             raise ValueError("encoder must have a dense layer or a convolution, to be reversed; or give a decoder")
-        decoder = functools.partial(Mirror, list(there.passages.values()))
+        decoder = functools.partial(Mirror, list(there.passages.values()), recipe.shapes.shape[1:])
     elif isinstance(decoder, linen.Module) or not callable(decoder):
         raise TypeError(f"decoder must be a function rngs -> nnx.Module; got {type(decoder).__name__}")
     params, state = recipe.begin()
