@@ -599,6 +599,11 @@ FEW = {
     "a share": ({"per_class": 0.5}, TypeError, "per_class must be a whole number"),
     "no labels": ({"examples": IRIS[:1]}, ValueError, "few_labels needs labels"),
     "targets": ({"examples": (IRIS[0], IRIS[0][:, 0])}, ValueError, "few_labels needs labels"),
+    "folds": (
+        {"examples": lo.k_fold(IRIS, 3, key=0).train},
+        ValueError,
+        r"one part; got 3 folds: take one, folds\[0\]",
+    ),
     "an array": ({"examples": IRIS[0]}, TypeError, "examples must be a tuple of arrays"),
     "no key": ({"key": None}, TypeError, "key must be an int"),
 }

@@ -117,15 +117,9 @@ def without_labels(examples: Any, name: str) -> Subset:
     else:
         arrays = (examples,)
     dtype = getattr(arrays[0], "dtype", None)
-    if (
-        dtype is None
-        or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_))
-        or jnp.iscomplexobj(arrays[0])
-    ):
-        raise TypeError(
-            f"{name} must be an array [n, ...] of real numbers, or a Subset; got {type(arrays[0]).__name__}"
-            + (f" of {dtype}" if dtype is not None else "")
-        )
+    if dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        found = type(arrays[0]).__name__ if dtype is None else f"{type(arrays[0]).__name__} of {dtype}"
+        raise TypeError(f"{name} must be an array [n, ...] of real numbers, or a Subset; got {found}")
     subset = as_subset(examples if isinstance(examples, Subset) else arrays, name)
     check_finite(subset, name)
     return subset
