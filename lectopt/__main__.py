@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lectopt.architecture_job import architecture_job
 from lectopt.main_job import main_job
+from lectopt.pretrain_job import pretrain_job
 from lectopt.rate_job import rate_job
 from lectopt.search.devices import use_all_cores
 
@@ -29,8 +30,9 @@ def main() -> None:
     parser.add_argument(
         "job",
         nargs="?",
-        choices=["architecture"],
-        help="architecture: search for a small convolutional network, and rank what each way of searching finds",
+        choices=["architecture", "pretrain"],
+        help="architecture: search for a small convolutional network, and rank what each way of searching finds; "
+        "pretrain: what pre-training without labels, and a network for a similar task, are worth with few labels",
     )
     parser.add_argument("--output", type=Path, default=Path("lectopt-output"), help="folder for the pictures")
     parser.add_argument("--epochs", type=_at_least(1), default=30, help="passes through the data (default 30)")
@@ -43,6 +45,8 @@ def main() -> None:
     use_all_cores()
     if arguments.job == "architecture":
         architecture_job(arguments.output, arguments.seed)
+    elif arguments.job == "pretrain":
+        pretrain_job(arguments.output, arguments.seed)
     elif arguments.rate:
         rate_job(arguments.output, arguments.seed)
     else:

@@ -1,9 +1,22 @@
-"""Shapes of a tree of arrays as text: hashable, and fit for JSON."""
+"""Shapes of trees of arrays: of what a function returns, and as text, hashable and fit for JSON."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
+
+
+def of(problem: str, function: Callable, *arguments: Any) -> Any:
+    """The shapes of what the function returns for arguments of these shapes; nothing is computed.
+
+    Raises:
+        ValueError: if it cannot be called with them; the message begins with the problem.
+    """
+    try:
+        return jax.eval_shape(function, *arguments)
+    except Exception as error:
+        raise ValueError(f"{problem}: {error}") from error
 
 
 def describe(tree: Any) -> str:

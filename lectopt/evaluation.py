@@ -48,6 +48,12 @@ def check_examples(task: Task, subset: Subset, name: str, batch_size: int = BATC
     batch = batch_shapes(subset, batch_size)
     known = not is_traced(subset.arrays)
     task.validate(batch, subset.arrays[-1] if known else None, name)
+    check_finite(subset, name)
+
+
+def check_finite(subset: Subset, name: str) -> None:
+    """Raises ValueError if any number is NaN or infinite; what is being traced passes."""
+    known = not is_traced(subset.arrays)
     # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
     for array in map(np.asarray, jax.tree.leaves(subset.arrays) if known else []):
         if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():

@@ -102,7 +102,7 @@ def prepare(
     plan = Plan(
         task=task,
         batch_size=batch_size,
-        steps=_step_count(epochs, steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
+        steps=step_count(epochs, steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
         steps_per_epoch=per_epoch,
         shuffle=bool(shuffle),
         patience=patience,
@@ -121,8 +121,14 @@ def prepare(
 
 def fresh(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:
     """The parameters and model state that a training with this key and these examples starts from."""
-    params, state = task.init(jax.random.fold_in(key, 2), train.take(train.indices[:_ROWS]))
-    return task.learn_output_bias(params, train), task.learn_inputs(state, train)
+    params, state = drawn(task, key, train)
+    return task.learn_output_bias(params, train), state
+
+
+def drawn(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:
+    """The same without what is learned from targets."""
+    params, state = task.init(jax.random.fold_in(key, 2), examples.take(examples.indices[:_ROWS]))
+    return params, task.learn_inputs(state, examples)
 
 
 def begin(setup: Setup) -> Learner:
@@ -218,7 +224,8 @@ def _batch_size(batch_size: Any, train: Subset) -> int:
     return min(batch_size, train.capacity)
 
 
-def _step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
+def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
+    """The number of updates, of which exactly one of the two is given."""
     if (epochs is None) == (steps is None):
         raise ValueError(f"exactly one of epochs and steps must be given; got epochs={epochs}, steps={steps}")
     return _checks.check_count("epochs", epochs) * per_epoch if steps is None else _checks.check_count("steps", steps)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt import initializers
+from lectopt import _shapes, initializers
 from lectopt._leaves import paths
 from lectopt._types import Array, Numeric
 from lectopt.models import Params, State, adapt
@@ -226,9 +226,9 @@ class Task:
         if self._objective is None and len(batch) != 2:
             raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
         key = jax.random.key(0)
-        params, state = _shapes(f"the model cannot start from inputs of {name}", self.init, key, batch)
+        params, state = _shapes.of(f"the model cannot start from inputs of {name}", self.init, key, batch)
         if self._objective is None:
-            outputs, _ = _shapes(
+            outputs, _ = _shapes.of(
                 f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}",
                 lambda p, s, x: self.outputs(p, s, x, key, True), params, state, batch[0],
             )  # fmt: skip
@@ -236,7 +236,7 @@ class Task:
                 self._check(outputs, batch[1])
                 if targets is not None:
                     self._check(outputs, targets)
-        scores, _ = _shapes(
+        scores, _ = _shapes.of(
             f"the loss, a metric or the objective does not fit {name}",
             lambda p, s, b: self.scores(p, s, b, key, True), params, state, batch,
         )  # fmt: skip
@@ -252,13 +252,6 @@ class Task:
 
 def _standardized(x: Any, state: ModelState) -> Any:
     return x if state.inputs is None else standardized(x, state.inputs)
-
-
-def _shapes(problem: str, function: Callable, *arguments: Any) -> Any:
-    try:
-        return jax.eval_shape(function, *arguments)
-    except Exception as error:
-        raise ValueError(f"{problem}: {error}") from error
 
 
 def widen(values: Array) -> Array:

@@ -110,3 +110,29 @@ def line(start: float, end: float, horizon: float) -> Number:
 def power_law(start: float, power: float, horizon: float) -> Number:
     """start / (1 + k / horizon)^power."""
     return lambda k: start / (1 + k / horizon) ** power
+
+
+# One layer as a denoising autoencoder: tanh or a rectifier, a linear decoder, stochastic gradient descent.
+
+ACTIVATIONS = {
+    "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float)),
+}
+
+
+def denoise(h, layer, decoder, batches, activation, corrupt, learning_rate, valid):
+    """(layer, decoder, loss of each minibatch, loss on `valid` after each step); h [n, d], batches of rows."""
+    act, slope = ACTIVATIONS[activation]
+    (w, b), (u, c) = layer, decoder
+    losses, of_valid = [], []
+    for rows in batches:
+        x, noisy = h[rows], corrupt(h[rows])
+        z = noisy @ w + b
+        error = act(z) @ u + c - x
+        losses.append(np.mean(error**2))
+        back = 2 * error / error.size
+        below = back @ u.T * slope(z)
+        u, c = u - learning_rate * act(z).T @ back, c - learning_rate * back.sum(0)
+        w, b = w - learning_rate * noisy.T @ below, b - learning_rate * below.sum(0)
+        of_valid.append(np.mean((act(corrupt(valid) @ w + b) @ u + c - valid) ** 2))
+    return (w, b), (u, c), losses, of_valid

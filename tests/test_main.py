@@ -30,7 +30,7 @@ def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
 def test_help_tells_every_option():
     result = lectopt("--help")
     assert result.returncode == 0
-    for option in ("architecture", "--output", "--epochs", "--rates", "--rate", "--seed"):
+    for option in ("architecture", "pretrain", "--output", "--epochs", "--rates", "--rate", "--seed"):
         assert option in result.stdout
 
 

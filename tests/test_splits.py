@@ -553,3 +553,71 @@ def test_other_splits_of_traced_parts_are_refused():
 def test_splits_of_data_closed_over_by_a_compiled_function():
     inside = jax.jit(lambda: k_fold((X, Y), 5, key=0).valid.indices)()
     np.testing.assert_array_equal(inside, k_fold((X, Y), 5, key=0).valid.indices)
+
+
+# A few examples of each class -----------------------------------------------------------------------------------------
+@given(st.data(), KEYS)
+@settings(max_examples=30, deadline=None)
+def test_few_labels(data, key):
+    """So many of each class, each once, out of the part that is given, however it is filled up."""
+    labels = draw_labels(data, 3)
+    part, rows = part_of(len(labels), data.draw(st.sampled_from([0, 3]), label="loose"), labels)
+    few = lo.few_labels(part, 3, key=key)
+    assert few.arrays is part.arrays
+    assert len(few) == few.capacity == few.least == 3 * len(set(labels))
+    drawn = np.asarray(few.indices)
+    assert drawn.dtype == np.int32
+    assert len(set(drawn)) == len(drawn)
+    assert set(drawn) <= set(rows)
+    found, counts = np.unique(few.examples()[1], return_counts=True)
+    assert set(found) == set(labels)
+    assert np.all(counts == 3)
+    np.testing.assert_array_equal(drawn, lo.few_labels(part, 3, key=jax.random.key(key)).indices)
+
+
+def test_few_labels_reaches_every_example():
+    """Equally often, one key as likely as the other; the key may be traced."""
+    part, rows = part_of(12, 0, np.arange(12) % 3)
+    drawn = jax.jit(jax.vmap(lambda key: lo.few_labels(part, 2, key=key).indices))(
+        jax.random.split(jax.random.key(0), 600)
+    )
+    found, counts = np.unique(drawn, return_counts=True)
+    assert sorted(found) == sorted(rows)
+    assert np.all(np.abs(counts - 300) < 75)  # of 600 draws of 2 out of 4
+    assert len(np.unique(np.sort(drawn, axis=1), axis=0)) > 100
+    alone = lo.few_labels(part, 2, key=jax.random.split(jax.random.key(0), 600)[5])
+    np.testing.assert_array_equal(alone.indices, drawn[5])
+
+
+FEW = {
+    "too many": (
+        {"per_class": 51},
+        ValueError,
+        "per_class must be at most 50, as many examples as class 0 has; got 51",
+    ),
+    "none": ({"per_class": 0}, ValueError, "per_class must be at least 1; got 0"),
+    "a share": ({"per_class": 0.5}, TypeError, "per_class must be a whole number"),
+    "no labels": ({"examples": IRIS[:1]}, ValueError, "few_labels needs labels"),
+    "targets": ({"examples": (IRIS[0], IRIS[0][:, 0])}, ValueError, "few_labels needs labels"),
+    "folds": (
+        {"examples": lo.k_fold(IRIS, 3, key=0).train},
+        ValueError,
+        r"one part; got 3 folds: take one, folds\[0\]",
+    ),
+    "an array": ({"examples": IRIS[0]}, TypeError, "examples must be a tuple of arrays"),
+    "no key": ({"key": None}, TypeError, "key must be an int"),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_few_labels_of_bad_input(name):
+    options, error, message = FEW[name]
+    with pytest.raises(error, match=message):
+        lo.few_labels(**{"examples": IRIS, "per_class": 2, "key": 0} | options)
+
+
+def test_few_labels_needs_the_labels():
+    with pytest.raises(TypeError, match="labels must not be traced"):
+        jax.jit(lambda y: lo.few_labels((IRIS[0], y), 2, key=0).indices)(jnp.asarray(IRIS[1]))
+    with pytest.raises(TypeError, match="must not be traced"):
+        jax.jit(lambda part: lo.few_labels(part, 2, key=0).indices)(part_of(12, 0, np.arange(12) % 3)[0])

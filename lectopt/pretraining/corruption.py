@@ -23,6 +23,6 @@ def as_corruption(corruption: Any) -> Corrupt:
     _checks.check_number("corruption", corruption, _checks.FRACTION)
 
     def mask(key: jax.Array, x: Array) -> Array:
-        return jnp.where(jax.random.bernoulli(key, corruption, x.shape), 0, x)
+        return jnp.where(jax.random.uniform(key, x.shape) < corruption, 0, x)
 
     return mask

@@ -43,24 +43,25 @@ class Decoder(nnx.Module):
 class Mirror(nnx.Module):
     """The decoders of all layers of an encoder, the last first, with rectifiers between them."""
 
-    def __init__(self, passages: Sequence[Passage], rngs: nnx.Rngs):
+    def __init__(self, passages: Sequence[Passage], shape: tuple[int, ...], rngs: nnx.Rngs):
+        self.shape = shape  # of an example, which the first layer may take in flattened
         self.decoders = nnx.List([Decoder(passage, rngs) for passage in reversed(passages)])
 
     def __call__(self, code: Array) -> jax.Array:
-        """From [batch, *code of the last layer] to [batch, *what the first one took]."""
+        """From [batch, *code of the last layer] to [batch, *shape], where the first one took as many numbers."""
         first, *rest = self.decoders
         x = first(code)
         for decoder in rest:
             x = decoder(nnx.relu(x))
-        return x
+        return x.reshape(-1, *self.shape) if math.prod(x.shape[1:]) == math.prod(self.shape) else x
 
 
 def _image(passage: Passage) -> tuple[int, ...] | None:
     """The code of a convolution as [*space, channels], however it was pooled and flattened; None for a dense layer."""
     *space, channels = passage.put_out
-    if not passage.window or math.prod(passage.code) % channels:
+    if not passage.window:
         return None
-    if len(passage.code) == len(passage.put_out) and passage.code[-1] == channels:
+    if len(passage.code) == len(passage.put_out):
         return passage.code
     for factor in range(1, max(space) + 1):
         for smaller in ([size // factor for size in space], [-(-size // factor) for size in space]):

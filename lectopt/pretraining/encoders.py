@@ -5,6 +5,7 @@ from collections import OrderedDict
 from typing import Any
 
 import optax
+from flax import linen
 
 from lectopt.pretraining.decoders import Mirror
 from lectopt.pretraining.network_layers import NetworkLayers
@@ -34,7 +35,7 @@ def pretrain_encoder(
     f is the encoder, the tilde a corruption, and g a decoder that is dropped afterwards. `transfer` takes the encoder
     into a network that begins with it: `lo.transfer(pretrained, network, rename={"": "layers/0"})`.
 
-    Pure within `jit` and `vmap`, where it trains with `train`; otherwise with `fit`, with its progress.
+    Pure within `jit`, and `vmap` in it, where it trains with `train`; otherwise with `fit`, with its progress.
 
     Args:
         encoder: a network, or a task with one, as for `pretrain_layers`; with a decoder of your own also functions.
@@ -85,7 +86,9 @@ def pretrain_encoder(
         there = NetworkLayers(recipe.task, recipe.shapes)
         if not there.passages:
             raise ValueError("encoder must have a dense layer or a convolution, to be reversed; or give a decoder")
-        decoder = functools.partial(Mirror, list(there.passages.values()))
+        decoder = functools.partial(Mirror, list(there.passages.values()), recipe.shapes.shape[1:])
+    elif isinstance(decoder, linen.Module) or not callable(decoder):
+        raise TypeError(f"decoder must be a function rngs -> nnx.Module; got {type(decoder).__name__}")
     params, state = recipe.begin()
     run = recipe.run(whole_stage(recipe.task, decoder, recipe.corrupt), optimizer, params, state, 0)
     state = run.model_state._replace(variables=run.model_state.variables["network"])

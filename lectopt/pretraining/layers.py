@@ -2,7 +2,7 @@
 
 import functools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -45,11 +45,12 @@ def pretrain_layers(
     the size of what the layer took in and convolves it. Then the whole network is fine-tuned with labels:
     `lo.fit(task, ..., start=pretrained.start)`.
 
-    Pure within `jit` and `vmap`, where it trains with `train`; otherwise with `fit`, with its progress.
+    Pure within `jit`, and `vmap` in it, where it trains with `train`; otherwise with `fit`, with its progress.
 
     Args:
-        task: the task to be learned later, whose network and `standardize` are used; or a network, as `Task` takes it.
-            NNX or Linen modules, of dense layers and convolutions that are called one after the other.
+        task: the task to be learned later, whose network and `standardize` are used (not `output_bias`, which needs
+            labels); or a network, as `Task` takes it. NNX or Linen modules, of dense layers and convolutions that are
+            called one after the other.
         inputs: an array [n, ...], or a Subset, without labels. `subset.unlabelled()` drops them.
         optimizer: an Optax optimizer; each stage begins with a new state.
         batch_size: examples in a minibatch.
@@ -107,7 +108,7 @@ def pretrain_layers(
         run = recipe.run(stage, alone, params, state, number)
         params = run.params["network"]
         state = run.model_state._replace(
-            variables=_updated(state.variables, run.model_state.variables["network"], learning)
+            variables=_updated(state.variables, run.model_state.variables["network"], learning | there.before())
         )
         histories[name] = run.history
     return Pretrained(params, state, histories, recipe.task)
@@ -116,6 +117,8 @@ def pretrain_layers(
 def _chosen(layers: Sequence[str] | None, there: NetworkLayers) -> list[str]:
     """The names of the layers to train, in the order in which they are called."""
     known = list(there.passages)
+    if not known:
+        raise ValueError("task must have a network with a dense layer or a convolution; none was seen in a call of it")
     if layers is None:
         if len(known) < 2:
             raise ValueError(
@@ -123,8 +126,9 @@ def _chosen(layers: Sequence[str] | None, there: NetworkLayers) -> list[str]:
                 "the layers to train with layers=, or give an encoder to pretrain_encoder"
             )
         return known[:-1]
-    if isinstance(layers, str) or not layers or not set(layers) <= set(known):
-        raise ValueError(f"layers must be some of {', '.join(known)}; got {layers!r}")
+    named = isinstance(layers, Collection) and not isinstance(layers, str)
+    if not named or not layers or not all(name in known for name in layers):
+        raise ValueError(f"layers must be a list of some of {', '.join(known)}; got {layers!r}")
     return [name for name in known if name in layers]
 
 

@@ -46,9 +46,10 @@ class NetworkLayers:
         def has_weights(name: str) -> bool:
             kernel = kernels.get(probe.paths[name])
             known = kernel is not None and (kernel.ndim == 2 or probe.kinds[name] == "Conv")
-            return known and "/".join(probe.paths[name]) == name  # the first call of a layer
+            return known and name == ("/".join(probe.paths[name]) or probe.kinds[name])  # the first call of a layer
 
         weighted = list(filter(has_weights, self.order))
+        _check(probe, weighted, outputs)
         for i, name in enumerate(weighted):
             taken, put_out = probe.inputs[name], probe.outputs[name]
             code = probe.inputs[weighted[i + 1]] if i + 1 < len(weighted) else outputs
@@ -60,8 +61,20 @@ class NetworkLayers:
         later = list(self.passages)[list(self.passages).index(name) + 1 :]
         return later[0] if later else None
 
+    def before(self) -> set[ModelPath]:
+        """The paths of what stands before the first layer with weights, such as a norm of the inputs."""
+        return {self.paths[n] for n in self.order[: self.order.index(next(iter(self.passages)))]}
+
     def block(self, name: str) -> set[ModelPath]:
         """The paths of this layer and of what stands between it and the next one with weights, such as a norm."""
         first, after = self.order.index(name), self.after(name)
         last = len(self.order) if after is None else self.order.index(after)
         return {self.paths[n] for n in self.order[first:last]}
+
+
+def _check(probe: Probe, weighted: list[str], outputs: Any) -> None:
+    if not hasattr(outputs, "shape"):
+        raise ValueError(f"task must have a network that puts out one array; got {type(outputs).__name__}")
+    for name in weighted:
+        if name not in probe.inputs:
+            raise ValueError(f"task must have a network that calls its layers as layer(x); {name} gets x by its name")

@@ -22,7 +22,7 @@ def layer_stage(task: Task, layers: NetworkLayers, name: str, decoder: Callable[
 
     def rebuild(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
         network, decode = models
-        tap = _Tap(layers.paths[name], lambda clean: c(key, clean))
+        tap = _Tap(layers.paths[name], lambda clean: _corrupted(c, key, clean))
         outputs = network(batch[0], tap)
         return _squared_error(decode(outputs if after is None else tap.inputs[after]), tap.clean), {}
 
@@ -34,7 +34,7 @@ def whole_stage(task: Task, decoder: Callable[..., nnx.Module], corrupt: Corrupt
 
     def rebuild(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
         network, decode = models
-        return _squared_error(decode(network(corrupt(key, batch[0]), Probe())), batch[0]), {}
+        return _squared_error(decode(network(_corrupted(corrupt, key, batch[0]), Probe())), batch[0]), {}
 
     return _beside(task, decoder, rebuild)
 
@@ -108,6 +108,15 @@ def _beside(task: Task, decoder: Callable[..., nnx.Module], objective: Callable)
     return stage
 
 
+def _corrupted(corrupt: Corrupt, key: jax.Array, clean: Array) -> Array:
+    corrupted = corrupt(key, clean)
+    if jnp.shape(corrupted) != clean.shape:
+        raise ValueError(f"corruption must return {list(clean.shape)}, as it got; got {list(jnp.shape(corrupted))}")
+    return corrupted
+
+
 def _squared_error(rebuilt: Array, clean: Array) -> Array:
     """float[batch]: the mean over what an example consists of."""
+    if rebuilt.shape != clean.shape:
+        raise ValueError(f"decoder must put out {list(clean.shape)}, as what it rebuilds; got {list(rebuilt.shape)}")
     return jnp.mean((rebuilt - clean) ** 2, axis=range(1, clean.ndim))

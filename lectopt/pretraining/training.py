@@ -1,21 +1,22 @@
 """What greedy and end-to-end pre-training have in common: their arguments, and the training of one stage."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lectopt import _checks
+from lectopt import _checks, _shapes
 from lectopt._keys import as_key
-from lectopt.evaluation import batch_shapes
+from lectopt.evaluation import batch_shapes, check_finite
 from lectopt.fitting import fit
 from lectopt.models import Params
 from lectopt.pretraining.corruption import Corrupt, as_corruption
 from lectopt.run import Run
-from lectopt.setup import Origin, fresh
+from lectopt.schedules import steps_per_epoch
+from lectopt.setup import Origin, drawn, step_count
 from lectopt.subsets import Subset, as_subset
 from lectopt.task import ModelState, Task
 from lectopt.training import train
@@ -50,28 +51,50 @@ class Recipe:
         if not isinstance(task, Task):
             task = Task(task, objective=_nothing)
         if not isinstance(optimizer, optax.GradientTransformation):
-            raise TypeError(f"optimizer must be an Optax GradientTransformation; got {type(optimizer).__name__}")
-        options["valid"] = None if valid is None else without_labels(valid, "valid")
+            raise TypeError(
+                f"optimizer must be an Optax GradientTransformation, such as lo.adam(1e-3); got {optimizer!r:.60}"
+            )
         there = without_labels(inputs, "inputs")
-        return cls(task, there, optimizer, options, as_corruption(corruption), as_key(key), progress)
+        options["valid"] = None if valid is None else without_labels(valid, "valid")
+        if valid is not None and _shape(options["valid"]) != _shape(there):
+            raise ValueError(
+                f"valid must have examples of shape {_shape(there)}, as inputs; got {_shape(options['valid'])}"
+            )
+        batch_size = _checks.check_count("batch_size", options["batch_size"])
+        step_count(options["epochs"], options["steps"], steps_per_epoch(there.capacity, batch_size))
+        recipe = cls(task, there, optimizer, options, as_corruption(corruption), as_key(key), progress)
+        recipe.check("the network", task, task.outputs)
+        return recipe
 
     @property
     def shapes(self) -> Any:
         """The shapes of a batch of inputs."""
-        return batch_shapes(self.inputs, _checks.check_count("batch_size", self.options["batch_size"]))[0]
+        return batch_shapes(self.inputs, self.options["batch_size"])[0]
 
     def begin(self) -> tuple[Params, ModelState]:
         """The network's parameters and state that `train` would start from with this key."""
-        return fresh(self.task, self.key, self.inputs)
+        return drawn(self.task, self.key, self.inputs)
+
+    def check(self, what: str, task: Task, function: Callable) -> None:
+        """Raises ValueError, before anything compiles, unless (params, state, ...) -> ... takes the inputs."""
+
+        def call(key: jax.Array, x: Any) -> Any:
+            params, state = task.init(key, (x,))
+            return function(params, state, x, key, True)
+
+        x = self.shapes
+        _shapes.of(f"{what} must fit the inputs, {x.dtype}{list(x.shape)}", call, jax.random.key(0), x)
 
     def run(
         self, stage: Task, optimizer: optax.GradientTransformation, params: Params, state: ModelState, number: int
     ) -> Run:
         """Trains a stage, its network from these parameters, its decoder from fresh ones."""
+        self.check("network, corruption and decoder", stage, lambda p, s, x, *rest: stage.scores(p, s, (x,), *rest))
         key = jax.random.fold_in(self.key, number)
-        drawn, found = fresh(stage, key, self.inputs)
+        others, found = drawn(stage, key, self.inputs)
         variables = {**found.variables, "network": state.variables}
-        options: dict[str, Any] = {**self.options, "key": key, "start": Origin({**drawn, "network": params}, variables)}
+        start = Origin({**others, "network": params}, variables)
+        options: dict[str, Any] = {**self.options, "key": key, "start": start}
         if _checks.is_traced((self.key, self.inputs, jnp.zeros(()))):  # the last one is, inside of any `jit`
             return train(stage, optimizer, self.inputs, **options)
         return fit(stage, optimizer, self.inputs, progress=self.progress, **options)
@@ -81,17 +104,30 @@ def without_labels(examples: Any, name: str) -> Subset:
     """One array of inputs as a Subset.
 
     Raises:
-        ValueError: if there are labels beside it.
+        TypeError: if it is no array of real numbers.
+        ValueError: if there are labels beside it, or its numbers are not finite.
     """
-    if hasattr(examples, "shape"):
-        return as_subset((examples,), name)
-    subset = as_subset(examples, name)
-    if len(subset.arrays) != 1:
-        raise ValueError(
-            f"{name} must be one array without labels; got {len(subset.arrays)} arrays: give the first alone, or "
-            "subset.inputs() of a Subset"
-        )
+    if isinstance(examples, (tuple, Subset)):
+        arrays = examples.arrays if isinstance(examples, Subset) else examples
+        if len(arrays) != 1:
+            raise ValueError(
+                f"{name} must be one array without labels; got {len(arrays)} arrays: give the first alone, or "
+                "subset.unlabelled() of a Subset"
+            )
+    else:
+        arrays = (examples,)
+    dtype = getattr(arrays[0], "dtype", None)
+    if dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+        found = type(arrays[0]).__name__ if dtype is None else f"{type(arrays[0]).__name__} of {dtype}"
+        raise TypeError(f"{name} must be an array [n, ...] of real numbers, or a Subset; got {found}")
+    subset = as_subset(examples if isinstance(examples, Subset) else arrays, name)
+    check_finite(subset, name)
     return subset
+
+
+def _shape(subset: Subset) -> tuple[int, ...]:
+    """Of one example."""
+    return subset.arrays[0].shape[1:]
 
 
 def _nothing(model: Any, batch: Any, key: jax.Array) -> Any:

