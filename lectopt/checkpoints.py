@@ -109,8 +109,8 @@ def read_tree(path: Path) -> Any:
             return handler.restore(epath.Path(item), args=ocp.args.PyTreeRestore(restore_args=host))
     except (KeyError, ValueError, TypeError, OSError) as error:
         raise ValueError(
-            "source must be an Orbax checkpoint of one tree (where several were saved together, the folder of one); "
-            f"{path} is not"
+            f"source must be an Orbax checkpoint; {path} is not. Where several things were saved together, give the "
+            "folder of one"
         ) from error
 
 

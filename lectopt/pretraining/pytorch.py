@@ -62,8 +62,8 @@ def check(target: Any, flattened: Collection[ModelPath], taken: Collection[Model
         kernel = (*map(str, steps), "kernel")
         if isinstance(layer, nnx.ConvTranspose) and not layer.transpose_kernel and kernel in taken:
             raise ValueError(
-                f"target must have transpose_kernel=True in the transposed convolution of {'/'.join(kernel)}, or leave "
-                "it out with rename: PyTorch's kernel is that of the convolution it reverses"
+                f"target must have transpose_kernel=True in the transposed convolution {'/'.join(kernel[:-1])!r}, or "
+                "leave it out with rename: PyTorch's kernel is that of the convolution it reverses"
             )
 
 
