@@ -203,6 +203,7 @@ def test_a_folder_of_other_things(tmp_path):
 # safetensors ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".PT"])
 def test_pickles_are_not_opened(suffix, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"\x80\x04.")
     monkeypatch.setattr("safetensors.safe_open", lambda *_, **__: pytest.fail("it was opened"))
@@ -211,6 +212,7 @@ def test_pickles_are_not_opened(suffix, tmp_path, monkeypatch):
 
 
 def test_numpys_file_by_another_name(tmp_path):
+    pytest.importorskip("safetensors")
     np.savez(tmp_path / "a.npz", a=np.ones(3))
     (tmp_path / "a.npz").rename(tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"source must be a safetensors file; .*a\.safetensors is not: "):
@@ -218,6 +220,7 @@ def test_numpys_file_by_another_name(tmp_path):
 
 
 def test_numbers_of_eight_bits(tmp_path):
+    pytest.importorskip("safetensors")
     header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
     with pytest.raises(ValueError, match="source must hold numbers that NumPy knows"):
@@ -225,6 +228,7 @@ def test_numbers_of_eight_bits(tmp_path):
 
 
 def test_a_file_without_arrays(tmp_path):
+    pytest.importorskip("safetensors")
     (tmp_path / "a.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     with pytest.raises(ValueError, match="source has nothing, target dense/bias"):
         lo.transfer(tmp_path / "a.safetensors", fresh())

@@ -84,7 +84,8 @@ def transfer(
             BatchNorm, and (of a Run) how inputs are standardised, which `start` then holds. It must be said where
             there are any in both models.
         layout: "torch" if names and layouts are PyTorch's: weight, running_mean and running_var become kernel (or
-            scale, or embedding), mean and var; kernels of dense layers and convolutions are turned.
+            scale, or embedding), mean and var; kernels of dense layers and convolutions are turned. What is no
+            array stays the target's: paddings, and epsilon, 1e-5 in PyTorch's LayerNorm and 1e-6 in Flax's.
         flattened: with layout "torch", {path in the target: (channels, height, width)} for dense layers that read a
             flattened image, whose order differs: PyTorch has the channels first, Flax last.
 
