@@ -1,5 +1,6 @@
 """Keeping runs, and trainings that are under way, on disk with Orbax: arrays and JSON, never pickle."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from lectopt import _shapes
 from lectopt._leaves import fill, paths, plain
@@ -77,7 +79,7 @@ def read_arrays(path: Path) -> tuple[dict[tuple[str, ...], Array], Moments | Non
     Raises:
         ValueError: if it is not a run, or is kept without the names of its arrays.
     """
-    about, arrays = _read(path)
+    about, arrays = _read(path, "source")
     if "params" not in about:
         raise ValueError(
             f"source must be a run that was saved with the names of its arrays; {path} was saved before they were "
@@ -100,10 +102,16 @@ def read_tree(path: Path) -> Any:
     step = steps[-1] if steps else path
     item = step / "default" if (step / "default").exists() else step
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(item)
+        with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+            saved = handler.metadata(epath.Path(item)).tree
+            # As NumPy arrays: the devices that it was saved on may not be here.
+            host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+            return handler.restore(epath.Path(item), args=ocp.args.PyTreeRestore(restore_args=host))
     except (KeyError, ValueError, TypeError, OSError) as error:
-        raise ValueError(f"source must be an Orbax checkpoint; {path} is not") from error
+        raise ValueError(
+            f"source must be an Orbax checkpoint; {path} is not. Where several things were saved together, give the "
+            "folder of one"
+        ) from error
 
 
 class Store:
@@ -136,15 +144,15 @@ def _checkpointer() -> ocp.Checkpointer:
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: Path, name: str = "path") -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with _checkpointer() as checkpointer:
             items = ocp.args.Composite(arrays=ocp.args.StandardRestore(), about=ocp.args.JsonRestore())
             restored = checkpointer.restore(path, items)
     except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"path must be a directory that Run.save wrote; {path} is not") from error
+        raise ValueError(f"{name} must be a directory that Run.save wrote; {path} is not") from error
     if restored["about"].get("format") != _FORMAT:
-        raise ValueError(f"path must hold the format {_FORMAT!r}; {path} holds {restored['about'].get('format')!r}")
+        raise ValueError(f"{name} must hold the format {_FORMAT!r}; {path} holds {restored['about'].get('format')!r}")
     return restored["about"], restored["arrays"]
 
 

@@ -144,6 +144,12 @@ def begin(setup: Setup) -> Learner:
         kept = fill("the model state of start, for this task,", jax.tree.leaves(origin.variables), state.variables)
         state = state._replace(variables=kept)
     if origin.inputs is not None:
+        if _shapes_of(origin.inputs) != _shapes_of(state.inputs):
+            raise ValueError(
+                "start holds how inputs are standardised, which the task must do too (standardize=True), with as many "
+                f"features; start has {origin.inputs.mean.shape}, the task "
+                f"{'none' if state.inputs is None else state.inputs.mean.shape}"
+            )
         state = state._replace(inputs=origin.inputs)
     opt_state = setup.recipe.make(setup.numbers).init(params)
     if origin.opt_state is not None:
@@ -260,6 +266,10 @@ def _check_augment(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -
         raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
     if not _alike(batch, changed):
         raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
+
+
+def _shapes_of(tree: Any) -> list[tuple[int, ...]]:
+    return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def _alike(a: Any, b: Any) -> bool:

@@ -385,7 +385,7 @@ BAD = {
     "transposed": (
         lambda: lo.transfer(({"up": {"weight": jnp.ones((3, 3, 2))}}, {}), Transposed(nnx.Rngs(0)), layout="torch"),
         ValueError,
-        "transpose_kernel=True in the transposed convolution up",
+        "transpose_kernel=True in the transposed convolution 'up'",
     ),
 }
 

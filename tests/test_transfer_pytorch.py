@@ -130,3 +130,69 @@ def test_half_precision(tmp_path):
     got = lo.transfer(saved(network, tmp_path), nnx.Linear(64, 10, rngs=nnx.Rngs(0)), layout="torch").model
     np.testing.assert_array_equal(got.kernel[...], network.weight.detach().float().numpy().T)
     assert got.kernel[...].dtype == jnp.float32
+
+
+def test_strides_norms_of_groups_and_kernels_turned_around(tmp_path):
+    """A transposed convolution reverses a strided one; a flattened picture that is not square, and its norm."""
+
+    class Theirs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList(
+                [torch.nn.Conv2d(1, 4, (2, 4), (2, 4)), torch.nn.ConvTranspose2d(4, 4, 2, 2)]
+            )
+            self.norm = torch.nn.GroupNorm(2, 4)
+            self.over = torch.nn.BatchNorm1d(4 * 8 * 4)
+            self.head = torch.nn.Sequential(torch.nn.Linear(4 * 8 * 4, 10))
+
+        def forward(self, x):
+            x = self.norm(self.blocks[1](torch.relu(self.blocks[0](x))))
+            return self.head(torch.flatten(x, 1))
+
+    class Ours(nnx.Module):
+        def __init__(self, rngs):
+            down = nnx.Conv(1, 4, (2, 4), strides=(2, 4), padding="VALID", rngs=rngs)
+            up = nnx.ConvTranspose(4, 4, (2, 2), (2, 2), padding="VALID", transpose_kernel=True, rngs=rngs)
+            self.layers = nnx.List([down, up])
+            self.norm = nnx.GroupNorm(4, 2, epsilon=1e-5, rngs=rngs)
+            self.head = nnx.Linear(4 * 8 * 4, 10, rngs=rngs)
+
+        def __call__(self, x):
+            x = self.norm(self.layers[1](nnx.relu(self.layers[0](x))))
+            return self.head(x.reshape(len(x), -1))
+
+    torch.manual_seed(1)
+    network = train(Theirs(), torch.tensor(X).reshape(-1, 1, 8, 8))
+    rename = {"blocks/*": "layers/*", "head.0": "head", "over": None}
+    options = {"layout": "torch", "rename": rename, "flattened": {"head": (4, 8, 4)}}
+    got = lo.transfer(saved(network, tmp_path), Ours(nnx.Rngs(0)), **options)
+    agree(got.model, X.reshape(-1, 8, 8, 1), network, torch.tensor(X).reshape(-1, 1, 8, 8))
+    assert "new" not in {row.outcome for row in got.rows}
+
+
+def test_a_square_kernel_is_turned(tmp_path):
+    network = torch.nn.Linear(8, 8)
+    got = lo.transfer(saved(network, tmp_path), nnx.Linear(8, 8, rngs=nnx.Rngs(0)), layout="torch")
+    np.testing.assert_array_equal(got.model.kernel[...], network.weight.detach().numpy().T)
+
+
+def test_a_message_has_the_shape_of_the_file(tmp_path):
+    path, target = saved(torch.nn.Linear(8, 4), tmp_path), nnx.Linear(8, 5, use_bias=False, rngs=nnx.Rngs(0))
+    with pytest.raises(
+        ValueError, match=r"weight of source has \(4, 8\), turned to \(8, 4\), kernel of target \(8, 5\)"
+    ):
+        lo.transfer(path, target, layout="torch")
+
+
+def test_kinds_of_numbers(tmp_path):
+    for dtype in (torch.float64, torch.float16):
+        path = saved(torch.nn.Linear(4, 4).to(dtype), tmp_path)
+        assert (
+            lo.transfer(path, nnx.Linear(4, 4, rngs=nnx.Rngs(0)), layout="torch").model.kernel[...].dtype == "float32"
+        )
+    for dtype in (torch.int64, torch.complex64, torch.bool):
+        safetensors.save_file({"weight": torch.ones(4, 4).to(dtype)}, tmp_path / "other.safetensors")
+        with pytest.raises(
+            ValueError, match=r"the same kind of numbers; weight of source is .*, kernel of target float32"
+        ):
+            lo.transfer(tmp_path / "other.safetensors", nnx.Linear(4, 4, rngs=nnx.Rngs(0)), layout="torch")

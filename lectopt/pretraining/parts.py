@@ -1,8 +1,10 @@
 """A model's arrays by what they are: parameters, and variables that are not trained."""
 
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 
 from lectopt._leaves import paths
@@ -20,12 +22,37 @@ class Parts(NamedTuple):
     rebuild: Callable[[Params, State], Any]  # the same kind of model, with these
 
 
-def take_apart(name: str, model: Any) -> Parts:
+def take_apart(name: str, model: Any, also: str = "") -> Parts:
     """The parts of an nnx.Module, of {"params": ..., "batch_stats": ...} as Linen has it, or of (params, variables).
 
     Raises:
-        TypeError: if it is none of these; the message calls it `name`.
+        TypeError: if it is none of these, or holds something else than arrays; the message calls it `name`, and lists
+            what it may be `also`.
     """
+    parts = _split(name, model, also)
+    for leaf, path in zip(jax.tree.leaves(parts[:2]), model_paths(parts[:2]), strict=True):
+        if not is_array(leaf):
+            raise TypeError(f"{name} must hold arrays; got {type(leaf).__name__} at {'/'.join(path[1:])!r}")
+    return parts
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether it is an array, the shape and dtype of one, or a number."""
+    return hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)
+
+
+def model_paths(tree: Any) -> list[ModelPath]:
+    """The path to each leaf within the model."""
+    return list(map(within_model, paths(tree)))
+
+
+def within_model(path: ModelPath) -> ModelPath:
+    """The path without the collection of Linen, and where it came from a Flax variable, without its "value"."""
+    path = path[:-1] if path[-1:] == ("value",) else path
+    return path[1:] if path[:1] and path[0] in _COLLECTIONS else path
+
+
+def _split(name: str, model: Any, also: str) -> Parts:
     if isinstance(model, nnx.Module):
         graphdef, params, rngs, variables = split(model)
 
@@ -40,14 +67,5 @@ def take_apart(name: str, model: Any) -> Parts:
         return Parts(*model, lambda params, variables: (params, variables))
     raise TypeError(
         f'{name} must be an nnx.Module, Linen variables {{"params": ..., ...}}, or (params, variables) as run.model is '
-        f"for Linen modules and functions; got {type(model).__name__}"
+        f"for Linen modules and functions{also}; got {type(model).__name__}"
     )
-
-
-def model_paths(tree: Any) -> list[ModelPath]:
-    """The path to each leaf within the model; where the tree came from a Flax variable, without its "value"."""
-    return [_within(path[:-1] if path[-1:] == ("value",) else path) for path in paths(tree)]
-
-
-def _within(path: ModelPath) -> ModelPath:
-    return path[1:] if path[:1] and path[0] in _COLLECTIONS else path

@@ -24,13 +24,29 @@ def translate(path: ModelPath, known: Collection[ModelPath]) -> ModelPath:
     return next((new for new in names if new in known), path)
 
 
+def translate_all(offered: Mapping[ModelPath, ModelPath], known: Collection[ModelPath]) -> dict[ModelPath, ModelPath]:
+    """{path: origin} with Flax's names.
+
+    Raises:
+        ValueError: if two paths become one.
+    """
+    translated: dict[ModelPath, ModelPath] = {}
+    for path, origin in offered.items():
+        new = translate(path, known)
+        if new in translated:
+            both = f"{'/'.join(translated[new])} and {'/'.join(origin)}"
+            raise ValueError(f"source must have one array for {'/'.join(new)} of target; {both} both stand for it")
+        translated[new] = origin
+    return translated
+
+
 def convert(path: ModelPath, array: Array, flattened: Mapping[ModelPath, Sequence[int]]) -> Array:
     """An array of PyTorch, [outputs, inputs, *window], as the one that Flax has at `path`, [*window, inputs, outputs].
 
     Raises:
         ValueError: if the layer reads a flattened image of another size.
     """
-    if path[-1] != "kernel":
+    if path[-1:] != ("kernel",) or array.ndim < 2:
         return array
     kernel = jnp.moveaxis(array, (0, 1), (-1, -2))
     image = flattened.get(path[:-1])
@@ -46,7 +62,7 @@ def check(target: Any, flattened: Collection[ModelPath], taken: Collection[Model
         kernel = (*map(str, steps), "kernel")
         if isinstance(layer, nnx.ConvTranspose) and not layer.transpose_kernel and kernel in taken:
             raise ValueError(
-                f"target must have transpose_kernel=True in the transposed convolution {'/'.join(kernel[:-1])}, or "
+                f"target must have transpose_kernel=True in the transposed convolution {'/'.join(kernel[:-1])!r}, or "
                 "leave it out with rename: PyTorch's kernel is that of the convolution it reverses"
             )
 
@@ -59,10 +75,12 @@ def parse_flattened(flattened: Mapping[str, Sequence[int]] | None) -> dict[Model
     """
     if not isinstance(flattened or {}, Mapping):
         raise TypeError(f"flattened must be a dictionary {{path: shape}}; got {type(flattened).__name__}")
-    return {
-        as_path(path): tuple(_checks.check_count(f"flattened[{path!r}]", size) for size in shape)
-        for path, shape in (flattened or {}).items()
-    }
+    images = {}
+    for path, shape in (flattened or {}).items():
+        if not isinstance(path, str) or not isinstance(shape, (tuple, list)):
+            raise TypeError(f"flattened must hold {{path: (channels, height, width)}}; got {path!r}: {shape!r}")
+        images[as_path(path)] = tuple(_checks.check_count(f"flattened[{path!r}]", size) for size in shape)
+    return images
 
 
 def _channels_last(path: ModelPath, kernel: Array, image: Sequence[int]) -> Array:

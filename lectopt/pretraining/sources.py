@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lectopt._types import Array
 from lectopt.norms import Moments
-from lectopt.pretraining.parts import model_paths, take_apart
+from lectopt.pretraining.parts import is_array, model_paths, take_apart, within_model
 from lectopt.pretraining.renaming import ModelPath, as_path
 from lectopt.pretraining.results import Pretrained
 from lectopt.run import Run
@@ -33,8 +34,10 @@ def read(source: Any) -> Source:
     if isinstance(source, (str, Path)):
         return _read_path(Path(source).absolute())
     if isinstance(source, (Run, Pretrained)):
+        if isinstance(source, Run):
+            source.check_single()
         return Source(_arrays(source.params) | _arrays(source.model_state.variables), source.model_state.inputs)
-    parts = take_apart("source", source)
+    parts = take_apart("source", source, also=", a Run or Pretrained, or a path")
     return Source(_arrays(parts.params) | _arrays(parts.variables))
 
 
@@ -46,8 +49,9 @@ def _read_path(path: Path) -> Source:
 
         if not is_run(path):
             return Source(_arrays(read_tree(path)))
-        return Source(*read_arrays(path))
-    if path.suffix in _PICKLES:
+        arrays, inputs = read_arrays(path)
+        return Source({within_model(name): array for name, array in arrays.items()}, inputs)
+    if path.suffix.lower() in _PICKLES:
         raise ValueError(
             f"source must be a safetensors file, not a pickle, which could run any program; got {path}. In PyTorch: "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
@@ -65,12 +69,12 @@ def _read_safetensors(path: Path) -> dict[ModelPath, Array]:
             return {as_path(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dictionary
     except (SafetensorError, OSError) as error:
         raise ValueError(f"source must be a safetensors file; {path} is not: {error}") from error
+    except (AttributeError, TypeError) as error:  # numbers of 8 bits
+        raise ValueError(f"source must hold numbers that NumPy knows; {path} holds others: {error}") from error
 
 
 def _arrays(tree: Any) -> dict[ModelPath, Array]:
     """The numbers in a tree."""
-    return {
-        path: jnp.asarray(leaf)
-        for path, leaf in zip(model_paths(tree), jax.tree.leaves(tree), strict=True)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.number)
-    }
+    leaves = zip(model_paths(tree), jax.tree.leaves(tree), strict=True)
+    arrays: dict[ModelPath, Any] = {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves if is_array(x)}
+    return {path: array for path, array in arrays.items() if jnp.issubdtype(array.dtype, jnp.number)}

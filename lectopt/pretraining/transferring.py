@@ -84,7 +84,8 @@ def transfer(
             BatchNorm, and (of a Run) how inputs are standardised, which `start` then holds. It must be said where
             there are any in both models.
         layout: "torch" if names and layouts are PyTorch's: weight, running_mean and running_var become kernel (or
-            scale, or embedding), mean and var; kernels of dense layers and convolutions are turned.
+            scale, or embedding), mean and var; kernels of dense layers and convolutions are turned. What is no
+            array stays the target's: paddings, and epsilon, 1e-5 in PyTorch's LayerNorm and 1e-6 in Flax's.
         flattened: with layout "torch", {path in the target: (channels, height, width)} for dense layers that read a
             flattened image, whose order differs: PyTorch has the channels first, Flax last.
 
@@ -132,14 +133,14 @@ def transfer(
     trained, others = model_paths(parts.params), model_paths(parts.variables)
     offered = rename_all(list(found.arrays), rename)
     if layout == "torch":
-        offered = {pytorch.translate(path, {*trained, *others}): origin for path, origin in offered.items()}
+        offered = pytorch.translate_all(offered, {*trained, *others})
     _check_overlap(offered, trained, layout)
     _check_statistics(statistics, [path for path in others if path in offered], found)
 
     def take(path: ModelPath, own: Array) -> Array:
         array = found.arrays[offered[path]]
         converted = array if layout == "flax" else pytorch.convert(path, array, images)
-        return _fitting("/".join(offered[path]), converted, "/".join(path), own)
+        return _fitting("/".join(offered[path]), array, converted, "/".join(path), own)
 
     def fill(tree: ArrayTree, paths: list[ModelPath], wanted: Collection[ModelPath]) -> ArrayTree:
         leaves, treedef = jax.tree.flatten(tree)
@@ -168,6 +169,13 @@ def _check_overlap(offered: Mapping[ModelPath, ModelPath], trained: Sequence[Mod
             "source and target must have paths in common, or rename must make them so; source has "
             f"{_some(offered)}, target {_some(trained)}{hint}"
         )
+    for path in offered if layout == "flax" else ():
+        new = pytorch.translate(path, {*trained} - {*offered})
+        if new != path:
+            raise ValueError(
+                f"layout must be 'torch' where names are PyTorch's; source has {'/'.join(path)} where target has "
+                f"{'/'.join(new)}. If it is not PyTorch's, rename one to the other, or leave it out"
+            )
 
 
 def _check_statistics(statistics: str | None, common: Sequence[ModelPath], found: Source) -> None:
@@ -178,20 +186,20 @@ def _check_statistics(statistics: str | None, common: Sequence[ModelPath], found
         )
 
 
-def _fitting(origin: str, array: Array, path: str, own: Array) -> Array:
-    if array.shape != own.shape:
+def _fitting(origin: str, array: Array, converted: Array, path: str, own: Array) -> Array:
+    shape, dtype = jnp.shape(own), jnp.result_type(own)
+    if converted.shape != shape:
+        turned = "" if converted.shape == array.shape else f", turned to {converted.shape}"
         raise ValueError(
-            f"source and target must have arrays of the same shape; {origin} of source has {array.shape}, {path} of "
-            f"target {own.shape}. Leave it out with rename={{{origin.rpartition('/')[0]!r}: None}}"
+            f"source and target must have arrays of the same shape; {origin} of source has {array.shape}{turned}, "
+            f"{path} of target {shape}. Leave it out with rename={{{origin.rpartition('/')[0] or origin!r}: None}}"
         )
-    if jnp.iscomplexobj(array) != jnp.iscomplexobj(own) or (
-        jnp.issubdtype(array.dtype, jnp.inexact) != jnp.issubdtype(own.dtype, jnp.inexact)
-    ):
+    if any(jnp.issubdtype(array.dtype, kind) != jnp.issubdtype(dtype, kind) for kind in (jnp.inexact, jnp.floating)):
         raise ValueError(
             f"source and target must hold the same kind of numbers; {origin} of source is {array.dtype}, {path} of "
-            f"target {own.dtype}"
+            f"target {dtype}"
         )
-    return array.astype(own.dtype)
+    return jnp.asarray(converted).astype(dtype)
 
 
 def _rows(
@@ -206,7 +214,7 @@ def _rows(
     for path, array in arrays.items():
         outcome = "taken" if path in taken else "kept" if path in offered and statistics == "keep" else "new"
         origin = "/".join(offered[path]) if path in taken else ""
-        rows.append(TransferRow("/".join(path), array.shape, outcome, origin))
+        rows.append(TransferRow("/".join(path), jnp.shape(array), outcome, origin))
     left = ((path, array) for path, array in found.arrays.items() if path not in used)
     return rows + [TransferRow("/".join(path), array.shape, "left", "") for path, array in left]
 
@@ -216,5 +224,5 @@ def _leaves(paths: Sequence[ModelPath], tree: ArrayTree) -> dict[ModelPath, Arra
 
 
 def _some(paths: Collection[ModelPath]) -> str:
-    names = list(map("/".join, paths))
+    names = list(map("/".join, paths)) or ["nothing"]
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
