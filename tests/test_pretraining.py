@@ -449,7 +449,7 @@ def test_networks(name, eager):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pooled", "skips", "live", "bytes"])
+@pytest.mark.parametrize("name", ["pooled", "bytes"])
 def test_encoders(name, eager):
     net, x = NETWORKS[name]
     run = encode(net, x, lo.adam(1e-3), corruption=0, batch_size=len(x), steps=8).histories["network"]

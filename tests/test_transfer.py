@@ -226,53 +226,6 @@ def test_a_run_brings_how_its_inputs_are_standardised():
     assert np.abs(other.predict(X) - run.predict(X)).max() > 1e-2
 
 
-def part(optimizer):
-    """Layers before, and those after so many steps: a new output layer at rate 1, by this what was taken."""
-    got = lo.transfer(plain(10, nnx.Rngs(0)), plain(5, nnx.Rngs(1)), rename={"layers/2": None})
-    task = lo.classification(got.model)
-    rates = optax.partition({"taken": optimizer, "new": lo.sgd(1.0)}, got.labels)
-    data = X[Y < 5], Y[Y < 5]
-
-    def after(steps):
-        run = lo.fit(task, rates, data, batch_size=len(data[0]), steps=steps, key=0, progress=False)
-        return run.params["layers"]
-
-    return got.start.params["layers"], after
-
-
-def test_frozen():
-    before, after = part(optax.set_to_zero())
-    end = after(5)
-    np.testing.assert_array_equal(end[0]["kernel"], before[0]["kernel"])
-    assert np.abs(end[2]["kernel"] - before[2]["kernel"]).max() > 1e-3
-
-
-def test_a_smaller_rate():
-    steps = []
-    for rate in (1.0, 0.25):
-        before, after = part(lo.sgd(rate))
-        steps.append(np.asarray(after(1)[0]["kernel"] - before[0]["kernel"]))
-    np.testing.assert_allclose(steps[1], 0.25 * steps[0], rtol=1e-3, atol=1e-7)
-    assert np.abs(steps[1]).max() > 1e-4
-
-
-@pytest.mark.parametrize("optimizer", [lo.sgd(0.5), lo.nesterov(0.5)], ids=["sgd", "nesterov"])
-def test_unfrozen_at_a_step(optimizer):
-    before, after = part(optax.conditionally_mask(optimizer, lambda step: step >= 3))
-    np.testing.assert_array_equal(after(3)[0]["kernel"], before[0]["kernel"])
-    assert np.abs(after(4)[0]["kernel"] - before[0]["kernel"]).max() > 1e-5
-
-
-def test_labels_go_with_nnx_optimizers():
-    got = lo.transfer(plain(10, nnx.Rngs(0)), plain(5, nnx.Rngs(1)), rename={"layers/2": None})
-    chain = optax.partition({"taken": optax.set_to_zero(), "new": optax.sgd(0.1)}, got.labels)
-    optimizer = nnx.Optimizer(got.model, chain, wrt=nnx.Param)
-    before = np.asarray(got.model.layers[0].kernel[...])
-    optimizer.update(got.model, nnx.grad(lambda model: jnp.sum(model(X) ** 2))(got.model))
-    np.testing.assert_array_equal(got.model.layers[0].kernel[...], before)
-    assert np.abs(got.model.layers[2].kernel[...] - got.start.params["layers"][2]["kernel"]).max() > 0
-
-
 def test_transfers_within_a_search():
     """Each lane takes the same layer and draws another output layer."""
     source, task = plain(10, nnx.Rngs(0)), lo.classification(lambda rngs: plain(5, rngs))
