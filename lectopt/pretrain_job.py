@@ -22,6 +22,7 @@ from lectopt.search.sweeping import sweep
 from lectopt.splits import few_labels, holdout
 from lectopt.standard_tasks import classification
 from lectopt.subsets import Subset
+from lectopt.task import Task
 from lectopt.training import train
 
 LABELS = (1, 2, 5, 10, 50)
@@ -70,11 +71,12 @@ def without_labels_first(examples: tuple[np.ndarray, np.ndarray], seed: int) -> 
     """Test accuracies from scratch, and after pre-training the layers on all training inputs without labels."""
     rest, test = holdout(examples, 1 / 3, key=seed, stratify=True)
     model = network(10)
+    task = classification(model)
 
     def trial(_: Any, key: jax.Array) -> dict[str, Array]:
         scratch = model(nnx.Rngs(key))
         learned = pretrain_layers(scratch, rest.unlabelled(), adam(1e-3), key=key, **UNSUPERVISED)
-        return _from_few_labels(scratch, learned, CAREFUL, rest, test, key)
+        return _from_few_labels(task, scratch, learned, CAREFUL, rest, test, key)
 
     return _over_seeds(trial, seed)
 
@@ -86,11 +88,11 @@ def other_source_first(examples: tuple[np.ndarray, np.ndarray], seed: int) -> Ac
     shrunk = jax.image.resize(x[:, 4:24, 4:24, 0], (len(x), 8, 8), "linear")
     brighter = np.minimum(1.6 * np.asarray(shrunk), 1).reshape(-1, 64)  # about as bright as the digits
     model = network(10)
-    similar = classification(model)
+    task = classification(model)
 
     def trial(_: Any, key: jax.Array) -> dict[str, Array]:
-        source = train(similar, adam(1e-3), (brighter, y), key=jax.random.fold_in(key, 1), **SIMILAR)
-        return _from_few_labels(model(nnx.Rngs(key)), source, CAREFUL, rest, test, key)
+        source = train(task, adam(1e-3), (brighter, y), key=jax.random.fold_in(key, 1), **SIMILAR)
+        return _from_few_labels(task, model(nnx.Rngs(key)), source, CAREFUL, rest, test, key)
 
     return _over_seeds(trial, seed)
 
@@ -100,11 +102,12 @@ def similar_task_first(examples: tuple[np.ndarray, np.ndarray], seed: int) -> Ac
     x, y = examples
     high = y >= 5
     rest, test = holdout((x[high], y[high] - 5), 1 / 3, key=seed, stratify=True)
-    model, similar = network(5), classification(network(5))
+    model = network(5)
+    task = classification(model)
 
     def trial(_: Any, key: jax.Array) -> dict[str, Array]:
-        source = train(similar, adam(1e-3), (x[~high], y[~high]), key=jax.random.fold_in(key, 1), **SIMILAR)
-        return _from_few_labels(model(nnx.Rngs(key)), source, BOLD, rest, test, key)
+        source = train(task, adam(1e-3), (x[~high], y[~high]), key=jax.random.fold_in(key, 1), **SIMILAR)
+        return _from_few_labels(task, model(nnx.Rngs(key)), source, BOLD, rest, test, key)
 
     return _over_seeds(trial, seed)
 
@@ -128,14 +131,13 @@ def network(classes: int):
 
 
 def _from_few_labels(
-    scratch: nnx.Module, source: Any, fine: Mapping[str, Any], rest: Subset, test: Subset, key: jax.Array
+    task: Task, scratch: nnx.Module, source: Any, fine: Mapping[str, Any], rest: Subset, test: Subset, key: jax.Array
 ) -> dict[str, Array]:
     """{"start, labels": test accuracy}: the same initial output layer, labels and order of them for all starts."""
     taken = transfer(source, scratch, rename={"layers/4": None})
     begun = transfer(scratch, scratch).start
     tuned, frozen = (optax.partition(parts, taken.labels) for parts in (fine, FROZEN))
     starts = dict(zip(STARTS, ((begun, FRESH), (taken.start, tuned), (taken.start, frozen)), strict=True))
-    task = classification(network(int(np.asarray(rest.arrays[1]).max()) + 1))
     accuracies: dict[str, Any] = {}
     for count in LABELS:
         few = few_labels(rest, count, key=jax.random.fold_in(key, 2))

@@ -28,7 +28,6 @@ class Recipe:
 
     task: Task
     inputs: Subset
-    optimizer: optax.GradientTransformation
     options: Mapping[str, Any]  # batch_size, epochs, steps, valid
     corrupt: Corrupt
     key: jax.Array
@@ -62,7 +61,7 @@ class Recipe:
             )
         batch_size = _checks.check_count("batch_size", options["batch_size"])
         step_count(options["epochs"], options["steps"], steps_per_epoch(there.capacity, batch_size))
-        recipe = cls(task, there, optimizer, options, as_corruption(corruption), as_key(key), progress)
+        recipe = cls(task, there, options, as_corruption(corruption), as_key(key), progress)
         recipe.check("the network", task, task.outputs)
         return recipe
 
