@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from lectopt import meshes
 from lectopt._checks import is_traced
 from lectopt._types import Array, Numeric
 from lectopt.models import Params
@@ -17,13 +19,15 @@ BATCH = 1024
 """Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""
 
 
-def evaluate(task: Task, params: Params, state: ModelState, subset: Subset) -> dict[str, Numeric]:
+def evaluate(
+    task: Task, params: Params, state: ModelState, subset: Subset, mesh: Mesh | None = None
+) -> dict[str, Numeric]:
     """The mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
-    batches = minibatches(subset, _balanced(subset.capacity), shuffle=False)
+    batches = minibatches(subset, _balanced(subset.capacity, meshes.ways(mesh)), shuffle=False)
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
 
     def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Any]]:
-        examples = subset.take(batch.indices)
+        examples = meshes.split(mesh, subset.take(batch.indices))
         scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
         # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
         values = {"loss": scores.losses, **scores.metrics}
@@ -70,6 +74,6 @@ def batch_shapes(subset: Subset, batch_size: int) -> Batch:
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), subset.arrays)
 
 
-def _balanced(count: int) -> int:
-    """The size of the smallest equal batches, none above `BATCH`, that hold `count` examples."""
-    return math.ceil(count / math.ceil(count / BATCH))
+def _balanced(count: int, ways: int) -> int:
+    """The size of the smallest equal batches, none above `BATCH`, that hold `count` examples and split evenly."""
+    return math.ceil(count / math.ceil(count / BATCH) / ways) * ways

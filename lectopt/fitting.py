@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from lectopt import meshes
 from lectopt._checks import is_traced
 from lectopt._types import Array
 from lectopt.claims import fingerprint
@@ -51,6 +53,7 @@ def fit(
     progress: bool = True,
     directory: str | Path | None = None,
     log_dir: str | Path | None = None,
+    mesh: Mesh | None = None,
 ) -> Run:
     """Trains a model as `train` does, compiled, in chunks with a progress bar between them.
 
@@ -79,6 +82,11 @@ def fit(
             arguments, it goes on from there and ends as it would have.
         log_dir: write the records and histograms of the weights here while training, for TensorBoard (needs
             `pip install 'lectopt[logging]'`). A directory for each training; one that goes on writes to the same.
+        mesh: train on all devices of this `jax.sharding.Mesh`, such as `jax.make_mesh((2,), ("data",))` makes of two.
+            Each batch is split over its first axis; the gradient, batch statistics and what else is a mean are those
+            of the whole batch. Examples and parameters are on every device, but for the parameters of an NNX model
+            that are annotated (`nnx.with_partitioning`): they, and their moments, are split as they say. A mesh over
+            several processes (`jax.distributed`) needs the same call in each; the first one shows and logs.
 
     Returns:
         A Run, its metrics Python numbers and its history as long as the training was. A divergence ends the training
@@ -86,7 +94,8 @@ def fit(
 
     Raises:
         ValueError, TypeError: as `train`; if directory holds another training, or one of the directories cannot be
-            written. ImportError: if log_dir is given and tensorboardX is not installed.
+            written; if mesh is none, or does not split batch_size evenly. ImportError: if log_dir is given and
+            tensorboardX is not installed.
 
     Example:
         >>> import lectopt as lo
@@ -99,6 +108,7 @@ def fit(
 
     Source: the lecture, "Recap: Stochastic Gradient Descent".
     """
+    mesh = meshes.as_mesh(mesh)
     setup = prepare(
         task,
         optimizer,
@@ -115,18 +125,13 @@ def fit(
         weights=weights,
         augment=augment,
         watch=watch,
+        mesh=mesh,
     )
-    if is_traced((setup.numbers, setup.data, setup.origin)):
+    arrays = setup.numbers, setup.data, setup.origin
+    if is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
-    with contextlib.ExitStack() as stack:
-        onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(log_dir, progress)]
-        carry = _start(*setup)
-        store = None
-        if directory is not None:
-            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
-            carry = store.restore(carry)
-        carry = _run(setup, carry, store, onlookers, show=progress)
-    if (run := _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))).diverged_at >= 0:
+    run = _fit(Setup(setup.plan, setup.recipe, *meshes.spread(mesh, arrays)), progress, directory, log_dir)
+    if run.diverged_at >= 0:
         warnings.warn(
             f"training diverged: the loss or the weights were not finite at step {run.diverged_at}; the run holds the "
             "weights of the last finite epoch. Lower the learning rate or clip the gradient.",
@@ -135,19 +140,32 @@ def fit(
     return run
 
 
+def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: str | Path | None) -> Run:
+    show = progress and meshes.leads(setup.plan.mesh)
+    with contextlib.ExitStack() as stack:
+        onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(setup.plan, log_dir, show)]
+        carry = _start(*setup)
+        store = None
+        if directory is not None:
+            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
+            carry = store.restore(carry)
+        carry = _run(setup, carry, store, onlookers, show=show)
+    return _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))
+
+
 def _run(setup: Setup, carry: Carry, store: "Store | None", onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
     """All chunks, with a look at the progress and a copy on disk between them."""
-    chunk, saved = 1, time.monotonic()
+    mesh, chunk, saved = setup.plan.mesh, 1, time.monotonic()
     for onlooker in onlookers:
         onlooker.begin(int(carry.step))
     with ProgressBar("training", setup.plan.steps, show=show) as bar:
         while carry.running and carry.step < setup.plan.steps:
             began = time.perf_counter()
             carry = jax.block_until_ready(_advance(*setup[:-1], carry, np.int32(carry.step + chunk)))
-            chunk = _next_chunk(chunk, time.perf_counter() - began)
+            chunk = meshes.agreed(mesh, _next_chunk(chunk, time.perf_counter() - began))
             bar.update(int(carry.step), _news(setup.plan, carry))
             _show(setup.plan, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
-            if store is not None and time.monotonic() - saved > _SAVE_SECONDS:
+            if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 store.save(int(carry.step), carry)
                 saved = time.monotonic()
     if store is not None:
@@ -156,13 +174,13 @@ def _run(setup: Setup, carry: Carry, store: "Store | None", onlookers: Sequence[
     return carry
 
 
-def _onlookers(log_dir: str | Path | None, progress: bool) -> list[Onlooker]:
+def _onlookers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Onlooker]:
     onlookers: list[Onlooker] = []
-    if log_dir is not None:
+    if log_dir is not None and meshes.leads(plan.mesh):
         from lectopt.monitoring.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
 
         onlookers.append(TensorBoard(log_dir))
-    if progress and in_notebook():
+    if show and in_notebook():
         with contextlib.suppress(ImportError):  # without matplotlib there is the bar alone
             from lectopt.monitoring.live import LiveCurves  # noqa: PLC0415, heavy and optional
 
@@ -173,7 +191,7 @@ def _onlookers(log_dir: str | Path | None, progress: bool) -> list[Onlooker]:
 def _show(plan: Plan, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
     if not onlookers:
         return
-    run = _trim(_finish(plan, carry), int(carry.step), int(carry.epoch))
+    run = _trim(_finish(plan, meshes.own(plan.mesh, carry)), int(carry.step), int(carry.epoch))
     for onlooker in onlookers:
         with onlooker.pace.timed():
             onlooker.look(run)
@@ -190,14 +208,21 @@ def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":
 def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
     setup = Setup(plan, recipe, numbers, data, origin)
     # Copies, since the carry is donated: what it starts from belongs to the caller.
-    return jax.tree.map(jnp.copy, make_loop(setup).start(begin(setup), known=origin.known))
+    return _arranged(plan, jax.tree.map(jnp.copy, make_loop(setup).start(begin(setup), known=origin.known)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
 def _advance(
     plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array
 ) -> Carry:
-    return Loop(plan, recipe.make(numbers), data).run_until(carry, stop)
+    return _arranged(plan, Loop(plan, recipe.make(numbers), data).run_until(carry, stop))
+
+
+def _arranged(plan: Plan, carry: Carry) -> Carry:
+    """The carry where it is to lie on the mesh, so that it comes out of a chunk as it went in."""
+    if plan.mesh is None:
+        return carry
+    return meshes.arranged(plan.mesh, plan.task.adapter.specs(), carry.learner.params, carry)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from lectopt import meshes
 from lectopt._types import Array, Numeric
 from lectopt.evaluation import batch_shapes, evaluate
 from lectopt.models import Params
@@ -35,6 +37,7 @@ class Plan:
     augment: Callable[[jax.Array, Batch], Batch] | None
     watch: Watch | None
     inputs: str  # the shapes of a batch of inputs
+    mesh: Mesh | None  # that batches are split over
 
     @property
     def epochs(self) -> int:
@@ -171,6 +174,7 @@ class Loop:
         return _select(batches.weights[i, 0] > 0, stepped, skipped)
 
     def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
+        plan = self._plan
         params, state, opt_state = carry.learner
         rows, weights = batches.indices[i], batches.weights[i]
         count, real = jnp.sum(weights), weights > 0  # of the examples, whatever they weigh
@@ -178,16 +182,16 @@ class Loop:
             weights = weights * self._data.weights[rows]
         # By epoch and batch, not by step, which counts batches without an example too.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.epoch), i)
-        batch = self._data.train.take(rows)
-        if self._plan.augment is not None:
-            batch = self._plan.augment(jax.random.fold_in(key, 0), batch)
-        watch = self._plan.watch if watched else None
+        batch = meshes.split(plan.mesh, self._data.train.take(rows))
+        if plan.augment is not None:
+            batch = plan.augment(jax.random.fold_in(key, 0), batch)
+        watch = plan.watch if watched else None
         watcher = None if watch is None else self._watcher(watch, carry.learner)
 
         def mean_loss(params: Params, nudges: dict[str, Array]) -> tuple[Array, tuple[ModelState, Any]]:
             model_key = jax.random.fold_in(key, 1)
             if watcher is None:
-                scores, new = self._plan.task.scores(params, state, batch, model_key, training=True)
+                scores, new = plan.task.scores(params, state, batch, model_key, training=True)
                 seen = None
             else:
                 scores, new, seen = watcher.scores(params, nudges, state, batch, real, model_key)
@@ -203,7 +207,7 @@ class Loop:
         updates, opt_state = self._optimizer.update(gradients, opt_state, params, **extra)
         looks = carry.looks
         if watcher is not None and looks is not None:
-            row = (carry.epoch * self._plan.steps_per_epoch + i) // looks.every
+            row = (carry.epoch * plan.steps_per_epoch + i) // looks.every
             looks = looks.add(row, watcher.look(params, gradients, updates, seen, back, real))
         params = optax.apply_updates(params, updates)
 
@@ -275,7 +279,7 @@ class Loop:
         if self._data.valid is None:
             return {}
         w = eval_params(learner.opt_state, learner.params)
-        scores = evaluate(self._plan.task, w, learner.state, self._data.valid)
+        scores = evaluate(self._plan.task, w, learner.state, self._data.valid, self._plan.mesh)
         return {f"valid_{name}": _float32(value) for name, value in scores.items()}
 
 

@@ -12,8 +12,11 @@ from typing import Any, Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
+from jax.sharding import PartitionSpec
 
+from lectopt._leaves import paths
 from lectopt._types import ArrayTree
+from lectopt.meshes import Specs
 
 Params: TypeAlias = ArrayTree
 State: TypeAlias = ArrayTree
@@ -40,6 +43,9 @@ class Adapter(Protocol):
 
     def path(self, place: Any) -> tuple[str, ...]:
         """The path to a parameter in `params`: of a function module -> variable (NNX), or a path as it is."""
+
+    def specs(self) -> Specs:
+        """How parameters are annotated to lie on a mesh, by path; NNX only."""
 
 
 def adapt(model: Any) -> Adapter:
@@ -97,7 +103,8 @@ class NNXAdapter:
         return nnx.merge(graphdef, params, _reseed(rngs, jax.random.key(0)), state, copy=True)
 
     def _make(self, key: Any) -> nnx.Module:
-        module = self._factory(rngs=nnx.Rngs(key)) if self._by_name else self._factory(nnx.Rngs(key))
+        with nnx.use_eager_sharding(False):  # annotated variables need no mesh until they are put on one
+            module = self._factory(rngs=nnx.Rngs(key)) if self._by_name else self._factory(nnx.Rngs(key))
         if not isinstance(module, nnx.Module):
             raise TypeError(f"model must return an nnx.Module; it returned {type(module).__name__}")
         return module
@@ -105,17 +112,28 @@ class NNXAdapter:
     def path(self, place: Any) -> tuple[str, ...]:
         if not callable(place):
             return _path(place)
-        module = nnx.eval_shape(lambda: self._make(0)) if self._given is None else self._given
+        module = self._module
         variable = place(module)
         for path, node in nnx.iter_graph(module):
             if node is variable:
                 return tuple(map(str, path))
         raise ValueError(f"output_bias must return a variable of the module; it returned {type(variable).__name__}")
 
+    def specs(self) -> Specs:
+        tree = nnx.as_pure(nnx.get_partition_spec(nnx.state(self._module, nnx.Param)))
+        found = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
+        params = nnx.as_pure(nnx.state(self._module, nnx.Param))
+        return {path: spec for path, spec in zip(paths(params), found, strict=True) if any(spec)}
+
+    @property
+    def _module(self) -> nnx.Module:
+        """The given module, or what the factory would make."""
+        return nnx.eval_shape(lambda: self._make(0)) if self._given is None else self._given
+
     @functools.cached_property
     def _structure(self) -> dict[bool, tuple[Any, Any]]:
         """The graph definition and the random streams, by whether it is training."""
-        module = nnx.eval_shape(lambda: self._make(0)) if self._given is None else nnx.clone(self._given)
+        module = nnx.clone(self._module)
         structure = {}
         for training in (True, False):
             module.train() if training else module.eval()
@@ -161,6 +179,9 @@ class LinenAdapter:
     def path(self, place: Any) -> tuple[str, ...]:
         return _path(place)
 
+    def specs(self) -> Specs:
+        return {}
+
     def _mode(self, training: bool) -> dict[str, Any]:
         return {} if self._flag is None else {self._flag: training == _LINEN_FLAGS[self._flag]}
 
@@ -197,6 +218,9 @@ class FunctionAdapter:
 
     def path(self, place: Any) -> tuple[str, ...]:
         return _path(place)
+
+    def specs(self) -> Specs:
+        return {}
 
 
 def _parameters(function: Any) -> Any:

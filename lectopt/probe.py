@@ -99,6 +99,7 @@ class _WatchedAdapter:
         self.forward = adapter.forward
         self.present = adapter.present
         self.path = adapter.path
+        self.specs = adapter.specs
         self._adapter = adapter
         self._probe = probe
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
-from lectopt import _checks, _shapes
+from lectopt import _checks, _shapes, meshes
 from lectopt._keys import as_key
 from lectopt._leaves import fill, paths
 from lectopt._types import Array, Numeric
@@ -86,6 +87,7 @@ def prepare(
     weights: Any,
     augment: Callable[[jax.Array, Batch], Batch] | None,
     watch: Watch | int | None,
+    mesh: Mesh | None = None,
 ) -> Setup:
     """Checks the arguments of `lectopt.train` and puts them together."""
     if not isinstance(task, Task):
@@ -93,6 +95,8 @@ def prepare(
     recipe, numbers = _recipe(optimizer, hyperparameters)
     train, valid = as_subset(train, "train"), None if valid is None else as_subset(valid, "valid")
     batch_size = _batch_size(batch_size, train)
+    if mesh is not None:
+        meshes.check(mesh, batch_size, task.adapter.specs())
     if patience is not None:
         patience = _checks.check_count("patience", patience)
         if valid is None:
@@ -109,6 +113,7 @@ def prepare(
         augment=augment,
         watch=as_watch(watch),
         inputs=_shapes.describe(batch_shapes(train, batch_size)[0]),
+        mesh=mesh,
     )
     data = Data(train, valid, None if weights is None else _weights(weights, train), as_key(key))
     check_examples(task, train, "train", batch_size)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lectopt._types import Array
+from lectopt.meshes import Specs
 from lectopt.models import Adapter, Params, State
 from lectopt.pretraining.corruption import Corrupt
 from lectopt.pretraining.network_layers import NetworkLayers
@@ -82,6 +83,10 @@ class Together:
     def path(self, place: Any) -> ModelPath:
         """The path to a parameter of the network."""
         return ("network", *self._network.path(place))
+
+    def specs(self) -> Specs:
+        """None: pre-training is for one device."""
+        return {}
 
 
 class _Tap(Probe):
