@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from lectopt import evaluation
+from lectopt._checks import is_traced
 from lectopt._types import Numeric
 from lectopt.history import History
 from lectopt.models import Params
@@ -56,7 +57,8 @@ class Run:
         return _predict(self.task, self.params, self.model_state, jax.tree.map(jnp.asarray, x))
 
     def evaluate(self, examples: Any) -> dict[str, float]:
-        """The mean loss and metrics over examples, a tuple of arrays or a Subset.
+        """The mean loss and metrics over examples, a tuple of arrays or a Subset; traced ones inside a traced function,
+        such as the trial of a search.
 
         Raises:
             ValueError: if the examples do not fit the task.
@@ -65,7 +67,7 @@ class Run:
         subset = as_subset(examples)
         evaluation.check_examples(self.task, subset, "examples")
         scores = _evaluate(self.task, self.params, self.model_state, subset)
-        return {name: float(value) for name, value in scores.items()}
+        return {name: value if is_traced(value) else float(value) for name, value in scores.items()}
 
     def save(self, path: str | Path) -> None:
         """Writes the run to a new directory, from which `lectopt.load(path, task)` reads it.

@@ -161,6 +161,18 @@ def test_a_diverged_lane_is_frozen_and_changes_no_other(lanes):
     assert np.isnan(first.history.steps["loss"][:, 3:]).all()
 
 
+def test_a_run_is_evaluated_inside_a_traced_function(task):
+    def score(rate):
+        run = lo.train(task, lo.sgd(rate), VALID, batch_size=16, epochs=1, key=0)
+        return run.evaluate(VALID)
+
+    together = jax.jit(jax.vmap(score))(jnp.array([0.01, 0.1]))
+    for i, rate in enumerate((0.01, 0.1)):
+        for name, value in score(rate).items():
+            assert isinstance(value, float)
+            np.testing.assert_allclose(together[name][i], value, rtol=1e-4)
+
+
 def test_runs_of_lanes_can_be_used_one_by_one(task, lanes):
     run = lane(lanes, 1, 2)
     np.testing.assert_allclose(run.evaluate(VALID)["loss"], run.metrics["valid_loss"], rtol=1e-5)
