@@ -398,6 +398,16 @@ def test_the_same_trial_compiles_once():
     np.testing.assert_allclose(firsts[1].metrics["first"], firsts[0].metrics["first"] + 50)
 
 
+def test_another_size_of_a_chunk_is_not_compiled_because_the_first_one_was_known():
+    def trial(setting, key):
+        return {"loss": setting["x"]}
+
+    many = np.arange(300, dtype=np.float32)  # two chunks for each device
+    found = [sweep(trial, {"x": many + shift}) for shift in (0, 1)]
+    assert found[0].compile_seconds > 0
+    assert found[1].compile_seconds == 0
+
+
 def test_what_the_trial_closes_over_may_change_between_searches():
     data, factor = np.ones(3, np.float32), 2.0
 

@@ -129,7 +129,7 @@ def run_group(
         whole = board.done.all(axis=1) & mine.all(axis=1)
         progress.finished(missing, seconds, np.mean(board.outcome.metrics[progress.metric][whole], axis=1))
         if len(rows) == compiled.shape.rows:
-            tiling.report(seconds, int((~board.done.all(axis=1)).sum()), program.compile_seconds)
+            tiling.report(seconds, int((~board.done.all(axis=1)).sum()), compiled.seconds)
     return board.outcome
 
 

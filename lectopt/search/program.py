@@ -36,6 +36,7 @@ class Compiled(NamedTuple):
     shape: Rectangle
     call: Callable[..., Outcome]
     memory: int  # bytes, on all devices of this process together
+    seconds: float  # that compiling took
 
 
 def memory_of(call: Any) -> int:
@@ -94,8 +95,9 @@ class Program:
                 lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), (self._consts, shared)
             )
             call = jax.jit(self._chunk(shape)).lower(*looks, data).compile()
-            self.compile_seconds += time.perf_counter() - began
-            self.compiled[shape] = Compiled(shape, call, memory_of(call) * self._mesh.size)
+            seconds = time.perf_counter() - began
+            self.compile_seconds += seconds
+            self.compiled[shape] = Compiled(shape, call, memory_of(call) * self._mesh.size, seconds)
         return self.compiled[shape]
 
     def run(self, compiled: Compiled, numbers: Any, pairs: Pair, start: Any, data: Any) -> Outcome:
