@@ -12,6 +12,23 @@ import jax
 from flax import nnx
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_end_with_their_module():
+    """JAX keeps all that it ever compiled, each program in several mappings of memory, of which a process may have only
+    so many (65530 on Linux) before it crashes; all tests in one process come near that."""
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def lightly_compiled(programs_end_with_their_module):
+    """For a module (`pytestmark`) whose time goes into compiling much that runs for a moment: the same program by XLA,
+    but machine code without LLVM's optimizations. Not where the last bits of compiled numbers are what is tested."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def strict():
     """No implicit dtype promotion: what mixes dtypes says so."""
