@@ -1,5 +1,6 @@
 """What all tests share: JAX on the CPU unless the environment says otherwise, and stricter modes to ask for by name."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -10,6 +11,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 from flax import nnx
+
+
+def pytest_collection_finish():
+    """What the imports left is there to stay: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -17,7 +17,7 @@ from flax import nnx
 
 import lectopt as lo
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("lightly_compiled")]
 SEED = 10
 """Seeds 0 to 2 set the thresholds."""
 PER_EPOCH = 10
