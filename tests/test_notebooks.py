@@ -1,0 +1,67 @@
+"""The notebooks: what is kept in the files, and that they run, in a shortened form."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def pictures(cell):
+    return [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+
+
+def shortened(notebook):
+    """With what each cell's metadata replace in its source: fewer steps, seeds or settings."""
+    for cell in code_cells(notebook):
+        for text, shorter in cell.metadata.get("short", {}).items():
+            assert text in cell.source
+            cell.source = cell.source.replace(text, shorter)
+    return notebook
+
+
+@each_notebook
+def test_what_is_kept_is_whole_small_and_quiet(file):
+    notebook = nbformat.read(file, as_version=4)
+    assert file.stat().st_size < 420_000
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, 1 + len(code_cells(notebook))))
+    assert any(map(pictures, notebook.cells))
+    for cell, after in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+        if pictures(cell):
+            assert after is not None
+            assert after.source.startswith("*"), "a caption follows each picture"
+
+
+@each_notebook
+def test_it_stands_alone(file):
+    """It begins with its title and how to get lectopt, and imports nothing from beside it."""
+    title, install = nbformat.read(file, as_version=4).cells[:2]
+    assert title.source.startswith(f"# {int(file.stem[:2])} · ")
+    assert "import lectopt as lo" in install.source
+    assert "%pip install" in install.source
+    beside = {path.stem for path in file.parent.iterdir()}
+    for cell in code_cells(nbformat.read(file, as_version=4))[1:]:
+        source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
+        for node in ast.walk(ast.parse(source)):
+            assert not (isinstance(node, ast.ImportFrom) and (node.level or node.module in beside))
+
+
+@pytest.mark.slow
+@each_notebook
+def test_it_runs(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # what is compiled runs for a moment
+    notebook = shortened(nbformat.read(file, as_version=4))
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    kept = nbformat.read(file, as_version=4)
+    assert [len(pictures(cell)) for cell in notebook.cells] == [len(pictures(cell)) for cell in kept.cells]
