@@ -76,10 +76,10 @@ def test_the_plain_network_is_plain(kind):
     """No masks, only layers of Flax and lectopt; parameters of the sizes that were chosen."""
     space = SPACES[kind]
     architecture = space.decode(random_vector(space, 3))
-    model = architecture.network(SHAPES[kind], 3)(nnx.Rngs(0))
+    model = nnx.eval_shape(lambda: architecture.network(SHAPES[kind], 3)(nnx.Rngs(0)))
     kinds = {type(node) for _, node in nnx.iter_graph(model) if isinstance(node, nnx.Module)}
     assert kinds & {nnx.Linear, nnx.Conv}
-    assert model(jnp.ones((2, *SHAPES[kind]))).shape == (2, 3)
+    assert nnx.eval_shape(lambda model: model(jnp.ones((2, *SHAPES[kind]))), model).shape == (2, 3)
     for hidden, layer in zip(model.layers, architecture.layers, strict=True):
         assert hidden.linear.kernel.shape[-1] == layer.width
         assert (hidden.linear.bias is None) == (layer.norm == "batch")

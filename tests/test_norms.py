@@ -22,6 +22,8 @@ from norm_cases import (
 
 import lectopt as lo
 
+pytestmark = pytest.mark.usefixtures("lightly_compiled")
+
 FORWARD = [
     (batch_norm, X, {}, 0, 1e-5),
     (batch_norm, IMAGES, {}, (0, 1, 2), 1e-5),
