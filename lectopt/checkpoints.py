@@ -124,14 +124,12 @@ class Store:
         self._manager = ocp.CheckpointManager(path, options=options)
 
     def restore(self, carry: Any) -> Any:
-        """What was saved last, in the structure and on the devices of `carry`; `carry` itself if nothing was."""
+        """What was saved last, in the structure of `carry`; `carry` itself if nothing was."""
         step = self._manager.latest_step()
         if step is None:
             return carry
         saved = self._manager.restore(step, args=ocp.args.StandardRestore(_pack(carry)))
-        return jax.device_put(
-            fill("what directory holds", _unpack(saved), carry), jax.tree.map(lambda leaf: leaf.sharding, carry)
-        )
+        return fill("what directory holds", _unpack(saved), carry)
 
     def save(self, step: int, carry: Any) -> None:
         """Writes `carry`, atomically, in the place of what was saved before."""

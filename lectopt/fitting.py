@@ -148,7 +148,7 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
         store = None
         if directory is not None:
             store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
-            carry = store.restore(carry)
+            carry = meshes.placed_as(setup.plan.mesh, carry, store.restore(carry))
         carry = _run(setup, carry, store, onlookers, show=show)
     return _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))
 

@@ -174,8 +174,7 @@ class Loop:
         return _select(batches.weights[i, 0] > 0, stepped, skipped)
 
     def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
-        plan = self._plan
-        params, state, opt_state = carry.learner
+        plan, (params, state, opt_state) = self._plan, carry.learner
         rows, weights = batches.indices[i], batches.weights[i]
         count, real = jnp.sum(weights), weights > 0  # of the examples, whatever they weigh
         if self._data.weights is not None:

@@ -59,14 +59,17 @@ def spread(mesh: Mesh | None, tree: Any) -> Any:
         return tree
     devices, everywhere = set(mesh.devices.flat), NamedSharding(mesh, PartitionSpec())
 
-    def put(leaf: Any) -> jax.Array:
-        if isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices:
-            return leaf
-        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):  # cannot be put on several processes' devices
-            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-        return jax.device_put(leaf, everywhere)
+    def there(leaf: Any) -> bool:
+        return isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
 
-    return jax.tree.map(put, tree)
+    return jax.tree.map(lambda leaf: leaf if there(leaf) else _put(leaf, everywhere), tree)
+
+
+def placed_as(mesh: Mesh | None, like: Any, tree: Any) -> Any:
+    """The arrays of `tree` where those of `like` lie."""
+    if mesh is None:
+        return tree
+    return jax.tree.map(lambda place, leaf: _put(leaf, place.sharding), like, tree)
 
 
 def arranged(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
@@ -87,18 +90,26 @@ def arranged(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
 
 def agreed(mesh: Mesh | None, number: int) -> int:
     """What the first process says where several train together: clocks differ, what they run must not."""
-    if mesh is None or not mesh.is_multi_process:
+    if not _several_processes(mesh):
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def leads(mesh: Mesh | None) -> bool:
     """Whether this process is the one that shows and logs."""
-    return mesh is None or not mesh.is_multi_process or jax.process_index() == 0
+    return not _several_processes(mesh) or jax.process_index() == 0
 
 
 def own(mesh: Mesh | None, tree: Any) -> Any:
     """The copy in this process of arrays that all processes hold, so that it can look at them alone."""
-    if mesh is None or not mesh.is_multi_process:
-        return tree
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if _several_processes(mesh) else tree
+
+
+def _several_processes(mesh: Mesh | None) -> bool:
+    return mesh is not None and mesh.is_multi_process
+
+
+def _put(leaf: Any, place: jax.sharding.Sharding) -> jax.Array:
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):  # cannot be put on several processes' devices
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), place), impl=jax.random.key_impl(leaf))
+    return jax.device_put(leaf, place)

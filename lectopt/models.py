@@ -120,10 +120,10 @@ class NNXAdapter:
         raise ValueError(f"output_bias must return a variable of the module; it returned {type(variable).__name__}")
 
     def specs(self) -> Specs:
-        tree = nnx.as_pure(nnx.get_partition_spec(nnx.state(self._module, nnx.Param)))
+        params = nnx.state(self._module, nnx.Param)
+        tree = nnx.as_pure(nnx.get_partition_spec(params))
         found = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
-        params = nnx.as_pure(nnx.state(self._module, nnx.Param))
-        return {path: spec for path, spec in zip(paths(params), found, strict=True) if any(spec)}
+        return {path: spec for path, spec in zip(paths(nnx.as_pure(params)), found, strict=True) if any(spec)}
 
     @property
     def _module(self) -> nnx.Module:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 
@@ -66,6 +67,14 @@ def elsewhere(request):
         return True
 
     return run
+
+
+@pytest.fixture
+def port():
+    """A number that is free for processes on this machine to meet at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Training on a mesh of devices: the same training, its work and its parameters split."""
 
-import socket
 import subprocess
 import sys
-import textwrap
 
 import jax
 import numpy as np
@@ -148,12 +146,9 @@ np.savez(f"{folder}/{rank}of{count}.npz", *map(np.asarray, arrays))
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_two_processes_train_together(tmp_path, port):
     for count in (1, 2):
-        command = [sys.executable, "-c", textwrap.dedent(PROCESS)]
+        command = [sys.executable, "-c", PROCESS]
         ranks = [
             subprocess.Popen(
                 [*command, str(rank), str(count), str(port), str(tmp_path)], stderr=subprocess.PIPE, text=True

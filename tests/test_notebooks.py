@@ -46,12 +46,13 @@ def test_what_is_kept_is_whole_small_and_quiet(file):
 @each_notebook
 def test_it_stands_alone(file):
     """It begins with its title and how to get lectopt, and imports nothing from beside it."""
-    title, install = nbformat.read(file, as_version=4).cells[:2]
+    notebook = nbformat.read(file, as_version=4)
+    title, install = notebook.cells[:2]
     assert title.source.startswith(f"# {int(file.stem[:2])} · ")
     assert "import lectopt as lo" in install.source
     assert "%pip install" in install.source
     beside = {path.stem for path in file.parent.iterdir()}
-    for cell in code_cells(nbformat.read(file, as_version=4))[1:]:
+    for cell in code_cells(notebook)[1:]:
         source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
         for node in ast.walk(ast.parse(source)):
             assert not (isinstance(node, ast.ImportFrom) and (node.level or node.module in beside))
@@ -62,6 +63,6 @@ def test_it_stands_alone(file):
 def test_it_runs(file, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # what is compiled runs for a moment
     notebook = shortened(nbformat.read(file, as_version=4))
+    kept = [len(pictures(cell)) for cell in notebook.cells]
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
-    kept = nbformat.read(file, as_version=4)
-    assert [len(pictures(cell)) for cell in notebook.cells] == [len(pictures(cell)) for cell in kept.cells]
+    assert [len(pictures(cell)) for cell in notebook.cells] == kept

@@ -1,7 +1,6 @@
 """Searches that are killed and go on, that are not what a directory holds, and that several processes share."""
 
 import random
-import socket
 import subprocess
 import sys
 import textwrap
@@ -157,10 +156,7 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("halving", ["None", HALVING])
-def test_two_processes_share_a_search(tmp_path, halving):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_two_processes_share_a_search(tmp_path, halving, port):
     join = f"""
         rank = int(sys.argv[3])
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
