@@ -186,6 +186,9 @@ _FAULTS = {
         "mnist, one by one": on_mnist(mlp(784, 32, 10), lo.sgd(0.07), 6, batch=1),
         "diabetes, linear, one by one": on_diabetes(mlp(10, 1, last=zeros), lo.sgd(0.03), 30, batch=1),
     },
+    "batches too small for BatchNorm": {
+        "digits, BatchNorm, pairs": on_digits(norm_mlp(64, 32, 10), lo.sgd(0.01), 8, batch=2),
+    },
     "vanishing gradients": {
         "digits, 16 tanh layers": on_digits(
             mlp(64, *[48] * 16, 10, act=nnx.tanh, weights=fan_in), lo.momentum(0.01), 12

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import planted_faults
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import lectopt as lo
 
@@ -60,7 +60,7 @@ def test_judged(capsys):
     shown = table(rows)
     with capsys.disabled():
         print(f"\nseed {SEED}\n{shown}")
-    assert verdicts.count("missed") <= 3, shown  # of 32: nine of ten are found
+    assert verdicts.count("missed") <= 3, shown  # of 33: nine of ten are found
     assert verdicts.count("alarm") <= 1, shown
 
 
@@ -508,6 +508,50 @@ def test_notes():
     (note,) = lo.diagnose(history([1.0], [1.0], layers=watched_)).notes
     assert note == "Of 10 steps the curves say little."
     assert lo.diagnose(history(GOOD[:10], GOOD[:10], layers=watched_)).notes == []  # 100 steps
+
+
+class LinenNet(linen.Module):
+    """With BatchNorm between its layers."""
+
+    @linen.compact
+    def __call__(self, x, train=False):
+        norm = linen.BatchNorm(use_running_average=not train)
+        return linen.Dense(3)(norm(linen.Dense(4)(x)))
+
+
+def normalised(norm):
+    return lambda rngs: nnx.Sequential(nnx.Linear(4, 5, rngs=rngs), norm(5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs))
+
+
+NETS = {
+    "lectopt": (normalised(lo.BatchNorm), "in layers/1"),
+    "window": (normalised(lambda n, rngs: lo.BatchNorm(n, window=3, rngs=rngs)), "in layers/1"),
+    "NNX": (normalised(nnx.BatchNorm), "in layers/1"),
+    "NNX, inside": (normalised(lambda n, rngs: nnx.Sequential(nnx.BatchNorm(n, rngs=rngs))), "in layers/1/layers/0"),
+    "Linen": (LinenNet(), "in BatchNorm_0"),
+    "LayerNorm": (normalised(lo.LayerNorm), None),
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("size", [2, 7, 8])
+def test_small_batches_are_not_for_batch_norm(net, size):
+    net, where = NETS[net]
+    x, y = lo.datasets.iris()
+    run = lo.fit(lo.classification(net), lo.sgd(0.01), (x[:42], y[:42]), batch_size=size, epochs=1, key=0)
+    found = [finding for finding in lo.diagnose(run) if finding.name == "batches too small for BatchNorm"]
+    assert len(found) == (size < 8 and where is not None)
+    for finding in found:
+        assert finding.evidence == f"mean and variance are those of {size} examples, which are mostly noise, {where}"
+    assert not [finding for finding in lo.diagnose(run.history) if "BatchNorm" in finding.name]
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_noise_of_small_batches_is_not_taken_for_underfitting(size):
+    x, y = lo.datasets.iris()
+    run = lo.fit(lo.classification(normalised(lo.BatchNorm)), lo.sgd(0.01), (x, y), batch_size=8, epochs=1, key=0)
+    run = dataclasses.replace(run, history=dataclasses.replace(settled(0.5), batch_size=size))
+    assert names(lo.diagnose(run)) == (["underfitting"] if size == 8 else ["batches too small for BatchNorm"])
 
 
 @pytest.mark.parametrize("wrong", [None, {}, [1.0, 0.5], "run", lo.History])

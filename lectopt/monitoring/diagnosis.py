@@ -9,6 +9,7 @@ from lectopt.monitoring.course import Course, course
 from lectopt.monitoring.curve_findings import CURVES, SHORT, diverged
 from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.layer_findings import LAYERS
+from lectopt.monitoring.norm_findings import small_batches
 from lectopt.run import Run
 
 
@@ -43,9 +44,10 @@ def diagnose(run: Run | History) -> Diagnosis:
     It finds, by these names: "diverged", "wrong initial loss", "loss plateau" (nothing was learned), "learning rate too
     low", "learning rate too high", "noisy loss", "learned nothing general" (validation is no better than constant
     outputs), "overfitting", "underfitting", "still improving", "converged early", "clipped too often", and of layers
-    that were watched "vanishing gradients", "exploding gradients", "dead units", "saturated units". The thresholds are
-    the constants of `lectopt.monitoring.curve_findings` and `layer_findings`; how often it is right on trainings with
-    planted faults, and on healthy ones, is counted in `tests/test_diagnosis.py`.
+    that were watched "vanishing gradients", "exploding gradients", "dead units", "saturated units"; of a run (a history
+    does not hold the model) "batches too small for BatchNorm", which then takes the place of "underfitting". The
+    thresholds are the constants of `curve_findings`, `layer_findings` and `norm_findings` in `lectopt.monitoring`; how
+    often it is right on trainings with planted faults, and on healthy ones, is counted in `tests/test_diagnosis.py`.
 
     Args:
         run: a run, or its history; with `watch=` for what goes on in the layers, with `valid=` for overfitting.
@@ -74,8 +76,11 @@ def diagnose(run: Run | History) -> Diagnosis:
     history = run.history if isinstance(run, Run) else run
     seen = course(history)
     judges: list[Callable[[History, Course], Finding | None]] = [*CURVES, *LAYERS] if seen.steps else [diverged]
-    found = [judge(history, seen) for judge in judges]
-    return Diagnosis([finding for finding in found if finding is not None], _not_judged(history, seen))
+    found = [finding for judge in judges if (finding := judge(history, seen)) is not None]
+    if isinstance(run, Run) and (noise := small_batches(run)) is not None:
+        # The training loss is that of the noise, and says nothing of how well the model could fit.
+        found = [noise, *(finding for finding in found if finding.name != "underfitting")]
+    return Diagnosis(found, _not_judged(history, seen))
 
 
 def _not_judged(history: History, seen: Course) -> list[str]:

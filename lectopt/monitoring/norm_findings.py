@@ -1,0 +1,36 @@
+"""What is wrong with how a network is normalised."""
+
+from collections.abc import Mapping
+
+from flax import nnx
+
+from lectopt._leaves import paths
+from lectopt.monitoring.findings import Finding, listed
+from lectopt.norms import BatchNorm
+from lectopt.run import Run
+
+FEW = 8
+"""Examples: mean and variance of fewer are mostly noise. Wu and He (2018, table 2): the error on ImageNet is 23.6 % in
+batches of 32, 24.8 % of 8, 27.3 % of 4 and 34.7 % of 2."""
+
+
+def small_batches(run: Run) -> Finding | None:
+    """BatchNorm, which needs many examples at a time, was given few."""
+    size, layers = run.history.batch_size, _batch_norms(run)
+    if size >= FEW or not layers:
+        return None
+    examples = "1 example" if size == 1 else f"{size} examples"
+    evidence = f"mean and variance are those of {examples}, which are mostly noise, in {listed(layers)}"
+    remedy = "Take batches of 32 or more, or lo.LayerNorm, which normalises each example by itself."
+    return Finding("batches too small for BatchNorm", evidence, remedy, "Wu and He 2018, Group Normalization")
+
+
+def _batch_norms(run: Run) -> list[str]:
+    """The layers that normalise over the batch; of functions nothing is known."""
+    model = run.model
+    if isinstance(model, nnx.Module):
+        kinds = BatchNorm, nnx.BatchNorm
+        return ["/".join(map(str, path)) for path, layer in nnx.iter_modules(model) if isinstance(layer, kinds)]
+    variables = run.model_state.variables
+    statistics = variables.get("batch_stats", {}) if isinstance(variables, Mapping) else {}
+    return list(dict.fromkeys("/".join(path[:-1]) for path in paths(statistics)))
