@@ -9,6 +9,9 @@ import sys
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the time goes into compiling what then runs for a moment: the same programs by XLA, but machine code without
+# LLVM's optimizations, which the fixture `fully_compiled` turns on. (For all tests: JAX_DISABLE_MOST_OPTIMIZATIONS=0.)
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 from flax import nnx
@@ -28,13 +31,14 @@ def programs_end_with_their_module():
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def lightly_compiled(programs_end_with_their_module):
-    """For a module (`pytestmark`) whose time goes into compiling much that runs for a moment: the same program by XLA,
-    but machine code without LLVM's optimizations. Not where the last bits of compiled numbers are what is tested."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+@pytest.fixture
+def fully_compiled(monkeypatch):
+    """With LLVM's optimizations, also in processes that the test starts: for what runs longer than it compiles."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

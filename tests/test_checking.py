@@ -10,7 +10,7 @@ from flax import linen, nnx
 
 import lectopt as lo
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("lightly_compiled")]
+pytestmark = pytest.mark.filterwarnings("error")
 
 ZEROS = nnx.initializers.zeros
 DIGITS, IRIS, DIABETES = lo.datasets.digits(), lo.datasets.iris(), lo.datasets.diabetes()

@@ -17,8 +17,6 @@ from lectopt.search.evolution import Evolution, Population
 from lectopt.search.reinforcement import Reinforce
 from lectopt.search.rounds import Search
 
-pytestmark = pytest.mark.usefixtures("lightly_compiled")
-
 SMALL = Controller(units=4, layers=2)
 METHODS = {
     "reinforce": functools.partial(reinforce, controller=SMALL),

@@ -17,7 +17,7 @@ from flax import linen, nnx
 
 import lectopt as lo
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("lightly_compiled")]
+pytestmark = pytest.mark.filterwarnings("error")
 SEED = 10
 """Seeds 0 to 2 set the thresholds."""
 PER_EPOCH = 10
@@ -53,6 +53,7 @@ def table(rows):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fully_compiled")
 def test_judged(capsys):
     """All trainings on a seed that no threshold has seen."""
     rows = [(s, judged(s, SEED)) for s in planted_faults.FAULTS + planted_faults.HEALTHY]

@@ -11,8 +11,6 @@ from scipy import special, stats
 
 import lectopt as lo
 
-pytestmark = pytest.mark.usefixtures("lightly_compiled")
-
 KEY = jax.random.key(7)
 UNIFORM = {
     "fan_in_uniform": (lo.initializers.fan_in_uniform, lambda m, n: 1 / math.sqrt(m)),

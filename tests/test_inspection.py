@@ -10,8 +10,6 @@ from flax import linen, nnx
 
 import lectopt as lo
 
-pytestmark = pytest.mark.usefixtures("lightly_compiled")
-
 X, Y = lo.datasets.digits()
 BATCH = (X[:256], Y[:256])
 WEIGHTS = lo.initializers

@@ -9,8 +9,6 @@ from flax import linen, nnx
 import lectopt as lo
 from lectopt.subsets import Subset
 
-pytestmark = pytest.mark.usefixtures("lightly_compiled")
-
 X, Y = lo.datasets.digits()
 X = X + 100.0  # so that leaving out the mean is seen
 ZEROS = jax.nn.initializers.zeros

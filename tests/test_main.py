@@ -100,6 +100,7 @@ def test_rate_job(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fully_compiled")
 def test_architecture_job(tmp_path):
     result = lectopt("architecture", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -10,8 +10,6 @@ from flax import nnx
 
 import lectopt as lo
 
-pytestmark = pytest.mark.usefixtures("lightly_compiled")
-
 OPTIMIZERS = {
     "sgd": lambda: lo.sgd(0.1),
     "momentum": lambda: lo.momentum(0.05, 0.9),

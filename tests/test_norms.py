@@ -22,8 +22,6 @@ from norm_cases import (
 
 import lectopt as lo
 
-pytestmark = pytest.mark.usefixtures("lightly_compiled")
-
 FORWARD = [
     (batch_norm, X, {}, 0, 1e-5),
     (batch_norm, IMAGES, {}, (0, 1, 2), 1e-5),

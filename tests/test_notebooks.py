@@ -60,8 +60,7 @@ def test_it_stands_alone(file):
 
 @pytest.mark.slow
 @each_notebook
-def test_it_runs(file, tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # what is compiled runs for a moment
+def test_it_runs(file, tmp_path):
     notebook = shortened(nbformat.read(file, as_version=4))
     kept = [len(pictures(cell)) for cell in notebook.cells]
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

@@ -20,6 +20,7 @@ def gain(accuracies, start, row):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fully_compiled")
 def test_layers_that_learned_without_labels_help_where_labels_are_few(monkeypatch):
     monkeypatch.setattr(pretrain_job, "LABELS", (1, 50))
     found = pretrain_job.without_labels_first(digits(), 1)

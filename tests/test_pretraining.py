@@ -15,7 +15,7 @@ import lectopt as lo
 from lectopt.pretraining.training import Recipe
 from lectopt.setup import fresh
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("lightly_compiled")]
+pytestmark = pytest.mark.filterwarnings("error")
 
 X, Y = lo.datasets.iris()
 X = np.asarray(X[::5], np.float32)  # 30 examples
