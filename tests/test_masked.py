@@ -64,7 +64,7 @@ def compare(kind, seed, optimizer):
 
 
 @pytest.mark.parametrize(
-    "kind", ["dense", "conv1d", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv2d", "conv2d_skip"))]
+    "kind", ["dense", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv1d", "conv2d", "conv2d_skip"))]
 )
 def test_child_is_small_network(kind):
     compare(kind, 0, lo.adam(0.01))

@@ -206,3 +206,8 @@ def test_the_best_five_are_shown():
     assert text.splitlines()[0] == "Results of 6 settings x 5 folds x 3 seeds, by loss"
     assert len(text.splitlines()) == 6
     assert text.splitlines()[1].split()[-2:] == ["rate=0.0631,", "name=d"]
+    assert text.count("±") == 5
+    alone = repr(results(LOSS[:, :1, :1]))
+    assert len(alone.splitlines()) == 6
+    assert "±" not in alone  # one score has no spread
+    assert "nan" not in alone

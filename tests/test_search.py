@@ -84,7 +84,10 @@ def test_another_key_starts_otherwise():
     np.testing.assert_array_equal(two, typed)
 
 
-@pytest.mark.parametrize(("settings", "folds"), [(7, 4), (1, 11), (2, 3), (3, 2)])
+@pytest.mark.parametrize(
+    ("settings", "folds"),
+    [(7, 4), (1, 11), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((2, 3), (3, 2)))],
+)
 def test_any_number_of_devices(elsewhere, settings, folds):
     """On 4 devices: fewer settings than devices, fewer folds than devices, numbers that 4 does not divide."""
     if not elsewhere(4):

@@ -230,7 +230,7 @@ class Results:
         n, folds, seeds = self.diverged_at.shape
         text = f"Results of {n} settings x {folds} folds x {seeds} seeds, by {self.metric}"
         top = (i for i in self.ranking()[:5] if not np.isnan(self.mean()[i]))
-        lines = [f"{self.mean()[i]:9.4g} ± {self.std()[i]:<9.3g} {_shown(self.settings.row(i))}" for i in top]
+        lines = [f"{_spread(self.mean()[i], self.std()[i])} {_shown(self.settings.row(i))}" for i in top]
         return "\n".join([text, *(lines or ["all diverged"])])
 
     def _values(self, metric: str | None) -> np.ndarray:
@@ -245,6 +245,10 @@ class Results:
         if _checks.check_count(name, value, least=0) >= len(self):
             raise ValueError(f"{name} must be below the number of settings, {len(self)}; got {value}")
         return int(value)
+
+
+def _spread(mean: float, std: float) -> str:
+    return f"{mean:9.4g}" + ("" if np.isnan(std) else f" ± {std:<9.3g}")  # NaN of a single fold and seed
 
 
 def _shown(setting: dict[str, Any]) -> str:
