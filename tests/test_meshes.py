@@ -139,7 +139,7 @@ rest, valid = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
 task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
 train = lambda: lo.fit(
     task, lo.momentum(0.01), rest, valid=valid, batch_size=32, epochs=10, key=0,
-    mesh=mesh, directory=f"{folder}/kept{count}", log_dir=f"{folder}/log{count}",
+    mesh=mesh, directory=f"{folder}/kept{count}", log_dir=f"{folder}/log{rank}of{count}",
 )
 run = train()
 assert train().metrics == run.metrics  # taken up again, at its end
@@ -166,4 +166,5 @@ def test_two_processes_train_together(tmp_path, port):
     for name in found[0].files:
         np.testing.assert_allclose(found[1][name], found[0][name], rtol=1e-3, atol=1e-5)
         np.testing.assert_array_equal(found[2][name], found[1][name])
-    assert len(list((tmp_path / "log2").iterdir())) == 2  # by each of the two calls, the first process alone
+    assert len(list((tmp_path / "log0of2").iterdir())) == 2  # by each of the two calls
+    assert not (tmp_path / "log1of2").exists()  # the first process alone
