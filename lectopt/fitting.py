@@ -130,7 +130,8 @@ def fit(
     arrays = setup.numbers, setup.data, setup.origin
     if is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
-    run = _fit(Setup(setup.plan, setup.recipe, *meshes.spread(mesh, arrays)), progress, directory, log_dir)
+    with meshes.within(mesh):
+        run = _fit(Setup(setup.plan, setup.recipe, *meshes.spread(mesh, arrays)), progress, directory, log_dir)
     if run.diverged_at >= 0:
         warnings.warn(
             f"training diverged: the loss or the weights were not finite at step {run.diverged_at}; the run holds the "

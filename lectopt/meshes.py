@@ -1,5 +1,6 @@
 """Training on a mesh of devices: batches split over its first axis, parameters where their annotations say."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -41,6 +42,14 @@ def check(mesh: Mesh, batch_size: int, specs: Specs) -> None:
                 )
 
 
+def within(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """The mesh as JAX's own for what runs inside, whatever one the caller has set (`jax.set_mesh`).
+
+    Not with several processes: one of them looks at its copies alone, and under a mesh of all would wait for the others.
+    """
+    return contextlib.nullcontext() if mesh is None or _several_processes(mesh) else jax.set_mesh(mesh)
+
+
 def ways(mesh: Mesh | None) -> int:
     """The number of parts that a batch is split in."""
     return 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
@@ -54,13 +63,13 @@ def split(mesh: Mesh | None, rows: Any) -> Any:
 
 
 def spread(mesh: Mesh | None, tree: Any) -> Any:
-    """Copies of the arrays on every device; what lies on all of them already stays as it is."""
+    """Copies of the arrays on every device; what lies on the mesh already stays as it is."""
     if mesh is None:
         return tree
-    devices, everywhere = set(mesh.devices.flat), NamedSharding(mesh, PartitionSpec())
+    everywhere = NamedSharding(mesh, PartitionSpec())
 
     def there(leaf: Any) -> bool:
-        return isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
+        return isinstance(leaf, jax.Array) and getattr(leaf.sharding, "mesh", None) == mesh
 
     return jax.tree.map(lambda leaf: leaf if there(leaf) else _put(leaf, everywhere), tree)
 

@@ -106,6 +106,18 @@ def test_what_was_broken_off_on_a_mesh_goes_on(elsewhere, tmp_path, monkeypatch)
         assert steps[1] < steps[2]  # it did not begin anew
 
 
+def test_a_mesh_that_the_caller_has_set_changes_nothing(elsewhere):
+    """`jax.set_mesh`: of explicit axes, which JAX's own `make_mesh` has, and arrays made under it."""
+    if not elsewhere(2):
+        task, mesh = lo.classification(split_net, standardize=True), jax.make_mesh((1, 2), ("data", "model"))
+        run = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
+        with jax.set_mesh(mesh):
+            within = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
+            onward = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, start=within, **OPTIONS)
+            assert_close(within, run)
+        assert_close(onward, lo.fit(task, lo.sgd(0.05), REST, start=run, **OPTIONS), rtol=1e-3)
+
+
 def test_meshes_that_do_not_fit(elsewhere):
     if not elsewhere(3):
         task, three, one = lo.classification(split_net), jax.make_mesh((3,), ("data",)), jax.make_mesh((1,), ("data",))
@@ -160,7 +172,7 @@ def test_two_processes_train_together(tmp_path, port):
             for rank in range(count)
         ]
         for rank in ranks:
-            _, error = rank.communicate(timeout=300)
+            _, error = rank.communicate(timeout=120)
             assert rank.returncode == 0, error
     found = [np.load(tmp_path / name) for name in ("0of1.npz", "0of2.npz", "1of2.npz")]
     for name in found[0].files:
