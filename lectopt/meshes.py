@@ -45,7 +45,7 @@ def check(mesh: Mesh, batch_size: int, specs: Specs) -> None:
 def within(mesh: Mesh | None) -> contextlib.AbstractContextManager:
     """The mesh as JAX's own for what runs inside, whatever one the caller has set (`jax.set_mesh`).
 
-    Not with several processes: one of them looks at its copies alone, and under a mesh of all would wait for the others.
+    Not with several processes: one looks at its copies alone, and under a mesh of all it would wait for the others.
     """
     return contextlib.nullcontext() if mesh is None or _several_processes(mesh) else jax.set_mesh(mesh)
 
