@@ -172,7 +172,7 @@ def test_two_processes_train_together(tmp_path, port):
             for rank in range(count)
         ]
         for rank in ranks:
-            _, error = rank.communicate(timeout=120)
+            _, error = rank.communicate(timeout=300)
             assert rank.returncode == 0, error
     found = [np.load(tmp_path / name) for name in ("0of1.npz", "0of2.npz", "1of2.npz")]
     for name in found[0].files:
