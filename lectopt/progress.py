@@ -1,6 +1,7 @@
 """A progress bar for what takes more than a moment."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -47,6 +48,16 @@ class Onlooker(Protocol):
 def in_notebook() -> bool:
     """Whether this is a cell of a notebook."""
     return Console().is_jupyter
+
+
+def interactive() -> bool:
+    """Whether a person sits in front of this: a notebook, IPython, or Python's own prompt (also after `python -i`)."""
+    shell = sys.modules.get("IPython")
+    return (
+        hasattr(sys, "ps1")
+        or bool(sys.flags.interactive)
+        or (shell is not None and getattr(shell, "get_ipython", lambda: None)() is not None)
+    )
 
 
 class ProgressBar:

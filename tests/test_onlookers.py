@@ -1,5 +1,8 @@
 """Trainings that are watched while they go on: TensorBoard files, and curves in a notebook."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -217,3 +220,20 @@ len(run.history.steps["loss"])
     assert sum(updates) >= 1
     assert outputs[-1]["data"]["text/plain"] == str(12000 * lo.steps_per_epoch(1797, 32))
     assert not any(output.get("name") == "stderr" for output in outputs)
+
+
+def test_whether_a_person_sits_there(monkeypatch):
+    """At Python's prompt, in IPython and notebooks; not in a script that merely imports IPython."""
+    shell = pytest.importorskip("IPython")
+    assert not progress.interactive()
+    with monkeypatch.context() as at_prompt:
+        at_prompt.setattr(sys, "ps1", ">>> ", raising=False)
+        assert progress.interactive()
+    monkeypatch.setattr(shell, "get_ipython", object)
+    assert progress.interactive()
+
+
+def test_after_python_i_a_person_sits_there():
+    command = [sys.executable, "-i", "-c", "from lectopt.progress import interactive; print(interactive())"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    assert done.stdout.strip() == "True"
