@@ -74,6 +74,13 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Returns `value` as a bool, raising unless it is one: "no" and 0.0 are taken neither for True nor for False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False; got {_shown(value)}")
+    return bool(value)
+
+
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raises unless `value` is one of the strings in `allowed`."""
     if not isinstance(value, str) or value not in allowed:

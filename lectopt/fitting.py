@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lectopt import meshes
-from lectopt._checks import is_traced
+from lectopt import _checks, meshes
 from lectopt._types import Array
 from lectopt.claims import fingerprint
 from lectopt.loop import Carry, Data, Loop, Plan
@@ -108,6 +107,7 @@ def fit(
 
     Source: the lecture, "Recap: Stochastic Gradient Descent".
     """
+    _checks.check_flag("progress", progress)
     mesh = meshes.as_mesh(mesh)
     setup = prepare(
         task,
@@ -128,7 +128,7 @@ def fit(
         mesh=mesh,
     )
     arrays = setup.numbers, setup.data, setup.origin
-    if is_traced(arrays):
+    if _checks.is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     with meshes.within(mesh):
         run = _fit(Setup(setup.plan, setup.recipe, *meshes.spread(mesh, arrays)), progress, directory, log_dir)

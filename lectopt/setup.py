@@ -108,7 +108,7 @@ def prepare(
         batch_size=batch_size,
         steps=step_count(epochs, steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
         steps_per_epoch=per_epoch,
-        shuffle=bool(shuffle),
+        shuffle=_checks.check_flag("shuffle", shuffle),
         patience=patience,
         augment=augment,
         watch=as_watch(watch),

@@ -124,7 +124,7 @@ def minibatches(
     subset = as_subset(examples)
     batch_size = _checks.check_count("batch_size", batch_size)
     place = jnp.arange(subset.capacity)
-    if shuffle:
+    if _checks.check_flag("shuffle", shuffle):
         # Sorting uniforms, not permuting: the order of the real examples is the same whatever fills them up.
         draws = jax.random.uniform(jax.random.fold_in(as_key(key), epoch), (subset.capacity,))
         place = jnp.argsort(jnp.where(place < subset.size, draws, jnp.inf))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt import _shapes, initializers
+from lectopt import _checks, _shapes, initializers
 from lectopt._leaves import paths
 from lectopt._types import Array, Numeric
 from lectopt.models import Params, State, adapt
@@ -132,7 +132,7 @@ class Task:
         self._chance = chance
         self._loss = loss
         self._objective = objective
-        self.standardize = standardize
+        self.standardize = _checks.check_flag("standardize", standardize)
         self._output_bias = output_bias
         self._activation = activation
         self._check = check

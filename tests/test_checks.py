@@ -1,13 +1,16 @@
 """Bad arguments: each raises before anything compiles, and names the argument, the value and what is allowed."""
 
+import inspect
 import math
 import re
 from fractions import Fraction
+from types import FunctionType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -153,3 +156,98 @@ def test_intervals(low, high, low_open, high_open, x):
         or (x == low == high and not low_open and not high_open)
     )
     assert all(x not in interval for x in (math.nan, "0", None))
+
+
+def net(rngs):
+    return nnx.Linear(2, 3, rngs=rngs)
+
+
+def public():
+    """(name, callable) of every public function, class and method of a class."""
+    for space in (lo, lo.space, lo.search, lo.initializers, lo.datasets):
+        for name, value in vars(space).items():
+            if callable(value) and not name.startswith("_"):
+                yield name, value
+            if isinstance(value, type):
+                methods = {n: m for n, m in vars(value).items() if n == "__call__" or not n.startswith("_")}
+                yield from ((f"{name}.{n}", m) for n, m in methods.items() if isinstance(m, FunctionType))
+    optuna = pytest.importorskip("lectopt.search.optuna")
+    yield "optimize", optuna.optimize
+
+
+def flags(function):
+    """The parameters that are True or False, by their annotation or default."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.annotation in (bool, bool | None) or isinstance(p.default, bool)]
+
+
+EXAMPLES = (np.zeros((30, 2), np.float32), np.arange(30) % 3)
+NETWORK = {"task": lo.Task(net, objective=lambda *_: None), "optimizer": lo.sgd(0.1), "batch_size": 10, "epochs": 1}
+SEARCH = {
+    "trial": lambda *_: {"loss": 0.0},
+    "settings": {"learning_rate": [0.1]},
+    "folds": lo.k_fold(EXAMPLES, 2, key=0),
+    "minimize": "loss",
+}
+TRAINING = NETWORK | {"task": lo.classification(net), "train": EXAMPLES}
+CHOICES = {"choices": [2, 2], "score": lambda vectors: vectors.sum(axis=1), "rounds": 1, "children": 1}
+MODEL = {"model": net, "loss": lambda outputs, targets: targets}
+BATCH_NORM = {"self": lo.BatchNorm(2, rngs=nnx.Rngs(0)), "x": EXAMPLES[0]}
+LAYER = {"num_features": 2, "rngs": nnx.Rngs(0)}
+SPACE = lo.ArchitectureSpace(depth=1, width=[2, 4])
+GOOD = {  # arguments beside which a flag is the only thing that is wrong
+    "fit": TRAINING,
+    "train": TRAINING,
+    "minibatches": {"examples": EXAMPLES, "batch_size": 4},
+    "suggest_learning_rate": TRAINING | {"optimizer": lo.sgd},
+    "check": {"task": TRAINING["task"], "examples": EXAMPLES},
+    "BatchNorm": LAYER,
+    "BatchNorm.__call__": BATCH_NORM,
+    "BatchNorm.set_view": BATCH_NORM,
+    "LayerNorm": LAYER,
+    "pretrain_encoder": NETWORK | {"encoder": net, "inputs": EXAMPLES[0]},
+    "pretrain_layers": NETWORK | {"inputs": EXAMPLES[0]},
+    "search_architecture": TRAINING
+    | {"task": lo.regression, "space": SPACE, "examples": EXAMPLES, "rounds": 1, "children": 1, "folds": 2},
+    "ArchitectureSpace": {"depth": 1, "width": [2, 4]},
+    "evolve": CHOICES,
+    "random_choices": CHOICES,
+    "reinforce": CHOICES,
+    "Controller": {},
+    "sweep": SEARCH,
+    "cross_validate": SEARCH,
+    "select": SEARCH | {"examples": EXAMPLES},
+    "nested_cross_validate": SEARCH | {"examples": EXAMPLES, "outer": 2, "inner": 2},
+    "optimize": SEARCH | {"space": {"x": lo.space.uniform(0, 1)}, "metric": "loss", "n_trials": 1},
+    "integers": {"low": 1, "high": 2},
+    "choice": {"values": [1, 2]},
+    "holdout": {"examples": EXAMPLES, "fraction": 0.5},
+    "classification": MODEL,
+    "regression": MODEL,
+    "Task": MODEL,
+}
+OURS = "Results", "Integers", "Choice", "Task.scores", "Task.outputs"  # called by the package alone
+FLAGS = [(name, function, flag) for name, function in public() if name not in OURS for flag in flags(function)]
+
+
+@pytest.mark.parametrize(("name", "function", "flag"), FLAGS, ids=[f"{name}-{flag}" for name, _, flag in FLAGS])
+def test_a_flag_is_true_or_false(name, function, flag):
+    """Each flag of each public function: a new one belongs into the table above."""
+    known = inspect.signature(function).parameters
+    good = {key: value for key, value in ({"key": 0} | GOOD[name]).items() if key in known}
+    if name == "optimize":
+        good["study"] = pytest.importorskip("optuna").create_study()
+    if name == "Controller":  # a NamedTuple, which is checked where it is used
+        function = lambda **made: lo.search.reinforce(**CHOICES, key=0, controller=lo.search.Controller(**made))  # noqa: E731
+    for value in ("no", 1, np.array(True)):
+        with pytest.raises(TypeError, match=rf"^{flag} must be True or False; got .*\({type(value).__name__}\)"):
+            function(**good | {flag: value})
+
+
+def test_flags_of_numpy_are_flags():
+    assert _checks.check_flag("a", np.True_) is True
+    assert _checks.check_flag("a", False) is False
+
+
+def test_flags_are_found():
+    assert len(FLAGS) > 30

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import evaluation
+from lectopt import _checks, evaluation
 from lectopt._keys import as_key
 from lectopt._types import Array
 from lectopt.monitoring.diagnosis import Diagnosis
@@ -74,6 +74,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
     """
     if not isinstance(task, Task):
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
+    _checks.check_flag("progress", progress)
     subset, key = as_subset(examples), as_key(key)
     evaluation.check_examples(task, subset, "examples")
     if len(subset) < 20:

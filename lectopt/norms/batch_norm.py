@@ -112,6 +112,9 @@ class BatchNorm(nnx.Module):
         _checks.check_number("decay" if momentum is None else "momentum", decay, _checks.Interval(0, 1))
         _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
         self.num_features = _checks.check_count("num_features", num_features)
+        if use_running_average is not None:
+            use_running_average = _checks.check_flag("use_running_average", use_running_average)
+        use_bias, use_scale = _checks.check_flag("use_bias", use_bias), _checks.check_flag("use_scale", use_scale)
         self.window = None if window is None else _checks.check_count("window", window)
         dtype_of_statistics = jnp.promote_types(param_dtype, jnp.float32)
         if self.window is None:
@@ -145,7 +148,7 @@ class BatchNorm(nnx.Module):
         evaluates = self.use_running_average if use_running_average is None else use_running_average
         if evaluates is None:
             raise ValueError("BatchNorm needs use_running_average, in the constructor or in the call")
-        if evaluates:
+        if _checks.check_flag("use_running_average", evaluates):
             deviations, var = self._from_statistics(x, features)
         else:
             deviations, var = self._from_batch(x, features, mask)
@@ -170,7 +173,7 @@ class BatchNorm(nnx.Module):
           use_running_average: if True, the statistics of previous batches take the batch's place.
         """
         if use_running_average is not None:
-            self.use_running_average = use_running_average
+            self.use_running_average = _checks.check_flag("use_running_average", use_running_average)
 
     def _from_statistics(self, x: Array, features: tuple[int, ...]) -> tuple[Array, Array]:
         _, mean, var = self.statistics()

@@ -82,6 +82,7 @@ class LayerNorm(nnx.Module):
         """Makes the variables: see the class."""
         _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
         self.num_features = _checks.check_count("num_features", num_features)
+        use_bias, use_scale = _checks.check_flag("use_bias", use_bias), _checks.check_flag("use_scale", use_scale)
         self.scale = affine.parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
         self.bias = affine.parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
         self.epsilon = epsilon

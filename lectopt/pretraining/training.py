@@ -47,6 +47,7 @@ class Recipe:
         **options: Any,
     ) -> "Recipe":
         """Checks the arguments and puts them together."""
+        shown = _checks.check_flag("progress", progress)
         if not isinstance(task, Task):
             task = Task(task, objective=_nothing)
         if not isinstance(optimizer, optax.GradientTransformation):
@@ -61,7 +62,7 @@ class Recipe:
             )
         batch_size = _checks.check_count("batch_size", options["batch_size"])
         step_count(options["epochs"], options["steps"], steps_per_epoch(there.capacity, batch_size))
-        recipe = cls(task, there, options, as_corruption(corruption), as_key(key), progress)
+        recipe = cls(task, there, options, as_corruption(corruption), as_key(key), shown)
         recipe.check("the network", task, task.outputs)
         return recipe
 

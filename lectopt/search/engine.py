@@ -32,13 +32,14 @@ class Options(NamedTuple):
     @classmethod
     def of(cls, *, chunk: Any, memory: Any, directory: Any, progress: bool) -> "Options":
         """The arguments of a search, checked."""
+        show = _checks.check_flag("progress", progress)
         local = tuple(jax.local_devices())
         if memory is None:
             memory = devices.free_memory(local)
         else:
             _checks.check_number("memory", memory, _checks.POSITIVE)
         chunk = None if chunk is None else _checks.check_count("chunk", chunk)
-        return cls(chunk, int(memory), None if directory is None else Path(directory), bool(progress), local)
+        return cls(chunk, int(memory), None if directory is None else Path(directory), show, local)
 
 
 class Board:

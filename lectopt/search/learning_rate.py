@@ -144,6 +144,8 @@ def suggest_learning_rate(
     steps = _checks.check_count("steps", steps, least=LEAST_STEPS)
     points = _checks.check_count("points", points, least=5)
     seeds = _checks.check_count("seeds", seeds)
+    for name, flag in (("shuffle", shuffle), ("progress", progress)):
+        _checks.check_flag(name, flag)
     for name, value in (("low", low), ("high", high)):
         _checks.check_number(name, value, _checks.POSITIVE)
     if not low < high:

@@ -82,6 +82,7 @@ def optimize(
         raise ValueError('space must be a dictionary {"name": distribution} of at least 1; got ' + repr(space))
     distributions = {name: _optunas(name, as_distribution(name, entry)) for name, entry in space.items()}
     n_trials, batch_size = _checks.check_count("n_trials", n_trials), _checks.check_count("batch_size", batch_size)
+    _checks.check_flag("progress", progress)
     which = "maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"
     _revive(study)
     search: Search | None = None

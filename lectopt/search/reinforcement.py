@@ -63,6 +63,7 @@ def checked_controller(controller: Any) -> Controller:
     for name in ("init_scale", "learning_rate"):
         _checks.check_number(name, getattr(controller, name), _checks.POSITIVE)
     _checks.check_number("baseline_decay", controller.baseline_decay, _checks.FRACTION)
+    _checks.check_flag("normalize", controller.normalize)
     _checks.check_number("entropy", controller.entropy, _checks.NON_NEGATIVE)
     if not callable(controller.reward):
         raise TypeError(f"reward must be a function of the scores; got {type(controller.reward).__name__}")

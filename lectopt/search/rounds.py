@@ -210,6 +210,7 @@ def alone(method: Method, score: Score, rounds: Any, key: Any, *, host: bool, di
     if not callable(score):
         raise TypeError(f"score must be a function; got {type(score).__name__}")
     rounds = _checks.check_count("rounds", rounds)
+    host, progress = _checks.check_flag("host", host), _checks.check_flag("progress", progress)
     directory = None if directory is None else Path(directory)
     search = Search({"it": method}, lambda vectors, key: score(vectors), rounds)
     if directory is not None:

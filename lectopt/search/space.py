@@ -178,7 +178,7 @@ def integers(low: int, high: int, *, static: bool = False) -> Integers:
     low, high = (_checks.check_count(name, value, least=-(2**31)) for name, value in (("low", low), ("high", high)))
     if not low < high < 2**31:
         raise ValueError(f"low must be below high, and high below 2**31; got low={low}, high={high}")
-    return Integers(low, high, bool(static))
+    return Integers(low, high, _checks.check_flag("static", static))
 
 
 def choice(values: Sequence[Any], static: bool = False) -> Choice:
@@ -212,7 +212,7 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
     numbers = all(_is_number(value) for value in values)
     if numbers and not all(np.isfinite(value) for value in values):
         raise ValueError(f"values must be finite; got {list(values)}")
-    return Choice(values, static=bool(static) or not numbers)
+    return Choice(values, static=_checks.check_flag("static", static) or not numbers)
 
 
 def as_distribution(name: str, entry: Any) -> Distribution:

@@ -46,7 +46,7 @@ def holdout(
     held = round(float(fraction) * len(whole))
     if not 0 < held < len(whole):
         raise ValueError(f"fraction must leave examples in both parts; got {fraction} of {len(whole)} examples")
-    if stratify and groups is not None:
+    if _checks.check_flag("stratify", stratify) and groups is not None:
         raise ValueError("holdout takes one of stratify and groups, not both")
     if stratify:
         out = _share_of_each_class(drawing.labels(whole)[order], held)

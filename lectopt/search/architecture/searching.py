@@ -112,6 +112,7 @@ def search_architecture(
     """
     rest, tested = as_subset(examples), None if test is None else as_subset(test, "test")
     rounds, children = _checks.check_count("rounds", rounds), _checks.check_count("children", children)
+    options = Options.of(chunk=None, memory=memory, directory=directory, progress=progress)
     key = as_key(key)
     trained = Children.of(
         space,
@@ -134,7 +135,6 @@ def search_architecture(
     methods = _methods(space, children, controller)
     if directory is not None:
         make_directory("directory", Path(directory))
-    options = Options.of(chunk=None, memory=memory, directory=directory, progress=progress)
     compiled = _within(options.memory, methods, trained, rounds, key)
     began = time.perf_counter()
     found = compiled.run(options.directory, options.progress)

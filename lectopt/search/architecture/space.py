@@ -84,9 +84,7 @@ class ArchitectureSpace:
         self.kernel_size = None if kernel_size is None else _odd(_counts("kernel_size", kernel_size))
         self.activation = _names("activation", activation, tuple(ACTIVATIONS))
         self.norm = _names("norm", norm, tuple(NORMS))
-        if not isinstance(skip, bool):
-            raise TypeError(f"skip must be True or False; got {skip!r}")
-        self.skip = skip
+        self.skip = _checks.check_flag("skip", skip)
         self.strides = self._strides(strides)
         every = list(self._decisions())
         self.fixed = {(d.name, d.layer, d.source): d.options[0] for d in every if len(d.options) == 1}
