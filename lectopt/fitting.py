@@ -18,9 +18,11 @@ from lectopt import _checks, meshes
 from lectopt._types import Array
 from lectopt.claims import fingerprint
 from lectopt.loop import Carry, Data, Loop, Plan
+from lectopt.origin import Origin
 from lectopt.progress import Onlooker, ProgressBar, in_notebook
+from lectopt.recipes import Optimizer, OptimizerRecipe
 from lectopt.run import Run
-from lectopt.setup import Optimizer, OptimizerRecipe, Origin, Setup, begin, prepare
+from lectopt.setup import Setup, begin, prepare
 from lectopt.statistics import Watch
 from lectopt.task import Batch, Task
 from lectopt.training import conclude, make_loop

@@ -14,6 +14,7 @@ from lectopt._checks import is_traced
 from lectopt._types import Numeric
 from lectopt.history import History
 from lectopt.models import Params
+from lectopt.origin import Origin
 from lectopt.subsets import as_subset
 from lectopt.task import ModelState, Task
 
@@ -50,6 +51,13 @@ class Run:
         """The trained nnx.Module in evaluation mode; (params, state) for Linen modules and functions."""
         self.check_single()
         return self.task.present(self.params, self.model_state)
+
+    @property
+    def start(self) -> Origin:
+        """The weights w, the model's other variables and how inputs are standardised, without the optimizer's state:
+        give it to `fit` or `train`, `start=run.start`, to go on with another optimizer.
+        """
+        return Origin(self.params, *self.model_state)
 
     def predict(self, x: Any) -> Any:
         """The model's outputs for inputs x [n, ...], in evaluation mode."""

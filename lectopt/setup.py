@@ -1,63 +1,29 @@
 """What is checked and put together before a training starts."""
 
-import dataclasses
-import inspect
 import warnings
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 from jax.sharding import Mesh
 
 from lectopt import _checks, _shapes, meshes
 from lectopt._keys import as_key
-from lectopt._leaves import fill, paths
-from lectopt._types import Array, Numeric
+from lectopt._types import Array
 from lectopt.evaluation import batch_shapes, check_examples
 from lectopt.loop import Data, Learner, Plan
-from lectopt.models import Params, State
-from lectopt.norms import Moments
-from lectopt.run import Run
+from lectopt.models import Params
+from lectopt.origin import Origin
+from lectopt.recipes import Optimizer, OptimizerRecipe, as_recipe
 from lectopt.schedules import steps_per_epoch
+from lectopt.starting import alike, as_origin, continued, resumed
 from lectopt.statistics import Watch, as_watch
 from lectopt.subsets import Subset, as_subset
 from lectopt.task import Batch, ModelState, Task
 
 _ROWS = 8  # of the inputs that a model is shown to be initialised
-
-Optimizer: TypeAlias = optax.GradientTransformation | Callable[..., optax.GradientTransformation]
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerRecipe:
-    """How to make the optimizer from numbers. Hashable: what was compiled for one serves for all its numbers."""
-
-    optimizer: Optimizer
-    fixed: tuple[tuple[str, Any], ...]  # hyperparameters that are not numbers
-
-    def make(self, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
-        """The optimizer with these hyperparameters."""
-        if isinstance(self.optimizer, optax.GradientTransformation):
-            return self.optimizer
-        return self.optimizer(**dict(self.fixed), **numbers)
-
-
-class Origin(NamedTuple):
-    """Where to start from; None is drawn, learned from the training examples, or made, afresh."""
-
-    params: Params | None = None
-    variables: State | None = None
-    inputs: Moments | None = None
-    opt_state: optax.OptState | None = None  # a bare list of arrays after `load`
-
-    @property
-    def known(self) -> bool:
-        """Whether the training starts from parameters that were given."""
-        return self.params is not None
 
 
 class Setup(NamedTuple):
@@ -92,7 +58,7 @@ def prepare(
     """Checks the arguments of `lectopt.train` and puts them together."""
     if not isinstance(task, Task):
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
-    recipe, numbers = _recipe(optimizer, hyperparameters)
+    recipe, numbers = as_recipe(optimizer, hyperparameters)
     train, valid = as_subset(train, "train"), None if valid is None else as_subset(valid, "valid")
     batch_size = _batch_size(batch_size, train)
     if mesh is not None:
@@ -121,7 +87,7 @@ def prepare(
         check_examples(task, valid, "valid")
     if augment is not None:
         _check_augment(augment, batch_shapes(train, batch_size))
-    return Setup(plan, recipe, numbers, data, _origin(task, start, data, batch_size))
+    return Setup(plan, recipe, numbers, data, as_origin(task, start, data.key, train.take(train.indices[:_ROWS])))
 
 
 def fresh(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:
@@ -140,82 +106,9 @@ def begin(setup: Setup) -> Learner:
     """Parameters, model state and optimizer state before the first step."""
     plan, data, origin = setup.plan, setup.data, setup.origin
     params, state = fresh(plan.task, data.key, data.train)
-    if origin.params is not None:
-        if paths(origin.params) != paths(params):
-            names = " and ".join(", ".join(map("/".join, paths(tree))) for tree in (params, origin.params))
-            raise ValueError(f"start must have the parameters of this task; they are {names}")
-        params = fill("start for this task", jax.tree.leaves(origin.params), params)
-    if origin.variables is not None:
-        kept = fill("the model state of start, for this task,", jax.tree.leaves(origin.variables), state.variables)
-        state = state._replace(variables=kept)
-    if origin.inputs is not None:
-        if _shapes_of(origin.inputs) != _shapes_of(state.inputs):
-            raise ValueError(
-                "start holds how inputs are standardised, which the task must do too (standardize=True), with as many "
-                f"features; start has {origin.inputs.mean.shape}, the task "
-                f"{'none' if state.inputs is None else state.inputs.mean.shape}"
-            )
-        state = state._replace(inputs=origin.inputs)
-    opt_state = setup.recipe.make(setup.numbers).init(params)
-    if origin.opt_state is not None:
-        if not isinstance(origin.opt_state, list) and not _alike(origin.opt_state, opt_state):
-            raise ValueError(
-                "start must be a run of this optimizer, for its state; give start=run.params to begin with a new one"
-            )
-        leaves = jax.tree.leaves(origin.opt_state)
-        opt_state = fill("the optimizer state of start, for this optimizer,", leaves, opt_state)
+    params, state = continued(origin, params, state)
+    opt_state = resumed(origin, setup.recipe.make(setup.numbers).init(params))
     return Learner(params, state, opt_state)
-
-
-def _recipe(optimizer: Optimizer, hyperparameters: Mapping[str, Any] | None) -> tuple[OptimizerRecipe, dict[str, Any]]:
-    if isinstance(optimizer, optax.GradientTransformation):
-        if hyperparameters:
-            raise ValueError("hyperparameters go with a function such as lo.momentum, not with what it returned")
-        return OptimizerRecipe(optimizer, ()), {}
-    if not callable(optimizer):
-        raise TypeError(
-            "optimizer must be an Optax GradientTransformation, or a function that returns one, such as lo.momentum; "
-            f"got {type(optimizer).__name__}"
-        )
-    hyperparameters = dict(hyperparameters or {})
-    _check_names(optimizer, hyperparameters)
-    made = optimizer(**hyperparameters)
-    if not isinstance(made, optax.GradientTransformation):
-        raise TypeError(f"optimizer must return an Optax GradientTransformation; it returned {type(made).__name__}")
-    numbers = {name: value for name, value in hyperparameters.items() if _is_numbers(value)}
-    fixed = tuple((name, value) for name, value in hyperparameters.items() if name not in numbers)
-    for name, value in fixed:
-        if not isinstance(value, Hashable):
-            raise TypeError(f"hyperparameters[{name!r}] must be numbers or hashable; put it into a function instead")
-    return OptimizerRecipe(optimizer, fixed), jax.tree.map(_as_array, numbers)
-
-
-def _check_names(optimizer: Callable, hyperparameters: dict[str, Any]) -> None:
-    parameters = inspect.signature(optimizer).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        unknown = [name for name in hyperparameters if name not in parameters]
-        if unknown:
-            raise ValueError(f"hyperparameters must be among {', '.join(parameters)}; got {', '.join(unknown)}")
-    missing = [
-        name
-        for name, p in parameters.items()
-        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in hyperparameters
-    ]
-    if missing:
-        raise ValueError(f"hyperparameters must hold {', '.join(missing)}, which the optimizer has no default for")
-
-
-def _is_numbers(value: Any) -> bool:
-    """Numbers, arrays and lectopt's schedules, whose numbers are their leaves, but not strings, flags or functions."""
-    leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(
-        not isinstance(leaf, bool) and not callable(leaf) and not isinstance(leaf, str) for leaf in leaves
-    )
-
-
-def _as_array(value: Numeric) -> Array:
-    # One dtype for all numbers, whatever was typed, so that 1 compiles nothing after 0.1.
-    return jnp.asarray(value, jnp.result_type(float))
 
 
 def _batch_size(batch_size: Any, train: Subset) -> int:
@@ -269,27 +162,5 @@ def _check_augment(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -
         changed = jax.eval_shape(augment, jax.random.key(0), batch)
     except Exception as error:
         raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
-    if not _alike(batch, changed):
+    if not alike(batch, changed):
         raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
-
-
-def _shapes_of(tree: Any) -> list[tuple[int, ...]]:
-    return [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
-
-
-def _alike(a: Any, b: Any) -> bool:
-    one: Any = jax.tree.structure(a)  # mypy does not know that these compare
-    return one == jax.tree.structure(b)
-
-
-def _origin(task: Task, start: Any, data: Data, batch_size: int) -> Origin:
-    if isinstance(start, Origin):
-        return start
-    if isinstance(start, Run):
-        variables, inputs = start.model_state
-        return Origin(start.lookahead_params, variables, inputs, start.opt_state)
-    params = None if start is None else nnx.as_pure(start)
-    if not task.adapter.has_weights:
-        return Origin(params)
-    there, state = task.init(data.key, data.train.take(data.train.indices[:batch_size]))
-    return Origin(there if params is None else params, state.variables)

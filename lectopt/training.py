@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from lectopt._types import Array
 from lectopt.history import History
 from lectopt.loop import Carry, Loop, Plan
+from lectopt.recipes import Optimizer
 from lectopt.run import Run
-from lectopt.setup import Optimizer, Setup, begin, prepare
+from lectopt.setup import Setup, begin, prepare
 from lectopt.statistics import Looks, Watch
 from lectopt.task import Batch, Task
 from lectopt.transforms import eval_params
@@ -53,8 +54,11 @@ def train(
         shuffle: False takes the same minibatches in every epoch.
         key: an int or a `jax.random.key`: for the initial weights, the shuffling, and what the model draws.
         hyperparameters: arguments for an optimizer that is a function. Numbers, arrays, traced values, schedules.
-        start: a Run to go on from, with its optimizer state; parameters; or the `start` of `transfer` and of the
-            pre-trainings.
+        start: where to go on from. A Run: with its optimizer's state. `run.start`: with its weights and all else of the
+            model, for another optimizer (also what `transfer` and the pre-trainings call `start`). A module such as
+            `run.model`: with its weights and other variables. Parameters alone: other variables, such as batch
+            statistics, begin afresh (with a warning). With `standardize`, a Run and `run.start` keep the means and
+            variances that the run learned, whatever the examples; parameters alone learn those of `train` anew.
         patience: stop after so many validations without a lower "valid_loss", and return the best.
         weights: float[n], one for each example of the arrays, or {class: weight} (1 for a class that is not named).
             They are scaled to mean 1 over the training examples.

@@ -8,7 +8,7 @@ import jax
 
 from lectopt.history import History
 from lectopt.models import Params
-from lectopt.setup import Origin
+from lectopt.origin import Origin
 from lectopt.task import ModelState, Task
 
 

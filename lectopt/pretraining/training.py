@@ -13,10 +13,11 @@ from lectopt._keys import as_key
 from lectopt.evaluation import batch_shapes, check_finite
 from lectopt.fitting import fit
 from lectopt.models import Params
+from lectopt.origin import Origin
 from lectopt.pretraining.corruption import Corrupt, as_corruption
 from lectopt.run import Run
 from lectopt.schedules import steps_per_epoch
-from lectopt.setup import Origin, drawn, step_count
+from lectopt.setup import drawn, step_count
 from lectopt.subsets import Subset, as_subset
 from lectopt.task import ModelState, Task
 from lectopt.training import train

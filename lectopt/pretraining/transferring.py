@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from lectopt import _checks
 from lectopt._tables import as_html, as_text
 from lectopt._types import Array, ArrayTree
+from lectopt.origin import Origin
 from lectopt.pretraining import pytorch
 from lectopt.pretraining.parts import model_paths, take_apart
 from lectopt.pretraining.renaming import ModelPath, Rules, rename_all
 from lectopt.pretraining.sources import Source, read
-from lectopt.setup import Origin
 
 LAYOUTS = ("flax", "torch")
 STATISTICS = ("take", "keep")

@@ -16,12 +16,12 @@ from jax.sharding import PartitionSpec as P
 from lectopt import _checks
 from lectopt._types import Array
 from lectopt.optimizers import adam
+from lectopt.recipes import Optimizer
 from lectopt.run import Run
 from lectopt.search.architecture.masked import MaskedNetwork
 from lectopt.search.architecture.space import ArchitectureSpace
 from lectopt.search.execution import checked_metric
 from lectopt.search.selection import as_folds
-from lectopt.setup import Optimizer
 from lectopt.splits import Folds
 from lectopt.standard_tasks import classification, regression
 from lectopt.subsets import Subset

@@ -12,6 +12,7 @@ import numpy as np
 from lectopt import _checks
 from lectopt._keys import as_key
 from lectopt.claims import make_directory
+from lectopt.recipes import Optimizer
 from lectopt.search.architecture.children import Children
 from lectopt.search.architecture.finals import Finals
 from lectopt.search.architecture.results import ArchitectureResults
@@ -21,7 +22,6 @@ from lectopt.search.evolution import Evolution
 from lectopt.search.random_search import RandomSearch
 from lectopt.search.reinforcement import SHORT, Controller, Reinforce, checked_controller
 from lectopt.search.rounds import Compiled, Method, Search
-from lectopt.setup import Optimizer
 from lectopt.splits import Folds
 from lectopt.subsets import as_subset
 from lectopt.task import Task

@@ -1,0 +1,123 @@
+"""Going on from what was trained: with the optimizer's state or without it, never without the rest of the model."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import linen, nnx
+
+import lectopt as lo
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+X, Y = lo.datasets.iris()
+OPTIONS = {"batch_size": 150, "shuffle": False, "key": 0}
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(4, momentum=0.5, rngs=rngs)
+        self.linear = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(self.norm(x))
+
+
+class LinenNet(linen.Module):
+    @linen.compact
+    def __call__(self, x, train):
+        return linen.Dense(3)(linen.BatchNorm(use_running_average=not train, momentum=0.5)(x))
+
+
+TASKS = {"nnx": lo.classification(Net), "linen": lo.classification(LinenNet())}
+GIVEN = lo.classification(Net(nnx.Rngs(5)))
+
+
+def fit(task, optimizer, **options):
+    with jax.disable_jit():
+        return lo.fit(task, optimizer, (X, Y), **OPTIONS | {"epochs": 2} | options)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return {name: fit(task, lo.nesterov(0.1)) for name, task in TASKS.items()}
+
+
+def statistics(run):
+    return sorted(np.asarray(leaf).tolist() for leaf in jax.tree.leaves(run.model_state.variables))
+
+
+def after_one_batch(run):
+    """The running statistics after one batch of all examples more."""
+    batch = (X.mean(0).tolist(), X.var(0).tolist())
+    return [
+        [0.5 * (a + b) for a, b in zip(*pair, strict=True)] for pair in zip(statistics(run), sorted(batch), strict=True)
+    ]
+
+
+def assert_goes_on(run, start, task):
+    """From the weights w, not the look-ahead point, and the statistics."""
+    again = fit(task, lo.adam(0.0), epochs=1, start=start)
+    jax.tree.map(np.testing.assert_array_equal, again.params, run.params)
+    np.testing.assert_allclose(statistics(again), after_one_batch(run), rtol=1e-5)
+    assert len(jax.tree.leaves(again.opt_state)) > len(jax.tree.leaves(run.params))  # Adam's, not the run's
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_another_optimizer_goes_on_with_weights_and_statistics(runs, name):
+    run = runs[name]
+    with pytest.raises(ValueError, match=r"must be a run of this optimizer, .* start=run.start begins with a new one"):
+        fit(TASKS[name], lo.adam(0.0), start=run)
+    assert_goes_on(run, run.start, TASKS[name])
+
+
+def test_a_trained_module_or_its_state_is_a_start(runs):
+    run = runs["nnx"]
+    for start in (run.model, nnx.state(run.model), nnx.state(run.model, nnx.Not(nnx.RngState))):
+        assert_goes_on(run, start, TASKS["nnx"])
+    assert_goes_on(run, run.model, GIVEN)
+    assert_goes_on(run, run.start, GIVEN)
+
+
+@pytest.mark.parametrize("name", [*TASKS, "given"])
+def test_parameters_alone_say_that_statistics_begin_afresh(runs, name):
+    task, run = (TASKS | {"given": GIVEN})[name], runs["nnx" if name == "given" else name]
+    starts = [run.params] if name == "linen" else [run.params, nnx.state(run.model, nnx.Param)]
+    for start in starts:
+        with pytest.warns(
+            UserWarning, match=r"parameters alone: .* \(.*mean, .*var\) begin afresh, .* start=run.start"
+        ):
+            again = fit(task, lo.sgd(0.0), epochs=1, start=start)
+        jax.tree.map(np.testing.assert_array_equal, again.params, run.params)
+        first = [(0.5 * X.mean(0)).tolist(), (0.5 + 0.5 * X.var(0)).tolist()]
+        np.testing.assert_allclose(statistics(again), sorted(first), rtol=1e-5)
+
+
+def test_parameters_of_a_model_without_other_variables_warn_of_nothing():
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+    run = fit(task, lo.sgd(0.1))
+    again = fit(task, lo.sgd(0.0), start=run.params)
+    jax.tree.map(np.testing.assert_array_equal, again.params, run.params)
+
+
+def test_what_inputs_are_standardised_by_is_kept_with_a_run_and_learned_anew_with_parameters():
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
+    run = fit(task, lo.sgd(0.1))
+    others = (3 * X[::2] + 1, Y[::2])
+    options = OPTIONS | {"batch_size": 75, "epochs": 1}
+    with jax.disable_jit():
+        for start in (run, run.start):
+            kept = lo.fit(task, lo.sgd(0.0), others, start=start, **options).model_state.inputs
+            jax.tree.map(np.testing.assert_array_equal, kept, run.model_state.inputs)
+        anew = lo.fit(task, lo.sgd(0.0), others, start=run.params, **options).model_state.inputs
+    np.testing.assert_allclose(anew.mean, others[0].mean(0), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"must have the parameters of this task; .* give start=run or run.start"):
+        fit(task, lo.sgd(0.0), start=run.model)  # takes raw inputs: the standardisation is its first layer
+
+
+def test_runs_side_by_side_are_no_start():
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+    runs = jax.vmap(lambda rate: lo.train(task, lo.sgd(rate), (X, Y), **OPTIONS, steps=1))(np.float32([0.1, 0.2]))
+    with pytest.raises(ValueError, match=r"this Run holds \(2,\) trainings; take one"):
+        fit(task, lo.sgd(0.1), start=runs)
+    fit(task, optax.sgd(0.1), start=jax.tree.map(lambda leaf: leaf[0], runs).start)
