@@ -45,8 +45,8 @@ def is_traced(value: Any) -> bool:
 def check_number(name: str, value: Any, allowed: Interval) -> None:
     """Raises unless `value` is one real number within `allowed`, or is traced."""
     is_number = isinstance(value, (numbers.Real, np.ndarray, jax.Array))
-    if not is_number or not _is_real(value):
-        raise TypeError(f"{name} must be a number in {allowed}; got {_shown(value)}")
+    if not is_number or not is_real(value):
+        raise TypeError(f"{name} must be a number in {allowed}; got {shown(value)}")
     if np.shape(value) != ():
         raise ValueError(f"{name} must be one number in {allowed}; got an array of shape {np.shape(value)}")
     if is_traced(value):
@@ -68,7 +68,7 @@ def check_hyperparameter(name: str, value: Any, allowed: Interval) -> None:
 def check_count(name: str, value: Any, least: int = 1) -> int:
     """Returns `value` as an int, raising unless it is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (numbers.Integral, np.integer)):
-        raise TypeError(f"{name} must be a whole number of at least {least}; got {_shown(value)}")
+        raise TypeError(f"{name} must be a whole number of at least {least}; got {shown(value)}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}; got {value}")
     return int(value)
@@ -77,7 +77,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 def check_flag(name: str, value: Any) -> bool:
     """Returns `value` as a bool, raising unless it is one: "no" and 0.0 are taken neither for True nor for False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False; got {_shown(value)}")
+        raise TypeError(f"{name} must be True or False; got {shown(value)}")
     return bool(value)
 
 
@@ -87,11 +87,13 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
-def _is_real(value: Any) -> bool:
+def is_real(value: Any) -> bool:
+    """Whether these are real numbers, floating-point or whole; flags are not."""
     dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
     return jax.dtypes.issubdtype(dtype, np.floating) or jax.dtypes.issubdtype(dtype, np.integer)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The value and its type, for a message."""
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -31,14 +31,17 @@ def evaluate(
         scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
         # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
         values = {"loss": scores.losses, **scores.metrics}
-        sums = {name: jnp.sum(jnp.where(batch.weights > 0, v, 0)) for name, v in values.items()}
-        return None, (sums, scores.outputs if whole else None)
+        counts = batch.weights if scores.counts is None else batch.weights * scores.counts
+        sums = {name: jnp.sum(jnp.where(counts > 0, v * counts.astype(v.dtype), 0)) for name, v in values.items()}
+        return None, (sums, counts, scores.outputs if whole else None)
 
-    _, (sums, outputs) = jax.lax.scan(score, None, batches)
-    means = {name: jnp.sum(values) / subset.size for name, values in sums.items()}
-    rows, outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (batches, outputs))
-    targets = subset.take(rows.indices)[-1] if whole else None
-    return means | {name: metric(outputs, targets, rows.weights) for name, metric in whole.items()}
+    _, (sums, counts, outputs) = jax.lax.scan(score, None, batches)
+    total = jnp.sum(jnp.sum(counts, axis=1))  # batch by batch: float32 stops counting ones at 2^24
+    means = {name: jnp.sum(values) / total for name, values in sums.items()}
+    rows, counts, outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (batches.indices, counts, outputs))
+    targets = subset.take(rows)[-1] if whole else None
+    weights = (counts > 0).astype(jnp.float32)
+    return means | {name: metric(outputs, targets, weights) for name, metric in whole.items()}
 
 
 def predict(task: Task, params: Params, state: ModelState, x: Any) -> Any:

@@ -75,6 +75,7 @@ class Carry(NamedTuple):
     running: Array  # bool[], neither diverged nor out of patience
     diverged_at: Array  # int32[], -1 while all is finite
     loss_sum: Array  # float32[], over the examples of this epoch so far
+    counted: Array  # float32[], how many these are, or how many of their labels count
     step_records: dict[str, Array]  # float32[epochs, steps_per_epoch]
     epoch_records: dict[str, Array]  # float32[epochs]
     looks: Looks | None  # at the layers, if they are watched
@@ -107,6 +108,7 @@ class Loop:
             running=jnp.array(True),
             diverged_at=jnp.int32(-1),
             loss_sum=jnp.float32(0),
+            counted=jnp.float32(0),
             step_records=dict.fromkeys(step_names, empty),
             epoch_records={name: jnp.full((plan.epochs,), jnp.nan, jnp.float32) for name in nothing},
             looks=None if plan.watch is None else self._watcher(plan.watch, learner).no_looks(plan.steps),
@@ -176,7 +178,7 @@ class Loop:
     def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
         plan, (params, state, opt_state) = self._plan, carry.learner
         rows, weights = batches.indices[i], batches.weights[i]
-        count, real = jnp.sum(weights), weights > 0  # of the examples, whatever they weigh
+        real = weights > 0  # the examples, whatever they weigh
         if self._data.weights is not None:
             weights = weights * self._data.weights[rows]
         # By epoch and batch, not by step, which counts batches without an example too.
@@ -187,20 +189,19 @@ class Loop:
         watch = plan.watch if watched else None
         watcher = None if watch is None else self._watcher(watch, carry.learner)
 
-        def mean_loss(params: Params, nudges: dict[str, Array]) -> tuple[Array, tuple[ModelState, Any]]:
+        def mean_loss(params: Params, nudges: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
             model_key = jax.random.fold_in(key, 1)
             if watcher is None:
                 scores, new = plan.task.scores(params, state, batch, model_key, training=True)
                 seen = None
             else:
                 scores, new, seen = watcher.scores(params, nudges, state, batch, real, model_key)
-            # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
-            losses = jnp.where(weights > 0, scores.losses, 0)
-            return jnp.sum(losses * weights.astype(losses.dtype)) / count.astype(losses.dtype), (new, seen)
+            mean, count = scores.mean_loss(weights, real)
+            return mean, (new, count, seen)
 
         nudges = {} if watcher is None else watcher.nudges
         differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
-        (loss, (state, seen)), (gradients, back) = differentiate(params, nudges)
+        (loss, (state, count, seen)), (gradients, back) = differentiate(params, nudges)
         gradients = jax.tree.map(jnp.conj, gradients)  # for complex weights, steepest ascent is the conjugate
         extra = {"value": loss, "grad": gradients, "value_fn": lambda p: mean_loss(p, nudges)[0]}  # for line searches
         updates, opt_state = self._optimizer.update(gradients, opt_state, params, **extra)
@@ -216,6 +217,7 @@ class Loop:
             step=carry.step + 1,
             learner=Learner(params, state, opt_state),
             loss_sum=carry.loss_sum + _float32(loss) * count,
+            counted=carry.counted + count,
             step_records=records,
             looks=looks,
         )
@@ -226,11 +228,11 @@ class Loop:
 
     def _end_epoch(self, carry: Carry) -> Carry:
         """Validates, records, and freezes what diverged or is out of patience."""
-        finite, first_bad, count = self._examine(carry)
+        finite, first_bad = self._examine(carry)
         healthy = carry.running & finite
         diverged_at = jnp.where(carry.running & ~finite, first_bad, carry.diverged_at)
         learner = _select(healthy, carry.learner, carry.before)
-        metrics = {"train_loss": carry.loss_sum / count, **self._validate(learner)}
+        metrics = {"train_loss": carry.loss_sum / carry.counted, **self._validate(learner)}
 
         better, best, failures = healthy, carry.best, carry.failures
         if self._plan.patience is not None:
@@ -250,6 +252,7 @@ class Loop:
             running=healthy,
             diverged_at=diverged_at,
             loss_sum=jnp.float32(0),
+            counted=jnp.float32(0),
             step_records={
                 name: record.at[carry.epoch].set(jnp.where(carry.running, record[carry.epoch], jnp.nan))
                 for name, record in carry.step_records.items()
@@ -260,8 +263,8 @@ class Loop:
             },
         )
 
-    def _examine(self, carry: Carry) -> tuple[Array, Array, Array]:
-        """Whether the epoch was finite, its first step that was not, and how many examples it met."""
+    def _examine(self, carry: Carry) -> tuple[Array, Array]:
+        """Whether the epoch was finite, and its first step that was not."""
         plan, size = self._plan, self._data.train.size
         first = carry.epoch * plan.steps_per_epoch
         done = carry.step - first
@@ -271,8 +274,7 @@ class Loop:
         # A last step can leave weights that are not finite although no loss has shown it yet.
         bad_weights = ~_all_finite(carry.learner.params)
         first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(met) - 1)
-        count = jnp.minimum(size, done * plan.batch_size)
-        return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32), count
+        return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32)
 
     def _validate(self, learner: Learner) -> dict[str, Array]:
         if self._data.valid is None:

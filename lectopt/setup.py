@@ -5,13 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from lectopt import _checks, _shapes, meshes
 from lectopt._keys import as_key
-from lectopt._types import Array
 from lectopt.evaluation import batch_shapes, check_examples
 from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params
@@ -22,6 +19,7 @@ from lectopt.starting import alike, as_origin, continued, resumed
 from lectopt.statistics import Watch, as_watch
 from lectopt.subsets import Subset, as_subset
 from lectopt.task import Batch, ModelState, Task
+from lectopt.weighting import as_weights
 
 _ROWS = 8  # of the inputs that a model is shown to be initialised
 
@@ -81,10 +79,11 @@ def prepare(
         inputs=_shapes.describe(batch_shapes(train, batch_size)[0]),
         mesh=mesh,
     )
-    data = Data(train, valid, None if weights is None else _weights(weights, train), as_key(key))
+    key = as_key(key)
     check_examples(task, train, "train", batch_size)
     if valid is not None:
         check_examples(task, valid, "valid")
+    data = Data(train, valid, None if weights is None else as_weights(weights, train, task), key)
     if augment is not None:
         _check_augment(augment, batch_shapes(train, batch_size))
     return Setup(plan, recipe, numbers, data, as_origin(task, start, data.key, train.take(train.indices[:_ROWS])))
@@ -127,34 +126,6 @@ def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
     if (epochs is None) == (steps is None):
         raise ValueError(f"exactly one of epochs and steps must be given; got epochs={epochs}, steps={steps}")
     return _checks.check_count("epochs", epochs) * per_epoch if steps is None else _checks.check_count("steps", steps)
-
-
-def _weights(weights: Any, train: Subset) -> Array:
-    """Weights of all examples of `train.arrays`, with mean 1 over the training part."""
-    with jax.ensure_compile_time_eval():  # so that what is known can be checked under `jit` too
-        values = _weights_of_classes(weights, train) if isinstance(weights, Mapping) else jnp.asarray(weights)
-        values = values.astype(jnp.float32)
-        count = jax.tree.leaves(train.arrays)[0].shape[0]
-        if values.shape != (count,):
-            raise ValueError(f"weights must have shape ({count},), one for each example; got {values.shape}")
-        real = jnp.arange(train.capacity) < train.size
-        total = jnp.sum(jnp.where(real, values[train.indices], 0))
-        if not _checks.is_traced((values, total)) and not (jnp.all(values >= 0) and jnp.isfinite(total) and total > 0):
-            raise ValueError("weights must be finite, at least 0, and not all 0 over the training examples")
-        return values * (train.size / total)
-
-
-def _weights_of_classes(weights: Mapping, train: Subset) -> Array:
-    labels = train.arrays[-1]
-    if not isinstance(labels, jax.Array) or not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
-        raise ValueError("weights by class need labels: whole numbers of shape (n,) as the last array of train")
-    values = jnp.ones(labels.shape)
-    for label, weight in weights.items():
-        if not _checks.is_traced(labels) and not np.any(np.asarray(labels) == label):
-            raise ValueError(f"weights must be of classes that occur in train; {label!r} does not")
-        _checks.check_number(f"weights[{label}]", weight, _checks.NON_NEGATIVE)
-        values = jnp.where(labels == label, weight, values)
-    return values
 
 
 def _check_augment(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -> None:

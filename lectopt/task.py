@@ -26,6 +26,15 @@ class Scores(NamedTuple):
     losses: Array  # float[batch], float32 or wider
     metrics: dict[str, Array]  # float[batch]
     outputs: Any  # the model's outputs, None for an objective
+    counts: Array | None = None  # float[batch], how many labels of an example count; None where all count alike
+
+    def mean_loss(self, weights: Array, real: Array) -> tuple[Array, Array]:
+        """The mean loss of the examples, or of their labels that count, weighted; and how many these are."""
+        counts = real.astype(weights.dtype) * (1 if self.counts is None else self.counts)
+        weights = weights * counts
+        # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
+        losses, count = jnp.where(weights > 0, self.losses, 0), jnp.sum(counts)
+        return jnp.sum(losses * weights.astype(losses.dtype)) / jnp.maximum(count, 1).astype(losses.dtype), count
 
 
 class ModelState(NamedTuple):
@@ -173,6 +182,9 @@ class Task:
         real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
         return jnp.asarray(self._chance(examples.take(examples.indices)[-1], real), jnp.float32)
 
+    def counts(self, targets: Any) -> Array | None:
+        """float[n]: how many labels of each example count, in means over examples; None where all count alike."""
+
     def scores(
         self, params: Params, state: ModelState, batch: Batch, key: jax.Array, training: bool
     ) -> tuple[Scores, ModelState]:
@@ -189,7 +201,8 @@ class Task:
             return Scores(widen(losses), metrics, None), state._replace(variables=variables)
         outputs, state = self.outputs(params, state, batch[0], key, training)
         means = {name: m(outputs, batch[1]) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
-        return Scores(widen(self._loss(outputs, batch[1])), means, outputs), state  # type: ignore[misc]
+        losses = widen(self._loss(outputs, batch[1]))  # type: ignore[misc]
+        return Scores(losses, means, outputs, self.counts(batch[1])), state
 
     def outputs(
         self, params: Params, state: ModelState, x: Any, key: jax.Array, training: bool

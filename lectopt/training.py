@@ -60,8 +60,9 @@ def train(
             statistics, begin afresh (with a warning). With `standardize`, a Run and `run.start` keep the means and
             variances that the run learned, whatever the examples; parameters alone learn those of `train` anew.
         patience: stop after so many validations without a lower "valid_loss", and return the best.
-        weights: float[n], one for each example of the arrays, or {class: weight} (1 for a class that is not named).
-            They are scaled to mean 1 over the training examples.
+        weights: float[n], one for each example of the arrays, {class: weight} (1 for a class that is not named), or
+            "balanced": n / (classes * examples of the class), counted in the training part that is given (in a fold,
+            the fold's), so that all its classes weigh alike. Weights are scaled to mean 1 over the training examples.
         augment: (key, batch) -> batch, applied to training batches inside the loop.
         watch: look at every layer each so many steps, for `run.history.layers`; see `lectopt.watch`.
 

@@ -21,7 +21,7 @@ LAYERS = [
     ["schedules", "splits"],
     ["optimizers"],
     ["task", "history"],
-    ["probe"],
+    ["probe", "weighting"],
     ["standard_tasks", "evaluation", "statistics", "origin"],
     ["run", "loop"],
     ["starting", "recipes"],

@@ -1,5 +1,6 @@
 """`train` and `fit` as programs: equal numbers, under jit and vmap, in lanes that are alone, compiled once."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from sklearn.utils.class_weight import compute_class_weight
 from test_loop import TRAIN as DIGITS
 from test_loop import apply, init, poison
 
@@ -249,6 +251,46 @@ def test_data_and_weights_may_be_traced(task):
 
     run = train(*TRAIN, weights, jax.random.key(0), 0.1)
     assert_same(run, lo.fit(task, lo.sgd(lo.linear_decay(0.1, 9)), TRAIN, weights=weights, **OPTIONS), rtol=1e-4)
+
+
+UNEVEN = (X, np.digitize(np.arange(60) * 7 % 60, [40, 55]))  # of 40, 15 and 5 examples, mixed
+
+
+def first_loss(train, weights, **options):
+    """The first step's loss at weights of zero, log 10 times the mean weight of the examples; all are in the batch."""
+    still = lo.Task((lambda key, x: ({"w": jnp.ones(())}, ()), zeros), lambda outputs, labels: outputs[:, 0] + labels)
+    run = lo.train(still, lo.sgd(0.0), train, weights=weights, batch_size=60, steps=1, key=0, **options)
+    return run.history.steps["loss"][0]
+
+
+def zeros(params, state, x, key, training):
+    return 0 * x[:, :1] * params["w"], state
+
+
+def test_balanced_weights_are_those_of_scikit_learn(eager):
+    factors = compute_class_weight("balanced", classes=np.arange(3), y=UNEVEN[1])
+    wanted = np.mean(factors[UNEVEN[1]] * UNEVEN[1])
+    np.testing.assert_allclose(first_loss(UNEVEN, "balanced"), wanted, rtol=1e-6)
+    np.testing.assert_allclose(first_loss(UNEVEN, dict(enumerate(factors))), wanted, rtol=1e-6)
+
+
+def test_balanced_weights_are_of_the_training_part_alone():
+    """Each fold is balanced by its own training examples, in one program; a class may be missing from one."""
+    parts = [np.r_[:30], np.flatnonzero(UNEVEN[1] < 2)[:28]]
+    examples = lo.from_indices(UNEVEN, [(part, np.setdiff1d(np.arange(60), part)) for part in parts])
+    with pytest.warns(UserWarning, match="batch_size 60 is larger"):
+        losses = jax.jit(jax.vmap(lambda train: first_loss(train, "balanced"), in_axes=(axes(examples.train),)))(
+            examples.train
+        )
+    for part, loss in zip(parts, losses, strict=True):
+        labels = UNEVEN[1][part]
+        factors = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+        wanted = np.mean(factors[np.unique(labels, return_inverse=True)[1]] * labels)
+        np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+
+
+def axes(part):
+    return dataclasses.replace(part, arrays=None, indices=0, size=0)
 
 
 @pytest.mark.slow

@@ -130,7 +130,8 @@ def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.
         probe = Probe(perturbations)
         probes.append(probe)
         scores, _ = watched(task, probe).scores(params, state, batch, key, training=True)
-        return jnp.mean(scores.losses), (probe.inputs, probe.outputs)
+        ones = jnp.ones(scores.losses.shape)
+        return scores.mean_loss(ones, ones > 0)[0], (probe.inputs, probe.outputs)
 
     _, (_, shapes) = jax.eval_shape(forward, params, {})
     probe = probes[0]
