@@ -110,6 +110,58 @@ def test_to_pandas():
     np.testing.assert_array_equal(frame["loss"], found.mean())
 
 
+@pytest.mark.parametrize("name", ["rank", "diverged", "loss", "loss_sem", "score", "metric_loss", "number"])
+def test_a_setting_of_any_name_is_kept_in_the_table(name):
+    values = np.arange(6, dtype=np.float32) + 10
+    found = results(settings=Settings({name: values}))
+    frame = found.to_pandas()
+    assert list(frame[name]) == list(values)
+    assert len(set(frame.columns)) == len(frame.columns) == 1 + 4 + 2
+    plain = results().to_pandas()
+    for column, prefix in (("loss", "metric"), ("loss_sem", "metric"), ("diverged", "search"), ("rank", "search")):
+        where = f"{prefix}_{column}" if name == column else column
+        if name not in ("loss", "metric_loss"):
+            np.testing.assert_array_equal(frame[where], plain[column])
+    if name == "loss":
+        np.testing.assert_array_equal(frame[["metric_loss", "metric_loss_sem"]], plain[["loss", "loss_sem"]])
+
+
+def test_a_metric_of_any_name_is_kept_in_the_table():
+    rank, sem = LOSS + 1, LOSS + 2
+    metrics = {"loss": LOSS, "rank": rank, "loss_sem": sem, "diverged": -LOSS}
+    frame = results(metrics=metrics).to_pandas()
+    np.testing.assert_allclose(frame["rank"], rank.mean(axis=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(frame["loss_sem"], sem.mean(axis=(1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(frame["diverged"], -LOSS.mean(axis=(1, 2)), rtol=1e-6)
+    np.testing.assert_array_equal(frame["metric_loss_sem"], results().sem())
+    assert list(frame["search_diverged"]) == [0] * 6
+    assert list(frame.sort_values("search_rank").index) == list(results().ranking())
+
+
+def test_a_mean_that_float32_could_not_add_up():
+    loss = np.full((2, 3, 1), 3e38, np.float32)
+    loss[1] = 1
+    found = results(loss, metrics={"loss": loss, "score": loss}, maximizes=True)
+    np.testing.assert_allclose(found.mean(), [3e38, 1], rtol=1e-6)
+    assert found.best_index == 0
+
+
+def test_why_a_setting_has_no_score():
+    """One diverged, one is undefined on folds 1 and 3, one was not run."""
+    loss = with_nan((0, 2, 0), (1, 1, 0), (1, 3, 2), (5,))
+    diverged_at = np.full(loss.shape, -1, np.int32)
+    diverged_at[0, 2, 0] = 7
+    found = results(loss, diverged_at=diverged_at, rungs=np.array([1, 1, 1, 1, 1, 0], np.int32))
+    why = "1 diverged; 1 with an undefined loss (not finite, though no divergence is recorded) on fold 1, 3; 1 not run"
+    assert found.missing() == repr(found).splitlines()[-1] == why
+    assert list(found.ranking()) == [2, 3, 4, 0, 1, 5]
+    assert results().missing() == ""
+    assert "diverged" not in repr(results())
+    assert results(np.full_like(LOSS, np.nan)).missing() == "all 6 diverged"
+    with pytest.raises(ValueError, match="metric must be one of 'loss', 'score'; got 'other'"):
+        found.missing("other")
+
+
 def test_saved_and_loaded(tmp_path):
     found = results(with_nan((2, 4, 1)), maximizes=True, compile_seconds=1.5, run_seconds=2.5)
     found.save(tmp_path / "found")
@@ -204,7 +256,8 @@ def test_no_picture_where_all_diverged():
 def test_the_best_five_are_shown():
     text = repr(results(with_nan((2, 4, 1))))
     assert text.splitlines()[0] == "Results of 6 settings x 5 folds x 3 seeds, by loss"
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 7
+    assert text.splitlines()[-1] == "1 diverged"
     assert text.splitlines()[1].split()[-2:] == ["rate=0.0631,", "name=d"]
     assert text.count("±") == 5
     alone = repr(results(LOSS[:, :1, :1]))

@@ -12,8 +12,10 @@ from flax import nnx
 import lectopt as lo
 from lectopt.search.execution import Scores
 from lectopt.search.lanes import Outcome
+from lectopt.search.selection import as_folds
+from lectopt.subsets import as_subset
 
-pytestmark = pytest.mark.filterwarnings("ignore:the best learning_rate", "ignore:the best coefficient")
+pytestmark = pytest.mark.filterwarnings("ignore:the best .*, stands at", "ignore:batch_size .* is larger")
 FLOWERS = lo.datasets.iris()
 REST, TEST = lo.holdout(FLOWERS, 0.2, key=0, stratify=True)
 TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
@@ -77,14 +79,16 @@ BAD = {
         "trial must return a lectopt.Run to be tested; it returned dict",
     ),
     "one fold": (trial, {"folds": 1}, ValueError, "folds must be at least 2; got 1"),
-    "a share of 2": (trial, {"folds": 2.0}, ValueError, r"fraction must be in \(0, 1\); got 2"),
+    "a share of 2": (trial, {"folds": 2.0}, ValueError, r"folds must be in \(0, 1\); got 2"),
     "folds with the test set": (
         trial,
         {"folds": lo.stratified_k_fold(FLOWERS, 3, key=0), "test": TEST},
         ValueError,
         "folds must be over the examples that are given",
     ),
-    "too many folds": (trial, {"folds": 41}, ValueError, "folds must be at most.*got 41, and class 0 has 40"),
+    "too many folds": (trial, {"folds": 121}, ValueError, "folds must be at most.*got 121"),
+    "folds of a wrong kind": (trial, {"folds": "5"}, TypeError, "folds must be a whole number, a share.*got '5'"),
+    "a flag": (trial, {"folds": True}, TypeError, "folds must be a whole number, a share.*got True"),
 }
 
 
@@ -92,6 +96,78 @@ BAD = {
 def test_bad_input(function, options, error, message):
     with pytest.raises(error, match=message):
         lo.select(function, RATES, REST, **quiet, **options)
+
+
+def line(rngs):
+    return nnx.Sequential(nnx.Linear(2, 1, rngs=rngs), lambda z: z[:, 0])
+
+
+def area(outputs, targets):
+    """Of the ROC curve; 0/0 where there are no positives."""
+    positive = targets > 0.5
+    pairs = positive[:, None] & ~positive[None]
+    return jnp.sum(pairs * (outputs[:, None] > outputs[None])) / jnp.sum(pairs)
+
+
+def test_a_metric_that_is_undefined_on_a_fold_is_not_called_divergence():
+    x = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    data = x, (np.arange(12) < 3).astype(np.float32)
+    folds = lo.from_indices(data, [(np.arange(4, 12), np.arange(4)), (np.arange(8), np.arange(8, 12))])
+    task = lo.Task(line, lambda z, t: (z - t) ** 2, {"auc": lo.whole_set(area)})
+
+    def trial(setting, train, valid, key):
+        return lo.train(task, lo.sgd(setting["rate"]), train, valid=valid, batch_size=4, epochs=1, key=key)
+
+    why = r"no setting has a finite valid_auc.*: all 2 with an undefined valid_auc .not finite.*on fold 1"
+    options = {"maximize": "valid_auc", "key": 0, "progress": False}
+    with pytest.warns(UserWarning, match=why):
+        found = lo.cross_validate(trial, {"rate": [0.1, 0.2]}, folds, **options)
+    assert (found.diverged_at == -1).all()
+    assert np.isfinite(found.mean("valid_loss")).all()
+    with pytest.raises(ValueError, match=why):
+        found.plot()
+    with pytest.warns(UserWarning, match=why), pytest.raises(ValueError, match=why):
+        lo.select(trial, {"rate": [0.1, 0.2]}, data, folds=folds, **options)
+
+
+WHOLE = {  # whole-number targets, folds: stratified, warned of
+    "classes": (np.arange(60) % 3, 5, True, False),
+    "classes, a share": (np.arange(60) % 3, 0.25, True, False),
+    "a regression": (np.random.default_rng(0).integers(25, 350, 60), 5, False, False),
+    "a regression, a share": (np.random.default_rng(0).integers(25, 350, 60), 0.25, False, False),
+    "a few of a class": (np.where(np.arange(60) < 3, 7, np.arange(60) % 2), 5, False, True),
+    "one of a class, a share": (np.where(np.arange(60) < 1, 7, np.arange(60) % 2), 0.25, False, True),
+}
+
+
+@pytest.mark.parametrize(("targets", "folds", "stratified", "warned"), WHOLE.values(), ids=WHOLE)
+def test_whole_numbers_are_stratified_where_they_look_like_labels(targets, folds, stratified, warned):
+    data = np.arange(60, dtype=np.float32)[:, None], targets
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = as_folds(as_subset(data), folds, 3)
+    said = [str(one.message) for one in caught]
+    assert len(said) == warned
+    assert all("folds are not stratified: the label 7 comes" in text for text in said)
+    if folds == 5:
+        wanted = (lo.stratified_k_fold if stratified else lo.k_fold)(data, 5, key=3)
+        np.testing.assert_array_equal(made.valid.indices, wanted.valid.indices)
+    else:
+        _, wanted = lo.holdout(data, folds, key=3, stratify=stratified)
+        np.testing.assert_array_equal(made[0][1].indices, wanted.indices)
+
+
+def test_select_and_nested_take_a_regression_on_whole_numbers():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(30, 2)).astype(np.float32), rng.integers(25, 350, 30)
+    task = lo.regression(line, standardize=True)
+
+    def trial(setting, train, valid, key):
+        return lo.train(task, lo.sgd(setting["rate"]), train, valid=valid, batch_size=30, epochs=1, key=key)
+
+    assert np.isfinite(lo.select(trial, {"rate": [0.01, 0.1]}, data, folds=3, **quiet).results.mean()).all()
+    nested = lo.nested_cross_validate(trial, {"rate": [0.01, 0.1]}, data, outer=2, inner=2, **quiet)
+    assert np.isfinite(nested.mean())
 
 
 def test_a_trial_without_a_run_is_retrained_too():
@@ -259,6 +335,111 @@ def test_halving_goes_on_with_the_better_half_from_where_it_is():
     assert found.best_index in np.flatnonzero(found.rungs == 3)
     again = found.replay(found.best_index, 1)
     np.testing.assert_allclose(again.metrics["valid_loss"], loss[found.best_index, 1], rtol=1e-4)
+
+
+LINE = np.ones((4, 1), np.float32), np.array([0, 0, 1, 1], np.float32)
+PARABOLA = lo.Task(
+    (lambda key, x: (jnp.ones(()), {}), lambda w, s, x, key, training: (w * x[:, 0], s)), lambda y, t: y**2
+)
+
+
+def parabola(setting, key, epochs=27, start=None, targets=0.0, valid=None, train=LINE):
+    """sgd on w^2 from w = 1, a step for each epoch; from `wild` on it diverges after epoch 3."""
+    rate = setting["rate"]
+
+    def schedule(k):
+        return jnp.where((k >= 3) & (rate + targets > setting["wild"]), 1e30, rate)
+
+    options = {"batch_size": 4, "epochs": epochs, "key": key, "start": start}
+    return lo.train(PARABOLA, lo.sgd(schedule), train, valid=LINE if valid is None else valid, **options)
+
+
+def on_folds(setting, train, valid, key, epochs=27, start=None):
+    """The same, wild where the first target says so too."""
+    first = train.arrays[1][train.indices[0]]
+    return parabola(setting, key, epochs, start, first, valid, train)
+
+
+NINE = np.array([0.3, 0.01, 0.1, 0.35, 0.02, 0.4, 0.05, 0.08, 0.2], np.float32)
+THREE, TWO = lo.Halving(27, 3, least=3), lo.Halving(27, 3, least=9)
+CLIMBS = {  # rates, wild from, halving, rungs that each takes
+    "the fastest diverge on the second rung": (NINE, 0.25, THREE, [2, 1, 1, 2, 1, 2, 1, 1, 1]),
+    "on the first rung": (NINE, 0.25, TWO, [1, 1, 2, 1, 1, 1, 1, 2, 2]),
+    "all on the first rung": (NINE, 0.0, TWO, [1] * 9),
+    "one setting that diverges": (NINE[:1], 0.0, THREE, [2]),
+}
+MORE_CLIMBS = {
+    "one of the fastest does": (NINE, 0.38, THREE, [2, 1, 1, 3, 1, 2, 1, 1, 1]),
+    "all but two on the first rung": (NINE, 0.025, TWO, [1, 2, 1, 1, 2, 1, 1, 1, 1]),
+    "none": (NINE, 9.0, THREE, [2, 1, 1, 2, 1, 3, 1, 1, 1]),
+    "one setting": (NINE[:1], 9.0, THREE, [3]),
+}
+
+
+def square(rate, k):
+    """w^2 after k steps, in float64."""
+    return (1 - 2 * np.float64(rate)) ** (2 * k)
+
+
+def cost_of_each(rates, wild, halving, rungs):
+    epochs = np.array([epochs for epochs, _ in halving.rungs(len(rates))])[np.array(rungs) - 1]
+    return np.where((rates > wild) & (epochs > 3), np.nan, square(rates, epochs))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("rates", "wild", "halving", "rungs"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] * (name in MORE_CLIMBS))
+        for name, case in (CLIMBS | MORE_CLIMBS).items()
+    ],
+)
+def test_what_diverges_goes_on_no_more_and_what_was_dropped_never_comes_back(rates, wild, halving, rungs):
+    columns = {"rate": rates, "wild": np.full(len(rates), wild, np.float32) + np.arange(len(rates)) * 1e-6}
+    found = lo.sweep(parabola, columns, halving=halving, **quiet)
+    exact = cost_of_each(rates, wild, halving, rungs)
+    assert found.rungs.tolist() == rungs
+    np.testing.assert_allclose(found.mean(), exact, rtol=1e-4)
+    assert (found.diverged_at >= 0).ravel().tolist() == np.isnan(exact).tolist()
+    # Those that took all rungs, then what was dropped by rung and by score, what diverged last.
+    key = [(np.isnan(exact[i]), -rungs[i], np.nan_to_num(exact[i]), i) for i in range(len(rates))]
+    assert found.ranking().tolist() == sorted(range(len(rates)), key=key.__getitem__)
+
+
+@pytest.mark.slow
+def test_halving_on_folds_from_seeds_in_groups_and_from_a_directory(tmp_path, monkeypatch):
+    """A lane that diverges on one fold takes its setting out; a group is dropped as a whole; what is stored stays."""
+    folds = lo.from_indices(LINE, [([0, 1], [2, 3]), ([2, 3], [0, 1])])
+    rates = np.array([0.3, 0.01, 0.1, 0.05, 0.35, 0.2], np.float32)
+    columns = {"rate": rates, "wild": [1.25, 9, 9, 9, 9, 9], "kind": ["a", "b", "a", "b", "a", "b"]}
+    options = {"halving": lo.Halving(9, 3, least=3), "seeds": 2, "chunk": 1, **quiet}
+    found = lo.cross_validate(on_folds, columns, folds, directory=tmp_path, **options)
+    assert found.rungs.tolist() == [2, 1, 1, 1, 2, 1]
+    exact = square(rates, np.where(found.rungs == 2, 9, 3))
+    np.testing.assert_allclose(found.metrics["valid_loss"][1:], np.tile(exact[1:, None, None], (1, 2, 2)), rtol=1e-4)
+    np.testing.assert_allclose(found.metrics["valid_loss"][0, 0], exact[0], rtol=1e-4)
+    assert np.isnan(found.metrics["valid_loss"][0, 1]).all()
+    assert np.isnan(found.mean()[0])
+    assert found.ranking().tolist() == [4, 5, 2, 3, 1, 0]
+    run = found.replay(4, 1, 1)
+    np.testing.assert_allclose(run.metrics["valid_loss"], found.metrics["valid_loss"][4, 1, 1], rtol=1e-5)
+    monkeypatch.setattr("lectopt.search.engine._run", None)  # nothing is to be computed again
+    again = lo.cross_validate(on_folds, columns, folds, directory=tmp_path, **options)
+    np.testing.assert_array_equal(again.metrics["valid_loss"], found.metrics["valid_loss"])
+    np.testing.assert_array_equal(again.rungs, found.rungs)
+
+
+def test_settings_that_tie_on_a_rung_go_on_in_their_order():
+    columns = {"rate": [0.1] * 4, "wild": [9.0, 8.0, 7.0, 6.0]}
+    found = lo.sweep(parabola, columns, halving=lo.Halving(4, 2, least=2), **quiet)
+    assert found.rungs.tolist() == [2, 2, 1, 1]
+    assert found.ranking().tolist() == [0, 1, 2, 3]
+
+
+def test_a_warning_where_all_that_went_on_diverged():
+    columns = {"rate": NINE, "wild": np.full(9, 0.25)}
+    with pytest.warns(UserWarning, match="every setting that went on to the last rungs diverged there"):
+        lo.sweep(parabola, columns, halving=lo.Halving(9, 3, least=3), **quiet)
 
 
 def test_what_diverged_on_a_rung_has_no_score_on_the_next():

@@ -7,6 +7,7 @@ import signal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -368,6 +369,37 @@ def test_own_columns():
 
 # bad input ------------------------------------------------------------------------------------------------------------
 U = space.uniform(0, 1)
+ROWS = [{"rate": 0.1, "count": 3, "name": "a", "flag": True}, {"rate": 0.5, "count": 4, "name": "b", "flag": False}]
+COLUMNS = {"rate": [0.1, 0.5], "count": [3, 4], "name": ["a", "b"], "flag": [True, False]}
+FORMS = {
+    "a list of dictionaries": lambda: ROWS,
+    "in another order": lambda: [ROWS[0], dict(reversed(ROWS[1].items()))],
+    "a DataFrame": lambda: pandas.DataFrame(ROWS, index=[7, 3]),
+    "its categories": lambda: pandas.DataFrame(ROWS).astype({"name": "category"}),
+    "Series": lambda: {name: pandas.Series(values, index=[5, 2]) for name, values in COLUMNS.items()},
+    "arrays": lambda: {name: np.array(values) for name, values in COLUMNS.items()},
+    "arrays of objects": lambda: {name: np.array(values, object) for name, values in COLUMNS.items()},
+    "NumPy's scalars": lambda: {name: list(np.array(values)) for name, values in COLUMNS.items()},
+    "tuples": lambda: {name: tuple(values) for name, values in COLUMNS.items()},
+}
+
+
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_settings_in_any_form_are_the_same_columns(make):
+    found, plain = as_settings(make()), as_settings(COLUMNS)
+    assert list(found) == list(plain)
+    assert [found.row(i) for i in range(2)] == ROWS
+    for name, column in plain.items():
+        assert type(found[name]) is type(column)
+        assert getattr(found[name], "dtype", None) == getattr(column, "dtype", None)
+        assert [type(value) for value in found[name]] == [type(value) for value in column]
+
+
+def test_numbers_of_any_dtype_are_traced():
+    assert as_settings({"a": jnp.array([0.5, 2.0], jnp.bfloat16)})["a"].dtype == np.float32
+    assert as_settings({"a": np.array([1, 2], np.uint8)})["a"].dtype == np.int32
+
+
 BAD = {
     "no space": (lambda: lo.grid({}), ValueError, "space must hold at least 1 hyperparameter; got none"),
     "nothing to draw": (lambda: lo.sample({}, 3, key=0), ValueError, "space must hold at least 1 hyperparameter"),
@@ -430,7 +462,36 @@ BAD = {
         TypeError,
         "key must not be traced here: draw settings outside of jit and vmap",
     ),
-    "list of settings": (lambda: as_settings([{"a": 1}]), TypeError, "settings must be a dictionary.*got list"),
+    "no settings in a list": (lambda: as_settings([]), ValueError, "settings must hold at least 1 hyperparameter"),
+    "a set of settings": (lambda: as_settings({1}), TypeError, "settings must be a dictionary.*DataFrame; got set"),
+    "no rows": (lambda: as_settings([{"a": 1}, 3]), TypeError, "settings must be a dictionary.*entry 1 is int"),
+    "a key is missing": (
+        lambda: as_settings([{"a": 1, "b": 2}, {"a": 2}]),
+        ValueError,
+        "settings must have the same names in all rows; 'b' is in only one of rows 0 and 1",
+    ),
+    "no name": (lambda: as_settings({3: [1.0]}), TypeError, "settings must have strings for names; got 3"),
+    "a missing word": (
+        lambda: as_settings({"a": ["x", float("nan")]}),
+        ValueError,
+        r"settings\['a'\] must have a value for each setting; got nan",
+    ),
+    "a square of words": (
+        lambda: as_settings({"a": np.array([["x"]])}),
+        ValueError,
+        r"settings\['a'\] must have shape \(n,\), one value for each setting; got \(1, 1\)",
+    ),
+    "a long number": (lambda: as_settings({"a": [1, 2**70]}), ValueError, "must be numbers of at most 64 bits"),
+    "columns of one name": (
+        lambda: as_settings(pandas.DataFrame([[1, 2]], columns=["a", "a"])),
+        ValueError,
+        "settings must have different names for its columns",
+    ),
+    "a gap in a frame": (
+        lambda: as_settings(pandas.DataFrame({"a": pandas.array([1, None], dtype="Int64")})),
+        ValueError,
+        r"settings\['a'\] must have a value for each setting; got <NA>",
+    ),
     "no settings": (lambda: as_settings({}), ValueError, "settings must hold at least 1 hyperparameter; got none"),
     "one value": (lambda: as_settings({"a": 0.1}), TypeError, r"settings\['a'\] must be an array or a list.*got 0\.1"),
     "one word": (lambda: as_settings({"a": "adam"}), TypeError, r"settings\['a'\] must be an array.*got 'adam'"),

@@ -36,7 +36,7 @@ def plot_scores(results: "Results") -> Figure:
         tidy(axis)
     for axis in axes[::4]:
         axis.set_ylabel(_score_label(results))
-    figure.suptitle("ring: the best;  grey cross: diverged, or too bad to show", fontsize=9, color=QUIET)
+    figure.suptitle("ring: the best;  grey cross: no score, or too bad to show", fontsize=9, color=QUIET)
     return figure
 
 
@@ -65,13 +65,13 @@ def plot_parallel(results: "Results") -> Figure:
     axis.set_xticks(range(len(names) + 1), [*map(words, names), words(results.metric)])
     axis.set_yticks([])
     axis.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    axis.set_title("strong: the best settings, faint: the worst; diverged ones are left out", fontsize=9, color=QUIET)
+    axis.set_title("strong: the best, faint: the worst; settings without a score are left out", fontsize=9, color=QUIET)
     return figure
 
 
 def plot_folds(results: "Results", settings: int) -> Figure:
     """The scores of the best settings on each fold (or from each seed); the bar is the mean, lines join a fold."""
-    results.best_index  # noqa: B018, raises where all diverged
+    results.best_index  # noqa: B018, raises where none has a score
     values = results.metrics[results.metric]
     values = values.mean(axis=2) if values.shape[1] > 1 else values[:, 0]
     top = [i for i in results.ranking() if not np.isnan(values[i]).any()][:settings]
@@ -163,7 +163,7 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
 
 def _limits(results: "Results") -> tuple[float, float]:
     """The range of scores worth looking at: bad settings can be worse by magnitudes."""
-    results.best_index  # noqa: B018, raises where all diverged
+    results.best_index  # noqa: B018, raises where none has a score
     mean = results.mean()
     mean = mean[~np.isnan(mean)]
     low, high, middle = float(mean.min()), float(mean.max()), float(np.median(mean))

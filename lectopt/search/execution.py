@@ -126,7 +126,7 @@ class Search:
         alive, before = np.ones(self.settings.count, bool), dict.fromkeys(range(len(found)), Past(None, None, None))
         for index, (epochs, count) in enumerate(rungs):
             if index:
-                alive = np.isin(np.arange(len(alive)), self._results(scores, progress).ranking()[:count])
+                alive = self._going_on(self._results(scores, progress), alive, count)
             for number, group in enumerate(found):
                 places = np.flatnonzero(alive[group.rows])
                 if not len(places):
@@ -141,6 +141,13 @@ class Search:
                 kept = self._run(lane, rows, past.kept, f"rung{index}-group{number}", scores, progress)
                 before[number] = Past(lane, places, kept)
         return self._results(scores, progress)
+
+    @staticmethod
+    def _going_on(results: Results, alive: np.ndarray, count: int) -> np.ndarray:
+        """bool[n]: the best of those on the last rung; fewer where others have no score. What was dropped stays so."""
+        scored = alive & ~np.isnan(results.mean())
+        order = results.ranking()
+        return np.isin(np.arange(len(alive)), order[scored[order]][:count])
 
     def _run(self, lane: Any, rows: np.ndarray, start: Any, part: str, scores: "Scores", progress: Progress) -> Any:
         """The lanes of some rows that share a program; their scores are written, what they keep is returned."""

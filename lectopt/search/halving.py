@@ -20,9 +20,9 @@ class Halving(NamedTuple):
     """When settings are dropped, for `halving=` of `sweep` and `cross_validate`.
 
     Rungs stand at epochs, epochs/factor, epochs/factor^2, ... down to `least`; at each but the last, the best
-    1/factor of the settings (by their mean over all folds and seeds) go on from where they are, the others stop. The
-    trial takes two arguments more, `trial(..., epochs=, start=)`, hands both on to `lectopt.train`, and returns its
-    Run.
+    1/factor of the settings (by their mean over all folds and seeds) go on from where they are, the others stop and
+    never come back. What diverged has no score and does not go on, so that fewer settings may. The trial takes two
+    arguments more, `trial(..., epochs=, start=)`, hands both on to `lectopt.train`, and returns its Run.
 
     Args:
         epochs: of the settings that are never dropped.
@@ -42,7 +42,7 @@ class Halving(NamedTuple):
     least: int = 1
 
     def rungs(self, settings: int) -> list[tuple[int, int]]:
-        """(epochs so far at its end, settings in it) of each rung."""
+        """(epochs so far at its end, settings in it; fewer where some diverged) of each rung."""
         count = max(math.floor(math.log(self.epochs / self.least) / math.log(self.factor) + 1e-9), 0)
         return [
             (round(self.epochs / self.factor ** (count - i)), math.ceil(settings / self.factor**i - 1e-9))

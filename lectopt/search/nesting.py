@@ -1,7 +1,7 @@
 """Nested cross-validation: an honest error of a whole selection."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class NestedResults:
 
 def nested_cross_validate(
     trial: Callable[..., Any],
-    settings: Mapping[str, Any],
+    settings: Any,
     examples: Any,
     *,
     outer: int | Folds = 5,
@@ -72,8 +72,9 @@ def nested_cross_validate(
         trial: as for `select`; it returns a Run.
         settings: as for `sweep`.
         examples: a tuple of arrays [n, ...], or a Subset.
-        outer: the number of outer folds (stratified where there are labels), or Folds over these examples.
-        inner: the number of inner folds, or the share in (0, 1) of a single held-out part. They know of no groups.
+        outer: the number of outer folds, or Folds over these examples; stratified as for `select`.
+        inner: the number of inner folds, or the share in (0, 1) of a single held-out part, stratified alike within each
+            outer fold. They know of no groups.
         minimize: as for `sweep`.
         maximize: as for `sweep`.
         seeds: as for `sweep`.

@@ -18,6 +18,14 @@ _HINT = (
 )
 
 
+_CONCRETE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
 class Rectangle(NamedTuple):
     """So many settings times so many pairs at once."""
 
@@ -56,7 +64,8 @@ class Program:
         try:
             closed, shape = jax.make_jaxpr(lane, return_shape=True)(*arguments)
         except Exception as error:
-            error.add_note(_HINT)
+            if _asks_for_a_number(error):
+                error.add_note(_HINT)
             raise
         self.outcome: Outcome = shape
         self._arguments = jax.eval_shape(lambda *a: a, *arguments)
@@ -131,3 +140,10 @@ class Program:
         leaves = jax.tree.leaves((numbers, pair, start, arguments))
         outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *leaves)
         return jax.tree.unflatten(jax.tree.structure(self.outcome), outputs)
+
+
+def _asks_for_a_number(error: Exception) -> bool:
+    """Whether a traced value stood where a Python number was wanted: JAX's errors, and others that name the tracer."""
+    if isinstance(error, _CONCRETE):
+        return True
+    return isinstance(error, (TypeError, ValueError, IndexError)) and "Tracer" in str(error)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lectopt import _checks
+from lectopt.search.missing import Missing
 from lectopt.search.settings import Settings, as_settings, python_value
 from lectopt.search.space import Static
 
@@ -34,15 +35,17 @@ class Results:
     settings: Settings
     """{"name": array[n] or list of n}"""
     metrics: dict[str, np.ndarray]
-    """{"name": float32[n, folds, seeds]}; a diverged lane holds NaN."""
+    """{"name": float32[n, folds, seeds]}; NaN where a lane diverged, a metric is undefined, or a lane was not run."""
     diverged_at: np.ndarray
-    """int32[n, folds, seeds], -1 where it did not."""
+    """int32[n, folds, seeds]: the step at which a lane diverged; -1 where it did not, or where a trial that returns a
+    dictionary does not say."""
     metric: str
     """The name of the metric to choose by."""
     maximizes: bool
     """Whether more of it is better."""
     rungs: np.ndarray
-    """int32[n]: under halving, how many rungs each setting took; otherwise 1."""
+    """int32[n]: under halving, how many rungs each setting took, otherwise 1; 0 for what an interrupted search did not
+    run."""
     compile_seconds: float = 0.0
     """That compiling took, of all programs together."""
     run_seconds: float = 0.0
@@ -53,8 +56,8 @@ class Results:
         return self.settings.count
 
     def mean(self, metric: str | None = None) -> np.ndarray:
-        """float32[n]: the mean over folds and seeds; NaN where one of them diverged."""
-        return self._values(metric).mean(axis=1)
+        """float32[n]: the mean over folds and seeds; NaN where one of them has no score."""
+        return self._values(metric).mean(axis=1, dtype=np.float64).astype(np.float32)
 
     def var(self, metric: str | None = None) -> np.ndarray:
         """float32[n]: the variance (ddof 1) over folds, seeds averaged first; of a single fold, over its seeds."""
@@ -73,7 +76,11 @@ class Results:
         return self.std(metric) / np.sqrt(self._values(metric).shape[1])
 
     def ranking(self) -> np.ndarray:
-        """int[n]: the settings from best to worst; those dropped early after the others, diverged ones last."""
+        """int[n]: the settings from best to worst.
+
+        First come those that took all rungs, by their scores; then those that `Halving` dropped, the later the better
+        and by their scores at that rung; last those without a score: diverged on the way, undefined, or not run.
+        """
         mean = self.mean()
         cost = np.where(np.isnan(mean), np.inf, -mean if self.maximizes else mean)
         return np.lexsort((cost, -self.rungs, np.isnan(mean)))
@@ -83,12 +90,23 @@ class Results:
         """The row of the setting with the best mean.
 
         Raises:
-            ValueError: if every setting diverged.
+            ValueError: if no setting has a score; the message says why.
         """
         first = int(self.ranking()[0])
         if np.isnan(self.mean()[first]):
-            raise ValueError(f"no setting has a finite {self.metric} on all folds: all diverged, there is no best one")
+            raise ValueError(f"no setting has a finite {self.metric} on all folds: {self.missing()}")
         return first
+
+    def missing(self, metric: str | None = None) -> str:
+        """How many settings have no mean of a metric, and why, in words; empty if all have one.
+
+        A training may have diverged; or it is finite and the metric is undefined on a fold, such as the area under the
+        ROC curve of a fold without positives; or the search was interrupted before.
+        """
+        self._values(metric)  # raises if there is no such metric
+        name = self.metric if metric is None else metric
+        found = Missing.of(self.metrics[name], self.diverged_at, self.rungs)
+        return found.why(name, self.diverged_at.shape[1])
 
     def best(self) -> dict[str, Any]:
         """The setting with the best mean, {"name": value}."""
@@ -138,15 +156,25 @@ class Results:
         return self._replay(self._row("setting", setting), fold, seed)
 
     def to_pandas(self) -> Any:
-        """A DataFrame, a row for each setting: its values, each metric's mean and standard error, its rank."""
+        """A DataFrame, a row for each setting.
+
+        Its columns are the setting's values; each metric's mean and, as "<metric>_sem", its standard error; "diverged",
+        how many lanes did; and "rank", 1 for the best. Settings keep their names. Where another column's name is taken
+        already it is written "metric_<name>", or "search_diverged" and "search_rank".
+        """
         import pandas as pd  # noqa: PLC0415, heavy and optional
 
         columns: dict[str, Any] = {name: [python_value(v) for v in column] for name, column in self.settings.items()}
-        for name in self.metrics:
-            columns |= {name: self.mean(name), f"{name}_sem": self.sem(name)}
+        taken = set(columns)
+        called = {name: _free("metric", name, taken) for name in self.metrics}
+        for name, column in called.items():
+            columns |= {column: self.mean(name), _free("metric", f"{column}_sem", taken): self.sem(name)}
         rank = np.empty(len(self), int)
         rank[self.ranking()] = np.arange(1, len(self) + 1)
-        return pd.DataFrame(columns | {"diverged": (self.diverged_at >= 0).sum(axis=(1, 2)), "rank": rank})
+        diverged = (self.diverged_at >= 0).sum(axis=(1, 2))
+        for name, values in (("diverged", diverged), ("rank", rank)):
+            columns[_free("search", name, taken)] = values
+        return pd.DataFrame(columns)
 
     def save(self, path: str | Path) -> None:
         """Writes the results into one new file of arrays and JSON, which `Results.load(path)` reads.
@@ -231,7 +259,7 @@ class Results:
         text = f"Results of {n} settings x {folds} folds x {seeds} seeds, by {self.metric}"
         top = (i for i in self.ranking()[:5] if not np.isnan(self.mean()[i]))
         lines = [f"{_spread(self.mean()[i], self.std()[i])} {_shown(self.settings.row(i))}" for i in top]
-        return "\n".join([text, *(lines or ["all diverged"])])
+        return "\n".join([text, *lines, *filter(None, [self.missing()])])
 
     def _values(self, metric: str | None) -> np.ndarray:
         """float32[n, folds], seeds averaged; of a single fold [n, seeds]."""
@@ -245,6 +273,14 @@ class Results:
         if _checks.check_count(name, value, least=0) >= len(self):
             raise ValueError(f"{name} must be below the number of settings, {len(self)}; got {value}")
         return int(value)
+
+
+def _free(kind: str, name: str, taken: set[str]) -> str:
+    """The name for a column, with its kind in front where it is taken; then it is taken."""
+    while name in taken:
+        name = f"{kind}_{name}"
+    taken.add(name)
+    return name
 
 
 def _spread(mean: float, std: float) -> str:

@@ -1,7 +1,8 @@
 """The lecture's whole recipe: validate each setting, retrain the best on all but the test set, test that."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from lectopt.search.results import Results
 from lectopt.search.settings import Group, group_of
 from lectopt.search.warning import warn_of_edges
 from lectopt.splits import Folds, holdout, k_fold, stratified_k_fold
-from lectopt.splits.drawing import has_labels
+from lectopt.splits.drawing import has_labels, labels
 from lectopt.splits.folds import join
 from lectopt.subsets import Subset, as_subset
+
+_SHARE = _checks.Interval(0, 1, low_open=True, high_open=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Selection:
 
 def select(
     trial: Callable[..., Any],
-    settings: Mapping[str, Any],
+    settings: Any,
     examples: Any,
     *,
     folds: int | float | Folds = 5,
@@ -64,8 +67,11 @@ def select(
             valid=None, to train on all examples.
         settings: as for `sweep`.
         examples: all that is not the test set: a tuple of arrays [n, ...], or a Subset.
-        folds: the number of folds (stratified where the last array holds labels, whole numbers [n]); a share in (0, 1)
-            for a single held-out part; or Folds of your own over these examples, such as `k_fold` with groups.
+        folds: the number of folds; a share in (0, 1) for a single held-out part; or Folds of your own over these
+            examples, such as `k_fold` with groups. Those that are made here are stratified if the last array looks like
+            labels: whole numbers [n], each of which comes at least once for each fold (twice, for a single part).
+            Otherwise, as for whole-number targets of a regression, they are drawn at random; with a warning where there
+            are few different ones, at most the root of the number of examples.
         test: examples that nothing is chosen by; None leaves testing out.
         minimize: as for `sweep`.
         maximize: as for `sweep`.
@@ -126,11 +132,27 @@ def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Fol
     if isinstance(folds, Folds):
         _check_within(folds, examples, name)
         return folds
-    labelled = has_labels(examples)
     if isinstance(folds, (float, np.floating)):
-        return join([holdout(examples, float(folds), key=key, stratify=labelled)])
+        _checks.check_number(name, folds, _SHARE)
+        return join([holdout(examples, float(folds), key=key, stratify=_looks_labelled(examples, 2, name))])
+    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, a share in (0, 1) or lectopt.Folds; got {folds!r}")
     folds = _checks.check_count(name, folds, least=2)
-    return (stratified_k_fold if labelled else k_fold)(examples, folds, key=key)
+    return (stratified_k_fold if _looks_labelled(examples, folds, name) else k_fold)(examples, folds, key=key)
+
+
+def _looks_labelled(examples: Subset, least: int, name: str) -> bool:
+    """Whether the last array holds labels each of which comes so often; warns where they may be rare classes."""
+    if not has_labels(examples):
+        return False
+    values, sizes = np.unique(labels(examples, name), return_counts=True)
+    if sizes.min() < least and len(sizes) <= len(examples) ** 0.5:
+        warnings.warn(
+            f"{name} are not stratified: the label {values[sizes.argmin()]} comes {sizes.min()} time(s), and "
+            f"stratifying takes {least}. If the targets are no classes, give {name}=lectopt.k_fold(...) to say so",
+            stacklevel=4,
+        )
+    return bool(sizes.min() >= least)
 
 
 def _check_within(folds: Folds, examples: Subset, name: str) -> None:

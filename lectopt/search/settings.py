@@ -11,6 +11,7 @@ import numpy as np
 
 from lectopt import _checks
 from lectopt._keys import as_key
+from lectopt.search.columns import canonical, columns_of
 from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, as_distribution
 
 _FRUITLESS = 30
@@ -174,16 +175,12 @@ def as_settings(settings: Any) -> Settings:
     """Columns in the form that a search takes: numbers as arrays of one dtype, everything else Static.
 
     Raises:
-        TypeError: if settings is not a dictionary of columns.
-        ValueError: if there are none, they differ in length, hold numbers that are not finite, or two rows are equal.
+        TypeError: if settings is not a dictionary of columns, a list of dictionaries or a DataFrame, or a name is not a
+            string.
+        ValueError: if there are none, they differ in length or in their names, hold numbers that are not finite, or two
+            rows are equal.
     """
-    if not isinstance(settings, Mapping):
-        raise TypeError(f'settings must be a dictionary {{"name": values}}; got {type(settings).__name__}')
-    if not settings:
-        raise ValueError("settings must hold at least 1 hyperparameter; got none")
-    if _checks.is_traced(list(settings.values())):
-        raise TypeError("settings must not be traced: call the search outside of jit and vmap")
-    columns = {name: _column(name, values) for name, values in settings.items()}
+    columns = columns_of(settings)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"settings must be columns of equal length, at least 1; got lengths {lengths}")
@@ -194,22 +191,6 @@ def as_settings(settings: Any) -> Settings:
         if first != i:
             raise ValueError(f"settings must differ from each other; rows {first} and {i} are both {found.row(i)}")
     return found
-
-
-def canonical(name: str, column: Any) -> Any:
-    """Numbers in the dtype that JAX computes with; a Static column as it is.
-
-    Raises:
-        ValueError: if one is too large for that.
-    """
-    if isinstance(column, Static):
-        return column
-    array = np.asarray(column)
-    dtype = jax.dtypes.canonicalize_dtype(float if array.dtype.kind == "f" else int)
-    most = (np.finfo if array.dtype.kind == "f" else np.iinfo)(dtype).max
-    if array.size and (array.max() > most or array.min() < -most):
-        raise ValueError(f"settings[{name!r}] must be numbers that fit into {dtype}; got {array[abs(array).argmax()]}")
-    return array.astype(dtype)
 
 
 def python_value(value: Any) -> Any:
@@ -248,34 +229,3 @@ def _uniforms(key: jax.Array, name: str) -> Callable[[int], np.ndarray]:
         return (high + (low >> 11) / 2**21) / 2**32  # all 53 bits: float32 uniforms repeat after some thousands
 
     return draw
-
-
-def _column(name: str, values: Any) -> Any:
-    if isinstance(values, Static):
-        return _hashable(name, values)
-    if isinstance(values, str) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
-        raise TypeError(f"settings[{name!r}] must be an array or a list, one value for each setting; got {values!r}")
-    is_array = isinstance(values, (np.ndarray, jax.Array))
-    array = np.asarray(values) if is_array or all(_is_number(v) for v in values) else None
-    if array is None or array.dtype.kind not in "iuf":
-        return _hashable(name, Static(array.tolist() if array is not None else values))
-    if array.ndim != 1:
-        raise ValueError(f"settings[{name!r}] must have shape (n,), one number for each setting; got {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"settings[{name!r}] must be finite; got {array[~np.isfinite(array)][0]}")
-    return canonical(name, array)
-
-
-def _hashable(name: str, column: Static) -> Static:
-    for value in column:
-        try:
-            hash(value)
-        except TypeError as error:
-            raise TypeError(f"settings[{name!r}] must hold numbers or hashable values; got {value!r}") from error
-    return column
-
-
-def _is_number(value: Any) -> bool:
-    return (isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)) or (
-        isinstance(value, jax.Array) and value.ndim == 0 and value.dtype != bool
-    )

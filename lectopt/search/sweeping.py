@@ -1,6 +1,6 @@
 """`sweep` and `cross_validate`: all settings of a search, side by side."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from lectopt.splits import Folds
 
 def sweep(
     trial: Callable[..., Any],
-    settings: Mapping[str, Any],
+    settings: Any,
     *,
     minimize: str | None = None,
     maximize: str | None = None,
@@ -30,8 +30,9 @@ def sweep(
     Args:
         trial: a pure JAX function (setting, key) -> a `Run`, or a dictionary of scalars. `setting` is
             {"name": value}: numbers are traced, what is static is a Python value.
-        settings: {"name": array[n] or list of n}, as `grid` and `sample` return. Numbers are traced and share one
-            program; `lo.space.Static` columns, strings and flags are Python values, a program for each combination.
+        settings: {"name": array[n] or list of n}, as `grid` and `sample` return; a list of n dictionaries
+            {"name": value}; or a DataFrame with a row for each setting. Numbers are traced and share one program;
+            `lo.space.Static` columns, strings and flags are Python values, a program for each combination.
         minimize: the metric to choose by, where less is better; give this or maximize.
         maximize: the metric to choose by, where more is better.
         seeds: how many times each setting is run. A lane's key depends on its seed alone, so that settings start alike.
@@ -79,7 +80,7 @@ def sweep(
 
 def cross_validate(
     trial: Callable[..., Any],
-    settings: Mapping[str, Any],
+    settings: Any,
     folds: Folds,
     *,
     minimize: str | None = None,

@@ -4,31 +4,26 @@ import warnings
 
 import numpy as np
 
+from lectopt.search.edges import edge_of
 from lectopt.search.results import Results
-from lectopt.search.settings import python_value
-from lectopt.search.space import Choice
 
 
 def warn_of_edges(results: Results) -> Results:
-    """Warns where the best value of a hyperparameter is the least or the largest that was tried, or all diverged.
-
-    Of two values one is always at the edge, 0 is where a hyperparameter is switched off, and a `choice` names all that
-    there is: none is worth a word.
-    """
+    """Warns where no setting has a score, all that went on diverged, or the best value stands at the space's end."""
     if np.isnan(results.mean()).all():
-        warnings.warn(f"every setting diverged: no {results.metric} is finite on all folds", stacklevel=3)
+        warnings.warn(f"no setting has a finite {results.metric} on all folds: {results.missing()}", stacklevel=3)
         return results
-    for name, column in results.settings.items():
-        best = results.best()[name]
-        numbers = all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in column)
-        named = isinstance(results.settings.space.get(name), Choice)
-        if named or not numbers or len(set(column)) < 3 or best == 0:
-            continue
-        for word, edge in (("lowest", min(column)), ("highest", max(column))):
-            if python_value(edge) == best:
-                warnings.warn(
-                    f"the best {name}, {best:.4g}, is the {word} that was tried: a better one may lie beyond. Widen "
-                    "the space",
-                    stacklevel=3,
-                )
+    best = results.best()
+    if results.rungs[results.best_index] < results.rungs.max():
+        warnings.warn(
+            "every setting that went on to the last rungs diverged there: the best one is among those dropped before",
+            stacklevel=3,
+        )
+    for name in results.settings:
+        if (edge := edge_of(results, name)) is not None:
+            warnings.warn(
+                f"the best {name}, {best[name]:.4g}, stands at the {edge.which} end of what was searched, "
+                f"{edge.low:.4g} to {edge.high:.4g}: a better one may lie beyond. Widen the space",
+                stacklevel=3,
+            )
     return results

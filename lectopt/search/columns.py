@@ -1,0 +1,116 @@
+"""Settings as users give them, as columns: numbers as arrays of one dtype, everything else as Python values."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from lectopt import _checks
+from lectopt.search.space import Static
+
+
+def columns_of(settings: Any) -> dict[str, Any]:
+    """A column for each name, of a dictionary of columns, a list of dictionaries, or a DataFrame.
+
+    Raises:
+        TypeError, ValueError: as `as_settings`.
+    """
+    given = _by_name(settings)
+    if not given:
+        raise ValueError("settings must hold at least 1 hyperparameter; got none")
+    if odd := [name for name in given if not isinstance(name, str)]:
+        raise TypeError(f"settings must have strings for names; got {odd[0]!r}")
+    if _checks.is_traced(list(given.values())):
+        raise TypeError("settings must not be traced: call the search outside of jit and vmap")
+    return {name: _column(name, values) for name, values in given.items()}
+
+
+def canonical(name: str, column: Any) -> Any:
+    """Numbers in the dtype that JAX computes with; a Static column as it is.
+
+    Raises:
+        ValueError: if one is too large for that.
+    """
+    if isinstance(column, Static):
+        return column
+    array = np.asarray(column)
+    dtype = jax.dtypes.canonicalize_dtype(float if array.dtype.kind == "f" else int)
+    most = (np.finfo if array.dtype.kind == "f" else np.iinfo)(dtype).max
+    if array.size and (array.max() > most or array.min() < -most):
+        raise ValueError(f"settings[{name!r}] must be numbers that fit into {dtype}; got {array[abs(array).argmax()]}")
+    return array.astype(dtype)
+
+
+def _by_name(settings: Any) -> Mapping[Any, Any]:
+    """The columns of a dictionary, a DataFrame (of pandas or others), or rows {"name": value}."""
+    if isinstance(settings, Mapping):
+        return settings
+    if hasattr(settings, "columns") and hasattr(settings, "shape"):
+        names = list(settings.columns)
+        if len(set(names)) < len(names):
+            raise ValueError(f"settings must have different names for its columns; got {names}")
+        return {name: list(settings[name]) for name in names}
+    wanted = 'settings must be a dictionary {"name": values}, a list of dictionaries {"name": value} or a DataFrame'
+    if not isinstance(settings, (list, tuple)):
+        raise TypeError(f"{wanted}; got {type(settings).__name__}")
+    for i, row in enumerate(settings):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"{wanted}; entry {i} is {type(row).__name__}")
+        if apart := set(row) ^ set(settings[0]):
+            raise ValueError(
+                f"settings must have the same names in all rows; {', '.join(map(repr, sorted(apart, key=str)))} is in "
+                f"only one of rows 0 and {i}"
+            )
+    return {name: [row[name] for row in settings] for name in (settings[0] if settings else ())}
+
+
+def _column(name: str, values: Any) -> Any:
+    if isinstance(values, Static):
+        return _checked(name, values)
+    is_list = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    if isinstance(values, (str, bytes, Mapping)) or not is_list:
+        raise TypeError(f"settings[{name!r}] must be an array or a list, one value for each setting; got {values!r}")
+    if len(np.shape(values)) != 1 and isinstance(values, (np.ndarray, jax.Array)):
+        raise ValueError(f"settings[{name!r}] must have shape (n,), one value for each setting; got {np.shape(values)}")
+    if not _holds_numbers(values):
+        return _checked(name, Static(v.item() if isinstance(v, (np.generic, jax.Array)) else v for v in values))
+    array = np.asarray(values if _is_plain(values) else list(values))
+    if array.dtype.kind == "O":
+        raise ValueError(f"settings[{name!r}] must be numbers of at most 64 bits; got {max(values, key=abs)}")
+    if array.dtype.kind not in "iuf":  # such as bfloat16
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"settings[{name!r}] must be finite; got {array[~np.isfinite(array)][0]}")
+    return canonical(name, array)
+
+
+def _holds_numbers(values: Any) -> bool:
+    """Whether all are real numbers; flags are not."""
+    if _is_plain(values):
+        return any(jax.dtypes.issubdtype(values.dtype, kind) for kind in (np.integer, np.floating))
+    return all(_is_number(value) for value in values)
+
+
+def _is_plain(values: Any) -> bool:
+    """Whether this is an array of anything but Python objects, which are looked at one by one."""
+    return isinstance(values, (np.ndarray, jax.Array)) and values.dtype.kind != "O"
+
+
+def _checked(name: str, column: Static) -> Static:
+    """Itself, if a program can be made for each value."""
+    for value in column:
+        if (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NAType", "NaTType"):
+            raise ValueError(f"settings[{name!r}] must have a value for each setting; got {value!r}")
+        try:
+            hash(value)
+        except TypeError as error:
+            raise TypeError(f"settings[{name!r}] must hold numbers or hashable values; got {value!r}") from error
+    return column
+
+
+def _is_number(value: Any) -> bool:
+    return (isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)) or (
+        isinstance(value, jax.Array) and value.ndim == 0 and value.dtype != bool
+    )

@@ -1,0 +1,91 @@
+"""Whether the best value of a hyperparameter stands at an end of the space, where a better one may lie beyond."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from lectopt.search.results import Results
+from lectopt.search.settings import Settings
+from lectopt.search.space import Choice, Integers, LogUniform, Uniform
+
+SHARE = 0.1
+"""So much of the range, next to its end, is the edge. (A tenth: the range is looked at in ten parts.)"""
+ROUGHNESS = 1.2
+"""How many deviations of the noise an edge must be better than the inside, where its roughness is all that tells the
+noise. A parabola with its minimum on the last of some even points is 1.22 better."""
+ERRORS = 2.0
+"""How many standard errors, where there are folds or seeds enough to tell them."""
+ENOUGH = 3
+"""So many folds or seeds."""
+
+
+class Edge(NamedTuple):
+    """An end of the space that the best value stands at."""
+
+    which: str  # "low" or "high"
+    low: float
+    high: float
+
+
+def edge_of(results: Results, name: str) -> Edge | None:
+    """The end that the best value stands at, if it is better than all that was tried inside, beyond the noise.
+
+    Of two values one is always at the edge, 0 is where a hyperparameter is switched off, and a `choice` names all that
+    there is: none is worth a word.
+    """
+    ends = _ends(results.settings, name)
+    if ends is None or results.best()[name] == 0:
+        return None
+    place = _places(results.settings, name, ends)
+    at = place[results.best_index]
+    if SHARE < at < 1 - SHARE or not _stands_out(results, place):
+        return None
+    return Edge("low" if at <= SHARE else "high", *ends)
+
+
+def _ends(settings: Settings, name: str) -> tuple[float, float] | None:
+    """The least and the largest value that there could be, or else that was tried; None where they mean nothing."""
+    column, distribution = settings[name], settings.space.get(name)
+    numbers = all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in column)
+    if isinstance(distribution, Choice) or not numbers or len(set(column)) < 3:
+        return None
+    if isinstance(distribution, (Uniform, LogUniform, Integers)):
+        return float(distribution.low), float(distribution.high)
+    return float(min(column)), float(max(column))
+
+
+def _places(settings: Settings, name: str, ends: tuple[float, float]) -> np.ndarray:
+    """Where the values stand between the ends, from 0 to 1, on the scale that they are spread over."""
+    scale = np.log if settings.is_logarithmic(name) else np.asarray
+    low, high = map(scale, ends)
+    return np.clip((scale(np.asarray(settings[name], float)) - low) / (high - low), 0, 1)
+
+
+def _stands_out(results: Results, place: np.ndarray) -> bool:
+    """Whether the best is better than the best of the other values by more than noise explains."""
+    part = _parts(place)
+    ranking = [i for i in results.ranking() if not np.isnan(results.mean()[i])]
+    first = {int(part[i]): i for i in reversed(ranking)}  # the best setting of each part
+    best, rivals = ranking[0], [i for i in ranking if part[i] != part[ranking[0]]]
+    if not rivals:
+        return False
+    if len(set(results.rungs[ranking])) > 1:  # scores after different epochs: only their order can be compared
+        order = [(results.rungs[i], results.mean()[i]) for i in ranking]
+        costs = {i: float(order.index(one)) for i, one in zip(ranking, order, strict=True)}
+    else:
+        costs = {i: (-1 if results.maximizes else 1) * float(results.mean()[i]) for i in ranking}
+        shape = results.diverged_at.shape
+        if (shape[1] if shape[1] > 1 else shape[2]) >= ENOUGH:
+            return costs[rivals[0]] - costs[best] > ERRORS * results.difference(best, rivals[0]).sem
+    profile = np.array([costs[first[key]] for key in sorted(first)])
+    bends = np.diff(profile, n=2)  # of independent noise, sqrt(6) times its deviation; of a straight line, 0
+    noise = math.sqrt(np.mean(bends**2) / 6) if len(bends) else math.inf
+    return costs[rivals[0]] - costs[best] > ROUGHNESS * noise
+
+
+def _parts(place: np.ndarray) -> np.ndarray:
+    """int[n]: which part of the range each setting is in; of few values each is a part."""
+    values, which = np.unique(place, return_inverse=True)
+    parts = round(1 / SHARE)
+    return which if len(values) <= parts else np.minimum((place * parts).astype(int), parts - 1)
