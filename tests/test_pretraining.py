@@ -310,7 +310,7 @@ def test_as_a_trial():
         return lo.train(task, lo.sgd(0.1), few, valid=valid, batch_size=3, steps=4, key=key, start=pretrained.start)
 
     settings = {"rate": [0.0, 0.1, 0.2], "share": [0.0, 0.5, 0.3]}
-    with pytest.warns(UserWarning, match="the best rate, 0.2, is the highest that was tried"):
+    with pytest.warns(UserWarning, match="the best rate, 0.2, stands at the high end"):
         results = lo.sweep(trial, settings, minimize="valid_loss", key=0, progress=False)
     assert len(np.unique(results.mean())) == 3
 

@@ -102,10 +102,10 @@ def line(rngs):
     return nnx.Sequential(nnx.Linear(2, 1, rngs=rngs), lambda z: z[:, 0])
 
 
-def area(outputs, targets):
+def area(outputs, targets, weights):
     """Of the ROC curve; 0/0 where there are no positives."""
     positive = targets > 0.5
-    pairs = positive[:, None] & ~positive[None]
+    pairs = (weights * positive)[:, None] * (weights * ~positive)[None]
     return jnp.sum(pairs * (outputs[:, None] > outputs[None])) / jnp.sum(pairs)
 
 
