@@ -318,6 +318,7 @@ def test_nothing_is_wrong_with_a_healthy_course(unit):
 
 def test_every_finding_has_a_case():
     known = {judge.__name__ for judge in (*lo.monitoring.diagnosis.CURVES, *lo.monitoring.diagnosis.LAYERS)}
+    known.remove("validation_not_finite")  # which has tests of its own
     assert len(known) == len({name for case in CASES.values() for name in case[1]})
 
 
@@ -345,9 +346,9 @@ def test_the_initial_loss_is_of_32_examples():
 
 
 def test_of_few_epochs_the_curve_is_of_stretches_of_steps():
-    """Here twenty of two steps, whose mean is 1."""
+    """Here twenty of six steps, whose mean is 1."""
     given = fragment(
-        steps={"loss": np.tile([0.5, 1.5], 20), "gradient_norm": np.ones(40)}, epochs={"train_loss": np.ones(4)}
+        steps={"loss": np.tile([0.5, 1.5], 60), "gradient_norm": np.ones(120)}, epochs={"train_loss": np.ones(4)}
     )
     (finding,) = lo.diagnose(given)
     assert finding.evidence == "the training loss stayed between 1 and 1"
@@ -400,6 +401,220 @@ def test_a_loss_that_is_not_finite(bad):
     (finding,) = lo.diagnose(dataclasses.replace(given, diverged_at=57))
     assert finding.name == "diverged"
     assert "after 57 steps" in finding.evidence
+
+
+SLOWER = "Lower the learning rate"
+
+
+def broken(after, losses=GOOD, **records):
+    """A training whose loss is NaN after so many steps; of the other records as it was given."""
+    given = history(losses, more=records)
+    given.steps["loss"][after:] = np.nan
+    given.epochs["train_loss"][after // PER_EPOCH :] = np.nan
+    return dataclasses.replace(given, diverged_at=after)
+
+
+def test_a_loss_that_is_nan_before_any_update_is_not_the_rates_fault():
+    (finding,) = lo.diagnose(broken(0))
+    assert finding.name == "not finite from the start"
+    assert "before any update" in finding.evidence
+    for cause in ("inputs", "ids beyond", "initial weights", "logarithm or root of 0"):
+        assert cause in finding.remedy
+    assert SLOWER not in finding.remedy
+
+
+@pytest.mark.parametrize("step", [0, 57])
+def test_a_gradient_that_is_nan_where_the_loss_is_a_number(step):
+    norms = np.where(np.arange(200) < step, 1.0, np.nan)
+    (finding,) = lo.diagnose(broken(step + 1, gradient_norm=norms))
+    assert finding.name == "gradient not finite"
+    loss = history(GOOD).steps["loss"][step]
+    assert finding.evidence == f"in step {step} the loss was {loss:.3g}, and its gradient NaN or infinite"
+    assert "no derivative" in finding.remedy
+    assert SLOWER not in finding.remedy
+
+
+def test_what_grew_first_has_diverged():
+    """Also where it is the gradient that overflows first."""
+    for norm in (np.full(200, 1.0), np.where(np.arange(200) < 57, 1.0, np.inf)):
+        (finding,) = lo.diagnose(broken(58, np.geomspace(1, 1e30, 20), gradient_norm=norm))
+        assert finding.name == "diverged"
+        assert finding.remedy.startswith(SLOWER)
+        assert "embedding" not in finding.remedy
+
+
+def test_what_had_not_grown_may_have_met_a_bad_example():
+    (finding,) = lo.diagnose(broken(57))
+    assert finding.name == "diverged"
+    assert "had not grown before: it was 0.308" in finding.evidence
+    assert finding.remedy.startswith(SLOWER)
+    assert "ids beyond an embedding" in finding.remedy
+
+
+def test_a_schedule_that_is_not_finite():
+    rates = np.where(np.arange(200) < 56, 0.1, np.nan)
+    (finding,) = lo.diagnose(broken(57, learning_rate=rates))
+    assert finding.name == "diverged"
+    assert finding.evidence.endswith("after 57 steps; nor was the learning rate")
+    assert finding.remedy == "Look at its schedule."
+
+
+class Words(nnx.Module):
+    """An embedding of five words."""
+
+    def __init__(self, rngs):
+        self.words, self.out = nnx.Embed(5, 4, rngs=rngs), nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.words(x).mean(1))
+
+
+def nan_weights(rngs):
+    return nnx.Linear(4, 3, kernel_init=nnx.initializers.constant(np.nan), rngs=rngs)
+
+
+def rooted(z, t):
+    """0 at z = 0, where it has no derivative."""
+    return jnp.sqrt(jnp.sum(z**2, -1)) + 1
+
+
+def zero_weights(rngs):
+    return nnx.Linear(4, 3, kernel_init=nnx.initializers.zeros, rngs=rngs)
+
+
+X, Y = lo.datasets.iris()
+START, LOG = "not finite from the start", (lambda z, t: jnp.log(z[:, 0]))
+NOT_FINITE = {
+    "ids": (lambda: lo.classification(Words), (np.full((40, 2), 7), Y[:40]), START),
+    "weights": (lambda: lo.classification(nan_weights), (X, Y), START),
+    "a logarithm of 0": (lambda: lo.Task(zero_weights, LOG), (X, Y), START),
+    "a root of 0": (lambda: lo.Task(zero_weights, rooted), (X, Y), "gradient not finite"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("case", NOT_FINITE)
+def test_trainings_that_are_not_finite(case):
+    task, examples, found = NOT_FINITE[case]
+    run = lo.train(task(), lo.sgd(0.1), examples, batch_size=20, steps=3, key=0)
+    assert names(lo.diagnose(run)) == [found]
+
+
+def test_a_validation_loss_that_is_not_finite():
+    valid = np.where(np.arange(20) < 4, GOOD, np.nan)
+    (finding,) = lo.diagnose(history(GOOD, valid))
+    assert finding.name == "validation loss not finite"
+    assert finding.evidence == "in 16 of 20 epochs, first in epoch 5; the training loss was finite"
+    assert "validation part" in finding.remedy
+    given = history(np.where(np.arange(20) < 10, GOOD, np.nan), np.where(np.arange(20) < 10, GOOD, np.nan))
+    assert "validation loss not finite" not in names(lo.diagnose(given)), "patience ran out"
+
+
+# Short runs.
+
+
+def steps_alone(losses, valid=None, batch=32, per_epoch=PER_EPOCH):
+    """A training of so many steps."""
+    epochs = {"train_loss": np.asarray(losses, float)[per_epoch - 1 :: per_epoch]}
+    if valid is not None:
+        epochs["valid_loss"] = np.array(valid, float)
+    steps = {"loss": np.array(losses, float), "gradient_norm": np.ones(len(losses))}
+    return dataclasses.replace(
+        history(GOOD, batch=batch), steps=steps, epochs=epochs, steps_per_epoch=per_epoch, chance=np.float64(1)
+    )
+
+
+NOISE = np.random.default_rng(0).uniform(-0.35, 0.35, 8)
+
+
+@pytest.mark.parametrize("batch", [4, 32])
+@pytest.mark.parametrize("losses", [0.95 + NOISE, 0.9 + 3 * NOISE, np.geomspace(1, 0.05, 8), np.linspace(1, 0.99, 8)])
+def test_eight_steps_say_little(losses, batch):
+    for per_epoch in (1, 2, 10):
+        valid = losses[per_epoch - 1 :: per_epoch]
+        for given in (steps_alone(losses, valid, batch, per_epoch), steps_alone(losses, None, batch, per_epoch)):
+            seen = lo.diagnose(given)
+            assert names(seen) == []
+            assert "Of 8 steps the curves say little." in seen.notes
+
+
+def test_even_eight_steps_can_diverge():
+    (finding,) = lo.diagnose(steps_alone(np.geomspace(1, 5.1, 8)))
+    assert finding.name == "diverged"
+    assert names(lo.diagnose(steps_alone(np.geomspace(1, 4.9, 8)))) == []
+    assert names(lo.diagnose(steps_alone(3 + np.geomspace(1, 4.9, 8)))) == ["wrong initial loss"]
+
+
+def test_ten_epochs_of_one_batch_say_something():
+    zigzags = 0.5 * (1 + 0.4 * (-1.0) ** np.arange(12))
+    assert HIGH in names(lo.diagnose(steps_alone(zigzags, zigzags, per_epoch=1)))
+
+
+def test_a_bend_is_no_jump():
+    """Only what turns jumps about, however steep it falls."""
+    for ratio in (0.2, 0.5, 0.8):
+        curve = ratio ** np.arange(12.0)
+        assert HIGH not in names(lo.diagnose(history(curve, curve)))
+
+
+# A rate that decreases, weights that were trained before, losses with a floor or below 0.
+
+
+def decaying(losses, valid=None, **options):
+    rates = np.linspace(0.1, 0.001, len(losses) * PER_EPOCH)
+    return history(losses, valid, more={"learning_rate": rates}, **options)
+
+
+def test_a_rate_that_decreases_is_not_too_low():
+    assert names(lo.diagnose(history(SLOW_LINE))) == [LOW]
+    assert names(lo.diagnose(decaying(SLOW_LINE))) == []
+    (finding,) = lo.diagnose(decaying(SLOW_LINE, layers=watched(update_ratio=1e-5)))
+    assert finding.name == LOW
+    assert "over more steps" in finding.remedy
+
+
+def test_the_updates_are_those_of_the_largest_part():
+    """Those at the end of a decay, or at the begin of a warm-up, are small."""
+    for ratios in (np.geomspace(1e-3, 1e-6, LOOKS), np.geomspace(1e-6, 1e-3, LOOKS)):
+        given = history(SLOW_LINE, layers=watched(update_ratio=1.0))
+        for layer in given.layers.values():
+            layer["update_ratio"] = ratios
+        assert names(lo.diagnose(given)) == []
+
+
+def test_what_was_trained_before_is_not_too_slow():
+    assert names(lo.diagnose(history(line(0.1, 0.7), initial=0.7))) == []
+    assert names(lo.diagnose(history(line(0.1, 0.7), initial=0.7, layers=watched(update_ratio=1e-5)))) == [LOW]
+
+
+def test_remedies_where_the_rate_has_decreased():
+    curve = falling(0.1, 0.25).epochs["valid_loss"]
+    (finding,) = lo.diagnose(history(curve))
+    assert "start=run" in finding.remedy
+    (finding,) = lo.diagnose(decaying(curve))
+    assert finding.name == STILL
+    assert "start=run" not in finding.remedy, "at the end of a decay there is no rate left"
+    ended = idle().epochs
+    (finding,) = lo.diagnose(decaying(ended["train_loss"], ended["valid_loss"]))
+    assert finding.name == EARLY
+    assert "decreases over more steps" in finding.remedy
+    (finding,) = lo.diagnose(history(np.append(1, np.full(19, 1e-3))))
+    assert finding.remedy == "Fewer epochs do as well (patience=, with valid=)."
+
+
+def test_where_the_floor_is_not_known_nothing_is_underfitted():
+    assert UNDER in names(lo.diagnose(settled(0.5)))
+    assert names(lo.diagnose(settled(0.5, chance=np.nan))) == []
+
+
+def test_the_gradient_is_measured_by_the_loss_of_constant_outputs_only():
+    """Not by a first loss, which may be small by chance or after other training."""
+    assert names(lo.diagnose(healthy(norm=101.0, chance=np.nan))) == []
+
+
+def test_losses_below_0_are_steady_too():
+    noise = 0.02 * (-1.0) ** np.arange(20)
+    assert names(lo.diagnose(history(2 * GOOD - 3 + noise, 2 * GOOD - 3 + noise, initial=-0.1, chance=np.nan))) == []
 
 
 def stopped(*, after=16):
@@ -485,11 +700,10 @@ FRAGMENTS = {
 def test_fragments(case):
     seen = lo.diagnose(FRAGMENTS[case])
     expected = {
-        "all NaN": ["diverged"],
+        "all NaN": ["not finite from the start"],
         "zero": [EARLY],
-        "validation missing in places": [STILL],
-        "less than an epoch": [PLATEAU],
-        "empty epochs": [PLATEAU],
+        "validation NaN": ["validation loss not finite"],
+        "validation missing in places": ["validation loss not finite"],
         "four epochs": None,
         "two epochs": None,
         "one epoch": None,

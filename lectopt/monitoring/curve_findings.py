@@ -7,15 +7,12 @@ the faulty ones and those of all others; the comments give both. Other seeds jud
 import numpy as np
 
 from lectopt.history import History
-from lectopt.monitoring.course import Course, early_change, jumps, late_fall
+from lectopt.monitoring.course import SHORT, Course, early_change, jumps, late_fall
 from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.finite_findings import diverged, validation_not_finite
 
 FAR = 2.0
 """Initial losses, over chance: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)."""
-SHORT = 100
-"""Of fewer steps than these the curve says little: Goodfellow et al. look at the first hundred to choose a rate."""
-BLOWN_UP = 2.0
-"""The last loss over the least one, if it is above chance too: no training that only settles badly gets there."""
 NOTHING = 0.03
 """How far below chance, as a share of it, the loss must get, or nothing was learned: plateaus 0.01, others 0.06."""
 FLAT = 1.25
@@ -52,29 +49,18 @@ FALLING = 0.05, 0.01
 """The fall of the loss in the last fifth, of its value and of chance: 0.11 and 0.02; healthy 0.06 and 0.007."""
 IDLE = 20, 0.01, 0.03
 """From so many epochs on: the change after the first fifth, of chance in training, and of its value in validation."""
+_PARTS = 5
 
 _GOODFELLOW = "Goodfellow et al. 2016, section "
 
 
-def diverged(history: History, seen: Course) -> Finding | None:
-    """The loss ceased to be finite, or grew far above what it had been."""
-    remedy = "Lower the learning rate (lo.suggest_learning_rate), or clip the gradient (lo.clip_by_norm)."
-    if seen.broken:
-        evidence = f"the loss or the weights were not finite after {seen.steps} steps"
-        return Finding("diverged", evidence, remedy, _GOODFELLOW + "8.2.4")
-    least, last = seen.train.min(), seen.train[-1]
-    if last <= max(BLOWN_UP * least, 1):
-        return None
-    evidence = f"the training loss ended at {last * seen.unit:.3g}, and had been down to {least * seen.unit:.3g}"
-    return Finding("diverged", evidence, remedy, _GOODFELLOW + "8.2.4")
-
-
 def wrong_start(history: History, seen: Course) -> Finding | None:
     """The initial loss is far above what constant outputs would have."""
-    if not history.chance > 0 or not seen.initial > FAR:
+    if not seen.known or not seen.initial > FAR:
         return None
     evidence = f"{seen.initial * seen.unit:.3g}, where constant outputs would have {seen.unit:.3g}"
     remedy = "Start with a smaller last layer, and output_bias; check that inputs and targets are scaled and right."
+    remedy += " Weights that were given (start=) may not be of these examples."
     return Finding("wrong initial loss", evidence, remedy, "Karpathy 2019, A Recipe for Training Neural Networks")
 
 
@@ -84,7 +70,9 @@ def too_low(history: History, seen: Course) -> Finding | None:
     slow = 0.0 < seen.drop < SLOW and seen.straightness > STRAIGHT and seen.train[-1] >= POOR
     if seen.broken or seen.steps < SHORT or not slow or steps >= SMALL_STEPS:  # NaN is not
         return None
-    if np.isnan(steps) and seen.drop < NOTHING:  # then it may as well be a plateau
+    # Of the curve alone it cannot be told from a plateau, from what a rate that decreases leaves at its end, and from
+    # what was trained before.
+    if np.isnan(steps) and (seen.drop < NOTHING or seen.decayed or seen.went_on):
         return None
     evidence = (
         f"the training loss fell from {seen.train[0] * seen.unit:.3g} to {seen.train[-1] * seen.unit:.3g}, "
@@ -93,25 +81,33 @@ def too_low(history: History, seen: Course) -> Finding | None:
     if not np.isnan(steps):
         evidence += f"; no layer's update is above {steps:.1g} of its weights"
     remedy = "Raise the learning rate tenfold, or let lo.suggest_learning_rate choose it."
+    if seen.decayed:
+        remedy += " If it was higher at first, let it decrease over more steps."
     return Finding("learning rate too low", evidence, remedy, "Karpathy, CS231n, Babysitting the learning process")
 
 
 def plateau(history: History, seen: Course) -> Finding | None:
     """Nothing was learned, though the steps were not too small."""
     late = seen.train[len(seen.train) // 3 :]
-    flat = len(seen.train) > 1 and seen.train.min() > 1 - NOTHING and late.max() < FLAT * late.min()
+    flat = (
+        seen.steps >= SHORT
+        and len(seen.train) > 1
+        and seen.train.min() > 1 - NOTHING
+        and late.max() < FLAT * late.min()
+    )
     if not flat or diverged(history, seen) or too_low(history, seen):
         return None
     low, high = (f"{x * seen.unit:.4g}" for x in (seen.train.min(), seen.train.max()))
     evidence = f"the training loss stayed between {low} and {high}"
-    remedy = "Look at the initial weights (lo.inspect): all alike, too small or too large; check inputs and labels."
+    remedy = "Look at the initial weights (lo.inspect): all alike, too small or too large; check inputs and targets "
+    remedy += "(lo.check), and try other learning rates (lo.suggest_learning_rate)."
     return Finding("loss plateau", evidence, remedy, _GOODFELLOW + "8.4")
 
 
 def too_high(history: History, seen: Course) -> Finding | None:
     """The loss jumps about, in batches that are large enough to be steady."""
     size, curve = _jumps(seen)
-    if seen.broken or history.batch_size < SMALL_BATCH or not size > JUMPING:
+    if seen.broken or seen.short or history.batch_size < SMALL_BATCH or not size > JUMPING:
         return None
     evidence = f"from epoch to epoch the {curve} loss jumps by {size:.0%} of its value"
     if not np.isnan(steps := _largest_ratio(history)):
@@ -123,12 +119,12 @@ def too_high(history: History, seen: Course) -> Finding | None:
 def noisy(history: History, seen: Course) -> Finding | None:
     """The loss jumps about in very small batches."""
     size, curve = _jumps(seen)
-    if seen.broken or history.batch_size >= SMALL_BATCH or not size > UNSTEADY:
+    if seen.broken or seen.short or history.batch_size >= SMALL_BATCH or not size > UNSTEADY:
         return None
     evidence = (
         f"from epoch to epoch the {curve} loss jumps by {size:.0%} of its value, in batches of {history.batch_size}"
     )
-    remedy = "Take larger batches (32 or more), or lower the learning rate in proportion."
+    remedy = "Take larger batches (32 or more), or lower the learning rate, or let it decrease (lo.linear_decay)."
     return Finding("noisy loss", evidence, remedy, "McCandlish et al. 2018; " + _GOODFELLOW + "8.1.3")
 
 
@@ -151,7 +147,7 @@ def overfitting(history: History, seen: Course) -> Finding | None:
 
 def nothing_general(history: History, seen: Course) -> Finding | None:
     """What was learned of the training part is of no use for the other."""
-    if seen.broken or len(seen.valid) < 3 or not history.chance > 0 or seen.valid.min() < 1 - NOTHING:
+    if seen.broken or seen.short or len(seen.valid) < 3 or not seen.known or seen.valid.min() < 1 - NOTHING:
         return None
     if seen.train[-1] > 1 - UNSHARED:
         return None
@@ -166,7 +162,7 @@ def nothing_general(history: History, seen: Course) -> Finding | None:
 def underfitting(history: History, seen: Course) -> Finding | None:
     """Training has settled at a bad loss, and validation at the same."""
     allowed = POOR if "valid_accuracy" in history.epochs else POOR_WITH_NOISE
-    long = len(history.epochs.get("train_loss", ())) >= 5 and seen.steps >= SHORT
+    long = seen.known and seen.epochs >= 5 and seen.steps >= SHORT
     settled = long and abs(late_fall(seen.train)) < SETTLED and seen.straightness < STRAIGHT
     level = seen.train[-1]
     gap = len(seen.valid) > 0 and seen.valid[-1] > GAP * level
@@ -183,19 +179,25 @@ def still_improving(history: History, seen: Course) -> Finding | None:
     """The loss was still falling at the end."""
     curve = seen.watched_loss
     fall = late_fall(curve)
-    if seen.broken or not (fall > FALLING[0] and fall * curve[-1] > FALLING[1]) or _jumps(seen)[0] > JUMPING:
+    if (
+        seen.broken
+        or seen.short
+        or not (fall > FALLING[0] and fall * curve[-1] > FALLING[1])
+        or _jumps(seen)[0] > JUMPING
+    ):
         return None
     which = "validation" if len(seen.valid) else "training"
     evidence = f"the {which} loss fell by {fall:.0%} in the last fifth, to {curve[-1] * seen.unit:.3g}"
-    remedy = "Train longer (fit(..., start=run) goes on), or with a higher rate."
+    remedy = "Train longer (fit(..., start=run) goes on), or try a higher rate."
+    if seen.decayed:  # at its end there is no rate left to go on with
+        remedy = "Train longer, with a rate that decreases over more steps, or try a higher one to begin with."
     return Finding("still improving", evidence, remedy, _GOODFELLOW + "7.8")
 
 
 def converged_early(history: History, seen: Course) -> Finding | None:
     """Most epochs brought nothing."""
     epochs, of_chance, of_value = IDLE
-    done = len(history.epochs.get("train_loss", ()))
-    if seen.broken or done < epochs or len(seen.train) < epochs or not seen.train[-1] < 1 - NOTHING:
+    if seen.broken or len(seen.train) < epochs or seen.epochs < epochs or not seen.train[-1] < 1 - NOTHING:
         return None
     early, late = early_change(seen.train)
     valid = early_change(seen.valid) if len(seen.valid) else (1.0, 1.0)
@@ -206,12 +208,16 @@ def converged_early(history: History, seen: Course) -> Finding | None:
         f"in epochs {tenth + 1} to {2 * tenth} the training loss was {early * seen.unit:.3g}, "
         f"in the last {tenth} of {len(seen.train)} it was {late * seen.unit:.3g}"
     )
-    remedy = "Fewer epochs do as well (patience=); a decreasing rate or a larger model may reach a lower loss."
+    remedy = "Fewer epochs do as well (patience=, with valid=)."
+    if seen.train[-1] > NOTHING:
+        better = "A rate that decreases over more steps" if seen.decayed else "A decreasing rate"
+        remedy += f" {better} or a larger model may reach a lower loss."
     return Finding("converged early", evidence, remedy, _GOODFELLOW + "7.8")
 
 
 CURVES = [
     diverged,
+    validation_not_finite,
     wrong_start,
     plateau,
     too_low,
@@ -233,7 +239,9 @@ def _jumps(seen: Course) -> tuple[float, str]:
 
 
 def _largest_ratio(history: History) -> float:
-    """The largest layer's median of update over weights; NaN if none was watched."""
+    """The largest layer's median of update over weights, in the fifth of the training in which it is largest (a rate
+    may grow at first, and decrease later); NaN if none was watched.
+    """
     ratios = [np.asarray(x["update_ratio"], float) for x in history.layers.values() if "update_ratio" in x]
-    medians = [float(np.median(r[np.isfinite(r)])) for r in ratios if np.isfinite(r).any()]
-    return max(medians, default=np.nan)
+    fifths = [part[np.isfinite(part)] for ratio in ratios for part in np.array_split(ratio, _PARTS)]
+    return max((float(np.median(part)) for part in fifths if len(part)), default=np.nan)

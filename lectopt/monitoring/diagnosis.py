@@ -6,8 +6,9 @@ from html import escape
 
 from lectopt.history import History
 from lectopt.monitoring.course import Course, course
-from lectopt.monitoring.curve_findings import CURVES, SHORT, diverged
+from lectopt.monitoring.curve_findings import CURVES
 from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.finite_findings import diverged
 from lectopt.monitoring.layer_findings import LAYERS
 from lectopt.monitoring.norm_findings import small_batches
 from lectopt.run import Run
@@ -41,13 +42,17 @@ class Diagnosis:
 def diagnose(run: Run | History) -> Diagnosis:
     """Reads the records of a training and says what is wrong with it.
 
-    It finds, by these names: "diverged", "wrong initial loss", "loss plateau" (nothing was learned), "learning rate too
-    low", "learning rate too high", "noisy loss", "learned nothing general" (validation is no better than constant
-    outputs), "overfitting", "underfitting", "still improving", "converged early", "clipped too often", and of layers
-    that were watched "vanishing gradients", "exploding gradients", "dead units", "saturated units"; of a run (a history
-    does not hold the model) "batches too small for BatchNorm", which then takes the place of "underfitting". The
-    thresholds are the constants of `curve_findings`, `layer_findings` and `norm_findings` in `lectopt.monitoring`; how
+    It finds, by these names: "diverged", "not finite from the start", "gradient not finite", "validation loss not
+    finite", "wrong initial loss", "loss plateau" (nothing was learned), "learning rate too low", "learning rate too
+    high", "noisy loss", "learned nothing general" (validation is no better than constant outputs), "overfitting",
+    "underfitting", "still improving", "converged early", "clipped too often", and of layers that were watched
+    "vanishing gradients", "exploding gradients", "dead units", "saturated units"; of a run (a history does not hold the
+    model) "batches too small for BatchNorm", which then takes the place of "underfitting". The thresholds are the
+    constants of `curve_findings`, `finite_findings`, `layer_findings` and `norm_findings` in `lectopt.monitoring`; how
     often it is right on trainings with planted faults, and on healthy ones, is counted in `tests/test_diagnosis.py`.
+
+    Of fewer than 100 steps (and 10 epochs) the curves say little: what is not finite, a wrong initial loss, overfitting
+    and the layers are judged, and a note says so.
 
     Args:
         run: a run, or its history; with `watch=` for what goes on in the layers, with `valid=` for overfitting.
@@ -85,7 +90,7 @@ def diagnose(run: Run | History) -> Diagnosis:
 
 def _not_judged(history: History, seen: Course) -> list[str]:
     notes = []
-    if seen.steps < SHORT:
+    if seen.short:
         notes.append(f"Of {seen.steps} steps the curves say little.")
     if "valid_loss" not in history.epochs:
         notes.append("Without validation (valid=) nothing can be said of overfitting, and less of too high a rate.")

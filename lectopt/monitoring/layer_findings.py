@@ -38,7 +38,7 @@ def exploding(history: History, seen: Course) -> Finding | None:
     """The gradient grows on its way back, or is very large as a whole."""
     ratio, first, last = _passed_back(history)
     norms = np.asarray(history.steps["gradient_norm"], float)[: seen.steps]
-    size = float(np.median(norms)) / seen.unit if len(norms) else 0.0
+    size = float(np.median(norms)) / seen.unit if len(norms) and seen.known else 0.0
     if seen.broken or not (ratio > UNEVEN or size > LARGE):
         return None
     parts = []
@@ -77,7 +77,8 @@ def clipped(history: History, seen: Course) -> Finding | None:
     evidence = (
         f"{share:.0%} of the steps; the median of the gradient's norm is {norm:.2g}, the threshold {threshold:.2g}"
     )
-    remedy = "Raise the threshold above the usual norm; where that diverges, lower the learning rate."
+    remedy = "Raise the threshold above the usual norm; where that diverges, lower the learning rate. (Under Adam or "
+    remedy += "RMSProp, which divide by the gradient's size, it does little harm.)"
     return Finding("clipped too often", evidence, remedy, "Goodfellow et al. 2016, section 10.11.1")
 
 
