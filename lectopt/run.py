@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lectopt import evaluation
+from lectopt import _arrays, evaluation
 from lectopt._checks import is_traced
 from lectopt._types import Numeric
 from lectopt.history import History
@@ -62,7 +61,7 @@ class Run:
     def predict(self, x: Any) -> Any:
         """The model's outputs for inputs x [n, ...], in evaluation mode."""
         self.check_single()
-        return _predict(self.task, self.params, self.model_state, jax.tree.map(jnp.asarray, x))
+        return _predict(self.task, self.params, self.model_state, _arrays.as_tree("x", x))
 
     def evaluate(self, examples: Any) -> dict[str, float]:
         """The mean loss and metrics over examples, a tuple of arrays or a Subset; traced ones inside a traced function,

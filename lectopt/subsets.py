@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks
+from lectopt import _arrays, _checks
 from lectopt._keys import as_key
 from lectopt._types import Array, Numeric
 
@@ -69,8 +69,8 @@ def as_subset(examples: Any, name: str = "examples") -> Subset:
     """A tuple of arrays, or a Subset as it is, as a Subset.
 
     Raises:
-        TypeError: if it is neither.
-        ValueError: if the arrays differ in length or are empty.
+        TypeError: if it is neither, or holds what is no array of numbers.
+        ValueError: if the arrays differ in length, are empty, or hold numbers that JAX would cut short.
     """
     if isinstance(examples, Subset):
         return examples
@@ -79,7 +79,7 @@ def as_subset(examples: Any, name: str = "examples") -> Subset:
     if any(isinstance(part, list) for part in examples):
         raise TypeError(f"{name} must be a tuple of arrays such as (x, y), not of lists: use numpy.asarray")
     with jax.ensure_compile_time_eval():  # so that data closed over by a jitted function can still be checked
-        arrays = jax.tree.map(jnp.asarray, tuple(examples))
+        arrays = _arrays.as_examples(name, tuple(examples))
     leaves = jax.tree.leaves(arrays)
     if any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError(f"{name} must be arrays with one row per example; got shapes {[x.shape for x in leaves]}")

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["_types"],
     ["_checks", "_keys", "_leaves", "_numerics", "_shapes", "_tables", "datasets", "progress"],
-    ["claims", "meshes"],
+    ["_arrays", "claims", "meshes"],
     ["transforms", "initializers", "norms"],
     ["subsets", "models"],
     ["schedules", "splits"],

@@ -534,7 +534,7 @@ BAD = {
     "labels to validate": ({"valid": LABELLED}, ValueError, "valid must be one array without labels"),
     "a list": ({"x": X.tolist()}, TypeError, "inputs must be an array .* got list"),
     "a tree": ({"x": {"a": X}}, TypeError, "inputs must be an array .* got dict"),
-    "words": ({"x": np.array(["a", "b"])}, TypeError, "inputs must be .* real numbers.* got ndarray of <U1"),
+    "words": ({"x": np.array(["a", "b"])}, TypeError, r"inputs\[0\] must be .* numbers.* got ndarray of <U1"),
     "complex": ({"x": X * 1j}, TypeError, "inputs must be .* real numbers.* got ndarray of complex64"),
     "no examples": ({"x": X[:0]}, ValueError, "inputs must hold at least 1 example"),
     "a number": ({"x": np.float32(1)}, ValueError, "inputs must be arrays with one row per example"),

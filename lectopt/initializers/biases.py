@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks
+from lectopt._arrays import as_array
 from lectopt._types import Array, Numeric
 
 Initializer: TypeAlias = Callable[..., jax.Array]
@@ -78,7 +79,7 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
     Source: the lecture, "Parameter Initialization" (one can choose biases to obtain right target means).
     """
     _checks.check_choice("activation", activation, tuple(_OUTPUT_BIASES))
-    targets = jnp.asarray(targets)
+    targets = as_array("targets", targets)
     labels = activation == "softmax" and jnp.issubdtype(targets.dtype, jnp.integer)
     if not labels:
         targets = targets.astype(jnp.promote_types(targets.dtype, jnp.float32))
@@ -155,7 +156,7 @@ def _per_entry(weights: Array | None, targets: jax.Array) -> jax.Array:
     dtype = jnp.promote_types(
         jnp.float32, targets.dtype if jnp.issubdtype(targets.dtype, jnp.floating) else jnp.float32
     )
-    given = jnp.ones(targets.shape, dtype) if weights is None else jnp.asarray(weights, dtype)
+    given = jnp.ones(targets.shape, dtype) if weights is None else as_array("weights", weights).astype(dtype)
     if given.shape != targets.shape[: given.ndim]:
         raise ValueError(f"weights must be one per example, as targets of shape {targets.shape}; got {given.shape}")
     return jnp.broadcast_to(jnp.expand_dims(given, tuple(range(given.ndim, targets.ndim))), targets.shape)

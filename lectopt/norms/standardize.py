@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lectopt import _checks
+from lectopt._arrays import as_array
 from lectopt._types import Array
 from lectopt.norms import affine, moments
 
@@ -101,7 +102,7 @@ class Standardize(nnx.Module):
         return moments.Moments(*(m.reshape(-1).astype(self.mean[...].dtype) for m in found))
 
     def _checked(self, x: Array) -> tuple[jax.Array, tuple[int, ...]]:
-        x = jnp.asarray(x)
+        x = as_array("inputs", x)
         if jnp.iscomplexobj(x):
             raise TypeError("Standardize keeps real statistics; got complex inputs")
         return x, affine.check_features("Standardize", x, self.axis, self.num_features)

@@ -117,11 +117,12 @@ def without_labels(examples: Any, name: str) -> Subset:
             )
     else:
         arrays = (examples,)
-    dtype = getattr(arrays[0], "dtype", None)
-    if dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
-        found = type(arrays[0]).__name__ if dtype is None else f"{type(arrays[0]).__name__} of {dtype}"
+    found = type(arrays[0]).__name__
+    if jax.tree_util.all_leaves(arrays):
+        subset = as_subset(examples if isinstance(examples, Subset) else arrays, name)
+        found += f" of {subset.arrays[0].dtype}"
+    if not jax.tree_util.all_leaves(arrays) or jnp.iscomplexobj(subset.arrays[0]):
         raise TypeError(f"{name} must be an array [n, ...] of real numbers, or a Subset; got {found}")
-    subset = as_subset(examples if isinstance(examples, Subset) else arrays, name)
     check_finite(subset, name)
     return subset
 
