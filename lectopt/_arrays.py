@@ -22,19 +22,12 @@ _REMEDIES = {
 }
 
 
-def as_tree(name: str, tree: Any) -> Any:
-    """A tree of what `as_array` takes, as a tree of JAX arrays; messages say where in the tree."""
-    return _map_named(as_array, name, tree)
-
-
-def as_examples(name: str, tree: Any) -> Any:
-    """As `as_tree`, for what is learned from: its rows must stay different.
-
-    Raises:
-        ValueError: if rounding to the dtype that JAX will use takes away what tells the rows of a feature apart. (Not
-            asked of a few rows on their own, which may be alike.)
-    """
-    return _map_named(_as_examples, name, tree)
+def as_tree(name: str, tree: Any, convert: Callable[[str, Any], jax.Array] | None = None) -> Any:
+    """A tree of what `as_array` (or `convert`) takes, as a tree of JAX arrays; messages say where in the tree."""
+    convert = convert or as_array
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: convert(name + jax.tree_util.keystr(path), leaf), tree, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def as_array(name: str, value: Any) -> jax.Array:
@@ -55,6 +48,23 @@ def as_array(name: str, value: Any) -> jax.Array:
         for part in _parts(array):
             _check_stays_finite(name, part, jnp.finfo(dtype))
     return jnp.asarray(array)
+
+
+def as_examples(name: str, value: Any) -> jax.Array:
+    """As `as_array`, for what is learned from.
+
+    Raises:
+        ValueError: also if rounding to the dtype that JAX will use takes away what tells the rows of a feature apart.
+            (That is not asked of a few rows on their own, such as those to predict, which may be alike.)
+    """
+    if isinstance(value, jax.Array):
+        return value
+    array = as_numpy(name, value)
+    converted = as_array(name, array)
+    for part, kept in zip(_parts(array), _parts(converted), strict=True):
+        if part.size and part.dtype.itemsize > kept.dtype.itemsize:
+            check_told_apart(name, part, kept.dtype)
+    return converted
 
 
 def as_numpy(name: str, value: Any) -> np.ndarray:
@@ -94,28 +104,11 @@ def check_told_apart(name: str, array: np.ndarray, dtype: Any) -> None:
             )
 
 
-def _as_examples(name: str, value: Any) -> jax.Array:
-    if isinstance(value, jax.Array):
-        return value
-    array = as_numpy(name, value)
-    converted = as_array(name, array)
-    for part, kept in zip(_parts(array), _parts(converted), strict=True):
-        if part.size and part.dtype.itemsize > kept.dtype.itemsize:
-            check_told_apart(name, part, kept.dtype)
-    return converted
-
-
 def _parts(array: Any) -> tuple[Any, ...]:
     """The real numbers that an array of floats consists of; none of whole numbers."""
     if not jnp.issubdtype(array.dtype, np.inexact):
         return ()
     return (array.real, array.imag) if jnp.issubdtype(array.dtype, np.complexfloating) else (array,)
-
-
-def _map_named(function: Callable[[str, Any], jax.Array], name: str, tree: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: function(name + jax.tree_util.keystr(path), leaf), tree, is_leaf=lambda leaf: leaf is None
-    )
 
 
 def _is_frame_of_numbers(value: Any) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lectopt import meshes
+from lectopt import meshes, norms
 from lectopt._checks import is_traced
 from lectopt._types import Array, Numeric
 from lectopt.models import Params
@@ -56,6 +56,13 @@ def check_examples(task: Task, subset: Subset, name: str, batch_size: int = BATC
     known = not is_traced(subset.arrays)
     task.validate(batch, subset.arrays[-1] if known else None, name)
     check_finite(subset, name)
+
+
+def check_learnable(task: Task, train: Subset, name: str) -> None:
+    """Raises ValueError where a task that standardises could not learn how from these concrete inputs."""
+    if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
+        rows = np.asarray(train.indices)[: len(train)]
+        norms.check_learnable(f"{name}[0]", np.asarray(train.arrays[0])[rows])
 
 
 def check_finite(subset: Subset, name: str) -> None:

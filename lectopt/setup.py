@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from lectopt import _checks, _shapes, meshes
 from lectopt._keys import as_key
-from lectopt.evaluation import batch_shapes, check_examples
+from lectopt.evaluation import batch_shapes, check_examples, check_learnable
 from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params
 from lectopt.origin import Origin
@@ -81,6 +81,7 @@ def prepare(
     )
     key = as_key(key)
     check_examples(task, train, "train", batch_size)
+    check_learnable(task, train, "train")
     if valid is not None:
         check_examples(task, valid, "valid")
     data = Data(train, valid, None if weights is None else as_weights(weights, train, task), key)

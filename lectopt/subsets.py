@@ -79,7 +79,7 @@ def as_subset(examples: Any, name: str = "examples") -> Subset:
     if any(isinstance(part, list) for part in examples):
         raise TypeError(f"{name} must be a tuple of arrays such as (x, y), not of lists: use numpy.asarray")
     with jax.ensure_compile_time_eval():  # so that data closed over by a jitted function can still be checked
-        arrays = _arrays.as_examples(name, tuple(examples))
+        arrays = _arrays.as_tree(name, tuple(examples), _arrays.as_examples)
     leaves = jax.tree.leaves(arrays)
     if any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError(f"{name} must be arrays with one row per example; got shapes {[x.shape for x in leaves]}")

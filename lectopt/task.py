@@ -11,7 +11,7 @@ from lectopt import _checks, _shapes, initializers
 from lectopt._leaves import paths
 from lectopt._types import Array, Numeric
 from lectopt.models import Params, State, adapt
-from lectopt.norms import Moments, Standardize, center, standardized
+from lectopt.norms import Moments, Standardize, measure, standardized
 from lectopt.subsets import Subset
 
 Batch: TypeAlias = tuple[Any, ...]
@@ -156,7 +156,7 @@ class Task:
         if state.inputs is None:
             return state
         x, real = train.take(train.indices)[0], jnp.arange(train.capacity) < train.size
-        _, found = center(x, range(x.ndim - 1), real.reshape(-1, *[1] * (x.ndim - 1)))
+        found = measure(x, range(x.ndim - 1), real.reshape(-1, *[1] * (x.ndim - 1)))
         return state._replace(
             inputs=jax.tree.map(lambda new, old: new.reshape(-1).astype(old.dtype), found, state.inputs)
         )

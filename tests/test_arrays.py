@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import lectopt as lo
 from lectopt import _arrays
@@ -97,9 +98,9 @@ def test_a_few_rows_to_predict_may_be_alike():
 
 def test_messages_say_where():
     with pytest.raises(TypeError, match=r"^train\[0\]\['image'\] must be an array of numbers; got str_?"):
-        _arrays.as_examples("train", ({"age": ONES, "image": "x"}, ONES))
+        _arrays.as_tree("train", ({"age": ONES, "image": "x"}, ONES))
     with pytest.raises(TypeError, match=r"^train\[1\] must be an array of numbers; got NoneType"):
-        _arrays.as_examples("train", (ONES, None))
+        _arrays.as_tree("train", (ONES, None))
 
 
 ENTRANCES = {
@@ -119,3 +120,43 @@ def test_wherever_arrays_are_taken(entrance):
         entrance(2**32 + 5 + np.arange(6))
     with pytest.raises(TypeError, match="must be an array of numbers; got ndarray of <U1"):
         entrance(np.array(list("abcdef")))
+
+
+def line(rngs):
+    return nnx.Linear(1, 1, rngs=rngs)
+
+
+TRAININGS = {
+    "seconds": ({"x": SECONDS[:, None]}, ValueError, r"train\[0\] must differ by more .* of 100 .* 47 are left"),
+    "whole seconds": (
+        {"x": SECONDS[:, None].astype(np.int32)},
+        ValueError,
+        r"train\[0\] must differ by more .* 47 are",
+    ),
+    "too wide": ({"x": 1e25 * np.arange(100.0)[:, None]}, ValueError, r"train\[0\] must have standard deviations"),
+    "weights": (
+        {"weights": np.array(list("ab"))},
+        TypeError,
+        "weights must be an array of numbers; got ndarray of <U1",
+    ),
+    "weights too large": ({"weights": np.full(100, 1e300)}, ValueError, "weights must be numbers of at most 3.4e"),
+}
+
+
+@pytest.mark.parametrize(("changed", "error", "message"), TRAININGS.values(), ids=TRAININGS)
+def test_a_training_refuses_what_it_cannot_tell_apart(changed, error, message):
+    x, weights = changed.get("x", np.arange(100.0)[:, None]), changed.get("weights")
+    task, y = lo.regression(line, standardize=True), np.ones((100, 1))
+    with pytest.raises(error, match=message):
+        lo.fit(task, lo.sgd(0.1), (x, y), batch_size=50, epochs=1, key=0, weights=weights, progress=False)
+
+
+def test_a_run_refuses_what_it_cannot_take():
+    examples = np.ones((4, 1), np.float32), np.ones((4, 1), np.float32)
+    run = lo.fit(lo.regression(line), lo.sgd(0.1), examples, batch_size=4, steps=1, key=0, progress=False)
+    with pytest.raises(ValueError, match="x must be whole numbers that fit int32"):
+        run.predict(np.full((2, 1), 2**40))
+    with pytest.raises(TypeError, match="x must be an array of numbers; got ndarray of <U1"):
+        run.predict(np.array([["a"]]))
+    with pytest.raises(ValueError, match=r"examples\[1\] must be numbers of at most"):
+        run.evaluate((np.ones((2, 1)), np.full((2, 1), 1e300)))

@@ -224,6 +224,11 @@ def test_a_mask_that_does_not_fit(make):
 
 
 def test_more_bad_arguments():
+    for make in (batch_norm, layer_norm):
+        with pytest.raises(ValueError, match="epsilon must be in"):
+            make(epsilon=np.nan)
+        with pytest.raises(TypeError, match="num_features must be a whole number"):
+            make(8.0)
     with pytest.raises(ValueError, match="epsilon"):
         layer_norm(epsilon=-1.0)
     with pytest.raises(ValueError, match="num_features"):
@@ -233,3 +238,103 @@ def test_more_bad_arguments():
     for layer in (batch_norm(), lo.Standardize(8)):
         with pytest.raises(TypeError, match="complex"):
             layer(X.astype(np.complex64))
+
+
+MAKERS = {"batch": batch_norm, "layer": layer_norm, "inputs": lambda **kwargs: lo.Standardize(8, **kwargs)}
+WRONG = {
+    "strings": (
+        lambda make: make()(np.array([["a"] * 8])),
+        TypeError,
+        "inputs must be an array of numbers; got ndarray",
+    ),
+    "None": (lambda make: make()(None), TypeError, "inputs must be an array of numbers; got NoneType"),
+    "cut to 32 bits": (
+        lambda make: make()(np.full((4, 8), 2**40)),
+        ValueError,
+        "inputs must be whole numbers that fit",
+    ),
+    "dtype": (lambda make: make(dtype="real"), TypeError, "dtype must be a dtype of floating.* got 'real'"),
+    "whole numbers as dtype": (lambda make: make(dtype=jnp.int32), TypeError, "dtype must be a dtype of floating"),
+}
+WRONG_AXES = {
+    "float": (1.0, TypeError, "must be a whole number, or a few of them; got 1.0"),
+    "text": ("last", TypeError, "must be a whole number, or a few of them; got 'last'"),
+    "flag": (True, TypeError, "must be a whole number, or a few of them; got True"),
+    "no such axis": (2, ValueError, "must be from -2 to 1, the axes of the inputs; got 2"),
+    "twice": ((-1, 1), ValueError, r"must be different axes; got \(-1, 1\), of inputs with 2 axes"),
+}
+WRONG_MASKS = {
+    "NaN": (np.nan, ValueError, "got nan"),
+    "negative": (-1.0, ValueError, r"got -1\.0"),
+    "infinite": (np.inf, ValueError, "got inf"),
+    "negative whole number": (-1, ValueError, "got -1"),
+    "text": ("yes", TypeError, "got ndarray of <U3"),
+    "complex": (1j, TypeError, "got complex64"),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize(("call", "error", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_kinds(make, call, error, message):
+    with pytest.raises(error, match=message):
+        call(make)
+
+
+@pytest.mark.parametrize(("axes", "error", "message"), WRONG_AXES.values(), ids=WRONG_AXES)
+def test_wrong_axes(axes, error, message):
+    for name, layer in {
+        "axis": batch_norm(axis=axes),
+        "feature_axes": layer_norm(feature_axes=axes),
+        "reduction_axes": layer_norm(reduction_axes=axes),
+    }.items():
+        with pytest.raises(error, match=f"{name} {message}"):
+            layer(X)
+    with pytest.raises(error, match=f"axis {message}"):
+        lo.Standardize(8, axis=axes).fit(X)
+
+
+@pytest.mark.parametrize(("number", "error", "message"), WRONG_MASKS.values(), ids=WRONG_MASKS)
+def test_wrong_masks(number, error, message):
+    mask = np.ones((64, 1), type(number) if not isinstance(number, str) else "<U3")
+    mask[3] = number
+    for call in (batch_norm(), layer_norm(), lo.Standardize(8).fit, lo.Standardize(8).partial_fit):
+        with pytest.raises(error, match=f"mask must .*{message}"):
+            call(X, mask=mask)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -1.0, np.inf])
+def test_a_traced_weight_that_is_none_counts_as_0(bad):
+    spoiled = np.where(MASK, 1, bad)
+    wanted = batch_norm()(X, mask=MASK), layer_norm(64)(X.T, mask=MASK.T), lo.Standardize(8).fit(X, MASK)(X)
+
+    @jax.jit
+    def all_of_them(mask):
+        return batch_norm()(X, mask=mask), layer_norm(64)(X.T, mask=mask.T), lo.Standardize(8).fit(X, mask)(X)
+
+    for found, expected in zip(all_of_them(spoiled), wanted, strict=True):
+        close(found, expected, 1e-5)
+
+
+MODES = {
+    "debug_nans": lambda: jax.debug_nans(True),
+    "strict dtypes": lambda: jax.numpy_dtype_promotion("strict"),
+    "strict ranks": lambda: jax.numpy_rank_promotion("raise"),
+    "leaks": jax.checking_leaks,
+    "not compiled": jax.disable_jit,
+}
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_in_every_mode_of_jax(mode):
+    """Without any weight, and constant inputs, where what is divided by is 0."""
+
+    def layers(x, mask):
+        windowed, layer, inputs = batch_norm(3, window=2), layer_norm(3), lo.Standardize(3)
+        y = windowed(x, mask=mask) + layer(x, mask=mask) + windowed(x, use_running_average=True)
+        z = inputs.fit(x, mask).partial_fit(x)(x)
+        return jnp.sum((y + z) ** 2)
+
+    with mode():
+        value, gradient = jax.jit(jax.value_and_grad(layers))(jnp.ones((4, 3)), jnp.zeros((4, 1), bool))
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()

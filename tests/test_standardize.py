@@ -149,3 +149,80 @@ def test_standardize_refuses_nan_unless_masked():
     with pytest.raises(ValueError, match="mask must be broadcastable"):
         lo.Standardize(8).fit(X, np.ones(64, bool))
     assert np.isfinite(lo.Standardize(8).fit(spoiled, ~np.isnan(spoiled)).mean[...]).all()
+
+
+def in_parts(rows, size, n):
+    """The statistics of `rows(i)`, i < n, learned in parts of `size` in one compiled program."""
+    graphdef, fresh = nnx.split(lo.Standardize(1))
+
+    @jax.jit
+    def learn(state):
+        def step(state, i):
+            standardize = nnx.merge(graphdef, state, copy=True).partial_fit(rows(i * size + jnp.arange(size))[:, None])
+            return nnx.split(standardize)[1], None
+
+        return jax.lax.scan(step, state, jnp.arange(n // size))[0]
+
+    return nnx.merge(graphdef, learn(fresh)).statistics()
+
+
+@pytest.mark.parametrize(("n", "size"), [(1_000_000, 32), (20_000_000, 250)])
+def test_many_ordered_parts_are_learned_as_at_once(n, size):
+    """A late part changes the mean by less than float32 can say of it; and 2^24 + 1 rows are no number of float32."""
+    count, mean, var = in_parts(lambda i: 1e5 + i.astype(jnp.float32) * (100 / n), size, n)
+    np.testing.assert_allclose(count, n, rtol=1e-7)
+    np.testing.assert_allclose(mean, 100050, rtol=2e-7)
+    np.testing.assert_allclose(np.sqrt(var), 100 / np.sqrt(12), rtol=1e-5)
+
+
+def test_counts_go_on_one_by_one():
+    """In float32, 2^24 + 1 is 2^24: the state is put there, not trained there."""
+    standardize = lo.Standardize(1).store(norms.Moments(*(jnp.full(1, x, jnp.float32) for x in (2.0**24, 0, 1))))
+    for _ in range(6):
+        standardize.partial_fit(np.zeros((1, 1), np.float32))
+    assert standardize.count[0] == 2**24 + 6
+
+
+def test_storing_forgets_what_was_missing():
+    standardize = lo.Standardize(8).partial_fit(X).partial_fit(X + 1e5)
+    standardize.store(lo.Standardize(8).fit(X).statistics())
+    assert not np.any(standardize.errors[...])
+
+
+@pytest.mark.parametrize("scale", [3e18, 1e18, 1e-16, 1e-17])
+def test_statistics_of_large_and_small_numbers(scale):
+    x = X * np.float32(scale)
+    standardize = lo.Standardize(8).fit(x)
+    close(standardize(x), normalized(x, 0, 0), 1e-5)
+    close(np.float64(standardize.var[...]) / scale**2, moments_of(X)[2][0], 1e-5)
+    halves = lo.Standardize(8).partial_fit(x[:20]).partial_fit(x[20:])
+    close(halves(x), normalized(x, 0, 0), 1e-5)
+    spoiled = np.where(ENTRIES, x, np.inf)
+    masked = np.float64(lo.Standardize(8).fit(spoiled, ENTRIES).var[...])
+    close(masked / scale**2, moments_of(X, 0, ENTRIES)[2][0], 1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_standard_deviations_out_of_range_are_refused(scale):
+    x = X.copy()
+    x[:, 5] *= np.float32(scale)
+    for learn in (lo.Standardize(8).fit, lo.Standardize(8).partial_fit):
+        with pytest.raises(ValueError, match=r"from 1.1e-19 to 1.8e\+19,.*that of feature 5 is .*Rescale it"):
+            learn(x)
+    with pytest.raises(ValueError, match="that of feature 5"):
+        lo.Standardize(8, axis=0).fit(x.T.reshape(8, 64, 1), np.ones((1, 64, 1)))
+
+
+def test_a_variance_that_overflows_while_traced_is_seen():
+    y = jax.jit(lambda x: lo.Standardize(8).fit(x)(x))(X * np.float32(1e25))
+    assert np.isnan(y).all()
+
+
+def test_whole_numbers_that_float32_cannot_tell_apart():
+    seconds = 1_700_000_000 + 60 * np.arange(100, dtype=np.int32)[:, None]
+    for times in (seconds, seconds.astype(np.float64)):
+        with pytest.raises(
+            ValueError, match=r"inputs must differ by more than float32.* of 100 different values 47 are"
+        ):
+            lo.Standardize(1).fit(times)
+    assert lo.Standardize(1).fit(seconds - 1_700_000_000)(seconds - 1_700_000_000).std() == pytest.approx(1, abs=1e-5)

@@ -2,8 +2,10 @@
 
 from lectopt.norms.batch_norm import BatchNorm as BatchNorm
 from lectopt.norms.layer_norm import LayerNorm as LayerNorm
+from lectopt.norms.learnable import check_learnable as check_learnable
 from lectopt.norms.moments import Moments as Moments
 from lectopt.norms.moments import center as center
+from lectopt.norms.moments import measure as measure
 from lectopt.norms.moments import pool as pool
 from lectopt.norms.standardize import DataStat as DataStat
 from lectopt.norms.standardize import Standardize as Standardize

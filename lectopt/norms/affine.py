@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from lectopt import _numerics
+from lectopt import _checks, _numerics
+from lectopt._arrays import as_array
 from lectopt._types import Array, Numeric
 from lectopt.norms import moments
 
@@ -51,9 +53,20 @@ def output_dtype(x: Array, *params: Array | None, dtype: Any = None) -> Any:
     return common if jnp.issubdtype(common, jnp.inexact) else _numerics.working_dtype(x)
 
 
-def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int) -> tuple[int, ...]:
+def check_dtypes(**dtypes: Any) -> None:
+    """Raises TypeError unless these are dtypes of numbers with a fraction, or None."""
+    for name, dtype in dtypes.items():
+        try:
+            known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.inexact)
+        except TypeError:
+            known = False
+        if not known:
+            raise TypeError(f"{name} must be a dtype of floating-point numbers, such as jnp.float32; got {dtype!r}")
+
+
+def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int, name: str = "axis") -> tuple[int, ...]:
     """The axes as sorted numbers, raising unless their sizes multiply to num_features."""
-    features = moments.canonical_axes(x.ndim, axes)
+    features = moments.canonical_axes(x.ndim, axes, name)
     found = math.prod(x.shape[axis] for axis in features)
     if found != num_features:
         raise ValueError(
@@ -63,13 +76,31 @@ def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int) 
     return features
 
 
-def check_mask(x: Array, mask: Array | None) -> None:
-    """Raises unless the mask can be broadcast to x, aligned at the last axes."""
+def as_mask(x: Array, mask: Any) -> jax.Array | None:
+    """The mask as an array.
+
+    Raises:
+        TypeError: if it holds neither booleans nor real numbers.
+        ValueError: if it cannot be broadcast to x, aligned at the last axes, or concrete numbers in it are NaN,
+            infinite or below 0.
+    """
     if mask is None:
-        return
-    shape, full = jnp.shape(mask), x.shape
+        return None
+    mask = as_array("mask", mask)
+    shape, full = mask.shape, x.shape
     aligned = zip(shape[::-1], full[::-1], strict=False)
     if len(shape) > len(full) or any(m not in (1, n) for m, n in aligned):
         raise ValueError(
             f"mask must be broadcastable to the inputs' shape {full}, such as {(*full[:-1], 1)}; got shape {shape}"
         )
+    if jnp.iscomplexobj(mask):
+        raise TypeError(f"mask must hold booleans, or numbers of at least 0; got {mask.dtype}")
+    if not _checks.is_traced(mask) and mask.dtype != bool:
+        _check_weights(np.asarray(mask))
+    return mask
+
+
+def _check_weights(mask: np.ndarray) -> None:
+    wrong = ~((mask >= 0) & (mask < np.inf))
+    if wrong.any():
+        raise ValueError(f"mask must hold booleans, or finite numbers of at least 0; got {mask[wrong][0]}")

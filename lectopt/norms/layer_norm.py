@@ -10,6 +10,7 @@ from flax import nnx
 from flax.typing import Initializer
 
 from lectopt import _checks
+from lectopt._arrays import as_array
 from lectopt._types import Array, Numeric
 from lectopt.norms import affine, moments
 
@@ -44,11 +45,14 @@ class LayerNorm(nnx.Module):
 
     Call:
         x: numbers of any shape whose feature_axes have num_features entries; integers are taken as float32.
-        mask: booleans or 0 and 1, broadcastable to x: which entries count for mean and variance. Entries that do not
-            count are normalised like the others; they may be NaN.
+        mask: booleans or 0 and 1 (or weights of at least 0), broadcastable to x: which entries count for mean and
+            variance. Entries that do not count are normalised like the others; they may be NaN. A traced weight that
+            is none (below 0, NaN, infinite) counts as 0.
 
     Raises:
-        ValueError: if the inputs have another number of features, the mask does not fit, or epsilon is negative.
+        ValueError: if the inputs have another number of features, the mask does not fit, or epsilon is negative; if
+            concrete numbers of the mask are NaN, infinite or negative.
+        TypeError: if the inputs are no numbers, or an argument is of another kind.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -81,6 +85,7 @@ class LayerNorm(nnx.Module):
     ):
         """Makes the variables: see the class."""
         _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
+        affine.check_dtypes(dtype=dtype, param_dtype=param_dtype)
         self.num_features = _checks.check_count("num_features", num_features)
         use_bias, use_scale = _checks.check_flag("use_bias", use_bias), _checks.check_flag("use_scale", use_scale)
         self.scale = affine.parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
@@ -97,10 +102,11 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: Array, *, mask: Array | None = None) -> jax.Array:
         """Normalises x: see the class."""
-        x = jnp.asarray(x)
-        features = affine.check_features("LayerNorm", x, self.feature_axes, self.num_features)
-        affine.check_mask(x, mask)
+        x = as_array("inputs", x)
+        features = affine.check_features("LayerNorm", x, self.feature_axes, self.num_features, "feature_axes")
+        reduced = moments.canonical_axes(x.ndim, self.reduction_axes, "reduction_axes")
+        mask = affine.as_mask(x, mask)
         scale, bias = affine.value(self.scale), affine.value(self.bias)
-        deviations, found = moments.center(x, self.reduction_axes, mask, self.axis_name, self.axis_index_groups)
+        deviations, found = moments.center(x, reduced, mask, self.axis_name, self.axis_index_groups)
         y = affine.apply(deviations, found.var, scale, bias, features, self.epsilon)
         return y.astype(affine.output_dtype(x, scale, bias, dtype=self.dtype))

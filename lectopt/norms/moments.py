@@ -1,12 +1,12 @@
 """Means and variances without cancellation, of weighted examples, over all devices, and pooled over batches."""
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lectopt import _numerics
 from lectopt._types import Array
@@ -43,7 +43,8 @@ def center(
         x: numbers; integers are taken as float32. Computed in float32 or wider.
         axes: the axes to reduce.
         weights: broadcastable to x, at least 0, or a mask of booleans; None weighs all alike. What has weight 0 has no
-            influence on the moments and their gradients, be it NaN; where it is not finite, it counts as 0 itself.
+            influence on the moments and their gradients, be it NaN; where it is not finite, it counts as 0 itself. A
+            weight that is none (below 0, NaN, infinite) counts as 0.
         axis_name: the named axis or axes of `shard_map`, `vmap` or `pmap` to reduce over too. Under `jit` over a mesh
             none is needed: the moments are those of the global array.
         axis_index_groups: groups of indices within that axis, as in `jax.lax.psum`.
@@ -65,6 +66,7 @@ def center(
     axes = canonical_axes(x.ndim, axes)
     if weights is not None:
         weights = jnp.asarray(weights, _numerics.real_dtype(x))
+        weights = jnp.where((weights > 0) & (weights < jnp.inf), weights, 0)
         x = jnp.where((weights > 0) | jnp.isfinite(x), x, 0)
 
     def over_devices(sums: Any) -> Any:
@@ -114,9 +116,21 @@ def pool(batches: Moments) -> Moments:
     return Moments(between.count[0], between.mean[0], (between.var + within)[0])
 
 
-def merge(first: Moments, second: Moments) -> Moments:
-    """The moments of two sets of examples together."""
-    return pool(Moments(*(jnp.stack(pair) for pair in zip(first, second, strict=True))))
+def measure(x: Array, axes: Axes, weights: Array | None = None) -> Moments:
+    """The moments of inputs, as `center` has them, of any size whose variance the dtype can hold.
+
+    Squares of large numbers, and sums of them, would overflow on the way, and those of small ones vanish. So they are
+    taken of x scaled by a power of two, which rounds nothing, feature by feature.
+    """
+    x = as_float(x)
+    counts = jnp.isfinite(x)
+    if weights is not None:
+        counts &= jnp.asarray(weights, _numerics.real_dtype(x)) > 0
+    size = jnp.max(jnp.where(counts, jnp.abs(x), 0), canonical_axes(x.ndim, axes), keepdims=True)
+    edge = 2.0 ** (jnp.finfo(x.dtype).maxexp * 15 // 64)  # 2^30 in float32
+    scale = jnp.where(size > edge, edge**-2, jnp.where(size < 1 / edge, edge**2, 1)).astype(size.dtype)
+    found = center(x * scale.astype(x.dtype), axes, weights)[1]
+    return found._replace(mean=found.mean / scale.astype(x.dtype), var=found.var / scale / scale)
 
 
 def as_float(x: Array) -> Array:
@@ -124,10 +138,22 @@ def as_float(x: Array) -> Array:
     return jnp.asarray(x, _numerics.working_dtype(x))
 
 
-def canonical_axes(ndim: int, axes: Axes) -> tuple[int, ...]:
-    """Axes as sorted numbers of at least 0, each once."""
-    wanted = axes if isinstance(axes, Iterable) else (axes,)
-    return tuple(sorted({int(np.lib.array_utils.normalize_axis_index(axis, ndim)) for axis in wanted}))
+def canonical_axes(ndim: int, axes: Axes, name: str = "axes") -> tuple[int, ...]:
+    """Axes as sorted numbers of at least 0.
+
+    Raises:
+        TypeError: if they are not whole numbers; the message calls them `name`.
+        ValueError: if the array has no such axis, or one is named twice.
+    """
+    wanted = tuple(axes) if isinstance(axes, Iterable) and not isinstance(axes, str) else (axes,)
+    if not all(isinstance(axis, numbers.Integral) and not isinstance(axis, bool) for axis in wanted):
+        raise TypeError(f"{name} must be a whole number, or a few of them; got {axes!r}")
+    if not all(-ndim <= axis < ndim for axis in wanted):
+        raise ValueError(f"{name} must be from {-ndim} to {ndim - 1}, the axes of the inputs; got {axes!r}")
+    found = sorted({int(axis) % ndim for axis in wanted})
+    if len(found) < len(wanted):
+        raise ValueError(f"{name} must be different axes; got {axes!r}, of inputs with {ndim} axes")
+    return tuple(found)
 
 
 def _total_weight(x: Array, axes: tuple[int, ...], weights: Array | None) -> Any:
@@ -136,7 +162,7 @@ def _total_weight(x: Array, axes: tuple[int, ...], weights: Array | None) -> Any
         return math.prod(x.shape[axis] for axis in axes)
     weights = jnp.expand_dims(weights, tuple(range(x.ndim - weights.ndim)))
     copies = math.prod(x.shape[axis] for axis in axes if weights.shape[axis] == 1)
-    return copies * jnp.sum(jnp.maximum(weights, 0), axes, keepdims=True)
+    return copies * jnp.sum(weights, axes, keepdims=True)
 
 
 def _weighted(x: Array, weights: Array | None) -> Array:

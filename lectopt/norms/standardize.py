@@ -4,12 +4,14 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from lectopt import _checks
-from lectopt._arrays import as_array
+from lectopt import _arrays, _checks, _numerics
 from lectopt._types import Array
 from lectopt.norms import affine, moments
+from lectopt.norms.accumulating import accumulate
+from lectopt.norms.learnable import check_moments, check_told_apart
 
 A = TypeVar("A")
 
@@ -27,7 +29,7 @@ class Standardize(nnx.Module):
     Statistics (ddof 0) are those of the data that `fit` and `partial_fit` were given, the training set; training,
     validation and test set are then transformed alike. Before that, inputs pass unchanged. A constant feature, whose
     standard deviation is at most one rounding step of its mean, comes out as zeros. Statistics are computed and kept
-    in float32 (float64 with such inputs under x64), so that standard deviations from 1e-18 to 1e18 can be told from 0.
+    in float32 (float64 under x64), which holds variances of standard deviations from 2e-19 to 1e19.
 
     Args:
         num_features: the number of features.
@@ -39,7 +41,7 @@ class Standardize(nnx.Module):
 
     Raises:
         ValueError: if the inputs have another number of features.
-        TypeError: if they are complex.
+        TypeError: if they are complex or no numbers, or an argument is of another kind.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -53,35 +55,44 @@ class Standardize(nnx.Module):
     def __init__(self, num_features: int, *, axis: moments.Axes = -1, dtype: Any = None):
         """Makes the variables: see the class."""
         self.num_features = _checks.check_count("num_features", num_features)
+        affine.check_dtypes(dtype=dtype)
         self.axis = axis
         self.dtype = dtype
         self.count, self.mean, self.var = (
             DataStat(jnp.zeros(num_features, jnp.result_type(float))) for _ in moments.Moments._fields
         )
+        self.errors = DataStat(jnp.zeros((3, num_features), jnp.result_type(float)))  # of these three: see accumulate
 
     def fit(self, x: Array, mask: Array | None = None) -> "Standardize":
         """Learns the statistics of x and forgets what was learned before.
 
         Args:
             x: the training set, with num_features entries along `axis`.
-            mask: booleans or weights of at least 0, broadcastable to x: which entries count. The others may be NaN.
+            mask: booleans or finite weights of at least 0, broadcastable to x: which entries count, and how much. The
+                others may be NaN.
 
         Returns:
             This module.
 
         Raises:
-            ValueError: if concrete entries that count are NaN or infinite, x has another number of features, or the
-                mask does not fit.
-            TypeError: if x is complex.
+            ValueError: if x has another number of features, or the mask does not fit; where they are concrete, if
+                entries that count are NaN or infinite, a standard deviation is out of range, rounding to float32 takes
+                away what tells the entries of a feature apart, or the mask holds NaN, infinite or negative numbers.
+            TypeError: if x is complex or no numbers, or the mask neither booleans nor numbers.
         """
+        x = _arrays.as_examples("inputs", x)
+        check_told_apart("inputs", x)
         return self.store(self._moments(x, mask))
 
     def partial_fit(self, x: Array, mask: Array | None = None) -> "Standardize":
         """Learns from x in addition to what was learned before; arguments as in `fit`.
 
-        One pass over data that does not fit into memory gives its statistics (Chan's formula, see `pool`).
+        One pass over data that does not fit into memory gives its statistics, those of `fit`, in however many parts
+        it comes: what float32 rounds away is kept and added later (Chan's formula, Kahan's summation).
         """
-        return self.store(moments.merge(self.statistics(), self._moments(x, mask)))
+        learned, errors = accumulate(self.statistics(), self.errors[...], self._moments(x, mask))
+        self.store(learned).errors[...] = errors
+        return self
 
     def __call__(self, x: Array) -> jax.Array:
         """Standardises x: see the class."""
@@ -96,13 +107,22 @@ class Standardize(nnx.Module):
 
     def _moments(self, x: Array, mask: Array | None) -> moments.Moments:
         x, features = self._checked(x)
-        affine.check_mask(x, mask)
-        _check_finite(x, mask)
-        _, found = moments.center(x, [axis for axis in range(x.ndim) if axis not in features], mask)
+        mask = affine.as_mask(x, mask)
+        if not _checks.is_traced((x, mask)):
+            self._check_moments(x, features, mask)
+        found = moments.measure(x, [axis for axis in range(x.ndim) if axis not in features], mask)
         return moments.Moments(*(m.reshape(-1).astype(self.mean[...].dtype) for m in found))
 
+    def _check_moments(self, x: jax.Array, features: tuple[int, ...], mask: jax.Array | None) -> None:
+        def columns(entries: Any) -> np.ndarray:
+            last = np.moveaxis(np.broadcast_to(entries, x.shape), features, range(-len(features), 0))
+            return last.reshape(-1, self.num_features)
+
+        counts = True if mask is None else columns(np.asarray(mask) > 0)
+        check_moments("inputs", columns(np.asarray(x)), _numerics.working_dtype(x), counts)
+
     def _checked(self, x: Array) -> tuple[jax.Array, tuple[int, ...]]:
-        x = as_array("inputs", x)
+        x = _arrays.as_array("inputs", x)
         if jnp.iscomplexobj(x):
             raise TypeError("Standardize keeps real statistics; got complex inputs")
         return x, affine.check_features("Standardize", x, self.axis, self.num_features)
@@ -110,6 +130,7 @@ class Standardize(nnx.Module):
     def store(self, learned: moments.Moments) -> "Standardize":
         """Takes these statistics, each of shape [num_features], for what was learned; returns this module."""
         self.count[...], self.mean[...], self.var[...] = learned
+        self.errors[...] = jnp.zeros_like(self.errors[...])
         return self
 
 
@@ -123,14 +144,7 @@ def standardized(x: Array, learned: moments.Moments) -> jax.Array:
     x = moments.as_float(x)
     count, mean, var = (jnp.asarray(m, x.dtype) for m in learned)
     step = jnp.finfo(x.dtype).eps * jnp.abs(mean)
-    varies = jnp.sqrt(var) > step
-    factor = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, var, 1)), 0)
+    varies = (jnp.sqrt(var) > step) & (var < jnp.inf)
+    # A variance that overflowed while it was traced gives NaN, which is seen, not the zeros of a constant.
+    factor = jnp.where(varies, jax.lax.rsqrt(jnp.where(varies, var, 1)), 0 * var)
     return jnp.where(count > 0, (x - mean) * factor, x)
-
-
-def _check_finite(x: jax.Array, mask: Array | None) -> None:
-    if _checks.is_traced((x, mask)):
-        return
-    bad = jnp.count_nonzero(~jnp.isfinite(x) & (True if mask is None else jnp.asarray(mask) > 0))
-    if bad:
-        raise ValueError(f"inputs must be finite; got {bad} entries that are NaN or infinite. Leave them out with mask")
