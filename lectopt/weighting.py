@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks
+from lectopt._arrays import as_array
 from lectopt._types import Array
 from lectopt.subsets import Subset
 from lectopt.task import Task
@@ -43,7 +44,7 @@ def _values(weights: Any, train: Subset, task: Task) -> Array:
         raise TypeError(f"weights must be {_ALLOWED}; got {_checks.shown(weights)}") from error
     if not (values.dtype == bool or _checks.is_real(values)):
         raise TypeError(f"weights must be {_ALLOWED}; got dtype {values.dtype}")
-    return jnp.asarray(values)
+    return as_array("weights", values)
 
 
 def _balanced(labels: Array, train: Subset, task: Task) -> Array:
