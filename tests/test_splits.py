@@ -509,6 +509,30 @@ BAD = {
     "two axes": (splits(([[0]], [1])), TypeError, r"splits must hold arrays of whole.*of shape \(1, 1\)"),
     "one pair": (lambda: lo.from_indices(examples(9), ([0], [1])), TypeError, r"splits must hold arrays.*shape \(\)"),
     "a number": (lambda: lo.from_indices(examples(9), 5), TypeError, "splits must be pairs.*or a splitter; got int"),
+    "ragged rows": (splits(([[0], [1, 2]], [3])), TypeError, "splits must be an array of numbers; got list"),
+    "names of rows": (splits((["a"], ["b"])), TypeError, "splits must be an array of numbers; got list of <U1"),
+    "groups beside pairs": (
+        lambda: lo.from_indices(examples(9), [([0], [1])], groups=range(9)),
+        ValueError,
+        "groups are for a splitter",
+    ),
+    "floats as labels": (lambda: stratified(of([0.0] * 9), 2, key=0), ValueError, r"got float32 of shape \(9,\)"),
+    "strings as labels": (
+        lambda: stratified((np.ones(9), np.array(["a"] * 9)), 2, key=0),
+        TypeError,
+        "got ndarray of <U1",
+    ),
+    "a tree of labels": (lambda: stratified((np.ones(9), {"a": np.ones(9, int)}), 2, key=0), ValueError, "got dict"),
+    "groups in two columns": (
+        lambda: k_fold(examples(9), 2, key=0, groups=np.ones((9, 1))),
+        ValueError,
+        r"got \(9, 1\)",
+    ),
+    "groups that do not compare": (
+        lambda: k_fold(examples(9), 2, key=0, groups=[{}] * 9),
+        TypeError,
+        "groups must be numbers, strings, or others that can be compared: unhashable",
+    ),
 }
 
 
@@ -621,3 +645,38 @@ def test_few_labels_needs_the_labels():
         jax.jit(lambda y: lo.few_labels((IRIS[0], y), 2, key=0).indices)(jnp.asarray(IRIS[1]))
     with pytest.raises(TypeError, match="must not be traced"):
         jax.jit(lambda part: lo.few_labels(part, 2, key=0).indices)(part_of(12, 0, np.arange(12) % 3)[0])
+
+
+MISSING = {
+    "NaN": [0, 0, 1.0, np.nan, 1, np.nan],
+    "None": np.array(["a", "a", "b", None, "b", None], object),
+    "no time": np.array(["2020", "2020", "2021", "NaT", "2021", "NaT"], "datetime64[ns]"),
+    "masked": np.ma.masked_array([0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("groups", MISSING.values(), ids=MISSING)
+@pytest.mark.parametrize("split", [lo.k_fold, lo.stratified_k_fold, lo.holdout])
+def test_missing_groups_are_refused(split, groups):
+    how = {"folds": 2} if split is not lo.holdout else {"fraction": 0.5}
+    with pytest.raises(ValueError, match=r"groups must hold a group for each example; 2 of 6 have none.* in row 3"):
+        split(of([0, 1] * 3), **how, key=0, groups=groups)
+
+
+def test_missing_groups_of_pandas_are_refused():
+    pd = pytest.importorskip("pandas")
+    for groups in (pd.Series([1, 1, 2, None, 2, None], dtype="Int64"), pd.Categorical([*"aab", None, "b", None])):
+        with pytest.raises(ValueError, match="2 of 6 have none, the first in row 3"):
+            lo.k_fold(of([0, 1] * 3), 2, key=0, groups=groups)
+
+
+@pytest.mark.parametrize("targets", [{"a": np.arange(6), "b": np.ones((6, 2))}, (np.arange(6), np.ones(6))], ids=type)
+def test_trees_of_targets(targets):
+    """They are split like arrays; a splitter that asks for labels is told that there are none."""
+    data = np.ones((6, 2)), targets
+    for folds in (lo.from_indices(data, model_selection.KFold(3)), lo.k_fold(data, 3, key=0), lo.leave_one_out(data)):
+        for train, valid in folds:
+            for leaf in jax.tree.leaves(valid.examples()[-1]):
+                assert len(leaf) == len(valid) == 6 - len(train)
+    with pytest.raises(ValueError, match=r"splits must be a splitter that can split these.* without labels"):
+        lo.from_indices(data, model_selection.StratifiedKFold(2))

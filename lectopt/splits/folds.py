@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._arrays import as_numpy
 from lectopt._types import Array, Numeric
 from lectopt.splits import drawing
 from lectopt.subsets import Subset, as_subset, view
@@ -52,7 +53,7 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
     Args:
         examples: a tuple of arrays [n, ...], or a Subset; the indices count within it.
         splits: pairs (training indices, validation indices), or an object with scikit-learn's `split(X, y, groups)`,
-            which is given the first array, the last one and the groups.
+            which is given the first array, the last one (None for a tree of targets) and the groups.
         groups: [n], for a splitter that asks for them.
 
     Returns:
@@ -60,6 +61,7 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
 
     Raises:
         ValueError: if there are no pairs, a part is empty, or an index is outside of the examples or in both parts.
+            Also if the splitter cannot split the examples.
         TypeError: if splits is neither of these, or indices are not whole numbers.
 
     Example:
@@ -72,8 +74,9 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
     whole = as_subset(examples)
     drawing.check_concrete(whole, None)
     if hasattr(splits, "split") and not isinstance(splits, str):
-        arrays = [np.asarray(part) for part in (jax.tree.leaves(whole.examples()[0])[0], whole.examples()[-1])]
-        splits = splits.split(*arrays, groups)
+        splits = _split_by(splits, whole, groups)
+    elif groups is not None:
+        raise ValueError("groups are for a splitter; pairs of indices already say who is together")
     if not isinstance(splits, Iterable) or isinstance(splits, str):
         raise TypeError(f"splits must be pairs of indices or a splitter; got {type(splits).__name__}")
     splits = [tuple(pair) if isinstance(pair, Iterable) else pair for pair in splits]
@@ -94,12 +97,24 @@ def pack(whole: Subset, pairs: Sequence[tuple[np.ndarray, ...]]) -> Folds:
     return Folds(*(_stack(whole.arrays, [rows[part] for part in parts]) for parts in zip(*pairs, strict=True)))
 
 
+def _split_by(splitter: Any, whole: Subset, groups: Any) -> list[Any]:
+    """The pairs that a splitter gives; labels are one array, so of trees of targets it sees none."""
+    x, targets = jax.tree.leaves(whole.examples()[0])[0], whole.examples()[-1]
+    labels = np.asarray(targets) if isinstance(targets, jax.Array) else None
+    try:
+        return list(splitter.split(np.asarray(x), labels, groups))
+    except (TypeError, ValueError) as error:
+        without = "" if labels is not None else ", which it gets without labels: the targets are no single array"
+        raise ValueError(f"splits must be a splitter that can split these examples{without}; {error}") from error
+
+
 def _rows(part: Any, count: int) -> np.ndarray:
-    rows = np.asarray(part)
+    rows = as_numpy("splits", part)
     if not rows.size:
         raise ValueError("splits must not hold an empty part")
     if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
-        raise TypeError(f"splits must hold arrays of whole numbers; got {rows.dtype} of shape {rows.shape}")
+        hint = ": give numpy.flatnonzero(mask) for a mask" if rows.dtype == bool else ""
+        raise TypeError(f"splits must hold arrays of whole numbers; got {rows.dtype} of shape {rows.shape}{hint}")
     if rows.min() < 0 or rows.max() >= count:
         raise ValueError(f"splits must hold indices from 0 to {count - 1}; got {rows.min()} to {rows.max()}")
     return rows

@@ -23,7 +23,7 @@ def holdout(
         stratify: draw the same share from each class, to within one example. The last array must hold the labels,
             whole numbers.
         groups: [n], one entry for each example: those of a group stay together. Groups are drawn while they fit, so
-            that the share is met as nearly as they allow and never exceeded.
+            that the share is met as nearly as they allow and never exceeded. None may be missing (NaN, None).
 
     Returns:
         (rest, held_out), two Subsets over one copy of the data.

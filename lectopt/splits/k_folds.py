@@ -18,6 +18,7 @@ def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
         folds: the number m of parts, from 2 to the number of examples (or of groups).
         key: an int or a `jax.random.key`.
         groups: [n], one entry for each example: those of a group stay together, and sizes are as equal as that allows.
+            None may be missing (NaN, None).
 
     Returns:
         Folds, over one copy of the data.
