@@ -674,9 +674,9 @@ def test_missing_groups_of_pandas_are_refused():
 def test_trees_of_targets(targets):
     """They are split like arrays; a splitter that asks for labels is told that there are none."""
     data = np.ones((6, 2)), targets
-    for folds in (lo.from_indices(data, model_selection.KFold(3)), lo.k_fold(data, 3, key=0), lo.leave_one_out(data)):
+    for folds in (lo.from_indices(data, sk.KFold(3)), lo.k_fold(data, 3, key=0), lo.leave_one_out(data)):
         for train, valid in folds:
             for leaf in jax.tree.leaves(valid.examples()[-1]):
                 assert len(leaf) == len(valid) == 6 - len(train)
     with pytest.raises(ValueError, match=r"splits must be a splitter that can split these.* without labels"):
-        lo.from_indices(data, model_selection.StratifiedKFold(2))
+        lo.from_indices(data, sk.StratifiedKFold(2))
