@@ -249,11 +249,6 @@ def test_the_targets_dtype():
     assert got.kernel[...].dtype == jnp.bfloat16
 
 
-class Transposed(nnx.Module):
-    def __init__(self, rngs):
-        self.up = nnx.ConvTranspose(3, 3, (2,), rngs=rngs)
-
-
 HEAD = {"last": {"weight": jnp.ones((10, 8))}}, {}
 BAD = {
     "no path": (
@@ -335,10 +330,25 @@ BAD = {
         ValueError,
         "'lst' is none",
     ),
-    "transposed": (
-        lambda: lo.transfer(({"up": {"weight": jnp.ones((3, 3, 2))}}, {}), Transposed(nnx.Rngs(0)), layout="torch"),
+    "transposed alone": (
+        lambda: lo.transfer(SOURCE, SOURCE, transposed=["last"]),
         ValueError,
-        "transpose_kernel=True in the transposed convolution 'up'",
+        "transposed goes with layout='torch'",
+    ),
+    "transposed's kind": (
+        lambda: lo.transfer(HEAD, linen_variables(), layout="torch", transposed="up"),
+        TypeError,
+        "transposed must be a list of paths; got 'up'",
+    ),
+    "transposed of a module": (
+        lambda: lo.transfer(HEAD, SOURCE, layout="torch", transposed=["up"]),
+        ValueError,
+        "transposed is for Linen's variables",
+    ),
+    "transposed nowhere": (
+        lambda: lo.transfer(HEAD, ({"last": {"kernel": jnp.ones((8, 10))}}, {}), layout="torch", transposed=["up"]),
+        ValueError,
+        "transposed must hold layers of target that are taken; 'up' is none",
     ),
 }
 

@@ -1,9 +1,10 @@
 """Networks that were trained in PyTorch and kept as safetensors give the same outputs in Flax."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import lectopt as lo
 
@@ -196,3 +197,115 @@ def test_kinds_of_numbers(tmp_path):
             ValueError, match=r"the same kind of numbers; weight of source is .*, kernel of target float32"
         ):
             lo.transfer(tmp_path / "other.safetensors", nnx.Linear(4, 4, rngs=nnx.Rngs(0)), layout="torch")
+
+
+ROWS = torch.linspace(-1, 1, 5 * 8).reshape(5, 8)
+IMAGES = torch.linspace(-1, 1, 2 * 4 * 6 * 6).sin().reshape(2, 4, 6, 6)
+THEIRS = IMAGES.permute(0, 2, 3, 1).numpy()  # as Flax has them
+
+
+def outputs_of(network, x):
+    with torch.no_grad():
+        return network(x).numpy()
+
+
+DENSE = {
+    "Linear": lambda rngs: nnx.Linear(8, 8, rngs=rngs),
+    "outputs last": lambda rngs: nnx.Einsum("bi,io->bo", (8, 8), (8,), rngs=rngs),
+    "outputs first": lambda rngs: nnx.Einsum("bi, oi -> bo", (8, 8), (8,), rngs=rngs),
+    "several outputs": lambda rngs: nnx.LinearGeneral(8, (2, 4), rngs=rngs),
+    "several inputs": lambda rngs: nnx.LinearGeneral((2, 4), 8, axis=(-2, -1), rngs=rngs),
+}
+
+
+@pytest.mark.parametrize("make", DENSE.values(), ids=DENSE)
+def test_dense_layers_of_all_kinds(make, tmp_path):
+    torch.manual_seed(0)
+    network, target = torch.nn.Linear(8, 8), make(nnx.Rngs(0))
+    got = lo.transfer(saved(network, tmp_path), target, layout="torch")
+    x = ROWS.numpy().reshape(5, *getattr(target, "in_features", (8,))) if hasattr(target, "axis") else ROWS.numpy()
+    np.testing.assert_allclose(got.model(x).reshape(5, 8), outputs_of(network, ROWS), atol=1e-6)
+    assert {row.outcome for row in got.rows} == {"taken"}
+
+
+@pytest.mark.parametrize(("outputs", "window"), [(4, 2), (3, 3)])
+@pytest.mark.parametrize("transpose_kernel", [False, True])
+@pytest.mark.parametrize("kind", ["NNX", "Linen"])
+def test_transposed_convolutions(outputs, window, transpose_kernel, kind, tmp_path):
+    torch.manual_seed(0)
+    network = torch.nn.ConvTranspose2d(4, outputs, window, 2)
+    how = {"padding": "VALID", "transpose_kernel": transpose_kernel}
+    path = saved(network, tmp_path)
+    if kind == "NNX":
+        layer = nnx.ConvTranspose(4, outputs, (window, window), (2, 2), **how, rngs=nnx.Rngs(0))
+        y = lo.transfer(path, layer, layout="torch").model(THEIRS)
+    else:
+        layer = linen.ConvTranspose(outputs, (window, window), (2, 2), **how)
+        fresh = {"params": {"up": layer.init(jax.random.key(0), THEIRS)["params"]}}
+        told = {"layout": "torch", "rename": {"": "up"}, "transposed": () if transpose_kernel else ["up"]}
+        y = layer.apply({"params": lo.transfer(path, fresh, **told).model["params"]["up"]}, THEIRS)
+    np.testing.assert_allclose(y, outputs_of(network, IMAGES).transpose(0, 2, 3, 1), atol=1e-6)
+
+
+def test_a_square_kernel_of_linen_must_be_told(tmp_path):
+    path = saved(torch.nn.Conv2d(4, 4, 3), tmp_path)
+    kernel = {"kernel": jnp.zeros((3, 3, 4, 4)), "bias": jnp.zeros(4)}
+    for name in ("up", "ConvTranspose_0"):
+        with pytest.raises(
+            ValueError, match=f"transposed must hold the paths of.*'{name}' has as many inputs as outputs"
+        ):
+            lo.transfer(path, ({name: kernel}, {}), layout="torch", rename={"": name})
+    taken = lo.transfer(path, ({"Conv_0": kernel}, {}), layout="torch", rename={"": "Conv_0"}).model
+    np.testing.assert_array_equal(
+        taken[0]["Conv_0"]["kernel"][1, 2, 3], safetensors.load_file(path)["weight"][:, 3, 1, 2]
+    )
+
+
+UNKNOWN = {
+    "an Einsum with a batch": (
+        lambda rngs: nnx.Einsum("bi,bio->bo", (8, 8, 1), rngs=rngs),
+        "axis of inputs and one of",
+    ),
+    "axes in disorder": (lambda rngs: nnx.LinearGeneral((2, 4), 8, axis=(-1, -2), rngs=rngs), "its axes in order"),
+    "a batch": (lambda rngs: nnx.LinearGeneral(4, 4, batch_axis={0: 4}, rngs=rngs), "without batch_axis"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), UNKNOWN.values(), ids=UNKNOWN)
+def test_layers_that_cannot_be_converted_are_refused(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        lo.transfer(saved(torch.nn.Linear(8, 8, bias=False), tmp_path), make(nnx.Rngs(0)), layout="torch")
+
+
+def test_an_einsum_of_linen_is_refused(tmp_path):
+    target = ({"Einsum_0": {"kernel": jnp.zeros((8, 8))}}, {})
+    with pytest.raises(ValueError, match=r"no Einsum that is taken, .*: Einsum_0"):
+        lo.transfer(saved(torch.nn.Linear(8, 8, bias=False), tmp_path), target, layout="torch", rename={"": "Einsum_0"})
+
+
+def test_attention_of_dense_layers(tmp_path):
+    class Theirs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query, self.key, self.value, self.out = (torch.nn.Linear(8, 8) for _ in range(4))
+
+        def forward(self, x):
+            query, key, value = (f(x).reshape(1, 5, 2, 4).transpose(1, 2) for f in (self.query, self.key, self.value))
+            attended = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+            return self.out(attended.transpose(1, 2).reshape(1, 5, 8))
+
+    torch.manual_seed(0)
+    network, target = Theirs(), nnx.MultiHeadAttention(2, 8, decode=False, rngs=nnx.Rngs(0))
+    got = lo.transfer(saved(network, tmp_path), target, layout="torch")
+    np.testing.assert_allclose(got.model(ROWS.numpy()[None]), outputs_of(network, ROWS[None]), atol=1e-6)
+
+
+@pytest.mark.parametrize("statistics", ["take", None])
+def test_averages_have_no_place_in_a_window(statistics, tmp_path):
+    path, target = saved(torch.nn.BatchNorm1d(8), tmp_path), lo.BatchNorm(8, window=2, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"running_mean, running_var of source have no place among window_count"):
+        lo.transfer(path, target, layout="torch", statistics=statistics)
+    kept = lo.transfer(path, target, layout="torch", statistics="keep")
+    assert {row.path for row in kept.rows if row.outcome == "taken"} == {"bias", "scale"}
+    with pytest.raises(ValueError, match=r"window_count, .* of source have no place among mean, var"):
+        lo.transfer(target, lo.BatchNorm(8, rngs=nnx.Rngs(0)), statistics=statistics)

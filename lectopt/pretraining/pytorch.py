@@ -1,14 +1,11 @@
-"""PyTorch's names and layouts of dense layers, convolutions, norms and embeddings, turned into Flax's."""
+"""PyTorch's names of dense layers, convolutions, norms and embeddings, turned into Flax's; what a user says of them."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 
 from lectopt import _checks
-from lectopt._types import Array
 from lectopt.pretraining.renaming import ModelPath, as_path
 
 _NAMES = {
@@ -40,33 +37,6 @@ def translate_all(offered: Mapping[ModelPath, ModelPath], known: Collection[Mode
     return translated
 
 
-def convert(path: ModelPath, array: Array, flattened: Mapping[ModelPath, Sequence[int]]) -> Array:
-    """An array of PyTorch, [outputs, inputs, *window], as the one that Flax has at `path`, [*window, inputs, outputs].
-
-    Raises:
-        ValueError: if the layer reads a flattened image of another size.
-    """
-    if path[-1:] != ("kernel",) or array.ndim < 2:
-        return array
-    kernel = jnp.moveaxis(array, (0, 1), (-1, -2))
-    image = flattened.get(path[:-1])
-    return kernel if image is None else _channels_last(path, kernel, image)
-
-
-def check(target: Any, flattened: Collection[ModelPath], taken: Collection[ModelPath]) -> None:
-    """Raises ValueError for kernels that cannot be turned, and for flattened images that no layer reads."""
-    for path in flattened:
-        if (*path, "kernel") not in taken:
-            raise ValueError(f"flattened must hold dense layers of target that are taken; {'/'.join(path)!r} is none")
-    for steps, layer in nnx.iter_modules(target) if isinstance(target, nnx.Module) else ():
-        kernel = (*map(str, steps), "kernel")
-        if isinstance(layer, nnx.ConvTranspose) and not layer.transpose_kernel and kernel in taken:
-            raise ValueError(
-                f"target must have transpose_kernel=True in the transposed convolution {'/'.join(kernel[:-1])!r}, or "
-                "leave it out with rename: PyTorch's kernel is that of the convolution it reverses"
-            )
-
-
 def parse_flattened(flattened: Mapping[str, Sequence[int]] | None) -> dict[ModelPath, tuple[int, ...]]:
     """{path of the layer: (channels, *spatial)}.
 
@@ -83,10 +53,25 @@ def parse_flattened(flattened: Mapping[str, Sequence[int]] | None) -> dict[Model
     return images
 
 
-def _channels_last(path: ModelPath, kernel: Array, image: Sequence[int]) -> Array:
-    if kernel.shape[0] != math.prod(image):
-        raise ValueError(
-            f"flattened must be the image that {'/'.join(path[:-1])} reads, of {kernel.shape[0]} numbers; got "
-            f"{tuple(image)}, {math.prod(image)} numbers"
-        )
-    return jnp.moveaxis(kernel.reshape(*image, -1), 0, -2).reshape(kernel.shape)
+def parse_transposed(transposed: Collection[str] | None, target: Any) -> list[ModelPath] | None:
+    """The paths of the layers.
+
+    Raises:
+        TypeError, ValueError: if they are none, or the target is an nnx.Module, whose layers say what they are.
+    """
+    if transposed is None:
+        return None
+    if isinstance(transposed, (str, Mapping)) or not isinstance(transposed, Collection):
+        raise TypeError(f"transposed must be a list of paths; got {transposed!r}")
+    if not all(isinstance(path, str) for path in transposed):
+        raise TypeError(f"transposed must hold paths; got {transposed!r}")
+    if isinstance(target, nnx.Module):
+        raise ValueError("transposed is for Linen's variables; an nnx.Module says itself which convolutions are")
+    return [as_path(path) for path in transposed]
+
+
+def check_taken(name: str, layers: Collection[ModelPath], taken: Collection[ModelPath]) -> None:
+    """Raises ValueError for layers that are named in the argument `name` without being taken."""
+    for path in layers:
+        if (*path, "kernel") not in taken:
+            raise ValueError(f"{name} must hold layers of target that are taken; {'/'.join(path)!r} is none")

@@ -12,12 +12,14 @@ from lectopt._tables import as_html, as_text
 from lectopt._types import Array, ArrayTree
 from lectopt.origin import Origin
 from lectopt.pretraining import pytorch
+from lectopt.pretraining.layouts import Layout, convert
 from lectopt.pretraining.parts import model_paths, take_apart
 from lectopt.pretraining.renaming import ModelPath, Rules, rename_all
 from lectopt.pretraining.sources import Source, read
 
 LAYOUTS = ("flax", "torch")
 STATISTICS = ("take", "keep")
+_COUNTERS = ("num_batches_tracked",)  # of PyTorch's BatchNorm, which Flax's has no use for
 
 
 class TransferRow(NamedTuple):
@@ -67,6 +69,7 @@ def transfer(
     statistics: str | None = None,
     layout: str = "flax",
     flattened: Mapping[str, Sequence[int]] | None = None,
+    transposed: Collection[str] | None = None,
 ) -> Transfer:
     """Takes the trained arrays of one model into another, wherever their paths agree.
 
@@ -84,10 +87,15 @@ def transfer(
             BatchNorm, and (of a Run) how inputs are standardised, which `start` then holds. It must be said where
             there are any in both models.
         layout: "torch" if names and layouts are PyTorch's: weight, running_mean and running_var become kernel (or
-            scale, or embedding), mean and var; kernels of dense layers and convolutions are turned. What is no
-            array stays the target's: paddings, and epsilon, 1e-5 in PyTorch's LayerNorm and 1e-6 in Flax's.
+            scale, or embedding), mean and var; kernels of dense layers (also `nnx.Einsum` of two axes, `LinearGeneral`)
+            and convolutions are turned as the target's layer reads them. Linen's variables do not say what layer they
+            are of: a kernel of two axes is taken for a dense layer's. What is no array stays the target's: paddings,
+            and of norms momentum and epsilon, 1e-5 in PyTorch's LayerNorm and 1e-6 in Flax's.
         flattened: with layout "torch", {path in the target: (channels, height, width)} for dense layers that read a
             flattened image, whose order differs: PyTorch has the channels first, Flax last.
+        transposed: with layout "torch" and Linen's variables, the paths in the target of its transposed convolutions
+            (of transpose_kernel=False, Linen's default), whose kernels turn another way; () if there are none. It must
+            be said where a kernel has as many inputs as outputs, and its layer is not called Conv_0, Conv_1 ...
 
     Returns:
         A Transfer: `.model`, `.start` for `fit` and `train`, `.labels` for `optax.partition`, and a table when it is
@@ -97,8 +105,9 @@ def transfer(
         still normalise with the batch and update their statistics, as in Flax.
 
     Raises:
-        ValueError: if no path agrees, the shapes of two arrays that are to be one differ, or an argument is not as
-            described above; if a file is not what its name says, or is a pickle.
+        ValueError: if no path agrees, the shapes of two arrays that are to be one differ, the statistics of a layer
+            that is taken have no place in the target (a `BatchNorm` with a window), a layer cannot be converted, or an
+            argument is not as described above; if a file is not what its name says, or is a pickle.
         TypeError: if source or target is no model.
         FileNotFoundError: if there is nothing at the path.
         ImportError: for a safetensors file without `pip install 'lectopt[safetensors]'`.
@@ -129,6 +138,9 @@ def transfer(
     images = pytorch.parse_flattened(flattened)
     if images and layout == "flax":
         raise ValueError("flattened goes with layout='torch': in Flax the channels are last everywhere")
+    if transposed is not None and layout == "flax":
+        raise ValueError("transposed goes with layout='torch': in Flax kernels are taken as they are")
+    known = Layout.of(target, images, pytorch.parse_transposed(transposed, target))
     found, parts = read(source), take_apart("target", target)
     trained, others = model_paths(parts.params), model_paths(parts.variables)
     offered = rename_all(list(found.arrays), rename)
@@ -139,7 +151,7 @@ def transfer(
 
     def take(path: ModelPath, own: Array) -> Array:
         array = found.arrays[offered[path]]
-        converted = array if layout == "flax" else pytorch.convert(path, array, images)
+        converted = array if layout == "flax" else convert(path, array, own, known)
         return _fitting("/".join(offered[path]), array, converted, "/".join(path), own)
 
     def fill(tree: ArrayTree, paths: list[ModelPath], wanted: Collection[ModelPath]) -> ArrayTree:
@@ -148,8 +160,10 @@ def transfer(
         return jax.tree.unflatten(treedef, new)
 
     taken = {*trained, *(others if statistics == "take" else ())} & {*offered}
-    if layout == "torch":
-        pytorch.check(target, images, taken)
+    for name, layers in (("flattened", images), ("transposed", known.transposed or ())):
+        pytorch.check_taken(name, layers, taken)
+    if statistics != "keep":
+        _check_all_statistics(others, trained, offered, taken)
     params, variables = fill(parts.params, trained, taken), fill(parts.variables, others, taken)
     labels = ["taken" if path in taken else "new" for path in trained]
     return Transfer(
@@ -184,6 +198,25 @@ def _check_statistics(statistics: str | None, common: Sequence[ModelPath], found
         raise ValueError(
             f"statistics must be 'take' or 'keep', since source holds variables that are not trained: {what}"
         )
+
+
+def _check_all_statistics(
+    others: Sequence[ModelPath],
+    trained: Sequence[ModelPath],
+    offered: Collection[ModelPath],
+    taken: Collection[ModelPath],
+) -> None:
+    """Raises where a layer has other statistics than what is offered for it: it would go on with its own."""
+    for layer in {path[:-1] for path in others if path not in taken}:
+        own = [path for path in others if path[:-1] == layer]
+        here = [path for path in offered if path[:-1] == layer and path[-1] not in _COUNTERS]
+        lost = [path for path in here if path not in taken and path not in trained]
+        if lost:
+            raise ValueError(
+                f"target must have the statistics of source; {_some(lost)} of source have no place among {_some(own)} "
+                "(a window keeps batches, not an average). Give statistics='keep' and let target collect its own, or "
+                "make it without a window"
+            )
 
 
 def _fitting(origin: str, array: Array, converted: Array, path: str, own: Array) -> Array:
