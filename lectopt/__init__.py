@@ -64,6 +64,7 @@ from lectopt.training import train as train
 from lectopt.transforms import add_l2 as add_l2
 from lectopt.transforms import clip_by_norm as clip_by_norm
 from lectopt.transforms import eval_params as eval_params
+from lectopt.transforms import register_eval_params as register_eval_params
 from lectopt.transforms import scale_by_adagrad as scale_by_adagrad
 from lectopt.transforms import scale_by_adam as scale_by_adam
 from lectopt.transforms import scale_by_learning_rate as scale_by_learning_rate

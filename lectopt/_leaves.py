@@ -1,10 +1,12 @@
 """Leaves of a tree as plain arrays, and back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from lectopt._types import Array
 
@@ -12,6 +14,22 @@ from lectopt._types import Array
 def paths(tree: Any) -> list[tuple[str, ...]]:
     """The path to each leaf, as text."""
     return [tuple(map(_step, keys)) for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
+
+
+def leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[tuple[str, ...], Any]]:
+    """The leaves and the paths to them; an `nnx.Variable` counts as the array that it holds."""
+    found = jax.tree_util.tree_leaves_with_path(tree, lambda x: is_variable(x) or (is_leaf is not None and is_leaf(x)))
+    return [(tuple(map(_step, keys)), value_of(leaf)) for keys, leaf in found]
+
+
+def is_variable(x: Any) -> bool:
+    """Whether it is an `nnx.Variable`."""
+    return isinstance(x, nnx.Variable)
+
+
+def value_of(x: Any) -> Any:
+    """The array, also where an `nnx.Variable` holds it."""
+    return x.get_value() if is_variable(x) else x
 
 
 def plain(leaf: Any) -> np.ndarray:

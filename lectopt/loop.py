@@ -15,10 +15,11 @@ import optax
 from jax.sharding import Mesh
 
 from lectopt import meshes
+from lectopt._numerics import tree_norm
 from lectopt._types import Array, Numeric
 from lectopt.evaluation import batch_shapes, evaluate
 from lectopt.models import Params
-from lectopt.statistics import Looks, Watch, Watcher, norm, of_optimizer
+from lectopt.statistics import Looks, Watch, Watcher, of_optimizer
 from lectopt.subsets import Minibatches, Subset, minibatches
 from lectopt.task import Batch, ModelState, Task
 from lectopt.transforms import eval_params
@@ -211,7 +212,7 @@ class Loop:
             looks = looks.add(row, watcher.look(params, gradients, updates, seen, back, real))
         params = optax.apply_updates(params, updates)
 
-        values = {"loss": loss, "gradient_norm": norm(jax.tree.leaves(gradients)), **of_optimizer(opt_state)}
+        values = {"loss": loss, "gradient_norm": tree_norm(gradients), **of_optimizer(opt_state)}
         records = {n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()}
         return carry._replace(
             step=carry.step + 1,

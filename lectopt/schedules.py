@@ -54,9 +54,9 @@ def linear_decay(
     _checks.check_number("transition_steps", transition_steps, _STEPS)
     if end_value is not None:
         _checks.check_number("end_value", end_value, _checks.NON_NEGATIVE)
-    start = _numerics.as_number(init_value)
-    end = 0.01 * start if end_value is None else _numerics.as_number(end_value)
-    return jax.tree_util.Partial(_line, start, _numerics.as_number(transition_steps), end)
+    start = _numerics.as_constant(init_value)
+    end = 0.01 * start if end_value is None else _numerics.as_constant(end_value)
+    return jax.tree_util.Partial(_line, start, _numerics.as_constant(transition_steps), end)
 
 
 def momentum_ramp(init_value: Numeric, end_value: Numeric, transition_steps: Numeric) -> _numerics.Schedule:
@@ -88,7 +88,7 @@ def momentum_ramp(init_value: Numeric, end_value: Numeric, transition_steps: Num
     _checks.check_number("init_value", init_value, _checks.FRACTION)
     _checks.check_number("end_value", end_value, _checks.FRACTION)
     _checks.check_number("transition_steps", transition_steps, _STEPS)
-    return jax.tree_util.Partial(_line, *map(_numerics.as_number, (init_value, transition_steps, end_value)))
+    return jax.tree_util.Partial(_line, *map(_numerics.as_constant, (init_value, transition_steps, end_value)))
 
 
 def robbins_monro(init_value: Numeric, power: Numeric = 1.0, transition_steps: Numeric = 1) -> _numerics.Schedule:
@@ -123,7 +123,7 @@ def robbins_monro(init_value: Numeric, power: Numeric = 1.0, transition_steps: N
     _checks.check_number("init_value", init_value, _checks.NON_NEGATIVE)
     _checks.check_number("power", power, _POWERS)
     _checks.check_number("transition_steps", transition_steps, _STEPS)
-    return jax.tree_util.Partial(_power_law, *map(_numerics.as_number, (init_value, power, transition_steps)))
+    return jax.tree_util.Partial(_power_law, *map(_numerics.as_constant, (init_value, power, transition_steps)))
 
 
 def steps_per_epoch(examples: Any, batch_size: int) -> int:

@@ -12,7 +12,7 @@ import optax
 
 from lectopt import _checks
 from lectopt._leaves import paths
-from lectopt._numerics import squared_magnitude, working_dtype
+from lectopt._numerics import tree_norm
 from lectopt._types import Array
 from lectopt.models import FunctionAdapter, Params
 from lectopt.probe import Probe, next_input, watched
@@ -169,7 +169,7 @@ class Watcher:
         numbers = dict(seen)
         leaves = [jax.tree.leaves(tree) for tree in (gradients, updates, params)]
         for name, places in self._leaves.items():
-            norms = [norm([tree[i] for i in places]) for tree in leaves]
+            norms = [tree_norm([tree[i] for i in places]) for tree in leaves]
             numbers |= {(name, s): x for s, x in zip(OF_WEIGHTS, [*norms, norms[1] / norms[2]], strict=True)}
         numbers |= {(name, "output_gradient_std"): _deviation(widen(x), _real(x, real)) for name, x in back.items()}
         return jnp.stack([numbers[entry].astype(jnp.float32) for entry in self.entries])
@@ -203,19 +203,14 @@ class Looks:
         return layers
 
 
-def norm(arrays: Sequence[Array]) -> Array:
-    """The root of the sum of squares of all arrays together, in float32 or wider."""
-    return jnp.sqrt(sum(jnp.sum(squared_magnitude(x.astype(working_dtype(x)))) for x in arrays))
-
-
 def of_optimizer(opt_state: optax.OptState) -> dict[str, Array]:
     """What the optimizer says of its last step: its rate and its clipping, where one link of the chain knows each."""
     kinds = (ScaleByLearningRateState, ClipByNormState)
     states = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, kinds))
-    rates = [state.learning_rate for state in states if isinstance(state, ScaleByLearningRateState)]
+    rates = [state.step_size for state in states if isinstance(state, ScaleByLearningRateState)]
     clips = [state for state in states if isinstance(state, ClipByNormState)]
     known = {"learning_rate": rates[0]} if len(rates) == 1 else {}
-    return known | ({"clipped": clips[0].clipped, "clip_threshold": clips[0].max_norm} if len(clips) == 1 else {})
+    return known | ({"clipped": clips[0].clipped, "clip_threshold": clips[0].threshold} if len(clips) == 1 else {})
 
 
 def could_be_gated(z: Any, after: Any) -> Any:

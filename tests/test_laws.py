@@ -213,6 +213,40 @@ def test_complex_parameters_equal_the_oracle(case):
     assert_close(run(case.make(**case.numbers), jnp.complex64, 100), desired, 2e-6)
 
 
+INSIDE = {  # gradients of {"head": [3], "used": [2]}, from one that is an argument
+    "all 0": lambda passed: {"head": jnp.zeros(3), "used": jnp.zeros(2)},
+    "one 0, the other tiny": lambda passed: {"head": jnp.zeros(3), "used": jnp.full(2, 1e-25)},
+    "one 0, the other passed and tiny": lambda passed: {"head": jnp.zeros(3), "used": 1e-25 * passed},
+    "one 0, the other passed and large": lambda passed: {"head": jnp.zeros(3), "used": 1e15 * passed},
+    "literals": lambda passed: {"head": jnp.array([0.0, 1e-3, -2.0]), "used": jnp.full(2, 0.5)},
+    "stopped": lambda passed: {
+        "head": jax.grad(lambda w: jnp.sum(jax.lax.stop_gradient(w)))(jnp.ones(3)),
+        "used": passed,
+    },
+}
+
+
+@pytest.mark.parametrize("gradient", INSIDE.values(), ids=INSIDE)
+@every_case
+def test_gradients_that_are_constants_inside_the_program(case, gradient):
+    """What XLA knows to be 0 or tiny it computes with at compile time, and must not make NaN of it."""
+    optimizer, passed = case.make(**case.numbers), jnp.array([1.0, -0.5])
+    start = {"head": jnp.full(3, 0.1), "used": jnp.full(2, -0.2)}
+
+    def steps(params, passed):
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = optimizer.update(gradient(passed), state, params)
+            params = optax.apply_updates(params, updates)
+        return flat_of(lo.eval_params(state, params)), state
+
+    exact = np.asarray(flat_of(gradient(passed)), float)
+    *_, (w, _) = case.reference(lambda k, w: exact, np.asarray(flat_of(start), float), 2, **constant(case.numbers))
+    for actual, state in (jax.jit(steps)(start, passed), jax.jit(lambda: steps(start, passed))()):
+        assert_close(actual, w, 2e-6)
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
 # Law 2: a hyperparameter is one number --------------------------------------------------------------------------------
 def traced(make, numbers):
     return jax.jit(lambda numbers: run(make(**numbers), steps=200))(numbers)
@@ -285,16 +319,58 @@ def test_half_precision_keeps_float32_state(case, dtype):
     chex.assert_trees_all_close(rounded, exact, rtol=3 * float(jnp.finfo(dtype).eps))
 
 
-@pytest.mark.parametrize(("held", "given"), [("bfloat16", "float32"), ("float64", "float32"), ("float32", "float64")])
+@pytest.mark.parametrize(
+    ("held", "given", "wider"),
+    [
+        ("float32", "bfloat16", "float32"),
+        ("bfloat16", "float32", "float32"),
+        ("bfloat16", "float16", "float32"),
+        ("float64", "float32", "float64"),
+        ("float32", "float64", "float64"),
+        ("float32", "int32", "float32"),
+    ],
+)
 @every_case
-def test_gradients_of_another_dtype_than_the_parameters(case, held, given, x64):
-    """Updates come in the gradients' dtype, and the state keeps its own."""
+def test_gradients_of_another_dtype_than_the_parameters(case, held, given, wider, x64, strict):
+    """Updates come in the wider of the two, computed in it, and the state keeps its own."""
     optimizer = case.make(**case.numbers)
     params = tree_of(jnp.asarray(START, held))
     state = optimizer.init(params)
-    updates, new_state = optimizer.update(tree_of(jnp.asarray(START, given)), state, params)
-    assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype(given)}
+    gradients = tree_of(jnp.asarray(3 * START, given))
+    updates, new_state = optimizer.update(gradients, state, params)
+    assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype(wider)}
     assert avals(new_state) == avals(state)
+    if held == wider:
+        cast = jax.tree.map(lambda g: g.astype(wider), gradients)
+        chex.assert_trees_all_equal(updates, optimizer.update(cast, state, params)[0])
+
+
+@pytest.mark.parametrize("name", sorted(CASES.keys() - {"penalized_nesterov", "clipped_adam_links"}))
+def test_without_parameters_updates_have_the_gradients_dtype(name, x64):
+    optimizer = CASES[name].make(**CASES[name].numbers)
+    state = optimizer.init(tree_of(jnp.asarray(START)))
+    for dtype in ("bfloat16", "float32", "float64"):
+        updates, _ = optimizer.update(tree_of(jnp.asarray(START, dtype)), state)
+        assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
+
+
+@every_case
+def test_master_weights_with_bfloat16_gradients(case):
+    """float32 parameters, 600 steps: w is the oracle's, fed the rounded gradients, and not its roundings' sum."""
+    steps, optimizer = 600, case.make(**case.numbers)
+    gradients = jnp.asarray(np.random.default_rng(1).normal(size=(steps, SIZE)), jnp.bfloat16)
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = optimizer.update(tree_of(g), state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), flat_of(lo.eval_params(state, params))
+
+    start = tree_of(jnp.asarray(START))
+    actual = jax.lax.scan(step, (start, optimizer.init(start)), gradients)[1]
+    exact = np.asarray(gradients, float)
+    loop = case.reference(lambda k, w: exact[k], START.astype(float), steps, **constant(case.numbers))
+    assert_close(actual, np.array([w for w, _ in loop]), 5e-6)
 
 
 @every_case

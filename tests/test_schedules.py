@@ -1,5 +1,8 @@
 """Schedules: their formulas, their sums, and that they are pure functions of traced numbers."""
 
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -119,3 +122,46 @@ def test_steps_per_epoch_of_a_subset():
     """Its own examples count, not those that it is a view of."""
     rest, held = lo.holdout((np.zeros((100, 3)), np.zeros(100)), 0.2, key=0)
     assert (lo.steps_per_epoch(rest, 32), lo.steps_per_epoch(held, 32)) == (3, 1)
+
+
+CONFIGURATION = """
+import numpy as np, optax, lectopt as lo
+from flax import linen, nnx
+from jax._src import xla_bridge
+
+rate = lo.linear_decay(0.1, np.float32(10))
+schedules = rate, lo.linear_decay(0.1, 10, 0), lo.momentum_ramp(0.5, 0.9, 10), lo.robbins_monro(1.0, 0.75, 4)
+for make in (lo.sgd, lo.momentum, lo.nesterov, lo.adagrad, lo.rmsprop, lo.rmsprop_nesterov, lo.adam):
+    make(0.1), make(rate)
+for make in (lo.clip_by_norm, lo.add_l2, lo.trace_momentum, lo.trace_nesterov, lo.scale_by_learning_rate,
+             lo.scale_by_adam, lo.scale_by_rmsprop, lo.scale_by_adagrad):
+    make(0.5)
+optax.chain(lo.watch_norms("gradient"), optax.masked(lo.adam(rate), {"a": True}))
+lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True), lo.regression(linen.Dense(3))
+lo.Task(linen.Dense(3), lambda outputs, targets: outputs, {})
+space = {"rate": lo.space.log_uniform(1e-3, 1.0), "a": lo.space.uniform(0, 1), "n": lo.space.integers(1, 5),
+         "c": lo.space.choice([1, 2]), "f": lo.space.choice([nnx.relu, nnx.tanh], static=True)}
+lo.grid(space, 2), lo.Halving(27, 3), lo.watch(5), lo.ArchitectureSpace(depth=(1, 2), width=(8, 16))
+lo.initializers.fan_in_uniform(), lo.initializers.sparse(3), lo.initializers.relu_bias()
+lo.steps_per_epoch(lo.datasets.iris(), 10)
+assert not xla_bridge.backends_are_initialized()
+lo.use_all_cores()
+assert not xla_bridge.backends_are_initialized()
+assert [float(schedule(0)) for schedule in schedules] == [float(np.float32(x)) for x in (0.1, 0.1, 0.5, 1.0)]
+"""
+
+
+def test_configuration_does_not_start_jax():
+    """`jax.distributed.initialize` and `use_all_cores` have to come before, and configuration comes first in a file."""
+    subprocess.run([sys.executable, "-c", CONFIGURATION], check=True)
+
+
+def test_a_schedule_keeps_numbers_of_its_own():
+    """Whatever becomes of the array that it was made from, it is a leaf of one canonical dtype."""
+    numbers = np.array(0.5)
+    schedule = lo.linear_decay(numbers, 40)
+    numbers[...] = 7.0
+    assert schedule(0) == 0.5
+    for made in (schedule, lo.linear_decay(jnp.float16(0.5), 40), lo.linear_decay(1, np.int64(40))):
+        assert {jnp.asarray(x).dtype for x in jax.tree.leaves(made)} == {jnp.dtype("float32")}
+        assert all(not jnp.asarray(x).weak_type for x in jax.tree.leaves(made))

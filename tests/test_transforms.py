@@ -286,7 +286,7 @@ def test_states_hold_what_their_fields_say():
         (lo.trace_momentum(0.5), "velocity", [4.5, -6]),
         (lo.trace_nesterov(0.5), "velocity", [4.5, -6]),
         (lo.trace_nesterov(lambda k: 0.25 * k), "lookahead", 0.5),
-        (lo.scale_by_learning_rate(lambda k: 0.25 + k), "learning_rate", 1.25),
+        (lo.scale_by_learning_rate(lambda k: 0.25 + k), "step_size", 1.25),
     ):
         _, state = link.update(g, apply(link, g)[1])
         np.testing.assert_allclose(getattr(state, field), desired, rtol=1e-6)
@@ -294,7 +294,7 @@ def test_states_hold_what_their_fields_say():
 
 
 def test_the_first_state_holds_the_first_numbers():
-    assert lo.scale_by_learning_rate(lambda k: 0.25 + k).init(None).learning_rate == 0.25
+    assert lo.scale_by_learning_rate(lambda k: 0.25 + k).init(None).step_size == 0.25
     assert lo.trace_nesterov(lambda k: 0.25 * (k + 1)).init(None).lookahead == 0.25
 
 

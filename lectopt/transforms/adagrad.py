@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import optax
 
 from lectopt import _checks, _numerics
@@ -30,8 +29,9 @@ def scale_by_adagrad(eps: _numerics.Hyperparameter = 1e-7) -> optax.GradientTran
             of the step. An entry whose denominator is 0 is not updated.
 
     Returns:
-        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates have
-        the incoming dtype. The rate of each weight is epsilon / (delta + sqrt(r)), r = `state.sum_of_squares`.
+        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates come
+        back in the wider of the gradient's and the parameter's dtype (the gradient's where `update` is given no
+        parameters). The rate of each weight is epsilon / (delta + sqrt(r)), r = `state.sum_of_squares`.
 
     Raises:
         ValueError: if a concrete eps is negative, infinite or NaN.
@@ -54,14 +54,14 @@ def scale_by_adagrad(eps: _numerics.Hyperparameter = 1e-7) -> optax.GradientTran
         return ScaleByAdagradState(_numerics.first_step(), _numerics.real_zeros_like(params))
 
     def update(updates, state, params=None, **extra):
-        del params, extra
+        del extra
 
         def rule(g, r, delta):
             r = r + _numerics.squared_magnitude(g)
-            return _numerics.divide(g, delta + jnp.sqrt(r)), r
+            return _numerics.divide(g, delta + _numerics.root(r)), r
 
         delta = _numerics.at_step(eps, state.count)
-        updates, r = _numerics.map_leaves(rule, updates, state.sum_of_squares, delta=delta)
+        updates, r = _numerics.map_leaves(rule, updates, state.sum_of_squares, params=params, delta=delta)
         return updates, ScaleByAdagradState(optax.safe_increment(state.count), r)
 
     return optax.GradientTransformationExtraArgs(init, update)

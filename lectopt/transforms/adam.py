@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import optax
 
 from lectopt import _checks, _numerics
@@ -39,8 +38,9 @@ def scale_by_adam(
             denominator is 0 (eps = 0 and no gradient so far) is not updated.
 
     Returns:
-        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates have
-        the incoming dtype.
+        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates come
+        back in the wider of the gradient's and the parameter's dtype (the gradient's where `update` is given no
+        parameters).
 
     Raises:
         ValueError: if a concrete b1 or b2 is outside [0, 1), or eps negative, infinite or NaN.
@@ -63,18 +63,26 @@ def scale_by_adam(
         return ScaleByAdamState(_numerics.first_step(), _numerics.zeros_like(params), _numerics.real_zeros_like(params))
 
     def update(updates, state, params=None, **extra):
-        del params, extra
+        del extra
 
         def rule(g, s, r, rho1, rho2, delta, t):
             s = rho1 * s + (1 - rho1) * g
             r = rho2 * r + (1 - rho2) * _numerics.squared_magnitude(g)
             s_hat, r_hat = s / _numerics.one_minus_power(rho1, t), r / _numerics.one_minus_power(rho2, t)
-            return _numerics.divide(s_hat, jnp.sqrt(r_hat) + delta), s, r
+            return _numerics.divide(s_hat, _numerics.root(r_hat) + delta), s, r
 
         t = optax.safe_increment(state.count)
         rho1, rho2, delta = (_numerics.at_step(h, state.count) for h in (b1, b2, eps))
         updates, s, r = _numerics.map_leaves(
-            rule, updates, state.mean, state.mean_of_squares, rho1=rho1, rho2=rho2, delta=delta, t=t
+            rule,
+            updates,
+            state.mean,
+            state.mean_of_squares,
+            params=params,
+            rho1=rho1,
+            rho2=rho2,
+            delta=delta,
+            t=t,
         )
         return updates, ScaleByAdamState(t, s, r)
 

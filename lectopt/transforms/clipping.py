@@ -16,7 +16,7 @@ class ClipByNormState(NamedTuple):
     count: Array  # int32[], the number of steps taken
     norm: Array  # float32[], ||g|| of the last step, before clipping
     clipped: Array  # bool[], whether the last step was clipped
-    max_norm: Array  # float32[], nu of the last step
+    threshold: Array  # float32[], nu of the last step
 
 
 def clip_by_norm(
@@ -62,14 +62,15 @@ def clip_by_norm(
         return ClipByNormState(_numerics.first_step(), jnp.zeros((), dtype), jnp.zeros((), bool), threshold)
 
     def update(updates, state, params=None, **extra):
-        del params, extra
-        norm = _numerics.tree_norm(updates)
+        del extra
+        norm = _numerics.tree_norm(updates, state.norm.dtype)
         threshold = _numerics.at_step(max_norm, state.count).astype(norm.dtype)
         clipped = norm > threshold
         factor = jnp.where(clipped, threshold / jnp.where(clipped, norm, 1), 1)
         factor = jnp.where(jnp.isfinite(norm), factor, jnp.nan if nonfinite == "propagate" else 0)
         # Not a bare product: 0 times an infinite or NaN entry would be NaN.
-        (updates,) = _numerics.map_leaves(lambda g, f: (jnp.where(f == 0, 0, f * g),), updates, f=factor)
+        rule = lambda g, f: (jnp.where(f == 0, 0, f * g),)  # noqa: E731
+        (updates,) = _numerics.map_leaves(rule, updates, params=params, f=factor)
         dtype = state.norm.dtype
         state = (optax.safe_increment(state.count), norm.astype(dtype), clipped, threshold.astype(dtype))
         return updates, ClipByNormState(*state)

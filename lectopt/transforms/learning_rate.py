@@ -12,7 +12,7 @@ class ScaleByLearningRateState(NamedTuple):
     """State of `scale_by_learning_rate`."""
 
     count: Array  # int32[], the number of steps taken
-    learning_rate: Array  # float32[], the rate of the last step
+    step_size: Array  # float32[], the learning rate of the last step
 
 
 def scale_by_learning_rate(learning_rate: _numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
@@ -28,7 +28,8 @@ def scale_by_learning_rate(learning_rate: _numerics.Hyperparameter) -> optax.Gra
             shape (), a traced value, or a function of the step k = 0, 1, 2, ...
 
     Returns:
-        A link for `optax.chain`. Its updates have the incoming dtype.
+        A link for `optax.chain`. Its updates come back in the wider of the incoming update's and the parameter's dtype
+        (the former where `update` is given no parameters).
 
     Raises:
         ValueError: if a concrete learning_rate is negative, infinite or NaN.
@@ -38,7 +39,7 @@ def scale_by_learning_rate(learning_rate: _numerics.Hyperparameter) -> optax.Gra
         >>> import jax.numpy as jnp, lectopt as lo
         >>> link = lo.scale_by_learning_rate(0.5)
         >>> updates, state = link.update(jnp.array([2.0, -4.0]), link.init(jnp.zeros(2)))
-        >>> print(updates, state.learning_rate)
+        >>> print(updates, state.step_size)
         [-1.  2.] 0.5
 
     Source: the lecture, "Recap: Stochastic Gradient Descent".
@@ -50,9 +51,9 @@ def scale_by_learning_rate(learning_rate: _numerics.Hyperparameter) -> optax.Gra
         return ScaleByLearningRateState(_numerics.first_step(), _numerics.at_step(learning_rate, 0))
 
     def update(updates, state, params=None, **extra):
-        del params, extra
+        del extra
         rate = _numerics.at_step(learning_rate, state.count)
-        (updates,) = _numerics.map_leaves(lambda g, rate: (-rate * g,), updates, rate=rate)
+        (updates,) = _numerics.map_leaves(lambda g, rate: (-rate * g,), updates, params=params, rate=rate)
         return updates, ScaleByLearningRateState(optax.safe_increment(state.count), rate)
 
     return optax.GradientTransformationExtraArgs(init, update)

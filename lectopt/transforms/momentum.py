@@ -30,7 +30,8 @@ def trace_momentum(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
         momentum: alpha in [0, 1): a number, an array of shape (), a traced value, or a function of the step.
 
     Returns:
-        A link for `optax.chain`. Its state is float32 or wider; its updates have the incoming dtype.
+        A link for `optax.chain`. Its state is float32 or wider; its updates come back in the wider of the
+        incoming update's and the parameter's dtype (the former where `update` is given no parameters).
 
     Raises:
         ValueError: if a concrete momentum is outside [0, 1).
@@ -53,14 +54,14 @@ def trace_momentum(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
         return TraceMomentumState(_numerics.first_step(), _numerics.zeros_like(params))
 
     def update(updates, state, params=None, **extra):
-        del params, extra
+        del extra
 
         def rule(u, v, alpha):
             v = alpha * v + u
             return v, v
 
         alpha = _numerics.at_step(momentum, state.count)
-        updates, velocity = _numerics.map_leaves(rule, updates, state.velocity, alpha=alpha)
+        updates, velocity = _numerics.map_leaves(rule, updates, state.velocity, params=params, alpha=alpha)
         return updates, TraceMomentumState(optax.safe_increment(state.count), velocity)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,13 +1,14 @@
 """Nesterov momentum without a second gradient: the parameters that a user holds are the look-ahead point."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from lectopt import _checks, _numerics
 from lectopt._types import Array, ArrayTree
+from lectopt.transforms.evaluating import one_number, register_eval_params
 
 
 class TraceNesterovState(NamedTuple):
@@ -43,7 +44,8 @@ def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
         momentum: alpha in [0, 1): a number, an array of shape (), a traced value, or a function of the step.
 
     Returns:
-        A link for `optax.chain`. Its state is float32 or wider; its updates have the incoming dtype.
+        A link for `optax.chain`. Its state is float32 or wider; its updates come back in the wider of the
+        incoming update's and the parameter's dtype (the former where `update` is given no parameters).
 
     Raises:
         ValueError: if a concrete momentum is outside [0, 1).
@@ -69,7 +71,7 @@ def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
         return TraceNesterovState(_numerics.first_step(), alpha, _numerics.zeros_like(params))
 
     def update(updates, state, params=None, **extra):
-        del params, extra
+        del extra
 
         def rule(u, v, lookahead, alpha_next):
             # Both from the new v: were the old one read twice, XLA would copy all of it before overwriting it.
@@ -79,93 +81,21 @@ def trace_nesterov(momentum: _numerics.Hyperparameter) -> optax.GradientTransfor
         count = optax.safe_increment(state.count)
         alpha_next = _numerics.at_step(momentum, count)
         updates, velocity = _numerics.map_leaves(
-            rule, updates, state.velocity, lookahead=state.lookahead, alpha_next=alpha_next
+            rule, updates, state.velocity, params=params, lookahead=state.lookahead, alpha_next=alpha_next
         )
         return updates, TraceNesterovState(count, alpha_next, velocity)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def eval_params(opt_state: Any, params: ArrayTree) -> ArrayTree:
-    r"""The parameters w to evaluate and to keep, from those that are held while training.
+def _step_back(state: TraceNesterovState, params: ArrayTree) -> ArrayTree:
+    lookahead = one_number("a look-ahead", state.lookahead)
 
-    Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - c v`; where it does not,
-    w is `params`. The look-ahead is found through `optax.chain`, `masked`, `partition`, `MultiSteps`,
-    `inject_hyperparams`, `apply_if_finite` and in the state of an `nnx.Optimizer`.
+    def at_leaf(p: Array, v: Array) -> Array:
+        dtype = _numerics.working_dtype(p)
+        return jnp.asarray(p, dtype) - lookahead.astype(_numerics.real_dtype(p)) * jnp.asarray(v, dtype)
 
-    Args:
-        opt_state: the optimizer's state.
-        params: the parameters that go with it, any pytree (for an `nnx.Optimizer`: `nnx.state(model, nnx.Param)`).
-
-    Returns:
-        A tree like `params`, with its dtypes.
-
-    Raises:
-        ValueError: if two look-aheads cover the same parameters, or one does not have their structure and shapes.
-
-    Example:
-        >>> import jax.numpy as jnp, lectopt as lo
-        >>> params = {"w": jnp.ones(3)}
-        >>> print(lo.eval_params(lo.adam().init(params), params)["w"])
-        [1. 1. 1.]
-
-    Source: see `trace_nesterov`.
-    """
-    leaves, treedef = jax.tree.flatten(params, is_leaf=_is_variable)
-    moved = set()
-    for state in jax.tree.leaves(opt_state, is_leaf=_is_lookahead):
-        if not _is_lookahead(state):
-            continue
-        for i, velocity in enumerate(_velocities(state.velocity, params)):
-            if velocity is None:
-                continue
-            if i in moved:
-                raise ValueError("opt_state holds two Nesterov look-aheads for the same parameters; one is allowed")
-            moved.add(i)
-            leaves[i] = _step_back(leaves[i], _value(state.lookahead), velocity)
-    return jax.tree.unflatten(treedef, leaves)
+    return jax.tree.map(at_leaf, params, state.velocity)
 
 
-def _velocities(velocity: ArrayTree, params: ArrayTree) -> list[Array | None]:
-    """One velocity for each leaf of `params`, None where a mask leaves a leaf, or a whole subtree, out."""
-    plain_params, plain_velocity = (
-        jax.tree.map(_value, tree, is_leaf=lambda x: _is_variable(x) or _is_masked(x)) for tree in (params, velocity)
-    )
-
-    def spread(v: Any, below: ArrayTree) -> ArrayTree:
-        return jax.tree.map(lambda _: v, below)
-
-    try:
-        whole = jax.tree.map(spread, plain_velocity, plain_params, is_leaf=_is_masked)
-    except ValueError as error:
-        raise ValueError("opt_state does not belong to params: their structures differ") from error
-    return [None if _is_masked(v) else v for v in jax.tree.leaves(whole, is_leaf=_is_masked)]
-
-
-def _step_back(p: Any, lookahead: Array, velocity: Array) -> Any:
-    value = _value(p)
-    if lookahead.shape != () or velocity.shape != value.shape:
-        raise ValueError(
-            f"opt_state does not belong to params: a velocity has shape {velocity.shape} and its look-ahead "
-            f"{lookahead.shape}, the parameter {value.shape}; where both have a batch axis, use jax.vmap(eval_params)"
-        )
-    dtype = _numerics.working_dtype(value)
-    lookahead = lookahead.astype(_numerics.real_dtype(value))
-    stepped = (value.astype(dtype) - lookahead * velocity.astype(dtype)).astype(value.dtype)
-    return p.replace(stepped) if _is_variable(p) else stepped
-
-
-def _value(x: Any) -> Any:
-    return x.get_value() if _is_variable(x) else x
-
-
-def _is_variable(x: Any) -> bool:
-    return isinstance(x, nnx.Variable)
-
-
-def _is_masked(x: Any) -> bool:
-    return isinstance(x, optax.MaskedNode)
-
-
-def _is_lookahead(x: Any) -> bool:
-    return isinstance(x, TraceNesterovState)
+register_eval_params(TraceNesterovState, _step_back, like="velocity")

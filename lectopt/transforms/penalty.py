@@ -58,7 +58,8 @@ def add_l2(
         if params is None:
             raise ValueError("add_l2 needs the parameters: call update(gradients, state, params)")
         weight = _numerics.at_step(coefficient, state.count)
-        updates, _ = _numerics.map_leaves(lambda g, w, weight: (g + 2 * weight * w, w), updates, params, weight=weight)
+        rule = lambda g, w, weight: (g + 2 * weight * w, w)  # noqa: E731
+        updates, _ = _numerics.map_leaves(rule, updates, params, params=params, weight=weight)
         return updates, AddL2State(optax.safe_increment(state.count))
 
     link = optax.GradientTransformationExtraArgs(init, update)

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import optax
 
 from lectopt import _checks, _numerics
@@ -33,8 +32,9 @@ def scale_by_rmsprop(
             is 0 (eps = 0 and no gradient so far) is not updated.
 
     Returns:
-        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates have
-        the incoming dtype. The rate of each weight is epsilon / sqrt(delta + r), r = `state.mean_of_squares`.
+        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates come
+        back in the wider of the gradient's and the parameter's dtype (the gradient's where `update` is given no
+        parameters). The rate of each weight is epsilon / sqrt(delta + r), r = `state.mean_of_squares`.
 
     Raises:
         ValueError: if a concrete decay is outside [0, 1), or eps negative, infinite or NaN.
@@ -56,14 +56,14 @@ def scale_by_rmsprop(
         return ScaleByRmspropState(_numerics.first_step(), _numerics.real_zeros_like(params))
 
     def update(updates, state, params=None, **extra):
-        del params, extra
+        del extra
 
         def rule(g, r, rho, delta):
             r = rho * r + (1 - rho) * _numerics.squared_magnitude(g)
-            return _numerics.divide(g, jnp.sqrt(delta + r)), r
+            return _numerics.divide(g, _numerics.root(delta + r)), r
 
         rho, delta = _numerics.at_step(decay, state.count), _numerics.at_step(eps, state.count)
-        updates, r = _numerics.map_leaves(rule, updates, state.mean_of_squares, rho=rho, delta=delta)
+        updates, r = _numerics.map_leaves(rule, updates, state.mean_of_squares, params=params, rho=rho, delta=delta)
         return updates, ScaleByRmspropState(optax.safe_increment(state.count), r)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lectopt import _numerics
-from lectopt._leaves import paths
+from lectopt._leaves import leaves_with_paths
 from lectopt._types import Array, ArrayTree
 
 
@@ -33,7 +33,8 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         over the leaves below one path, such as a layer's kernel and bias, in float32 or wider. 0 before the first step.
 
     Raises:
-        ValueError: if there is no name, or one is given twice.
+        ValueError: if there is no name, or one is given twice; at `update`, if no params are given where "weight" is to
+            be measured, or there are layers that `init` was not given.
         TypeError: if one is no string.
 
     Example:
@@ -60,6 +61,12 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         if params is None and "weight" in names:
             raise ValueError("update must be given params where watch_norms is to measure the weights")
         seen = {f"{name}_norm": _by_layer(params if name == "weight" else updates) for name in names}
+        for name, layers in seen.items():
+            if unknown := sorted(set(layers) - set(state.norms[name])):
+                raise ValueError(
+                    f"update must be given the layers that init was given, {', '.join(state.norms[name])}; got "
+                    f"{', '.join(unknown)} as well"
+                )
         # By the layers of the parameters: the gradient may lack some (None), and then is 0 there.
         return updates, WatchNormsState(
             {
@@ -73,6 +80,6 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
 
 def _by_layer(tree: ArrayTree) -> dict[str, Array]:
     layers: dict[str, list[Array]] = {}
-    for path, leaf in zip(paths(tree), jax.tree.leaves(tree), strict=True):
+    for path, leaf in leaves_with_paths(tree):
         layers.setdefault("/".join(path[:-1] or path), []).append(leaf)
     return {name: _numerics.tree_norm(leaves) for name, leaves in layers.items()}
