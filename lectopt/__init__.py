@@ -61,6 +61,7 @@ from lectopt.subsets import minibatches as minibatches
 from lectopt.task import Task as Task
 from lectopt.task import whole_set as whole_set
 from lectopt.training import train as train
+from lectopt.transforms import accept_dicts as accept_dicts
 from lectopt.transforms import add_l2 as add_l2
 from lectopt.transforms import clip_by_norm as clip_by_norm
 from lectopt.transforms import eval_params as eval_params

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from lectopt._types import Array, Numeric
+from lectopt.transforms import accept_dicts
 
-Optimizer: TypeAlias = optax.GradientTransformation | Callable[..., optax.GradientTransformation]
+Optimizer: TypeAlias = optax.GradientTransformation | optax.MultiSteps | Callable[..., optax.GradientTransformation]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +25,15 @@ class OptimizerRecipe:
     def make(self, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
         """The optimizer with these hyperparameters."""
         if isinstance(self.optimizer, optax.GradientTransformation):
-            return self.optimizer
-        return self.optimizer(**dict(self.fixed), **numbers)
+            return accept_dicts(self.optimizer)
+        return accept_dicts(_transformation(self.optimizer(**dict(self.fixed), **numbers)))
 
 
 def as_recipe(
     optimizer: Optimizer, hyperparameters: Mapping[str, Any] | None
 ) -> tuple[OptimizerRecipe, dict[str, Any]]:
     """The optimizer, checked, apart from the numbers among its hyperparameters."""
+    optimizer = _transformation(optimizer)
     if isinstance(optimizer, optax.GradientTransformation):
         if hyperparameters:
             raise ValueError("hyperparameters go with a function such as lo.momentum, not with what it returned")
@@ -43,7 +45,7 @@ def as_recipe(
         )
     hyperparameters = dict(hyperparameters or {})
     _check_names(optimizer, hyperparameters)
-    made = optimizer(**hyperparameters)
+    made = _transformation(optimizer(**hyperparameters))
     if not isinstance(made, optax.GradientTransformation):
         raise TypeError(f"optimizer must return an Optax GradientTransformation; it returned {type(made).__name__}")
     numbers = {name: value for name, value in hyperparameters.items() if _is_numbers(value)}
@@ -52,6 +54,11 @@ def as_recipe(
         if not isinstance(value, Hashable):
             raise TypeError(f"hyperparameters[{name!r}] must be numbers or hashable; put it into a function instead")
     return OptimizerRecipe(optimizer, fixed), jax.tree.map(_as_array, numbers)
+
+
+def _transformation(optimizer: Any) -> Any:
+    """`optax.MultiSteps` as what it does; anything else as it is."""
+    return optimizer.gradient_transformation() if isinstance(optimizer, optax.MultiSteps) else optimizer
 
 
 def _check_names(optimizer: Callable, hyperparameters: dict[str, Any]) -> None:

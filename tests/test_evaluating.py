@@ -1,5 +1,6 @@
 """What is evaluated where a training holds other parameters: `eval_params`, and others' states that say so."""
 
+import dataclasses
 import tempfile
 from typing import Any, NamedTuple
 
@@ -221,3 +222,32 @@ def test_what_cannot_be_registered(arguments, error, match):
         lo.register_eval_params(state_type, rule, like=like)
     with pytest.raises(ValueError, match="inner must name fields"):
         lo.register_eval_params(AverageState, lambda s, p: p, like="mean", inner=["state"])
+
+
+def test_a_training_is_scored_at_what_the_state_says():
+    """fit knows nothing of the optimizer: its validation and what it returns are at x, and it goes on from y."""
+    x = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    examples = (x, x @ np.float32([[1.0], [-2.0]]))
+    task = lo.regression(lambda rngs: nnx.Linear(2, 1, rngs=rngs))
+    optimizer = optax.contrib.schedule_free_sgd(0.3)
+    run = lo.train(task, optimizer, examples, valid=examples, batch_size=6, steps=3, key=0)
+    w = optax.contrib.schedule_free_eval_params(run.opt_state, run.lookahead_params)
+    chex.assert_trees_all_close(run.params, w, rtol=1e-6)
+    loss = np.mean((x @ np.asarray(w["kernel"]) + np.asarray(w["bias"]) - examples[1]) ** 2)
+    np.testing.assert_allclose(run.metrics["valid_loss"], loss, rtol=1e-5)
+    assert not np.allclose(run.lookahead_params["kernel"], w["kernel"], rtol=1e-3)
+
+
+def test_the_history_shows_the_rate_that_was_used():
+    """Also one that was injected, or set from outside between two trainings."""
+    examples = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
+    task = lo.regression(lambda rngs: nnx.Linear(2, 1, rngs=rngs))
+    optimizer = optax.chain(lo.clip_by_norm(0.5), optax.inject_hyperparams(lo.adam)(learning_rate=0.25))
+    first = lo.train(task, optimizer, examples, batch_size=4, steps=1, key=0)
+    changed = optax.tree.set(first.opt_state, learning_rate=jnp.float32(0.125))
+    again = lo.train(
+        task, optimizer, examples, batch_size=4, steps=1, key=0, start=dataclasses.replace(first, opt_state=changed)
+    )
+    assert (first.history.steps["learning_rate"], again.history.steps["learning_rate"]) == (0.25, 0.125)
+    assert set(first.history.steps) == {"loss", "gradient_norm", "learning_rate", "clipped", "clip_threshold"}
+    assert first.history.steps["clip_threshold"] == 0.5

@@ -299,6 +299,44 @@ def test_vmap_over_schedules_and_their_horizons(case, strict):
         assert_close(lane, expected(case, 100, **scheduled_oracle(case.numbers, horizon)), 2e-6)
 
 
+WITHOUT_EPS = {
+    "adam": CASES["adam"],
+    "adagrad": CASES["adagrad"],
+    "rmsprop": CASES["rmsprop"],
+    "rmsprop_nesterov": CASES["rmsprop_nesterov"],
+}
+
+
+@pytest.mark.parametrize("derivative", [jax.grad, jax.jacfwd])
+@pytest.mark.parametrize(
+    ("case", "fixed"),
+    [(case, {}) for case in CASES.values()] + [(case, {"eps": 0.0}) for case in WITHOUT_EPS.values()],
+    ids=[*CASES, *(f"{name}, eps 0" for name in WITHOUT_EPS)],
+)
+def test_hypergradients_where_a_gradient_is_always_0(case, fixed, derivative, x64):
+    """Finite, and those of finite differences: an empty pixel's weights do not spoil the other weights' derivatives."""
+    start, used = jnp.array([0.5, -1.0, 2.0, 0.3]), jnp.array([1.0, 0.0, 0.3, 0.0])
+
+    def final(numbers):
+        optimizer = case.make(**numbers | fixed)
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(used * params, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, state), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=4)
+        return jnp.sum(jnp.arange(1.0, 5.0) * lo.eval_params(state, params) ** 2)
+
+    numbers = {name: jnp.float64(x) for name, x in case.numbers.items() if name not in fixed}
+    actual = jax.jit(derivative(final))(numbers)
+    final = jax.jit(final)
+    for name, x in numbers.items():
+        h = 1e-5 * x
+        desired = (final(numbers | {name: x + h}) - final(numbers | {name: x - h})) / (2 * h)
+        np.testing.assert_allclose(actual[name], desired, rtol=1e-5, atol=1e-9)
+
+
 # Law 4: precision and the shape of the state --------------------------------------------------------------------------
 def avals(tree):
     return [(jnp.shape(x), x.dtype, jax.typeof(x).weak_type) for x in jax.tree.leaves(tree)], jax.tree.structure(tree)
@@ -574,6 +612,36 @@ def test_donation(case, inject):
     outs = python_loop(jax.jit(step, donate_argnums=0), carry, jnp.asarray(NOISE[:5]))[1]
     assert_close(outs, expected(case, 5, **constant(case.numbers)), 2e-6)
     assert not any(x.is_deleted() for x in numbers.values())
+
+
+MODES = {
+    "debug_nans": lambda: jax.debug_nans(True),
+    "debug_infs": lambda: jax.debug_infs(True),
+    "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "no rank promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "no leaks": jax.checking_leaks,
+    "disable_jit": jax.disable_jit,
+}
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@every_case
+def test_modes_of_jax_that_find_mistakes(case, mode):
+    """Compiled and not, with all numbers scheduled, where some gradients are 0 and where all are."""
+    params = {"a": jnp.array([[0.5, 0.0], [1.0, 2.0]]), "b": jnp.zeros(2), "c": jnp.float32(1.0)}
+
+    def steps(params, gradients):
+        optimizer = case.make(**scheduled(case.numbers))
+        state = optimizer.init(params)
+        for gradient in gradients:
+            updates, state = optimizer.update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+        return lo.eval_params(state, params)
+
+    gradients = [params, jax.tree.map(jnp.zeros_like, params)]
+    with mode():
+        chex.assert_trees_all_close(jax.jit(steps)(params, gradients), steps(params, gradients), rtol=1e-6)
+        jax.block_until_ready(steps(params, gradients[1:]))
 
 
 @every_case

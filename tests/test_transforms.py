@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -327,6 +328,22 @@ def test_adagrad_loses_digits_only_after_many_steps(x64):
     np.testing.assert_allclose(total(jnp.float64), 0.01 * steps, rtol=1e-9)
 
 
+# Derivatives through an update ----------------------------------------------------------------------------------------
+def test_the_derivative_of_one_minus_power(x64):
+    """-t b^(t-1), also at b = 0."""
+    for b in (0.0, 0.5, 0.999):
+        for t in (1.0, 2.0, 10.0):
+            for derivative in (jax.grad, jax.jacfwd):
+                actual = derivative(_numerics.one_minus_power)(jnp.float64(b), jnp.float64(t))
+                np.testing.assert_allclose(actual, -t * b ** (t - 1), rtol=1e-14)
+
+
+def test_the_root_is_the_root(x64):
+    x = jnp.array([0.0, 1e-300, 0.25, 4.0, jnp.inf, jnp.nan])
+    np.testing.assert_array_equal(_numerics.root(x), np.sqrt(x))
+    np.testing.assert_array_equal(jax.vmap(jax.grad(_numerics.root))(x[:4]), [0, *(0.5 / np.sqrt(x[1:4]))])
+
+
 # _numerics ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("b", [0.0, 1e-3, 0.5, 0.9, 0.999, 0.99999, 0.9999999])
 def test_one_minus_power_keeps_its_digits(b):
@@ -371,6 +388,123 @@ def test_watched_norms_are_of_what_passes_layer_by_layer():
 def test_watched_names_are_different_words(names, error):
     with pytest.raises(error, match="names"):
         lo.watch_norms(*names)
+
+
+class Parts(nnx.Module):
+    """Layers in a list, a dictionary and by themselves."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.many = nnx.List([nnx.Linear(2, 3, rngs=rngs), nnx.Linear(3, 2, rngs=rngs)])
+        self.named = nnx.Dict(a=nnx.Linear(2, 1, rngs=rngs))
+        self.scale = nnx.Param(jnp.ones(2))
+
+
+MODULES = {
+    "sequential": lambda: nnx.Sequential(
+        nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.tanh, nnx.Linear(3, 1, rngs=nnx.Rngs(1))
+    ),
+    "parts": Parts,
+}
+LAYERS = {"sequential": ["layers/0", "layers/2"], "parts": ["many/0", "many/1", "named/a", "scale"]}
+
+
+@pytest.mark.filterwarnings("default")  # Flax may warn of its own future
+@pytest.mark.parametrize("name", MODULES)
+def test_watched_norms_in_an_nnx_optimizer(name, graph_mode, eager):
+    """By layer, as from a plain tree: Flax hands its variables to `init`, and arrays to `update`."""
+    model = MODULES[name]()
+    optimizer = nnx.Optimizer(model, optax.chain(lo.watch_norms("gradient", "weight"), lo.sgd(0.1)), wrt=nnx.Param)
+    gradients = jax.tree.map(lambda p: 3 * p + 1, nnx.state(model, nnx.Param))
+    weights = jax.tree.map(lambda p: p + 0, nnx.state(model, nnx.Param))
+    optimizer.update(model, gradients)
+    for what, tree in (("gradient", gradients), ("weight", weights)):
+        found = nnx.to_pure_dict(nnx.state(optimizer))["opt_state"][0]["norms"][f"{what}_norm"]
+        assert sorted(found) == LAYERS[name]
+        for layer, norm in found.items():
+            part = nnx.to_pure_dict(tree)
+            for step in layer.split("/"):
+                part = part[int(step) if step.isdigit() else step]
+            desired = np.sqrt(sum(np.sum(np.square(x, dtype=float)) for x in jax.tree.leaves(part)))
+            np.testing.assert_allclose(norm, desired, rtol=1e-6)
+
+
+def test_watched_norms_of_other_layers_are_refused():
+    link = lo.watch_norms("gradient")
+    state = link.init({"a": jnp.ones(2), "b": jnp.ones(2)})
+    with pytest.raises(ValueError, match="layers that init was given, a, b; got c as well"):
+        link.update({"a": jnp.ones(2), "c": jnp.ones(2)}, state)
+
+
+# Labels and masks as dictionaries ------------------------------------------------------------------------------------
+BY_DICT = {
+    "partition": lambda labels: optax.partition({True: lo.nesterov(0.1), False: lo.sgd(0.5)}, labels),
+    "masked": lambda mask: optax.masked(lo.adam(0.1), mask),
+    "add_l2": lambda mask: optax.chain(lo.add_l2(0.5, mask), lo.sgd(0.1)),
+}
+
+
+@pytest.mark.parametrize("make", BY_DICT.values(), ids=BY_DICT)
+@pytest.mark.parametrize("leafwise", [False, True])
+def test_dictionaries_for_nnx_parameters(make, leafwise, eager):
+    """A plain tree, an `nnx.State`, and an `nnx.Optimizer`, under the labels of the plain tree: the same steps."""
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.tanh, nnx.Linear(3, 1, rngs=nnx.Rngs(1)))
+    state = nnx.as_pure(nnx.state(model, nnx.Param))
+    labels = {"layers": {0: True, 2: {"kernel": False, "bias": True} if leafwise else False}}
+    plain, given = make(labels), lo.accept_dicts(make(labels))
+
+    def two_steps(optimizer, params):
+        opt_state = optimizer.init(params)
+        for _ in range(2):
+            updates, opt_state = optimizer.update(params, opt_state, params)
+            params = optax.apply_updates(params, updates)
+        return params, lo.eval_params(opt_state, params)
+
+    desired = two_steps(plain, nnx.to_pure_dict(state))
+    actual = two_steps(given, state)
+    assert jax.tree.structure(actual[0]) == jax.tree.structure(state)
+    chex.assert_trees_all_equal(tuple(map(nnx.to_pure_dict, actual)), desired)
+    chex.assert_trees_all_equal(two_steps(given, nnx.to_pure_dict(state)), desired)
+    optimizer = nnx.Optimizer(model, given, wrt=nnx.Param)
+    for _ in range(2):
+        optimizer.update(model, nnx.state(model, nnx.Param))
+    chex.assert_trees_all_equal(nnx.to_pure_dict(nnx.state(model, nnx.Param)), desired[0])
+    chex.assert_trees_all_equal(nnx.to_pure_dict(lo.eval_params(optimizer, model)), desired[1])
+
+
+def test_a_mask_of_neither_kind_is_refused():
+    state = nnx.as_pure(nnx.state(nnx.Linear(2, 3, rngs=nnx.Rngs(0))))
+    with pytest.raises(ValueError, match="kernel"):
+        lo.accept_dicts(optax.masked(lo.sgd(0.1), {"weight": True, "bias": False})).init(state)
+
+
+# Hyperparameters by Optax's own names --------------------------------------------------------------------------------
+INJECTED = [
+    (lo.sgd, {"learning_rate": 0.1}),
+    (lo.nesterov, {"learning_rate": 0.1, "momentum": 0.5}),
+    (lo.rmsprop_nesterov, {"learning_rate": 0.1, "decay": 0.5, "momentum": 0.5, "eps": 1e-3}),
+    (lo.adagrad, {"learning_rate": 0.1, "eps": 1e-3}),
+    (lo.adam, {"learning_rate": 0.1, "b1": 0.5, "b2": 0.9, "eps": 1e-3}),
+    (lo.clip_by_norm, {"max_norm": 0.5}),
+    (lo.add_l2, {"coefficient": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("make", "numbers"), INJECTED, ids=[make.__name__ for make, _ in INJECTED])
+def test_each_hyperparameter_is_found_and_set_by_its_name(make, numbers, eager):
+    """What is injected is there once, for `optax.tree.get`, and what `optax.tree.set` puts there counts."""
+    w = jnp.array([1.0, -3.0])
+    optimizer = optax.inject_hyperparams(make)(**numbers)
+    state = optimizer.init(w)
+    for name, value in numbers.items():
+        np.testing.assert_allclose(optax.tree.get(state, name), value, rtol=1e-6)
+        changed = optax.tree.set(state, **{name: jnp.float32(value / 2)})
+        actual = optimizer.update(w, changed, w)[0]
+        halved = make(**numbers | {name: value / 2})
+        if name != "momentum":  # which takes effect with the next look-ahead
+            np.testing.assert_allclose(actual, halved.update(w, halved.init(w), w)[0], rtol=1e-6)
+        with pytest.raises(KeyError):
+            optax.tree.set(make(**numbers).init(w), **{name: 0.0})
 
 
 def test_weights_can_only_be_measured_where_they_are_given():

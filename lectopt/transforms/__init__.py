@@ -6,6 +6,7 @@ from lectopt.transforms.adam import ScaleByAdamState as ScaleByAdamState
 from lectopt.transforms.adam import scale_by_adam as scale_by_adam
 from lectopt.transforms.clipping import ClipByNormState as ClipByNormState
 from lectopt.transforms.clipping import clip_by_norm as clip_by_norm
+from lectopt.transforms.dictionaries import accept_dicts as accept_dicts
 from lectopt.transforms.evaluating import eval_params as eval_params
 from lectopt.transforms.evaluating import register_eval_params as register_eval_params
 from lectopt.transforms.learning_rate import ScaleByLearningRateState as ScaleByLearningRateState

@@ -7,6 +7,7 @@ import optax
 
 from lectopt import _checks, _numerics
 from lectopt._types import Array, ArrayTree
+from lectopt.transforms.dictionaries import accept_dicts
 
 
 class AddL2State(NamedTuple):
@@ -28,8 +29,9 @@ def add_l2(
 
     Args:
         coefficient: lambda, at least 0: a number, an array of shape (), a traced value, or a function of the step.
-        mask: a tree of booleans like the parameters (or a prefix of it), or a function from the parameters to one, True
-            where the penalty applies; None penalises all. Biases are commonly left out.
+        mask: a tree of booleans like the parameters (or a prefix of it; plain dictionaries for an `nnx.State`), or a
+            function from the parameters to one, True where the penalty applies; None penalises all. Biases are commonly
+            left out.
 
     Returns:
         A link for `optax.chain`, to stand first, where updates are gradients.
@@ -63,4 +65,4 @@ def add_l2(
         return updates, AddL2State(optax.safe_increment(state.count))
 
     link = optax.GradientTransformationExtraArgs(init, update)
-    return link if mask is None else optax.masked(link, mask)
+    return link if mask is None else accept_dicts(optax.masked(link, mask))

@@ -1,0 +1,53 @@
+"""Labels and masks as plain dictionaries, for parameters that Flax keeps in an `nnx.State`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from flax import nnx
+
+
+def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The same optimizer, whose labels or masks may be plain dictionaries where the parameters are an `nnx.State`.
+
+    `optax.partition` and `optax.masked` want labels of the very types of the parameters. Given an `nnx.State` that it
+    does not fit, the optimizer is handed plain dictionaries instead; all else stays as it is. `lectopt.fit`, `train`
+    and `add_l2` do so by themselves; an `nnx.Optimizer` needs it.
+
+    Args:
+        optimizer: any Optax optimizer or link.
+
+    Returns:
+        The optimizer; its updates are of the type of the gradients.
+
+    Example:
+        >>> import optax, lectopt as lo
+        >>> from flax import nnx
+        >>> model = nnx.Sequential(nnx.Linear(4, 8, rngs=nnx.Rngs(0)), nnx.relu, nnx.Linear(8, 3, rngs=nnx.Rngs(1)))
+        >>> labels = {"layers": {0: "first", 2: "last"}}
+        >>> parts = optax.partition({"first": optax.set_to_zero(), "last": lo.adam(1e-3)}, labels)
+        >>> optimizer = nnx.Optimizer(model, lo.accept_dicts(parts), wrt=nnx.Param)
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def init(params: Any) -> optax.OptState:
+        return _either(inner.init, params)
+
+    def update(updates: Any, state: optax.OptState, params: Any = None, **extra: Any) -> tuple[Any, optax.OptState]:
+        new, state = _either(lambda updates, params: inner.update(updates, state, params, **extra), updates, params)
+        if isinstance(updates, nnx.State) and not isinstance(new, nnx.State):
+            new = jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(new))
+        return new, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _either(function: Callable, *trees: Any) -> Any:
+    """The function of the trees as they are, or of dictionaries if its own trees are of these."""
+    try:
+        return function(*trees)
+    except ValueError:  # JAX's, where structures differ
+        if not any(isinstance(tree, nnx.State) for tree in trees):
+            raise
+        return function(*[nnx.to_pure_dict(tree) if isinstance(tree, nnx.State) else tree for tree in trees])
