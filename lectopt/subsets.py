@@ -103,15 +103,15 @@ def minibatches(
         examples: a tuple of arrays [n, ...], or a Subset.
         batch_size: examples in a batch, at least 1.
         key: an int or a `jax.random.key`; may be left out without shuffling.
-        epoch: the number of the epoch; may be traced.
+        epoch: the number of the epoch, at least 0; may be traced.
         shuffle: False keeps the order of the examples, the lecture's fixed set B.
 
     Returns:
         Minibatches(indices int32[steps, batch_size], weights float32[steps, batch_size]).
 
     Raises:
-        ValueError: if batch_size is below 1.
-        TypeError: if batch_size is not a whole number, or a key is missing.
+        ValueError: if batch_size is below 1, epoch below 0, or examples hold numbers that JAX would cut short.
+        TypeError: if batch_size or epoch is not a whole number, a key is missing, or examples are no arrays of numbers.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -123,6 +123,8 @@ def minibatches(
     """
     subset = as_subset(examples)
     batch_size = _checks.check_count("batch_size", batch_size)
+    if not isinstance(epoch, jax.Array):
+        _checks.check_count("epoch", epoch, least=0)
     place = jnp.arange(subset.capacity)
     if _checks.check_flag("shuffle", shuffle):
         # Sorting uniforms, not permuting: the order of the real examples is the same whatever fills them up.

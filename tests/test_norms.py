@@ -21,6 +21,7 @@ from norm_cases import (
 )
 
 import lectopt as lo
+from lectopt import norms
 
 FORWARD = [
     (batch_norm, X, {}, 0, 1e-5),
@@ -338,3 +339,15 @@ def test_in_every_mode_of_jax(mode):
         value, gradient = jax.jit(jax.value_and_grad(layers))(jnp.ones((4, 3)), jnp.zeros((4, 1), bool))
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
+
+
+def test_moments_of_features_alone_fit_under_strict_ranks():
+    learned = norms.Moments(*(jnp.asarray(m) for m in (4.0, [1.0, 2.0], [4.0, 9.0])))
+    with jax.numpy_rank_promotion("raise"):
+        y = norms.standardized(jnp.ones((3, 5, 2)), learned)
+    close(y, np.broadcast_to([0, -1 / 3], (3, 5, 2)))
+
+
+@pytest.mark.parametrize("make", [batch_norm, layer_norm])
+def test_a_variance_that_overflows_is_seen(make):
+    assert np.isnan(make()(X * np.float32(1e25))).all()

@@ -186,6 +186,12 @@ BAD = {
     "shuffle without key": (lambda: lo.minibatches(examples(9), 2), TypeError, "key must be an int.*got None"),
     "batch of 0": (lambda: lo.minibatches(examples(9), 0, key=0), ValueError, "batch_size must be at least 1; got 0"),
     "batch of 2.0": (lambda: lo.minibatches(examples(9), 2.0, key=0), TypeError, "batch_size must be a whole.*2.0"),
+    "epoch -1": (
+        lambda: lo.minibatches(examples(9), 2, key=0, epoch=-1),
+        ValueError,
+        "epoch must be at least 0; got -1",
+    ),
+    "epoch 'a'": (lambda: lo.minibatches(examples(9), 2, key=0, epoch="a"), TypeError, "epoch must be a whole.*'a'"),
     "one array": (lambda: lo.minibatches(np.ones((9, 2)), 2, key=0), TypeError, "examples must be a tuple.*ndarray"),
     "empty tuple": (lambda: lo.minibatches((), 2, key=0), TypeError, "examples must be a tuple"),
     "empty": (lambda: lo.minibatches(examples(0), 2, key=0), ValueError, "examples must hold at least 1 example"),

@@ -26,7 +26,8 @@ def apply(
     """Computes gamma (x - mean) / sqrt(var + epsilon) + beta; scale and bias run along the axes `features`."""
     shape = tuple(size if axis in features else 1 for axis, size in enumerate(deviations.shape))
     dtype = functools.reduce(jnp.promote_types, (a.dtype for a in (scale, bias) if a is not None), deviations.dtype)
-    factor = jax.lax.rsqrt(var + jnp.asarray(epsilon, var.dtype)).astype(dtype)
+    # A variance that overflowed gives NaN, which is seen, and not beta whatever the input is.
+    factor = (jax.lax.rsqrt(var + jnp.asarray(epsilon, var.dtype)) + 0 * var).astype(dtype)
     if scale is not None:
         factor = factor * scale.reshape(shape).astype(dtype)
     y = deviations.astype(dtype) * factor

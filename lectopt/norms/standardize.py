@@ -142,7 +142,7 @@ def standardized(x: Array, learned: moments.Moments) -> jax.Array:
         learned: moments that are broadcastable to x, as `center` returns them.
     """
     x = moments.as_float(x)
-    count, mean, var = (jnp.asarray(m, x.dtype) for m in learned)
+    count, mean, var = (jnp.expand_dims(jnp.asarray(m, x.dtype), range(x.ndim - jnp.ndim(m))) for m in learned)
     step = jnp.finfo(x.dtype).eps * jnp.abs(mean)
     varies = (jnp.sqrt(var) > step) & (var < jnp.inf)
     # A variance that overflowed while it was traced gives NaN, which is seen, not the zeros of a constant.
