@@ -251,3 +251,36 @@ def test_the_history_shows_the_rate_that_was_used():
     assert (first.history.steps["learning_rate"], again.history.steps["learning_rate"]) == (0.25, 0.125)
     assert set(first.history.steps) == {"loss", "gradient_norm", "learning_rate", "clipped", "clip_threshold"}
     assert first.history.steps["clip_threshold"] == 0.5
+
+
+FORMS = {  # what is given to train, and what it has to equal
+    "MultiSteps": (
+        lambda: optax.MultiSteps(lo.nesterov(0.1), 2),
+        lambda: optax.MultiSteps(lo.nesterov(0.1), 2).gradient_transformation(),
+    ),
+    "labels in a dictionary": (
+        lambda: optax.partition({"a": lo.nesterov(0.1), "b": lo.sgd(0.3)}, {"layers": {0: "a", 1: "b"}}),
+        lambda: optax.partition(
+            {"a": lo.nesterov(0.1), "b": lo.sgd(0.3)}, lambda p: nnx.map_state(lambda path, _: "ab"[path[1]], p)
+        ),
+    ),
+    "a mask in a dictionary": (
+        lambda: optax.chain(lo.add_l2(0.5, {"layers": {0: True, 1: False}}), lo.sgd(0.3)),
+        lambda: optax.chain(lo.add_l2(0.5, lambda p: nnx.map_state(lambda path, _: path[1] == 0, p)), lo.sgd(0.3)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "same"), FORMS.values(), ids=FORMS)
+def test_a_training_takes_what_optax_users_have(given, same):
+    """Also what a function makes."""
+    x = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    module = lambda rngs: nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), nnx.Linear(3, 1, rngs=rngs))  # noqa: E731
+    task = lo.regression(module)
+
+    def trained(optimizer):
+        return lo.train(task, optimizer, (x, x[:, :1]), batch_size=4, steps=3, key=0).params
+
+    desired = trained(same())
+    chex.assert_trees_all_equal(trained(given()), desired)
+    chex.assert_trees_all_equal(trained(given), desired)

@@ -75,6 +75,47 @@ def test_clip_looks_at_the_whole_tree_and_only_beyond_the_threshold():
     np.testing.assert_allclose([updates["a"][0], updates["b"][0, 0], state.norm], [0.3, 0.4, 5], rtol=1e-6)
 
 
+def test_parts_whose_gradient_is_0_inside_the_program():
+    """A head that this batch does not use, and one that is frozen, each with a norm of its own: nothing moves."""
+    optimizer = optax.partition(
+        {
+            "clipped": optax.chain(lo.watch_norms("gradient"), lo.clip_by_norm(1.0), lo.sgd(0.5)),
+            "frozen": optax.chain(optax.set_to_zero(), lo.clip_by_norm(1.0)),
+        },
+        {"unused": "clipped", "stopped": "frozen", "used": "frozen"},
+    )
+    params = {"unused": jnp.full(3, 2.0), "stopped": jnp.ones(2), "used": jnp.ones(2)}
+
+    @jax.jit
+    def step(params, x):
+        loss = lambda p: jnp.sum(p["used"] * x) + jnp.sum(jax.lax.stop_gradient(p["stopped"]))  # noqa: E731
+        gradients = jax.grad(loss)(params)
+        updates, state = optimizer.update(gradients, optimizer.init(params), params)
+        return optax.apply_updates(params, updates), state
+
+    new, state = step(params, jnp.ones(2))
+    chex.assert_trees_all_equal(new, params)
+    assert optax.tree.get(state, "gradient_norm") == {"unused": 0.0}
+
+
+CONSTANTS = [0.0, 1e-37, 1e-30, 1e-23, 1.0, 1e20, 1e38]
+
+
+@pytest.mark.parametrize("beside", [None, 0.0, 1e-23])
+def test_the_norm_of_constants_inside_the_program(beside, fully_compiled):
+    """XLA computes with what it knows: (c x)^2 may become c^2 x^2, of which either can leave the range."""
+
+    def norms():
+        trees = [(jnp.full(3, x), *([] if beside is None else [jnp.full((), beside)])) for x in CONSTANTS]
+        return [_numerics.tree_norm(tree) for tree in trees], [jax.grad(_numerics.tree_norm)(tree) for tree in trees]
+
+    values, gradients = jax.jit(norms)()
+    for x, value, gradient in zip(CONSTANTS, values, gradients, strict=True):
+        exact = np.hypot(np.sqrt(3) * x, beside or 0.0)
+        np.testing.assert_allclose(value, exact, rtol=1e-6)
+        np.testing.assert_allclose(gradient[0], np.full(3, x / exact if exact else 0.0), rtol=1e-5, atol=1e-6)
+
+
 def test_clip_follows_a_schedule_of_thresholds():
     link = lo.clip_by_norm(lambda k: 1.0 + k)
     state = link.init(jnp.zeros(1))
