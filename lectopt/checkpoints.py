@@ -1,94 +1,77 @@
-"""Keeping runs, and trainings that are under way, on disk with Orbax: arrays and JSON, never pickle."""
+"""Keeping runs, and trainings that are under way, on disk: arrays and JSON, never pickle."""
 
 import contextlib
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from etils import epath
+from jax.sharding import Mesh
 
-from lectopt import _shapes
-from lectopt._leaves import fill, paths, plain
+from lectopt import _shapes, archives, meshes
+from lectopt._leaves import Bare, LeafPath, fill, fill_in_order, named, outline
 from lectopt._types import Array
-from lectopt.claims import claim
+from lectopt.archives import Archive
+from lectopt.claims import claim, keeping
+from lectopt.files import DamagedError, checked_path, clear_stumps, locked, refused
 from lectopt.history import History
+from lectopt.loop import Carry, Learner
 from lectopt.norms import Moments
 from lectopt.run import Run
 from lectopt.task import Task
 
-_FORMAT = "lectopt run 2"
-_TREES = ("params", "model_state", "opt_state", "lookahead_params")
+_KEPT = 2  # copies of a training: should the last one be damaged, there is the one before
 
 
 def write(run: Run, path: str | Path) -> None:
     """Writes `run` to the new directory `path`; see `Run.save`."""
-    path = Path(path).absolute()
-    if path.exists():
-        raise ValueError(f"path must be a new directory; there is something at {path} already")
-    if not run.inputs:
-        raise ValueError("only runs on inputs that are arrays, or tuples, lists and dicts of arrays, can be saved")
-    arrays: dict[str, Any] = {name: _pack(getattr(run, name)) for name in _TREES}
-    records = run.history.to_arrays()
-    arrays |= {"metrics": run.metrics, "history": _pack(list(records.values())), "diverged_at": run.diverged_at}
-    arrays = jax.tree.map(np.asarray, arrays)
-    about = {"format": _FORMAT, "inputs": run.inputs, "history": [list(path) for path in records]}
-    about |= {"params": paths(run.params), "variables": paths(run.model_state.variables)}
-    try:
-        with _checkpointer() as checkpointer:
-            items = ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), about=ocp.args.JsonSave(about))
-            checkpointer.save(path, items)
-    except OSError as error:
-        raise ValueError(f"path must be a directory that can be written; got {path} ({error.strerror})") from error
+    path = checked_path("path", path)
+
+    def write() -> None:
+        if path.exists():
+            raise ValueError(f"path must be a new directory; there is something at {path} already")
+        if not run.inputs:
+            raise ValueError("only runs on inputs that are arrays, or tuples, lists and dicts of arrays, can be saved")
+        with refused("path", path, "directory"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            clear_stumps(path.parent)
+            archives.write(path, _archive(run))
+
+    meshes.first(write, several=jax.process_count() > 1)
 
 
 def read(path: str | Path, task: Task) -> Run:
-    """Reads a run that `write` wrote; see `lectopt.load`."""
-    path = Path(path).absolute()
+    """Reads a run that `write` wrote, or a training as far as it came; see `lectopt.load`."""
+    path = checked_path("path", path)
     if not path.exists():
         raise FileNotFoundError(f"path must be a directory that Run.save wrote; there is nothing at {path}")
-    about, arrays = _read(path)
-    lanes = arrays["diverged_at"].shape  # of a run that came out of `vmap`
-    params, state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(lanes + leaf.shape, leaf.dtype),
-        jax.eval_shape(task.init, jax.random.key(0), (_shapes.blank(about["inputs"]),)),
-    )
-    return Run(
-        params=fill("params of this task's model", _unpack(arrays["params"]), params),
-        model_state=fill("model_state of this task's model", _unpack(arrays["model_state"]), state),
-        opt_state=list(map(jnp.asarray, _unpack(arrays["opt_state"]))),
-        lookahead_params=fill("params of this task's model", _unpack(arrays["lookahead_params"]), params),
-        metrics={name: _scalar(value) for name, value in arrays["metrics"].items()},
-        history=History.from_arrays(dict(zip(map(tuple, about["history"]), _unpack(arrays["history"]), strict=True))),
-        diverged_at=_scalar(arrays["diverged_at"]),
-        task=task,
-        inputs=about["inputs"],
-    )
+    return _run(_read(path, "path"), task)
 
 
-def is_run(path: Path) -> bool:
-    """Whether `Run.save` wrote the directory."""
-    return (path / "about").exists()
+def is_ours(path: Path) -> bool:
+    """Whether `Run.save` wrote the directory, or `fit(directory=)`."""
+    return archives.is_archive(path) or any(map(archives.is_archive, _copies(path)))
 
 
-def read_arrays(path: Path) -> tuple[dict[tuple[str, ...], Array], Moments | None]:
+def read_arrays(path: Path) -> tuple[dict[LeafPath, Array], Moments | None]:
     """The parameters and variables, by path, of a run that `write` wrote, and how it standardises its inputs.
 
     Raises:
         ValueError: if it is not a run, or is kept without the names of its arrays.
     """
-    about, arrays = _read(path, "source")
-    if "params" not in about:
+    archive = _read(path, "source")
+    if archive.ordered:
         raise ValueError(
             f"source must be a run that was saved with the names of its arrays; {path} was saved before they were "
             "kept: give lectopt.load(path, task)"
         )
-    params, state = _unpack(arrays["params"]), _unpack(arrays["model_state"])
-    names = [tuple(name) for name in about["params"] + about["variables"]]
-    variables, inputs = state[: len(about["variables"])], state[len(about["variables"]) :]
-    return dict(zip(names, params + variables, strict=True)), Moments(*inputs) if inputs else None
+    state = archive.trees["model_state"]
+    variables = {name[1:]: array for name, array in state.items() if name[0] == "variables"}
+    inputs = {name[1]: array for name, array in state.items() if name[0] == "inputs"}
+    return archive.trees["params"] | variables, Moments(**inputs) if inputs else None
 
 
 def read_tree(path: Path) -> Any:
@@ -97,9 +80,11 @@ def read_tree(path: Path) -> Any:
     Raises:
         ValueError: if it is nothing of the kind.
     """
+    import orbax.checkpoint as ocp  # noqa: PLC0415, slow to import
+    from etils import epath  # noqa: PLC0415
+
     # A manager keeps a folder for each step, with the default item in it.
-    steps = sorted((step for step in path.iterdir() if step.name.isdecimal()), key=lambda step: int(step.name))
-    step = steps[-1] if steps else path
+    step = next(iter(_copies(path)), path)
     item = step / "default" if (step / "default").exists() else step
     try:
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
@@ -115,54 +100,158 @@ def read_tree(path: Path) -> Any:
 
 
 class Store:
-    """A directory that keeps a training that is under way, for the call that made it and for no other."""
+    """A directory that keeps a training that is under way, for the call that made it and for no other.
 
-    def __init__(self, directory: str | Path, fingerprint: str):
-        path = Path(directory).absolute()
-        claim(path, fingerprint, "training")
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(path, options=options)
+    Raises:
+        ValueError: if it holds something else, or another process trains in it.
+    """
 
-    def restore(self, carry: Any) -> Any:
-        """What was saved last, in the structure of `carry`; `carry` itself if nothing was."""
-        step = self._manager.latest_step()
-        if step is None:
-            return carry
-        saved = self._manager.restore(step, args=ocp.args.StandardRestore(_pack(carry)))
-        return fill("what directory holds", _unpack(saved), carry)
+    def __init__(self, directory: str | Path, fingerprint: str, mesh: Mesh | None = None):
+        self._path, self._mesh = checked_path("directory", directory), mesh
+        self._lock = contextlib.ExitStack()
+        meshes.first(lambda: self._claim(fingerprint), several=meshes.are_several(mesh))
 
-    def save(self, step: int, carry: Any) -> None:
-        """Writes `carry`, atomically, in the place of what was saved before."""
-        self._manager.save(step, args=ocp.args.StandardSave(_pack(carry)))
+    def _claim(self, fingerprint: str) -> None:
+        claim(self._path, fingerprint, "training")
+        with contextlib.suppress(OSError):  # where the file system knows no locks
+            try:
+                self._lock.enter_context(locked(self._path / "fingerprint"))
+            except BlockingIOError as error:
+                raise ValueError(
+                    f"directory must be of no process that still trains; one trains in {self._path}"
+                ) from error
+
+    def restore(self, carry: Carry) -> Carry:
+        """The last copy that is whole, in the structure of `carry`; `carry` itself if nothing was kept.
+
+        Raises:
+            ValueError: if all copies are damaged.
+        """
+        damaged: list[tuple[Path, str]] = []
+        for copy in _copies(self._path):
+            try:
+                found = _carry(copy, carry)
+            except ValueError as error:
+                damaged.append((copy, str(error)))
+                continue
+            for path, problem in damaged:
+                warnings.warn(
+                    f"{problem}. The copy before is used: training goes on from step {copy.name}", stacklevel=2
+                )
+                if meshes.leads(self._mesh):
+                    shutil.rmtree(path, ignore_errors=True)
+            return found
+        if damaged:
+            raise ValueError(f"directory must hold a whole copy; {damaged[0][1]}. Delete {self._path} to begin anew")
+        return carry
+
+    def save(self, carry: Carry, run: Run) -> None:
+        """Writes the carry and what it is as a run, atomically; the last copies before are kept.
+
+        Raises:
+            OSError: if the disk is full, say; the message names what is kept.
+        """
+        meshes.first(lambda: self._save(carry, run), several=meshes.are_several(self._mesh))
+
+    def _save(self, carry: Carry, run: Run) -> None:
+        place = self._path / str(int(carry.step))
+        if place.exists():
+            return
+        archive = _archive(run)
+        archive.trees["carry"] = named(_beside(carry))
+        with keeping(self._path):
+            archives.write(place, archive)
+        for old in _copies(self._path)[_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def close(self) -> None:
-        """Waits until all is written."""
-        self._manager.close()
+        """Leaves the directory to others."""
+        self._lock.close()
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+def _copies(path: Path) -> list[Path]:
+    """The copies of a training, or the steps of an Orbax manager, the last one first."""
+    steps = [step for step in path.iterdir() if step.name.isdecimal()] if path.is_dir() else []
+    return sorted(steps, key=lambda step: int(step.name), reverse=True)
 
 
-def _read(path: Path, name: str = "path") -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        with _checkpointer() as checkpointer:
-            items = ocp.args.Composite(arrays=ocp.args.StandardRestore(), about=ocp.args.JsonRestore())
-            restored = checkpointer.restore(path, items)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{name} must be a directory that Run.save wrote; {path} is not") from error
-    if restored["about"].get("format") != _FORMAT:
-        raise ValueError(f"{name} must hold the format {_FORMAT!r}; {path} holds {restored['about'].get('format')!r}")
-    return restored["about"], restored["arrays"]
+def _read(path: Path, name: str) -> Archive:
+    """The run at path, or the last whole copy of a training."""
+    problems = []
+    for place in [path] if archives.is_archive(path) or not _copies(path) else _copies(path):
+        try:
+            archive = archives.read(place)
+        except DamagedError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            warnings.warn(f"{problems[0]}. The copy before is read: {place}", stacklevel=4)
+        return archive
+    raise ValueError(
+        f"{name} must be a directory that Run.save wrote; {path} is not: {problems[0]}"
+    )
 
 
-def _pack(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves in order, under names that sort in that order."""
-    return {f"{i:06}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+def _archive(run: Run) -> Archive:
+    """A run for the disk."""
+    trees = {name: named(getattr(run, name)) for name in ("params", "model_state", "opt_state", "lookahead_params")}
+    trees |= {"metrics": named(run.metrics), "history": run.history.to_arrays(), "diverged_at": named(run.diverged_at)}
+    lines = outline(run.opt_state)
+    return Archive(trees, {"inputs": run.inputs, "optimizer": list(lines) if lines else None})
 
 
-def _unpack(packed: dict[str, Array]) -> list[Array]:
-    return [packed[name] for name in sorted(packed)]
+def _run(archive: Archive, task: Task) -> Run:
+    """A run from the disk."""
+    trees = archive.trees
+    lanes = trees["diverged_at"][()].shape  # of a run that came out of `vmap`
+    params, state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(lanes + leaf.shape, leaf.dtype),
+        jax.eval_shape(task.init, jax.random.key(0), (_shapes.blank(archive.facts["inputs"]),)),
+    )
+    lines = archive.facts["optimizer"]
+    return Run(
+        params=_filled("params of this task's model", trees["params"], params, archive.ordered),
+        model_state=_filled("model_state of this task's model", trees["model_state"], state, archive.ordered),
+        opt_state=Bare(list(map(jnp.asarray, trees["opt_state"].values())), tuple(lines) if lines else None),
+        lookahead_params=_filled("params of this task's model", trees["lookahead_params"], params, archive.ordered),
+        metrics={name: _scalar(value) for (name,), value in trees["metrics"].items()},
+        history=History.from_arrays(trees["history"]),
+        diverged_at=_scalar(trees["diverged_at"][()]),
+        task=task,
+        inputs=archive.facts["inputs"],
+    )
+
+
+def _filled(name: str, arrays: dict[LeafPath, Array], template: Any, ordered: bool) -> Any:
+    if ordered:
+        return fill_in_order(name, list(arrays.values()), template)
+    filled = fill(name, arrays, template)
+    for path, leaf in named(filled).items():
+        if leaf.dtype != arrays[path].dtype and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise ValueError(
+                f"{name} must have {'/'.join(path)} of {arrays[path].dtype}, as it was saved; got {leaf.dtype}"
+            )
+    return filled
+
+
+def _beside(carry: Carry) -> Carry:
+    """The carry without the part of it that is the run."""
+    return carry._replace(learner=None) if carry.best is None else carry._replace(best=None)  # type: ignore[arg-type]
+
+
+def _carry(copy: Path, template: Carry) -> Carry:
+    """A copy in the structure of this carry."""
+    if not archives.is_archive(copy):  # of an earlier version
+        return archives.read_in_order(copy / "default", template)
+    trees, name = archives.read(copy).trees, f"the carry in {copy}"
+    part = "learner" if template.best is None else "best"
+    params, state, opt_state = getattr(template, part)
+    learner = Learner(
+        fill(name, trees["lookahead_params"], params),
+        fill(name, trees["model_state"], state),
+        fill(name, trees["opt_state"], opt_state),
+    )
+    return fill(name, trees["carry"], _beside(template))._replace(**{part: learner})
 
 
 def _scalar(value: np.ndarray) -> Any:

@@ -1,8 +1,9 @@
 """Directories that belong to one training or search: called again with the same arguments it goes on there."""
 
+import contextlib
 import hashlib
-import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from lectopt._leaves import plain
+from lectopt.files import clear_stumps, is_stump, reason, refused, replace_file
 
 
 def fingerprint(program: str, arrays: Any) -> str:
@@ -27,27 +29,43 @@ def make_directory(name: str, path: Path) -> None:
     Raises:
         ValueError: if that is not possible, or nothing can be written in it; the message calls it `name`.
     """
-    try:
+    with refused(name, path, "directory"):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise ValueError(f"{name} must be a directory that can be written; {path} is not: {error.strerror}") from error
 
 
 def claim(path: Path, fingerprint: str, what: str) -> None:
-    """Writes the fingerprint into a new directory, in one stroke.
+    """Writes the fingerprint into a new directory, in one stroke; clears away what killed processes left in it.
 
     Raises:
         ValueError: if there is anything in it but the same fingerprint; the message says `what` it is kept for.
     """
     make_directory("directory", path)
-    note, part = path / "fingerprint", path / f"fingerprint.{os.getpid()}.part"
-    if not note.exists() and all(file.suffix == ".part" for file in path.iterdir()):
-        part.write_text(fingerprint)
-        part.replace(note)
-    if not note.exists() or note.read_text() != fingerprint:
+    note = path / "fingerprint"
+    if not note.exists() and all(map(is_stump, path.iterdir())):
+        with refused("directory", path, "directory"):
+            replace_file(note, lambda file: file.write(fingerprint.encode()))
+    if not note.is_file() or note.read_bytes() != fingerprint.encode():
         raise ValueError(
             f"directory must be new, or of the same {what}; {path} holds something else (other data, model, "
             "optimizer, numbers, epochs, key, or version of JAX)"
         )
+    clear_stumps(path)
+
+
+@contextlib.contextmanager
+def keeping(path: Path) -> Iterator[None]:
+    """Around what writes into a claimed directory, perhaps after hours.
+
+    Raises:
+        OSError: if that is not possible (the disk is full, say); the message says what is kept.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"directory cannot be written any more ({reason(error)}). What was kept in {path} before is there still: "
+            "make room, and call again with the same arguments",
+        ) from error

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from lectopt import _checks, meshes
 from lectopt._types import Array
+from lectopt.checkpoints import Store
 from lectopt.claims import fingerprint
 from lectopt.loop import Carry, Data, Loop, Plan
 from lectopt.origin import Origin
@@ -26,9 +27,6 @@ from lectopt.setup import Setup, begin, prepare
 from lectopt.statistics import Watch
 from lectopt.task import Batch, Task
 from lectopt.training import conclude, make_loop
-
-if TYPE_CHECKING:
-    from lectopt.checkpoints import Store
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
 _CHUNK_SECONDS = 0.25  # between two looks at the progress: often enough to watch, seldom enough to cost nothing
@@ -156,7 +154,7 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
     return _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))
 
 
-def _run(setup: Setup, carry: Carry, store: "Store | None", onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
+def _run(setup: Setup, carry: Carry, store: Store | None, onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
     """All chunks, with a look at the progress and a copy on disk between them."""
     mesh, chunk, saved = setup.plan.mesh, 1, time.monotonic()
     for onlooker in onlookers:
@@ -169,10 +167,10 @@ def _run(setup: Setup, carry: Carry, store: "Store | None", onlookers: Sequence[
             bar.update(int(carry.step), _news(setup.plan, carry))
             _show(setup.plan, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
             if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
-                store.save(int(carry.step), carry)
+                store.save(carry, _so_far(setup.plan, carry))
                 saved = time.monotonic()
     if store is not None:
-        store.save(int(carry.step), carry)
+        store.save(carry, _so_far(setup.plan, carry))
     _show(setup.plan, carry, onlookers)
     return carry
 
@@ -194,17 +192,20 @@ def _onlookers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Onloo
 def _show(plan: Plan, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
     if not onlookers:
         return
-    run = _trim(_finish(plan, meshes.own(plan.mesh, carry)), int(carry.step), int(carry.epoch))
+    run = _so_far(plan, carry)
     for onlooker in onlookers:
         with onlooker.pace.timed():
             onlooker.look(run)
 
 
-def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> "Store":
-    from lectopt.checkpoints import Store  # noqa: PLC0415, Orbax is slow to import
+def _so_far(plan: Plan, carry: Carry) -> Run:
+    """What has been done as a run that this process can look at alone."""
+    return _trim(_finish(plan, meshes.own(plan.mesh, carry)), int(carry.step), int(carry.epoch))
 
+
+def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
     program = _advance.lower(*setup[:-1], carry, np.int32(0)).as_text()
-    return Store(directory, fingerprint(program, (setup.numbers, setup.data, carry)))
+    return Store(directory, fingerprint(program, (setup.numbers, setup.data, carry)), setup.plan.mesh)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 
 from lectopt._leaves import paths
 from lectopt._types import Array, Numeric
+from lectopt.files import checked_path, read_arrays, save_arrays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,17 +89,12 @@ class History:
     def save(self, path: str | Path) -> None:
         """Writes all records to one .npz file, which `History.load` reads.
 
+        What was at `path` before is replaced in one stroke, or stays if that fails. A symbolic link is followed.
+
         Raises:
-            ValueError: if it cannot be written there.
+            ValueError: if it cannot be written there; a folder or a device is not replaced.
         """
-        named = {json.dumps(name): array for name, array in self.to_arrays().items()}
-        part = Path(f"{path}.part")
-        try:
-            with part.open("wb") as file:  # NumPy would add a suffix to a bare name
-                np.savez_compressed(file, **named)  # type: ignore[arg-type]  # it takes names as `allow_pickle`
-            part.replace(path)  # in one stroke: what was there before stays until all is written
-        except OSError as error:
-            raise ValueError(f"path must be a file that can be written; got {path} ({error.strerror})") from error
+        save_arrays(checked_path("path", path), {json.dumps(name): array for name, array in self.to_arrays().items()})
 
     @staticmethod
     def load(path: str | Path) -> "History":
@@ -108,7 +102,7 @@ class History:
 
         Raises:
             FileNotFoundError: if there is nothing at path.
-            ValueError: if it is not a history.
+            ValueError: if it is not a history, or one that was damaged.
 
         Example:
             >>> import tempfile, numpy as np, lectopt as lo
@@ -121,13 +115,13 @@ class History:
             >>> np.array_equal(again.steps["loss"], history.steps["loss"])
             True
         """
-        if not Path(path).exists():
+        path = checked_path("path", path)
+        if not path.exists():
             raise FileNotFoundError(f"path must be a file that History.save wrote; there is nothing at {path}")
         try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return History.from_arrays({tuple(json.loads(name)): arrays[name] for name in arrays.files})
-        except _DAMAGES as error:
-            raise ValueError(f"path must be a file that History.save wrote; {path} is not") from error
+            return History.from_arrays({tuple(json.loads(name)): x for name, x in read_arrays(path).items()})
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"path must be a file that History.save wrote; {path} is not: {error}") from error
 
     def to_arrays(self) -> dict[tuple[str, ...], np.ndarray]:
         """Every record under its path, such as ("steps", "loss"), for storage."""
@@ -165,10 +159,6 @@ class History:
     @property
     def _length(self) -> int:
         return np.shape(self.steps["loss"])[-1]
-
-
-_DAMAGES = (OSError, EOFError, ValueError, LookupError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-"""What reading a file that is no history, or a damaged one, may raise."""
 
 
 def _placed(record: Array, places: np.ndarray, steps: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Training on a mesh of devices: batches split over its first axis, parameters where their annotations say."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -47,7 +47,7 @@ def within(mesh: Mesh | None) -> contextlib.AbstractContextManager:
 
     Not with several processes: one looks at its copies alone, and under a mesh of all it would wait for the others.
     """
-    return contextlib.nullcontext() if mesh is None or _several_processes(mesh) else jax.set_mesh(mesh)
+    return contextlib.nullcontext() if mesh is None or are_several(mesh) else jax.set_mesh(mesh)
 
 
 def ways(mesh: Mesh | None) -> int:
@@ -99,22 +99,42 @@ def arranged(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
 
 def agreed(mesh: Mesh | None, number: int) -> int:
     """What the first process says where several train together: clocks differ, what they run must not."""
-    if not _several_processes(mesh):
+    if not are_several(mesh):
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def leads(mesh: Mesh | None) -> bool:
     """Whether this process is the one that shows and logs."""
-    return not _several_processes(mesh) or jax.process_index() == 0
+    return not are_several(mesh) or jax.process_index() == 0
+
+
+def first(act: Callable[[], None], *, several: bool) -> None:
+    """Calls `act` in the first of several processes, while the others wait, or in the one there is.
+
+    Raises:
+        What `act` raises; OSError in the other processes.
+    """
+    problem = None
+    if not several or jax.process_index() == 0:
+        try:
+            act()
+        except Exception as error:
+            problem = error
+    failed = several and bool(multihost_utils.broadcast_one_to_all(np.int32(problem is not None)))
+    if problem is not None:
+        raise problem
+    if failed:
+        raise OSError("the first process could not write; see its error")
 
 
 def own(mesh: Mesh | None, tree: Any) -> Any:
     """The copy in this process of arrays that all processes hold, so that it can look at them alone."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if _several_processes(mesh) else tree
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if are_several(mesh) else tree
 
 
-def _several_processes(mesh: Mesh | None) -> bool:
+def are_several(mesh: Mesh | None) -> bool:
+    """Whether several processes train on it together."""
     return mesh is not None and mesh.is_multi_process
 
 

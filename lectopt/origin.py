@@ -14,7 +14,7 @@ class Origin(NamedTuple):
     params: Params | None = None
     variables: State | None = None
     inputs: Moments | None = None
-    opt_state: optax.OptState | None = None  # a bare list of arrays after `load`
+    opt_state: optax.OptState | None = None  # `Bare` after `load`
 
     @property
     def known(self) -> bool:

@@ -82,7 +82,7 @@ class Run:
         Raises:
             ValueError: if there is something at `path`, or it cannot be written there.
         """
-        from lectopt.checkpoints import write  # noqa: PLC0415, Orbax is slow to import
+        from lectopt.checkpoints import write  # noqa: PLC0415, it imports this module
 
         write(self, path)
 
@@ -122,7 +122,7 @@ def load(path: str | Path, task: Task) -> Run:
         >>> again.metrics == run.metrics
         True
     """
-    from lectopt.checkpoints import read  # noqa: PLC0415, Orbax is slow to import
+    from lectopt.checkpoints import read  # noqa: PLC0415, it imports this module
 
     return read(path, task)
 

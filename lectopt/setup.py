@@ -9,13 +9,14 @@ from jax.sharding import Mesh
 
 from lectopt import _checks, _shapes, meshes
 from lectopt._keys import as_key
+from lectopt._leaves import alike
 from lectopt.evaluation import batch_shapes, check_examples, check_learnable
 from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params
 from lectopt.origin import Origin
 from lectopt.recipes import Optimizer, OptimizerRecipe, as_recipe
 from lectopt.schedules import steps_per_epoch
-from lectopt.starting import alike, as_origin, continued, resumed
+from lectopt.starting import as_origin, continued, resumed
 from lectopt.statistics import Watch, as_watch
 from lectopt.subsets import Subset, as_subset
 from lectopt.task import Batch, ModelState, Task

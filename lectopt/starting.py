@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from lectopt._leaves import fill, paths
+from lectopt._leaves import alike, fill, fill_in_order, named, paths
 from lectopt.models import Params
 from lectopt.origin import Origin
 from lectopt.run import Run
@@ -46,9 +46,9 @@ def continued(origin: Origin, params: Params, state: ModelState) -> tuple[Params
             raise ValueError(
                 f"start must have the parameters of this task; they are {names}. Of a run, give start=run or run.start"
             )
-        params = fill("start for this task", jax.tree.leaves(origin.params), params)
+        params = fill_in_order("start for this task", jax.tree.leaves(origin.params), params)
     if origin.variables is not None:
-        kept = fill("the model state of start, for this task,", jax.tree.leaves(origin.variables), state.variables)
+        kept = fill("the model state of start, for this task,", named(origin.variables), state.variables)
         state = state._replace(variables=kept)
     if origin.inputs is not None:
         if _shapes_of(origin.inputs) != _shapes_of(state.inputs):
@@ -65,19 +65,13 @@ def resumed(origin: Origin, opt_state: optax.OptState) -> optax.OptState:
     """The optimizer's state of the origin, where it has one, in the place of the fresh one."""
     if origin.opt_state is None:
         return opt_state
-    if not isinstance(origin.opt_state, list) and not alike(origin.opt_state, opt_state):
+    if not alike(origin.opt_state, opt_state):
         raise ValueError(
             "start must be a run of this optimizer, for its state; start=run.start begins with a new one, from the "
             "run's weights and the other variables of its model"
         )
     leaves = jax.tree.leaves(origin.opt_state)
-    return fill("the optimizer state of start, for this optimizer,", leaves, opt_state)
-
-
-def alike(a: Any, b: Any) -> bool:
-    """Whether the trees have the same structure."""
-    one: Any = jax.tree.structure(a)  # mypy does not know that these compare
-    return one == jax.tree.structure(b)
+    return fill_in_order("the optimizer state of start, for this optimizer,", leaves, opt_state)
 
 
 def _taken_apart(start: Any) -> Origin:

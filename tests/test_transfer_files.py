@@ -8,6 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import older_runs
 import orbax.checkpoint as ocp
 import pytest
 from flax import linen, nnx
@@ -102,21 +103,19 @@ def test_a_pretrained_network():
     assert_equal(taken(pretrained), numbers(run.model))
 
 
-def test_an_older_run_is_refused(tmp_path):
+def test_older_runs(tmp_path):
     run = fit(Net)
-    run.save(tmp_path / "run")
-    about = tmp_path / "run" / "about" / "metadata"
-    kept = json.loads(about.read_text())
-    del kept["params"], kept["variables"]
-    about.write_text(json.dumps(kept))
+    older_runs.save(run, tmp_path / "named")
+    assert_equal(taken(tmp_path / "named"), numbers(run.model))
+    older_runs.save(run, tmp_path / "unnamed", params=None, variables=None)
     with pytest.raises(ValueError, match=r"source must be a run that was saved with the names .*lectopt\.load"):
-        lo.transfer(tmp_path / "run", fresh())
-    about.write_text(json.dumps(kept | {"format": "other"}))
-    with pytest.raises(ValueError, match=r"source must hold the format .* holds 'other'"):
-        lo.transfer(tmp_path / "run", fresh())
-    about.unlink()
-    with pytest.raises(ValueError, match=r"source must be a directory that Run\.save wrote; .*run is not"):
-        lo.transfer(tmp_path / "run", fresh())
+        lo.transfer(tmp_path / "unnamed", fresh())
+    older_runs.save(run, tmp_path / "other", format="other")
+    with pytest.raises(ValueError, match=r"source must be a directory that Run\.save wrote; .*its format is 'other'"):
+        lo.transfer(tmp_path / "other", fresh())
+    (tmp_path / "named" / "about" / "metadata").unlink()
+    with pytest.raises(ValueError, match=r"source must be a directory that Run\.save wrote; .*named is not"):
+        lo.transfer(tmp_path / "named", fresh())
 
 
 def test_a_run_of_many_lanes_is_refused():

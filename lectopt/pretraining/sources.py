@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._types import Array
+from lectopt.checkpoints import is_ours, read_arrays, read_tree
+from lectopt.files import checked_path
 from lectopt.norms import Moments
 from lectopt.pretraining.parts import is_array, model_paths, take_apart, within_model
 from lectopt.pretraining.renaming import ModelPath, as_path
@@ -32,7 +34,7 @@ def read(source: Any) -> Source:
         FileNotFoundError, ValueError: if a path leads to nothing, or to a file that cannot be read.
     """
     if isinstance(source, (str, Path)):
-        return _read_path(Path(source).absolute())
+        return _read_path(checked_path("source", source))
     if isinstance(source, (Run, Pretrained)):
         if isinstance(source, Run):
             source.check_single()
@@ -45,9 +47,7 @@ def _read_path(path: Path) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"source must be a safetensors file or an Orbax checkpoint; there is nothing at {path}")
     if path.is_dir():
-        from lectopt.checkpoints import is_run, read_arrays, read_tree  # noqa: PLC0415, Orbax is slow to import
-
-        if not is_run(path):
+        if not is_ours(path):
             return Source(_arrays(read_tree(path)))
         arrays, inputs = read_arrays(path)
         return Source({within_model(name): array for name, array in arrays.items()}, inputs)

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from rich.console import Console
 
 from lectopt import _checks
+from lectopt.files import checked_path
 from lectopt.progress import ProgressBar
 from lectopt.search import devices
 from lectopt.search.chunks import Tiling
@@ -39,7 +40,8 @@ class Options(NamedTuple):
         else:
             _checks.check_number("memory", memory, _checks.POSITIVE)
         chunk = None if chunk is None else _checks.check_count("chunk", chunk)
-        return cls(chunk, int(memory), None if directory is None else Path(directory), show, local)
+        place = None if directory is None else checked_path("directory", directory)
+        return cls(chunk, int(memory), place, show, local)
 
 
 class Board:
@@ -114,7 +116,7 @@ def run_group(
 ) -> Outcome:
     """The outcomes [rows, pairs] of a group's lanes: those that are `mine`, and zeros for the others."""
     board = Board(program.outcome, mine)
-    for rows, columns, outcome in records.read(program.outcome) if records is not None else ():
+    for rows, columns, outcome in records.read(program.outcome, mine.shape) if records is not None else ():
         progress.found(board.write(rows, columns, outcome))
     data = program.place(shared)
     tiling = Tiling(len(mine), len(pairs.fold), len(options.devices), options.chunk)

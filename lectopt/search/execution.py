@@ -185,7 +185,7 @@ class Search:
         for path in (self.options.directory, self.options.directory / part):
             if path != self.options.directory or part == "rung0-group0":
                 claim(path, mark, "search")
-        return Records(self.options.directory / part)
+        return Records(self.options.directory / part, mark)
 
     def _results(self, scores: "Scores", progress: Progress) -> Results:
         def cube(leaf: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks
-from lectopt._leaves import fill
+from lectopt._leaves import fill_in_order
 from lectopt.run import Run
 from lectopt.search.lanes import Outcome, Pair, Shared, Trial, outcome
 
@@ -71,7 +71,9 @@ class Rung:
 
     def __call__(self, numbers: dict[str, Any], pair: Pair, start: Any, shared: Shared) -> Outcome:
         """The outcome of a lane; `start` is what the rung before kept."""
-        run = self.run(numbers, pair, None if self._before is None else fill("start", start, self._before._run), shared)
+        run = self.run(
+            numbers, pair, None if self._before is None else fill_in_order("start", start, self._before._run), shared
+        )
         bare = _without_records(run)
         self._run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), bare)
         return outcome(run)._replace(kept=[_data(leaf) for leaf in jax.tree.leaves(bare)])

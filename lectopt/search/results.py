@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lectopt import _checks
+from lectopt.files import checked_path, read_arrays, save_arrays
 from lectopt.search.missing import Missing
 from lectopt.search.settings import Settings, as_settings, python_value
 from lectopt.search.space import Static
@@ -180,10 +181,10 @@ class Results:
         """Writes the results into one new file of arrays and JSON, which `Results.load(path)` reads.
 
         Raises:
-            ValueError: if there is something at path.
+            ValueError: if there is something at path, or it cannot be written there.
             TypeError: if a setting holds anything but numbers, strings, flags and None.
         """
-        path = Path(path)
+        path = checked_path("path", path)
         if path.exists():
             raise ValueError(f"path must be new; there is something at {path} already")
         static = {name: list(column) for name, column in self.settings.items() if isinstance(column, Static)}
@@ -204,8 +205,7 @@ class Results:
         numbers = {f"setting {name}": column for name, column in self.settings.items() if name not in static}
         metrics = {f"metric {name}": values for name, values in self.metrics.items()}
         arrays: dict[str, Any] = {"diverged_at": self.diverged_at, "rungs": self.rungs, **numbers, **metrics}
-        with path.open("xb") as file:
-            np.savez(file, about=np.array(json.dumps(about)), **arrays)
+        save_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
 
     @classmethod
     def load(cls, path: str | Path) -> "Results":
@@ -213,16 +213,16 @@ class Results:
 
         Raises:
             FileNotFoundError: if there is nothing at path.
-            ValueError: if it is something else.
+            ValueError: if it is something else, or was damaged.
         """
+        path = checked_path("path", path)
+        if not path.exists():
+            raise FileNotFoundError(f"path must be a file that Results.save wrote; there is nothing at {path}")
         try:
-            with np.load(Path(path), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-                about = json.loads(str(arrays.pop("about")))
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise ValueError(f"path must be a file that Results.save wrote; {path} is not") from error
+            arrays = read_arrays(path)
+            about = json.loads(str(arrays.pop("about")))
+        except (ValueError, LookupError) as error:
+            raise ValueError(f"path must be a file that Results.save wrote; {path} is not: {error}") from error
         if not isinstance(about, dict) or about.get("format") != _FORMAT:
             raise ValueError(f"path must hold the format {_FORMAT!r}; {path} does not")
         static = {name: Static(column) for name, column in about["static"].items()}

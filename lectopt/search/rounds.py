@@ -17,6 +17,7 @@ from lectopt import _checks
 from lectopt._keys import as_key
 from lectopt._types import Array
 from lectopt.claims import fingerprint, make_directory
+from lectopt.files import checked_path
 from lectopt.progress import ProgressBar
 from lectopt.search.choices import Decisions, Record
 from lectopt.search.program import memory_of
@@ -211,7 +212,7 @@ def alone(method: Method, score: Score, rounds: Any, key: Any, *, host: bool, di
         raise TypeError(f"score must be a function; got {type(score).__name__}")
     rounds = _checks.check_count("rounds", rounds)
     host, progress = _checks.check_flag("host", host), _checks.check_flag("progress", progress)
-    directory = None if directory is None else Path(directory)
+    directory = None if directory is None else checked_path("directory", directory)
     search = Search({"it": method}, lambda vectors, key: score(vectors), rounds)
     if directory is not None:
         make_directory("directory", directory)

@@ -133,8 +133,8 @@ def search_architecture(
     finals = Finals(trained, rest, tested, by_hand, count, seeds, jax.random.fold_in(key, rounds))
     finals.check()
     methods = _methods(space, children, controller)
-    if directory is not None:
-        make_directory("directory", Path(directory))
+    if options.directory is not None:
+        make_directory("directory", options.directory)
     compiled = _within(options.memory, methods, trained, rounds, key)
     began = time.perf_counter()
     found = compiled.run(options.directory, options.progress)
