@@ -33,7 +33,8 @@ def write(path: Path, archive: Archive) -> None:
     Raises:
         OSError: if that cannot be done.
     """
-    members, listed = {}, {}
+    members: dict[str, np.ndarray] = {}
+    listed: dict[str, list] = {}
     for name, tree in archive.trees.items():
         arrays = [plain(array) for array in tree.values()]
         members |= {_member(name, i, step): array for i, (step, array) in enumerate(zip(tree, arrays, strict=True))}

@@ -187,9 +187,7 @@ def _read(path: Path, name: str) -> Archive:
         if problems:
             warnings.warn(f"{problems[0]}. The copy before is read: {place}", stacklevel=4)
         return archive
-    raise ValueError(
-        f"{name} must be a directory that Run.save wrote; {path} is not: {problems[0]}"
-    )
+    raise ValueError(f"{name} must be a directory that Run.save wrote; {path} is not: {problems[0]}")
 
 
 def _archive(run: Run) -> Archive:
@@ -241,7 +239,7 @@ def _beside(carry: Carry) -> Carry:
 
 def _carry(copy: Path, template: Carry) -> Carry:
     """A copy in the structure of this carry."""
-    if not archives.is_archive(copy):  # of an earlier version
+    if (copy / "default").exists():  # of an earlier version
         return archives.read_in_order(copy / "default", template)
     trees, name = archives.read(copy).trees, f"the carry in {copy}"
     part = "learner" if template.best is None else "best"
@@ -254,5 +252,5 @@ def _carry(copy: Path, template: Carry) -> Carry:
     return fill(name, trees["carry"], _beside(template))._replace(**{part: learner})
 
 
-def _scalar(value: np.ndarray) -> Any:
+def _scalar(value: Any) -> Any:
     return value if value.ndim else value.item()

@@ -117,7 +117,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         write_arrays(path, arrays, compress=True)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file.
 
     Raises:
@@ -151,7 +151,7 @@ class DamagedError(ValueError):
 
 def reason(error: BaseException) -> str:
     """What the system says of a failure, in a few words."""
-    return getattr(error, "strerror", None) or str(error).partition("\n")[0][:200] or type(error).__name__
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0][:200].rstrip(".") or type(error).__name__
 
 
 _DAMAGES = (

@@ -77,8 +77,9 @@ def fit(
         watch: as for `train`.
         progress: show a bar on standard error once training takes more than a second; in a notebook, after some
             seconds, the curves too, which grow in their place.
-        directory: keep the training here every few seconds. Killed at any moment and called again with the same
-            arguments, it goes on from there and ends as it would have.
+        directory: keep the training here every few seconds, in its last two copies. Killed at any moment and called
+            again with the same arguments, it goes on from there and ends as it would have; `lectopt.load(directory,
+            task)` reads how far it came. Of a damaged copy there is a warning, and the one before is used.
         log_dir: write the records and histograms of the weights here while training, for TensorBoard (needs
             `pip install 'lectopt[logging]'`). A directory for each training; one that goes on writes to the same.
         mesh: train on all devices of this `jax.sharding.Mesh`, such as `jax.make_mesh((2,), ("data",))` makes of two.
@@ -94,7 +95,7 @@ def fit(
     Raises:
         ValueError, TypeError: as `train`; if directory holds another training, or one of the directories cannot be
             written; if mesh is none, or does not split batch_size evenly. ImportError: if log_dir is given and
-            tensorboardX is not installed.
+            tensorboardX is not installed. OSError: if the disk is full while it trains; what was kept is kept.
 
     Example:
         >>> import lectopt as lo

@@ -79,7 +79,10 @@ class Run:
     def save(self, path: str | Path) -> None:
         """Writes the run to a new directory, from which `lectopt.load(path, task)` reads it.
 
+        The directory appears when all is written. Its one file is NumPy's, arrays.npz; every array has a checksum.
+
         Raises:
+            TypeError: if `path` is no string or `pathlib.Path`.
             ValueError: if there is something at `path`, or it cannot be written there.
         """
         from lectopt.checkpoints import write  # noqa: PLC0415, it imports this module
@@ -98,18 +101,24 @@ class Run:
 
 
 def load(path: str | Path, task: Task) -> Run:
-    """Reads a run that `Run.save` wrote.
+    """Reads a run that `Run.save` wrote, or a training that `fit(directory=)` keeps, as far as it came.
 
     Args:
         path: the directory.
-        task: the task that was trained, or one with a model of the same structure.
+        task: the task that was trained, or one with a model of the same structure: the names, shapes and dtypes of its
+            parameters and other variables are those of the run.
 
     Returns:
-        The run. Its `opt_state` is a bare list of arrays until `fit(start=run)` hands it to an optimizer.
+        The run. Its `opt_state` holds bare arrays, which `fit(start=run)` gives to an optimizer of the kind that they
+        come from. Of an unfinished training, its history ends where the last copy was made, its parameters are those
+        of then (under patience of the best validation before), and its metrics those of the last validation, NaN
+        before the first one; reading changes nothing in the directory, so that `fit` goes on there. Where the last
+        copy is damaged, the one before is read, with a warning.
 
     Raises:
         FileNotFoundError: if there is nothing at path.
-        ValueError: if it is not a run, or the task's model has other parameters.
+        ValueError: if it is not a run, or a damaged one (the message names the array), or the task's model has other
+            parameters (the message names those that are missing and those that nobody asked for).
 
     Example:
         >>> import tempfile, lectopt as lo

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import older_runs
 import optax
 import pytest
 from flax import linen, nnx
@@ -112,6 +113,126 @@ def test_what_is_no_run_is_refused(tmp_path, eager):
         lo.load(tmp_path / "run", lo.classification(Net))
 
 
+class Turned(nnx.Module):
+    """Layers of equal shapes, whose names sort the other way round than they are called."""
+
+    def __init__(self, first, second, rngs):
+        self.names = first, second
+        for name in self.names:
+            setattr(self, name, nnx.Linear(10, 10, rngs=rngs))
+
+    def __call__(self, x):
+        for name in self.names:
+            x = nnx.tanh(getattr(self, name)(x))
+        return x
+
+
+def test_arrays_go_in_by_their_names(tmp_path, eager):
+    tasks = {names: lo.classification(lambda rngs, names=names: Turned(*names, rngs)) for names in ("ab", "cd", "ba")}
+    run = lo.fit(tasks["ab"], lo.sgd(0.1), (X[:, 20:30], Y), steps=1, **OPTIONS)
+    run.save(tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"params of .* lacks c/bias, c/kernel, d/bias, d/kernel and has a/bias, a/kernel"
+    ):
+        lo.load(tmp_path / "run", tasks["cd"])
+    turned = lo.load(tmp_path / "run", tasks["ba"])
+    np.testing.assert_array_equal(turned.params["a"]["kernel"], run.params["a"]["kernel"])
+
+
+def test_variables_go_in_by_their_names(tmp_path, eager):
+    """Batch statistics, in a run that is loaded and in one that a training starts from."""
+
+    def net(name):
+        class Normed(linen.Module):
+            @linen.compact
+            def __call__(self, x, train):
+                x = linen.BatchNorm(use_running_average=not train, use_scale=False, use_bias=False, name=name)(x)
+                return linen.Dense(10, name="dense")(x)
+
+        return Normed()
+
+    run = lo.fit(lo.classification(net("one")), lo.sgd(0.1), (X, Y), steps=1, **OPTIONS)
+    run.save(tmp_path / "run")
+    other = lo.classification(net("two"))
+    with pytest.raises(ValueError, match=r"model_state of .* lacks .*/two/mean, .*/two/var and has .*/one/mean"):
+        lo.load(tmp_path / "run", other)
+    with pytest.raises(ValueError, match=r"the model state of start.* lacks .*two/mean"):
+        lo.fit(other, lo.sgd(0.1), (X, Y), steps=1, start=run, **OPTIONS)
+
+
+def test_arrays_keep_their_kind(tmp_path, eager):
+    def net(dtype):
+        return lo.classification(lambda rngs: nnx.Linear(64, 10, param_dtype=dtype, rngs=rngs))
+
+    run = lo.fit(net(jnp.bfloat16), lo.sgd(0.1), (X, Y), steps=1, **OPTIONS)
+    run.save(tmp_path / "run")
+    assert_equal(lo.load(tmp_path / "run", net(jnp.bfloat16)), run)
+    with pytest.raises(ValueError, match="must have bias of bfloat16, as it was saved; got float32"):
+        lo.load(tmp_path / "run", net(jnp.float32))
+
+
+def test_an_optimizer_state_goes_to_its_optimizer_alone(tmp_path, eager):
+    task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs))
+    run = lo.fit(task, lo.adagrad(0.1), (X, Y), steps=2, **OPTIONS)
+    run.save(tmp_path / "a")
+    lo.load(tmp_path / "a", task).save(tmp_path / "b")  # what is known of it is saved again
+    older_runs.save(run, tmp_path / "older")
+    for name in ("a", "b"):
+        again = lo.load(tmp_path / name, task)
+        with pytest.raises(ValueError, match="start must be a run of this optimizer"):
+            lo.fit(task, lo.rmsprop(0.1), (X, Y), steps=1, start=again, **OPTIONS)
+    onward = [lo.fit(task, lo.adagrad(0.1), (X, Y), steps=1, start=lo.load(tmp_path / name, task), **OPTIONS)
+              for name in ("a", "b", "older")]  # fmt: skip
+    for other in onward[1:]:
+        assert_equal(onward[0], other)
+
+
+@pytest.mark.parametrize("changes", [{}, {"params": None, "variables": None}], ids=["named", "unnamed"])
+def test_runs_of_the_format_before(tmp_path, eager, changes):
+    task = lo.classification(Net, standardize=True)
+    run = lo.fit(task, OPTIMIZER, (X, Y), valid=(X, Y), epochs=2, **OPTIONS)
+    older_runs.save(run, tmp_path / "run", **changes)
+    again = lo.load(tmp_path / "run", task)
+    assert_equal(again, run)
+    assert again.opt_state.outline is None
+    (tmp_path / "run" / "about" / "metadata").write_text("{")
+    with pytest.raises(ValueError, match=r"path must be a directory that Run\.save wrote; .*run is not"):
+        lo.load(tmp_path / "run", task)
+
+
+def test_a_damaged_run_is_refused(tmp_path, eager):
+    task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs))
+    run = lo.fit(task, lo.momentum(0.1), (X, Y), steps=2, **OPTIONS)
+    run.save(tmp_path / "run")
+    (file,) = (tmp_path / "run").iterdir()
+    whole, draw = file.read_bytes(), random.Random(0)
+    for _ in range(40):
+        place = draw.randrange(len(whole))
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draw.randrange(8)]) + whole[place + 1 :])
+        try:
+            again = lo.load(tmp_path / "run", task)
+        except ValueError as error:
+            again = str(error)
+        assert f"{file} is damaged" in again if isinstance(again, str) else again.metrics == run.metrics
+    place = whole.index(np.asarray(run.params["kernel"]).tobytes()) + 100
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(ValueError, match="is damaged: the array params/000001/kernel is not what was written"):
+        lo.load(tmp_path / "run", task)
+
+
+def test_anywhere_in_the_home_directory(tmp_path, monkeypatch, eager):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs))
+    run = lo.fit(task, lo.momentum(0.1), (X, Y), steps=2, **OPTIONS)
+    run.save("~/runs [1]/*\\#")
+    assert (tmp_path / "runs [1]" / "*\\#").is_dir()
+    assert_equal(lo.load("~/runs [1]/*\\#", task), run)
+    for path, error in ((3, TypeError), ("", ValueError), ("x" * 256, ValueError)):
+        for call in (run.save, lambda path: lo.load(path, task)):
+            with pytest.raises(error, match="path must "):
+                call(path)
+
+
 # Trainings under way --------------------------------------------------------------------------------------------------
 class Killed(Exception):
     pass
@@ -169,6 +290,148 @@ def test_killed_before_anything_was_kept(tmp_path):
         store = checkpoints.Store(directory, "fingerprint")
         assert store.restore("fresh") == "fresh"
         store.close()
+
+
+SMALL = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs))
+KEPT = {"valid": (X, Y), "steps": 12, "patience": 9, "progress": False, **OPTIONS, "shuffle": True}
+
+
+def train(directory=None, **changes):
+    return lo.fit(
+        SMALL, lo.nesterov, (X, Y), hyperparameters={"learning_rate": 0.01}, directory=directory, **KEPT, **changes
+    )
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return train()
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A copy after each two steps."""
+    monkeypatch.setattr(lo.fitting, "_SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(lo.fitting, "_next_chunk", lambda *_: 2)
+
+
+@pytest.fixture
+def broken_off(tmp_path, monkeypatch, often):
+    """The directory of a training that was killed in the middle of its third epoch, after 7 of 12 steps."""
+    write = checkpoints.Store.save
+
+    def save(self, carry, run):
+        write(self, carry, run)
+        if carry.step == 7:
+            raise Killed
+
+    with monkeypatch.context() as context:
+        context.setattr(checkpoints.Store, "save", save)
+        with pytest.raises(Killed):
+            train(tmp_path / "kept")
+    return tmp_path / "kept"
+
+
+def copies(directory):
+    return sorted(int(path.name) for path in directory.iterdir() if path.name != "fingerprint")
+
+
+def damage(directory, step):
+    """Flips a byte of the copy."""
+    (file,) = (directory / str(step)).iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content[:3000] + bytes([content[3000] ^ 8]) + content[3001:])
+
+
+def test_a_training_that_is_under_way_can_be_loaded(broken_off, whole):
+    run = lo.load(broken_off, SMALL)
+    assert len(run.history.steps["loss"]) == 7
+    assert len(run.history.epochs["valid_loss"]) == 2
+    np.testing.assert_array_equal(run.history.steps["loss"], whole.history.steps["loss"][:7])
+    best = lo.fit(SMALL, lo.nesterov(0.01), (X, Y), epochs=2, progress=False, **OPTIONS | {"shuffle": True})
+    np.testing.assert_allclose(run.params["kernel"], best.params["kernel"], rtol=1e-6)  # w, as validated last
+    np.testing.assert_allclose(run.lookahead_params["kernel"], best.lookahead_params["kernel"], rtol=1e-6)
+    assert run.evaluate((X, Y))["loss"] == pytest.approx(run.metrics["valid_loss"])
+    np.testing.assert_array_equal(lo.transfer(broken_off, nnx.Linear(64, 10, rngs=nnx.Rngs(1))).model.kernel[...],
+                                  run.params["kernel"])  # fmt: skip
+    assert_equal(train(broken_off), whole)  # and goes on
+    assert_equal(lo.load(broken_off, SMALL), whole)
+
+
+def test_the_last_two_copies_are_kept(broken_off, whole):
+    assert copies(broken_off) == [5, 7]
+    train(broken_off)
+    assert copies(broken_off) == [10, 12]
+
+
+def test_of_a_damaged_copy_the_one_before_is_used(broken_off, whole):
+    damage(broken_off, 7)
+    with pytest.warns(UserWarning, match=r"kept/7/arrays\.npz is damaged: .* The copy before is read: .*kept/5"):
+        assert len(lo.load(broken_off, SMALL).history.steps["loss"]) == 5
+    with pytest.warns(UserWarning, match=r"kept/7/arrays\.npz is damaged: .* training goes on from step 5"):
+        assert_equal(train(broken_off), whole)
+    assert copies(broken_off) == [10, 12]
+
+
+def test_where_all_copies_are_damaged(broken_off):
+    damage(broken_off, 5)
+    (broken_off / "7" / "arrays.npz").unlink()
+    with pytest.raises(ValueError, match=r"directory must hold a whole copy; .*kept/7/arrays\.npz .* to begin anew"):
+        train(broken_off)
+    with pytest.raises(ValueError, match=r"path must be a directory that Run\.save wrote; .*kept/7/arrays\.npz"):
+        lo.load(broken_off, SMALL)
+    (broken_off / "5").rename(broken_off / "thesis")
+    (broken_off / "7").rmdir()
+    with pytest.raises(ValueError, match=r"path must be a directory that Run\.save wrote"):
+        lo.load(broken_off, SMALL)
+
+
+def test_a_copy_of_another_training_is_not_taken(broken_off, whole):
+    """Foreign arrays under the right name."""
+    other = lo.fit(SMALL, lo.sgd(0.1), (X, Y), steps=1, progress=False, **OPTIONS)
+    other.save(broken_off / "9")
+    with pytest.warns(UserWarning, match=r"kept/9 .*training goes on from step 7"):
+        assert_equal(train(broken_off), whole)
+
+
+def test_a_full_disk_loses_nothing(broken_off, whole, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(lo.files.os, "fsync", full)
+        with pytest.raises(
+            OSError, match=r"directory cannot be written any more \(No space left .* kept in .*kept before"
+        ):
+            train(broken_off)
+        with pytest.raises(ValueError, match=r"path must be a directory that can be written; .*: No space left"):
+            whole.save(broken_off.parent / "run")
+    assert [path.name for path in broken_off.parent.iterdir()] == ["kept"]
+    assert copies(broken_off) == [5, 7]
+    assert_equal(train(broken_off), whole)
+
+
+def test_one_training_at_a_time(broken_off, whole):
+    store = checkpoints.Store(broken_off, (broken_off / "fingerprint").read_text())
+    with pytest.raises(ValueError, match=r"directory must be of no process that still trains; one trains in .*kept"):
+        train(broken_off)
+    assert len(lo.load(broken_off, SMALL).history.steps["loss"]) == 7  # it can be looked at
+    store.close()
+    assert_equal(train(broken_off), whole)
+
+
+def test_a_training_that_an_earlier_version_kept(tmp_path, whole, often, monkeypatch):
+    carries, write = [], checkpoints.Store.save
+    with monkeypatch.context() as context:
+        context.setattr(checkpoints.Store, "save", lambda self, carry, run: carries.append(jax.device_get(carry)))
+        train(tmp_path / "kept")
+    older_runs.keep(carries[2], tmp_path / "kept", 5)
+    (tmp_path / "kept" / "7.orbax-checkpoint-tmp").mkdir()  # where it was killed
+    losses = []
+    with monkeypatch.context() as context:
+        context.setattr(checkpoints.Store, "save", lambda *rest: (losses.append(0), write(*rest)))
+        assert_equal(train(tmp_path / "kept"), whole)
+    assert len(losses) == 5  # at 6, 8, 10, 12, and at its end
+    assert copies(tmp_path / "kept") == [10, 12]
 
 
 SCRIPT = """

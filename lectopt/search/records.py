@@ -52,18 +52,18 @@ class Records:
         """Raises DamagedError unless the file is of lanes of this search."""
         if str(arrays.get("fingerprint", self._fingerprint)) != self._fingerprint:  # earlier versions named none
             raise DamagedError(f"{path} is of another search")
-        rows, pairs = arrays.get("rows"), arrays.get("pairs")
+        rows, pairs = (arrays.get(name, np.zeros(())) for name in ("rows", "pairs"))
         if not (_are_within(rows, shape[0]) and _are_within(pairs, shape[1])):
             raise DamagedError(f"{path} holds other lanes than this search has")
-        lanes = np.shape(rows) + np.shape(pairs)
+        lanes = rows.shape + pairs.shape
         expected = {f"leaf{i:04}": (_stored(leaf.dtype), lanes + leaf.shape) for i, leaf in enumerate(wanted)}
         found = {name: (array.dtype, array.shape) for name, array in arrays.items() if name.startswith("leaf")}
         if found != expected:
             raise DamagedError(f"{path} must hold {_shown(expected)}; it holds {_shown(found)}")
 
 
-def _are_within(places: np.ndarray | None, count: int) -> bool:
-    return places is not None and places.ndim == 1 and bool(np.isin(places, np.arange(count)).all())
+def _are_within(places: np.ndarray, count: int) -> bool:
+    return places.ndim == 1 and bool(np.isin(places, np.arange(count)).all())
 
 
 def _stored(dtype: np.dtype) -> np.dtype:
