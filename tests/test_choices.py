@@ -16,6 +16,7 @@ from lectopt.search.controller import ControllerNetwork
 from lectopt.search.evolution import Evolution, Population
 from lectopt.search.reinforcement import Reinforce
 from lectopt.search.rounds import Search
+from lectopt.search.snapshots import Snapshots
 
 SMALL = Controller(units=4, layers=2)
 METHODS = {
@@ -264,8 +265,28 @@ def test_a_compiled_search_is_kept(tmp_path):
     with pytest.raises(ValueError, match="directory must be new, or of the same search"):
         random_choices(CHOICES, lambda v: 2 * total(v), 3, 3, 0, progress=False, directory=tmp_path / "kept")
     (tmp_path / "kept" / "status.npz").write_bytes(b"half a file")
-    with pytest.raises(ValueError, match="damaged"):
+    before = tmp_path / "kept" / "status-before.npz"
+    assert before.exists()
+    with pytest.warns(UserWarning, match=r"status\.npz is damaged.* goes on from the status before"):
+        again = random_choices(CHOICES, total, 3, 3, 0, progress=False, directory=tmp_path / "kept")
+    assert np.array_equal(kept.choices, again.choices)
+    for path in (before, tmp_path / "kept" / "status.npz"):
+        path.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"directory must hold a whole status; .*status\.npz is damaged"):
         random_choices(CHOICES, total, 3, 3, 0, progress=False, directory=tmp_path / "kept")
+
+
+def test_a_status_goes_in_by_its_names(tmp_path):
+    Snapshots(tmp_path, "mark").write({"a": np.zeros(2), "b": np.ones(2)})
+    assert np.array_equal(Snapshots(tmp_path, "mark").latest({"b": np.zeros(2), "a": np.ones(2)})["b"], [1, 1])
+    with pytest.raises(ValueError, match=r"the status in .*status\.npz .* lacks c and has b"):
+        Snapshots(tmp_path, "mark").latest({"a": np.zeros(2), "c": np.zeros(2)})
+
+
+def test_a_status_of_an_earlier_version(tmp_path):
+    Snapshots(tmp_path, "mark")
+    np.savez(tmp_path / "status.npz", leaf0000=np.zeros(2), leaf0001=np.ones(3))
+    assert np.array_equal(Snapshots(tmp_path, "mark").latest({"a": np.ones(2), "b": np.zeros(3)})["b"], [1, 1, 1])
 
 
 def test_what_has_no_score_is_as_bad_as_the_worst():

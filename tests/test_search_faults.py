@@ -132,6 +132,100 @@ def search(directory, trial=trial, rates=(0.01, 0.03, 0.1, 0.3, 0.5, 1.0), folds
     return lo.cross_validate(trial, {"learning_rate": list(rates)}, parts, directory=directory, **options)
 
 
+@pytest.fixture(scope="module")
+def right():
+    return search(None)
+
+
+def lanes_of(directory):
+    return sorted((directory / "rung0-group0").glob("lanes-*.npz"))
+
+
+def spoilt(path, **changes):
+    """The file with other arrays; None leaves one out."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files} | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+
+SPOIL = {
+    "flipped": lambda path: path.write_bytes(flipped(path.read_bytes())),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-30]),
+    "empty": lambda path: path.write_bytes(b""),
+    "foreign": lambda path: np.savez(path, a=np.ones(3)),
+    "other shape": lambda path: spoilt(path, leaf0001=np.ones((2, 2), np.float32)),
+    "other dtype": lambda path: spoilt(path, leaf0001=np.ones((2, 3), np.float64)),
+    "fewer arrays": lambda path: spoilt(path, leaf0001=None),
+    "other rows": lambda path: spoilt(path, rows=np.array([5, 6])),
+    "negative pairs": lambda path: spoilt(path, pairs=np.array([-1, 0, 1])),
+    "another search": lambda path: spoilt(path, fingerprint=np.array("another")),
+}
+
+
+def flipped(content):
+    place = content.index(b"NUMPY") + 130  # in the first array
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("spoil", SPOIL.values(), ids=SPOIL)
+def test_damaged_lanes_are_computed_again(tmp_path, right, spoil):
+    search(tmp_path)
+    path = lanes_of(tmp_path)[1]
+    spoil(path)
+    with pytest.warns(UserWarning, match=rf"{path.name} .*: removed, and its trainings are run again"):
+        found = search(tmp_path)
+    np.testing.assert_array_equal(found.metrics["valid_loss"], right.metrics["valid_loss"])
+    before = {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)}
+    assert len(before) == 3
+    search(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)} == before
+
+
+def test_lanes_of_an_earlier_version(tmp_path, right):
+    search(tmp_path)
+    for path in lanes_of(tmp_path):
+        spoilt(path, fingerprint=None)
+    before = {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)}
+    np.testing.assert_array_equal(search(tmp_path).metrics["valid_loss"], right.metrics["valid_loss"])
+    assert {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)} == before
+
+
+def test_a_full_disk_loses_no_lanes(tmp_path, right, monkeypatch):
+    from lectopt import files  # noqa: PLC0415
+
+    written, write = [], files.os.fsync
+
+    def full(file):
+        written.append(file)
+        if len(written) == 5:  # after two fingerprints and two chunks
+            raise OSError(28, "No space left on device")
+        write(file)
+
+    with monkeypatch.context() as context:
+        context.setattr(files.os, "fsync", full)
+        with pytest.raises(OSError, match=r"directory cannot be written any more \(No space left .*is there still"):
+            search(tmp_path)
+    assert len(lanes_of(tmp_path)) == 2
+    assert not list(tmp_path.rglob("*.part"))
+    np.testing.assert_array_equal(search(tmp_path).metrics["valid_loss"], right.metrics["valid_loss"])
+
+
+@pytest.mark.parametrize(("directory", "error"), [(3, TypeError), (b"x", TypeError), ("", ValueError)])
+def test_what_is_no_directory(directory, error):
+    with pytest.raises(error, match="directory must be a path"):
+        search(directory)
+
+
+def test_a_search_in_the_home_directory(tmp_path, monkeypatch, right):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    search("~/a [1]")
+    assert len(lanes_of(tmp_path / "a [1]")) == 3
+    found = search("~/a [1]")
+    np.testing.assert_array_equal(found.metrics["valid_loss"], right.metrics["valid_loss"])
+    found.save("~/results [1]")
+    np.testing.assert_array_equal(lo.Results.load("~/results [1]").metrics["valid_loss"], right.metrics["valid_loss"])
+
+
 @pytest.mark.parametrize(
     "change",
     [
