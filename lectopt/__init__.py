@@ -6,6 +6,7 @@ from lectopt.comparison import Comparison as Comparison
 from lectopt.comparison import compare as compare
 from lectopt.fitting import fit as fit
 from lectopt.history import History as History
+from lectopt.metrics import whole_set as whole_set
 from lectopt.monitoring.checking import check as check
 from lectopt.monitoring.diagnosis import Diagnosis as Diagnosis
 from lectopt.monitoring.diagnosis import diagnose as diagnose
@@ -59,7 +60,6 @@ from lectopt.subsets import Minibatches as Minibatches
 from lectopt.subsets import Subset as Subset
 from lectopt.subsets import minibatches as minibatches
 from lectopt.task import Task as Task
-from lectopt.task import whole_set as whole_set
 from lectopt.training import train as train
 from lectopt.transforms import accept_dicts as accept_dicts
 from lectopt.transforms import add_l2 as add_l2

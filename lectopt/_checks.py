@@ -32,6 +32,10 @@ class Interval(NamedTuple):
         return f"{left}{self.low:g}, {self.high:g}{right}"
 
 
+class Refusal(TypeError):
+    """Says all that there is to say about what was given, whatever was tried with it."""
+
+
 NON_NEGATIVE = Interval(0, math.inf, high_open=True)
 POSITIVE = Interval(0, math.inf, low_open=True, high_open=True)
 FRACTION = Interval(0, 1, high_open=True)
@@ -85,6 +89,25 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raises unless `value` is one of the strings in `allowed`."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def check_pair(name: str, what: str, result: Any) -> tuple[Any, Any]:
+    """Returns the two parts of what the function called `name` returned, raising unless there are two."""
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise Refusal(f"{name} must return a pair {what}; it returned {kind(result)}")
+    first, second = result
+    return first, second
+
+
+def kind(value: Any) -> str:
+    """What a value is that was to be something else."""
+    if hasattr(value, "shape"):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of {len(value)}"
+    if isinstance(value, dict):
+        return f"dict with {', '.join(map(repr, value)) or 'nothing'}"
+    return "None" if value is None else type(value).__name__
 
 
 def is_real(value: Any) -> bool:

@@ -6,15 +6,20 @@ from typing import Any
 
 import jax
 
+from lectopt._checks import Refusal
+
 
 def of(problem: str, function: Callable, *arguments: Any) -> Any:
     """The shapes of what the function returns for arguments of these shapes; nothing is computed.
 
     Raises:
         ValueError: if it cannot be called with them; the message begins with the problem.
+        Refusal: as it is, from within.
     """
     try:
         return jax.eval_shape(function, *arguments)
+    except Refusal:
+        raise
     except Exception as error:
         raise ValueError(f"{problem}: {error}") from error
 

@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 from lectopt import meshes, norms
 from lectopt._checks import is_traced
 from lectopt._types import Array, Numeric
+from lectopt.metrics import WholeSetMetric
 from lectopt.models import Params
 from lectopt.subsets import Minibatches, Subset, minibatches
-from lectopt.task import Batch, ModelState, Task, WholeSetMetric
+from lectopt.task import Batch, ModelState, Task
 
 BATCH = 1024
 """Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""
@@ -26,7 +27,7 @@ def evaluate(
     batches = minibatches(subset, _balanced(subset.capacity, meshes.ways(mesh)), shuffle=False)
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
 
-    def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Any]]:
+    def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Array, Any]]:
         examples = meshes.split(mesh, subset.take(batch.indices))
         scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
         # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.

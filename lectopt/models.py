@@ -1,11 +1,11 @@
 """Models as pure functions over arrays: one adapter for each kind of model that people bring.
 
 An adapter offers `init(key, x) -> (params, state)` and `call(function, params, state, key, training) -> (result,
-state)`, which hands `function` something to call as a model; `forward(model, x, training)` calls it for outputs.
+state)`, which hands `function` something to call as a model; `forward(model, x, training)` calls it for outputs, and
+tells it whether it trains.
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from flax import linen, nnx
 from jax.sharding import PartitionSpec
 
+from lectopt import _checks, flags, modes
 from lectopt._leaves import paths
 from lectopt._types import ArrayTree
 from lectopt.meshes import Specs
+from lectopt.nnx_parts import check_arrays, check_factory, reseed, split
 
 Params: TypeAlias = ArrayTree
 State: TypeAlias = ArrayTree
@@ -37,6 +39,9 @@ class Adapter(Protocol):
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
         """The outputs for inputs x."""
+
+    def check_call(self) -> None:
+        """Raises TypeError if the model needs more than its inputs and flags of training to be called with."""
 
     def present(self, params: Params, state: State) -> Any:
         """What a user gets back as the trained model."""
@@ -76,8 +81,10 @@ class NNXAdapter:
     def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], given: nnx.Module | None = None):
         self.has_weights = given is not None
         self._factory: Callable[..., nnx.Module] = factory
-        self._by_name = "rngs" in _parameters(factory)
+        self._by_name = check_factory(factory)
         self._given = given
+        if given is not None:
+            modes.warn_if_frozen(given)
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         del x
@@ -90,34 +97,45 @@ class NNXAdapter:
     ) -> tuple[Any, State]:
         graphdef, rngs = self._structure[training]
         # A copy, or BatchNorm and Dropout could not write to variables of an outer trace under `jax.grad`.
-        module = nnx.merge(graphdef, params, _reseed(rngs, key), state, copy=True)
+        module = nnx.merge(graphdef, params, reseed(rngs, key), state, copy=True)
         result = function(module)
         return result, nnx.as_pure(split(module)[3])
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
-        del training
-        return model(x)
+        # None is for the layers' own mode, which is frozen in some.
+        args, kwargs = flags.arguments(type(model), training, leave=lambda name: self._has_frozen)
+        return model(x, *args, **kwargs)
+
+    def check_call(self) -> None:
+        flags.arguments(type(self._module), training=True)
 
     def present(self, params: Params, state: State) -> nnx.Module:
-        graphdef, rngs = self._structure[False]
-        return nnx.merge(graphdef, params, _reseed(rngs, jax.random.key(0)), state, copy=True)
+        graphdef, rngs = self._structure["handed out"]
+        return nnx.merge(graphdef, params, reseed(rngs, jax.random.key(0)), state, copy=True)
 
     def _make(self, key: Any) -> nnx.Module:
         with nnx.use_eager_sharding(False):  # annotated variables need no mesh until they are put on one
             module = self._factory(rngs=nnx.Rngs(key)) if self._by_name else self._factory(nnx.Rngs(key))
         if not isinstance(module, nnx.Module):
-            raise TypeError(f"model must return an nnx.Module; it returned {type(module).__name__}")
+            raise _checks.Refusal(f"model must return an nnx.Module; it returned {_checks.kind(module)}")
+        check_arrays(module)
         return module
 
     def path(self, place: Any) -> tuple[str, ...]:
         if not callable(place):
             return _path(place)
         module = self._module
-        variable = place(module)
+        try:
+            variable = place(module)
+        except Exception as error:
+            raise ValueError(f"output_bias must be a function module -> variable; it raises {error!r}") from error
         for path, node in nnx.iter_graph(module):
-            if node is variable:
+            if node is variable and isinstance(node, nnx.Variable):
                 return tuple(map(str, path))
-        raise ValueError(f"output_bias must return a variable of the module; it returned {type(variable).__name__}")
+        raise ValueError(
+            "output_bias must return a variable of the module, such as module.bias; it returned a "
+            f"{type(variable).__name__}"
+        )
 
     def specs(self) -> Specs:
         params = nnx.state(self._module, nnx.Param)
@@ -125,39 +143,36 @@ class NNXAdapter:
         found = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
         return {path: spec for path, spec in zip(paths(nnx.as_pure(params)), found, strict=True) if any(spec)}
 
-    @property
+    @functools.cached_property
     def _module(self) -> nnx.Module:
         """The given module, or what the factory would make."""
         return nnx.eval_shape(lambda: self._make(0)) if self._given is None else self._given
 
     @functools.cached_property
-    def _structure(self) -> dict[bool, tuple[Any, Any]]:
-        """The graph definition and the random streams, by whether it is training."""
-        module = nnx.clone(self._module)
-        structure = {}
-        for training in (True, False):
-            module.train() if training else module.eval()
-            graphdef, _, rngs, _ = split(module)
-            structure[training] = graphdef, nnx.as_pure(jax.eval_shape(lambda rngs=rngs: rngs))
-        return structure
+    def _has_frozen(self) -> bool:
+        return any(modes.frozen(self._module))
 
+    @functools.cached_property
+    def _structure(self) -> dict[Any, tuple[Any, Any]]:
+        """The graph definition and the random streams, by whether it is training, and as it is handed out."""
 
-_LINEN_FLAGS = {"train": True, "training": True, "deterministic": False}
-"""What a module may call the flag of training, and the flag's value in training."""
+        def structure(evaluates: int) -> tuple[Any, Any]:
+            graphdef, _, rngs, _ = split(modes.switch(nnx.clone(self._module), evaluates))
+            return graphdef, nnx.as_pure(jax.eval_shape(lambda: rngs))
+
+        return {True: structure(False), False: structure(True), "handed out": structure(modes.HANDED_OUT)}
 
 
 class LinenAdapter:
-    """A Linen module that is called with (x), or with (x, train=bool), or a flag of `_LINEN_FLAGS`."""
+    """A Linen module that is called with (x), or with (x, train=bool), or other flags of `flags.FLAGS`."""
 
     has_weights = False
 
     def __init__(self, module: linen.Module):
         self._module = module
-        names = inspect.signature(type(module).__call__).parameters
-        self._flag = next((name for name in _LINEN_FLAGS if name in names), None)
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
-        state = dict(self._module.init(key, x, **self._mode(False)))
+        state = dict(self._module.init(key, x, method=lambda module, x: self.forward(module, x, False)))
         return state.pop("params", {}), state
 
     def call(
@@ -171,7 +186,11 @@ class LinenAdapter:
         return result, {**state, **new}
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
-        return model(x, **self._mode(training))
+        args, kwargs = self._mode(training)
+        return model(x, *args, **kwargs)
+
+    def check_call(self) -> None:
+        self._mode(training=True)
 
     def present(self, params: Params, state: State) -> tuple[Params, State]:
         return params, state
@@ -182,8 +201,10 @@ class LinenAdapter:
     def specs(self) -> Specs:
         return {}
 
-    def _mode(self, training: bool) -> dict[str, Any]:
-        return {} if self._flag is None else {self._flag: training == _LINEN_FLAGS[self._flag]}
+    def _mode(self, training: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        # Linen refuses a flag in the call that the constructor has set.
+        has = lambda name: getattr(self._module, name, None) is not None  # noqa: E731
+        return flags.arguments(type(self._module), training, leave=has)
 
 
 class FunctionAdapter:
@@ -196,7 +217,8 @@ class FunctionAdapter:
         self._apply = apply
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
-        return self._init(key, x)
+        params, state = _checks.check_pair("init", "(params, state)", self._init(key, x))
+        return _strong(params), _strong(state)
 
     def call(
         self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
@@ -204,7 +226,8 @@ class FunctionAdapter:
         latest = [state]
 
         def model(x: Any) -> Any:
-            outputs, latest[0] = self._apply(params, latest[0], x, key, training)
+            result = self._apply(params, latest[0], x, key, training)
+            outputs, latest[0] = _checks.check_pair("apply", "(outputs, state)", result)
             return outputs
 
         return function(model), latest[0]
@@ -212,6 +235,9 @@ class FunctionAdapter:
     def forward(self, model: Any, x: Any, training: bool) -> Any:
         del training
         return model(x)
+
+    def check_call(self) -> None:
+        pass
 
     def present(self, params: Params, state: State) -> tuple[Params, State]:
         return params, state
@@ -223,38 +249,22 @@ class FunctionAdapter:
         return {}
 
 
-def _parameters(function: Any) -> Any:
-    if isinstance(function, functools.partial):
-        return _parameters(function.func)
-    if isinstance(function, type):
-        # The metaclass of NNX hides the constructor's signature.
-        function = next(vars(c)["__init__"] for c in function.__mro__ if "__init__" in vars(c))
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a builtin has none
-        return ()
-
-
 def _path(place: Any) -> tuple[str, ...]:
     if callable(place):
         raise TypeError("output_bias must be a path such as 'Dense_1/bias' for this model, not a function")
     return tuple(place.split("/")) if isinstance(place, str) else tuple(map(str, place))
 
 
-def split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
-    """Graph definition, parameters, random streams, other variables (what `sow` left is dropped)."""
-    graphdef, *parts = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
-    params, rngs, _, state = parts
-    return graphdef, params, rngs, state
+def _strong(tree: ArrayTree) -> ArrayTree:
+    """With arrays of JAX for those of NumPy and for numbers, whose dtype would give way to any other."""
 
+    def strong(path: Any, leaf: Any) -> jax.Array:
+        try:
+            return jnp.asarray(leaf, jnp.result_type(leaf))
+        except (TypeError, ValueError) as error:
+            name = jax.tree_util.keystr(path)
+            raise TypeError(
+                f"init must return arrays of numbers; at {name} it returned {_checks.kind(leaf)}"
+            ) from error
 
-def _reseed(rngs: Any, key: jax.Array) -> Any:
-    """Random streams with the shapes of `rngs` that start from `key`."""
-    leaves, treedef = jax.tree.flatten(rngs)
-
-    def fresh(i: int, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jnp.zeros(leaf.shape, leaf.dtype)
-        return jax.random.split(jax.random.fold_in(key, i), leaf.shape) if leaf.shape else jax.random.fold_in(key, i)
-
-    return jax.tree.unflatten(treedef, [fresh(i, leaf) for i, leaf in enumerate(leaves)])
+    return jax.tree_util.tree_map_with_path(strong, tree)

@@ -1,11 +1,8 @@
 """Looking into models that do not know of it: what each layer takes in and puts out during one call.
 
-NNX layers get, for the time of the call, a subclass of their own class; Linen has interceptors. Perturbations that are
-added to the outputs give the back-propagated gradients there.
+Perturbations that are added to the outputs give the back-propagated gradients there.
 """
 
-import copy
-import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen, nnx
 from jax.extend.core import get_opaque_trace_state
 
 from lectopt._types import Array
-from lectopt.models import Adapter, FunctionAdapter, Params, State
+from lectopt.interception import LayerCall, intercept
+from lectopt.models import FunctionAdapter
 from lectopt.task import Task
 
 
@@ -38,20 +35,15 @@ class Probe:
 
     def watch(self, model: Any, function: Callable[[Any], Any]) -> Any:
         """What `function(model)` returns, with every layer recorded."""
-        if isinstance(model, nnx.Module):
-            _subclass_layers(model, self)
-            return function(model)
-        if isinstance(model, linen.Module):
-            with linen.intercept_methods(functools.partial(_intercept, self)):
-                return function(model)
-        return function(model)
+        return intercept(model, function, self.call)
 
-    def call(self, path: tuple[str, ...], kind: str, layer: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """What `layer(*args, **kwargs)` returns, recorded and perturbed."""
-        outputs = layer(*args, **kwargs)
+    def call(self, call: LayerCall) -> Any:
+        """What the layer returns, recorded and perturbed."""
+        outputs = call.layer(*call.args, **call.kwargs)
         numbers = isinstance(outputs, jax.Array) and jnp.issubdtype(outputs.dtype, jnp.floating)
         if not numbers or get_opaque_trace_state() != self._trace:
             return outputs
+        path, kind = call.path, call.layer_class.__name__
         self._calls[path] += 1
         name = "/".join(path) or kind
         if self._calls[path] > 1:
@@ -59,8 +51,8 @@ class Probe:
         self.kinds[name], self.paths[name] = kind, path
         if name in self._perturbations:
             outputs = outputs + self._perturbations[name]
-        if args and isinstance(args[0], jax.Array):
-            self.inputs[name] = args[0]
+        if call.args and isinstance(call.args[0], jax.Array):
+            self.inputs[name] = call.args[0]
         self.outputs[name] = outputs
         return outputs
 
@@ -85,48 +77,4 @@ def watched(task: Task, probe: Probe) -> Task:
     """
     if isinstance(task.adapter, FunctionAdapter):
         raise TypeError("task must have an NNX or Linen model, for its layers; got a pair of functions, which has none")
-    task = copy.copy(task)
-    task.adapter = _WatchedAdapter(task.adapter, probe)
-    return task
-
-
-class _WatchedAdapter:
-    """An adapter whose models are watched by a probe."""
-
-    def __init__(self, adapter: Adapter, probe: Probe):
-        self.has_weights = adapter.has_weights
-        self.init = adapter.init
-        self.forward = adapter.forward
-        self.present = adapter.present
-        self.path = adapter.path
-        self.specs = adapter.specs
-        self._adapter = adapter
-        self._probe = probe
-
-    def call(
-        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
-    ) -> tuple[Any, State]:
-        """As the adapter's own."""
-        return self._adapter.call(lambda model: self._probe.watch(model, function), params, state, key, training)
-
-
-def _subclass_layers(module: nnx.Module, probe: Probe) -> None:
-    for path, layer in nnx.iter_modules(module):
-        if callable(layer):
-            object.__setattr__(layer, "__class__", _watched(type(layer)))
-            object.__setattr__(layer, "_lectopt_probe", (probe, tuple(map(str, path))))
-
-
-@functools.cache
-def _watched(layer_class: type) -> type:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        probe, path = self._lectopt_probe
-        return probe.call(path, layer_class.__name__, functools.partial(layer_class.__call__, self), args, kwargs)
-
-    return type(layer_class.__name__, (layer_class,), {"__call__": call})
-
-
-def _intercept(probe: Probe, layer: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
-    if context.method_name != "__call__":
-        return layer(*args, **kwargs)
-    return probe.call(context.module.path, type(context.module).__name__, layer, args, kwargs)
+    return task.intercepted(probe.call)

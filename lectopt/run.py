@@ -14,6 +14,7 @@ from lectopt._types import Numeric
 from lectopt.history import History
 from lectopt.models import Params
 from lectopt.origin import Origin
+from lectopt.programs import compiled
 from lectopt.subsets import as_subset
 from lectopt.task import ModelState, Task
 
@@ -61,7 +62,8 @@ class Run:
     def predict(self, x: Any) -> Any:
         """The model's outputs for inputs x [n, ...], in evaluation mode."""
         self.check_single()
-        return _predict(self.task, self.params, self.model_state, _arrays.as_tree("x", x))
+        predict = compiled(evaluation.predict, self.task)
+        return predict(self.params, self.model_state, _arrays.as_tree("x", x))
 
     def evaluate(self, examples: Any) -> dict[str, float]:
         """The mean loss and metrics over examples, a tuple of arrays or a Subset; traced ones inside a traced function,
@@ -73,7 +75,7 @@ class Run:
         self.check_single()
         subset = as_subset(examples)
         evaluation.check_examples(self.task, subset, "examples")
-        scores = _evaluate(self.task, self.params, self.model_state, subset)
+        scores = compiled(evaluation.evaluate, self.task)(self.params, self.model_state, subset)
         return {name: value if is_traced(value) else float(value) for name, value in scores.items()}
 
     def save(self, path: str | Path) -> None:
@@ -134,10 +136,6 @@ def load(path: str | Path, task: Task) -> Run:
     from lectopt.checkpoints import read  # noqa: PLC0415, it imports this module
 
     return read(path, task)
-
-
-_predict = jax.jit(evaluation.predict, static_argnums=0)
-_evaluate = jax.jit(evaluation.evaluate, static_argnums=0)
 
 
 def _shown(value: Numeric) -> str:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from lectopt import _checks, _shapes, meshes
 from lectopt._keys import as_key
-from lectopt._leaves import alike
+from lectopt._leaves import alike, paths
 from lectopt.evaluation import batch_shapes, check_examples, check_learnable
 from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params
@@ -137,3 +137,10 @@ def _check_augment(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -
         raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
     if not alike(batch, changed):
         raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
+    for path, old, new in zip(paths(batch), jax.tree.leaves(batch), jax.tree.leaves(changed), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise ValueError(
+                f"augment must keep shapes and dtypes, since validation and prediction get the batch without it; it "
+                f"turns array {'/'.join(path)} of the batch, {old.dtype}{list(old.shape)}, into {new.dtype}"
+                f"{list(new.shape)}"
+            )

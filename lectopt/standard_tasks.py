@@ -9,7 +9,8 @@ import numpy as np
 import optax
 
 from lectopt._types import Array
-from lectopt.task import PerExample, Task, WholeSetMetric, widen
+from lectopt.metrics import PerExample, WholeSetMetric
+from lectopt.task import Task, widen
 
 
 def classification(

@@ -1,5 +1,6 @@
 """Tasks: a model and what it is to be good at."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -7,16 +8,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt import _checks, _shapes, initializers
+from lectopt import _checks, _shapes, flags, initializers, task_checks
 from lectopt._leaves import paths
 from lectopt._types import Array, Numeric
+from lectopt.interception import Handler, InterceptedAdapter
+from lectopt.metrics import PerExample, WholeSetMetric
 from lectopt.models import Params, State, adapt
 from lectopt.norms import Moments, Standardize, measure, standardized
 from lectopt.subsets import Subset
 
 Batch: TypeAlias = tuple[Any, ...]
-PerExample: TypeAlias = Callable[[Any, Any], Array]
-"""(outputs [batch, ...], targets [batch, ...]) -> float[batch]"""
 ACTIVATIONS = ("identity", "sigmoid", "softmax")
 
 
@@ -44,52 +45,25 @@ class ModelState(NamedTuple):
     inputs: Moments | None  # float32[features] each, of the training part; None without standardize
 
 
-class WholeSetMetric:
-    """A metric of all outputs at once; see `whole_set`."""
-
-    def __init__(self, function: Callable[[Any, Any, Array], Numeric]):
-        self.function = function
-
-
-def whole_set(function: Callable[[Any, Any, Array], Numeric]) -> WholeSetMetric:
-    """Marks a metric that is not a mean over examples, such as an F score or an area under a curve.
-
-    Args:
-        function: (outputs [n, ...], targets [n, ...], weights float32[n]) -> a scalar, in JAX. Examples of weight 0
-            only fill up the shape and must not count.
-
-    Returns:
-        Something to stand among the metrics of a `Task`.
-
-    Example:
-        >>> import jax.numpy as jnp, lectopt as lo
-        >>> @lo.whole_set
-        ... def explained_variance(outputs, targets, weights):
-        ...     mean = jnp.average(targets, axis=0, weights=weights)
-        ...     rest = jnp.sum((targets - outputs) ** 2 * weights[:, None])
-        ...     return 1 - rest / jnp.sum((targets - mean) ** 2 * weights[:, None])
-    """
-    return WholeSetMetric(function)
-
-
 class Task:
     """A model, its loss and its metrics: what `fit`, `train` and the search train.
 
     Args:
         model: one of
-            a function rngs -> nnx.Module, whose module is called with (x);
+            a function rngs -> nnx.Module;
             an nnx.Module that is there: training starts from its weights and leaves it as it is;
-            a Linen module, called with (x) or (x, train=bool) (or training=, or deterministic=);
+            a Linen module;
             a pair (init(key, x) -> (params, state), apply(params, state, x, key, training) -> (outputs, state)).
         loss: (outputs, targets) -> float[batch], one number per example.
         metrics: {name: the same kind of function, or one marked by `whole_set`}.
         objective: instead of a loss, for what needs the model itself (a variational or denoising autoencoder):
             (module, batch, key) -> (float[batch], {name: float[batch]}). The module is an nnx.Module, a bound Linen
-            module, or for functions a function of x; batch is the tuple of arrays.
+            module, or for functions a function of x; batch is the tuple of arrays. If it has a parameter `training`,
+            it gets that by its name: whether this is a step of training, to be passed on to modules that take a flag.
         standardize: bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature, with the
             statistics of the training part that a run is given, and of nothing else.
-        output_bias: where the output bias stands, to be set from the targets of the training part so that constant
-            outputs have the right means: for NNX a function module -> variable, otherwise a path such as
+        output_bias: where the output bias stands, float[outputs], to be set from the targets of the training part so
+            that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such as
             "Dense_1/bias".
         activation: of the outputs, for output_bias: "identity", "sigmoid" or "softmax".
         check: called with the shapes of the outputs and with the targets where they are known; raises ValueError if
@@ -97,9 +71,21 @@ class Task:
         chance: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, in JAX, for `inspect`
             and `diagnose`. Examples of weight 0 only fill up the shape and must not count.
 
+    Modules are called with the inputs x and, where their call takes one, a flag that tells whether they train: `train`,
+    `training`, `is_training`, `deterministic`, `use_running_average`, `inference` and the like, whatever its default.
+    (One of `deterministic=None` is left to the layers where some are frozen, or where a Linen module has it set.) Other
+    arguments without a default are refused; so are layers inside whose flag is not passed on, as in a Sequential.
+
+    NNX layers with an attribute `deterministic` or `use_running_average`, such as Dropout and BatchNorm, are in
+    training mode where it is False or None, and in evaluation mode for all else. Where it is True they are frozen, by
+    the constructor or by `layer.eval()`, and stay in evaluation mode in training too: statistics are kept, and nothing
+    is dropped. (Scale and bias of a BatchNorm are weights, and still trained.) `run.model` is handed out in evaluation
+    mode, and trains again with the same layers frozen as before; `eval()` of a layer in it freezes that one too.
+
     Raises:
-        TypeError: if model is none of these.
-        ValueError: if not exactly one of loss and objective is given, or output_bias without activation.
+        TypeError: if model is none of these, or an argument is of another kind than described above.
+        ValueError: if not exactly one of loss and objective is given, or output_bias without activation, or activation
+            is another word.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -130,17 +116,27 @@ class Task:
             raise ValueError("metrics go with a loss; an objective returns its own metrics")
         if output_bias is not None and activation is None:
             raise ValueError(f"output_bias needs the activation of the outputs, one of {', '.join(ACTIVATIONS)}")
-        for name, function in {"loss": loss, "objective": objective, **dict(metrics or {})}.items():
-            if not (function is None or callable(function) or isinstance(function, WholeSetMetric)):
-                raise TypeError(f"{name} must be a function; got {type(function).__name__}")
-        if "loss" in (metrics or {}):
-            raise ValueError("metrics must not be called 'loss'; the loss is reported under that name")
+        if activation is not None:
+            _checks.check_choice("activation", activation, ACTIVATIONS)
+        takes_training = objective is not None and task_checks.takes(objective, "training")
+        task_checks.check_metrics(metrics)
+        task_checks.check_place(output_bias)
+        for name, function, arguments in [
+            ("loss", loss, "outputs, targets"),
+            ("objective", objective, "module, batch, key" + ", training" * takes_training),
+            ("check", check, "outputs, targets"),
+            ("chance", chance, "targets, weights"),
+            *((f"metrics[{name!r}]", f, "outputs, targets") for name, f in (metrics or {}).items()),
+        ]:
+            if not isinstance(function, WholeSetMetric):
+                task_checks.check_function(name, function, arguments)
         self.adapter = adapt(model)
         self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
         self._chance = chance
         self._loss = loss
         self._objective = objective
+        self._takes_training = takes_training
         self.standardize = _checks.check_flag("standardize", standardize)
         self._output_bias = output_bias
         self._activation = activation
@@ -165,11 +161,8 @@ class Task:
         """The parameters with an output bias that gives the training part's mean targets, if the task has one."""
         if self._output_bias is None:
             return params
-        wanted = self.adapter.path(self._output_bias)
+        wanted, found = self._bias(params)
         leaves, treedef = jax.tree.flatten(params)
-        if (found := paths(params)).count(wanted) != 1:
-            known = ", ".join("/".join(path) for path in found)
-            raise ValueError(f"output_bias must be one of the parameters {known}; got {'/'.join(wanted)}")
         place, real = found.index(wanted), jnp.arange(train.capacity) < train.size
         init = initializers.output_bias(train.take(train.indices)[-1], self._activation or "", real)
         leaves[place] = init(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
@@ -191,13 +184,15 @@ class Task:
         """Loss and metrics of each example, and the model's state afterwards."""
         if self._objective is not None:
             objective, batch = self._objective, (_standardized(batch[0], state), *batch[1:])
-            (losses, metrics), variables = self.adapter.call(
-                lambda model: objective(model, batch, key),
+            mode = {"training": training} if self._takes_training else {}
+            result, variables = self.adapter.call(
+                lambda model: objective(model, batch, key, **mode),
                 params,
                 state.variables,
                 jax.random.fold_in(key, 0),
                 training,
             )
+            losses, metrics = _checks.check_pair("objective", "(losses, {name: values})", result)
             return Scores(widen(losses), metrics, None), state._replace(variables=variables)
         outputs, state = self.outputs(params, state, batch[0], key, training)
         means = {name: m(outputs, batch[1]) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
@@ -227,40 +222,68 @@ class Task:
             raise ValueError("standardize needs inputs that are one array of numbers, of shape (n, ..., features)")
         return Moments(*(jnp.zeros(x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)) for _ in Moments._fields))
 
+    def intercepted(self, handler: Handler, wanted: Callable[[type], Any] = callable) -> "Task":
+        """The task with the calls of its model's layers intercepted; see `lectopt.interception`."""
+        task = copy.copy(self)
+        task.adapter = InterceptedAdapter(self.adapter, handler, wanted)
+        return task
+
     def validate(self, batch: Batch, targets: Any, name: str) -> None:
-        """Raises ValueError before anything compiles if model, loss and examples do not fit.
+        """Raises ValueError or TypeError before anything compiles if model, loss and examples do not fit.
 
         Args:
             batch: a batch of examples, or its shapes.
             targets: all targets, None where they are being traced.
             name: what the examples are called.
         """
-        count = jax.tree.leaves(batch)[0].shape[0]
         if self._objective is None and len(batch) != 2:
             raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
         key = jax.random.key(0)
         params, state = _shapes.of(f"the model cannot start from inputs of {name}", self.init, key, batch)
+        task_checks.check_parameters(params)
         if self._objective is None:
-            outputs, _ = _shapes.of(
-                f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}",
-                lambda p, s, x: self.outputs(p, s, x, key, True), params, state, batch[0],
+            self._validate_outputs(params, state, batch, targets, name)
+        # Of the NNX layers only those are touched that could be wrong.
+        checked = self.intercepted(task_checks.check_flags, flags.optional)
+        for training in (True, False):
+            scores, _ = _shapes.of(
+                f"the model, the loss, a metric or the objective does not fit {name}",
+                lambda p, s, b, training=training: checked.scores(p, s, b, key, training), params, state, batch,
             )  # fmt: skip
-            if self._check is not None:
-                self._check(outputs, batch[1])
-                if targets is not None:
-                    self._check(outputs, targets)
-        scores, _ = _shapes.of(
-            f"the loss, a metric or the objective does not fit {name}",
-            lambda p, s, b: self.scores(p, s, b, key, True), params, state, batch,
-        )  # fmt: skip
-        if "loss" in scores.metrics:
-            raise ValueError("an objective's metrics must not be called 'loss'; its loss is reported under that name")
+        task_checks.check_metrics(scores.metrics, "an objective's metrics")
+        count = jax.tree.leaves(batch)[0].shape[0]
         for label, values in {"loss": scores.losses, **scores.metrics}.items():
-            if values.shape != (count,):
-                raise ValueError(
-                    f"the {label} must be one number per example, of shape ({count},) for a batch of {count}; "
-                    f"got shape {values.shape}"
-                )
+            task_checks.check_scores(label, values, count)
+        for label, metric in self.metrics.items():
+            if isinstance(metric, WholeSetMetric):
+                weights = jax.ShapeDtypeStruct((count,), jnp.float32)
+                problem = f"the metric {label!r} does not fit the model's outputs and the targets of {name}"
+                value = _shapes.of(problem, metric.function, scores.outputs, batch[1], weights)
+                task_checks.check_scalar(label, value)
+
+    def _validate_outputs(self, params: Params, state: ModelState, batch: Batch, targets: Any, name: str) -> None:
+        self.adapter.check_call()
+        outputs, _ = _shapes.of(
+            f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}",
+            lambda p, s, x: self.outputs(p, s, x, jax.random.key(0), True), params, state, batch[0],
+        )  # fmt: skip
+        if self._activation is not None:
+            task_checks.check_outputs(outputs)
+        if self._output_bias is not None:
+            path, found = self._bias(params)
+            task_checks.check_bias("/".join(path), jax.tree.leaves(params)[found.index(path)], outputs)
+        if self._check is not None:
+            self._check(outputs, batch[1])
+            if targets is not None:
+                self._check(outputs, targets)
+
+    def _bias(self, params: Params) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """The path to the output bias, and those to all parameters."""
+        wanted, found = self.adapter.path(self._output_bias), paths(params)
+        if found.count(wanted) != 1:
+            known = ", ".join("/".join(path) for path in found)
+            raise ValueError(f"output_bias must be one of the parameters {known}; got {'/'.join(wanted)}")
+        return wanted, found
 
 
 def _standardized(x: Any, state: ModelState) -> Any:
@@ -269,4 +292,6 @@ def _standardized(x: Any, state: ModelState) -> Any:
 
 def widen(values: Array) -> Array:
     """In float32 or wider."""
+    if not hasattr(values, "astype"):
+        raise _checks.Refusal(f"losses and outputs must be arrays here; got {_checks.kind(values)}")
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))

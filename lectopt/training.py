@@ -63,7 +63,9 @@ def train(
         weights: float[n], one for each example of the arrays, {class: weight} (1 for a class that is not named), or
             "balanced": n / (classes * examples of the class), counted in the training part that is given (in a fold,
             the fold's), so that all its classes weigh alike. Weights are scaled to mean 1 over the training examples.
-        augment: (key, batch) -> batch, applied to training batches inside the loop.
+        augment: (key, batch) -> batch of the same shapes and dtypes, applied to training batches inside the loop.
+            Validation, evaluation and prediction get examples as they are: what prepares the inputs, such as scaling
+            them, belongs into the arrays, the model, or `standardize`.
         watch: look at every layer each so many steps, for `run.history.layers`; see `lectopt.watch`.
 
     Returns:

@@ -606,7 +606,7 @@ def test_a_single_layer():
 BAD_DECODERS = {
     "a number": (5, TypeError, "decoder must be a function rngs -> nnx.Module; got int"),
     "Linen": (linen.Dense(4), TypeError, "decoder must be a function rngs -> nnx.Module; got Dense"),
-    "no module": (lambda rngs: 3, ValueError, "must return an nnx.Module; it returned int"),
+    "no module": (lambda rngs: 3, TypeError, "must return an nnx.Module; it returned int"),
     "too few": (
         lambda rngs: nnx.Linear(3, 1, rngs=rngs), ValueError, "decoder must put out \\[10, 4\\].* got \\[10, 1\\]",
     ),

@@ -1,5 +1,6 @@
 """`check`: a task and its data before the first training."""
 
+import functools
 from typing import Any
 
 import jax
@@ -105,7 +106,7 @@ Outcome = tuple[list[Finding | None], list[str]]
 
 
 def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
-    loss, chance = jax.jit(_losses_at_start, static_argnums=0)(task, as_subset(sample), key)
+    loss, chance = jax.jit(functools.partial(_losses_at_start, task))(as_subset(sample), key)
     if not np.isfinite(loss):
         return [_NOT_FINITE], []
     if np.isnan(chance):

@@ -149,10 +149,12 @@ class BatchNorm(nnx.Module):
         mask = affine.as_mask(x, mask)
         if jnp.iscomplexobj(x):
             raise TypeError("BatchNorm keeps real statistics; got complex inputs")
+        if use_running_average is not None:
+            _checks.check_flag("use_running_average", use_running_average)
         evaluates = self.use_running_average if use_running_average is None else use_running_average
         if evaluates is None:
             raise ValueError("BatchNorm needs use_running_average, in the constructor or in the call")
-        if _checks.check_flag("use_running_average", evaluates):
+        if evaluates:
             deviations, var = self._from_statistics(x, features)
         else:
             deviations, var = self._from_batch(x, features, mask)

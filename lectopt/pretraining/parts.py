@@ -8,7 +8,8 @@ import jax
 from flax import nnx
 
 from lectopt._leaves import paths
-from lectopt.models import Params, State, split
+from lectopt.models import Params, State
+from lectopt.nnx_parts import split
 from lectopt.pretraining.renaming import ModelPath
 
 _COLLECTIONS = ("params", "batch_stats")  # of Linen, whose modules hold both under the same path

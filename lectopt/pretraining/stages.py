@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lectopt._types import Array
+from lectopt.interception import LayerCall
 from lectopt.meshes import Specs
 from lectopt.models import Adapter, Params, State
 from lectopt.pretraining.corruption import Corrupt
@@ -76,6 +77,10 @@ class Together:
         del training
         return model[0](x, Probe())
 
+    def check_call(self) -> None:
+        """As the network's own."""
+        self._network.check_call()
+
     def present(self, params: Params, state: State) -> Any:
         """The network."""
         return self._network.present(params["network"], state["network"])
@@ -98,13 +103,13 @@ class _Tap(Probe):
         self._layer = layer
         self._corrupt = corrupt
 
-    def call(self, path: ModelPath, kind: str, layer: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """What `layer(*args, **kwargs)` returns, recorded; of the tapped layer, from a corrupted input."""
-        if path == self._layer and self.clean is None:
+    def call(self, call: LayerCall) -> Any:
+        """What the layer returns, recorded; of the tapped layer, from a corrupted input."""
+        if call.path == self._layer and self.clean is None:
             # What stands before the layer is not changed by it.
-            self.clean = jax.lax.stop_gradient(args[0])
-            args = (self._corrupt(self.clean), *args[1:])
-        return super().call(path, kind, layer, args, kwargs)
+            self.clean = jax.lax.stop_gradient(call.args[0])
+            call = call._replace(args=(self._corrupt(self.clean), *call.args[1:]))
+        return super().call(call)
 
 
 def _beside(task: Task, decoder: Callable[..., nnx.Module], objective: Callable) -> Task:
