@@ -40,7 +40,7 @@ class Probe:
     def call(self, call: LayerCall) -> Any:
         """What the layer returns, recorded and perturbed."""
         outputs = call.layer(*call.args, **call.kwargs)
-        numbers = isinstance(outputs, jax.Array) and jnp.issubdtype(outputs.dtype, jnp.floating)
+        numbers = isinstance(outputs, jax.Array) and jnp.issubdtype(outputs.dtype, jnp.floating) and outputs.size > 0
         if not numbers or get_opaque_trace_state() != self._trace:
             return outputs
         path, kind = call.path, call.layer_class.__name__

@@ -45,7 +45,8 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
 
     - "gradient_norm" :math:`\lVert g \rVert` of the loss's gradient, "update_norm" :math:`\lVert \Delta w \rVert` of
       what the optimizer adds, "weight_norm" :math:`\lVert w \rVert` before it, and their "update_ratio"
-      :math:`\lVert \Delta w \rVert / \lVert w \rVert`, of which about 1e-3 is healthy;
+      :math:`\lVert \Delta w \rVert / \lVert w \rVert`, of which about 1e-3 is healthy (infinite where weights that are
+      all 0 move, and 0 where they do not);
 
     and of its outputs z for the minibatch (layers of NNX and Linen models, in training mode):
 
@@ -55,7 +56,8 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
       the values after a tanh or sigmoid that are within 1 % of its bounds (other squashing functions count as 0).
 
     A layer that is called several times is one entry for each call. What is inside of a scan, vmap, remat or jit cannot
-    be seen from outside; the weights there are recorded under their own path.
+    be seen from outside; the weights there are recorded under their own path. Of layers whose outputs are no real
+    numbers, or none at all, only the weights are recorded.
 
     Args:
         every: steps between two looks.
@@ -137,7 +139,7 @@ class Watcher:
 
     def no_looks(self, steps: int) -> "Looks":
         """Room for the looks of a training."""
-        values = jnp.full((math.ceil(steps / self._every), len(self.entries)), jnp.nan, jnp.float32)
+        values = jnp.zeros((math.ceil(steps / self._every), len(self.entries)), jnp.float32)
         return Looks(values, self.entries, self._every)
 
     def scores(
@@ -170,7 +172,7 @@ class Watcher:
         leaves = [jax.tree.leaves(tree) for tree in (gradients, updates, params)]
         for name, places in self._leaves.items():
             norms = [tree_norm([tree[i] for i in places]) for tree in leaves]
-            numbers |= {(name, s): x for s, x in zip(OF_WEIGHTS, [*norms, norms[1] / norms[2]], strict=True)}
+            numbers |= {(name, s): x for s, x in zip(OF_WEIGHTS, [*norms, _ratio(*norms[1:])], strict=True)}
         numbers |= {(name, "output_gradient_std"): _deviation(widen(x), _real(x, real)) for name, x in back.items()}
         return jnp.stack([numbers[entry].astype(jnp.float32) for entry in self.entries])
 
@@ -187,7 +189,7 @@ class Watcher:
 class Looks:
     """All looks of a training."""
 
-    values: Array  # float32[looks, entries]; NaN for those that have not been taken
+    values: Array  # float32[looks, entries]; 0 for those that have not been taken
     entries: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
     every: int = dataclasses.field(metadata={"static": True})
 
@@ -229,11 +231,19 @@ def _real(z: Array, real: Array) -> Array:
     return real.reshape(-1, *[1] * (z.ndim - 1)) if z.shape[:1] == real.shape else jnp.ones([1] * z.ndim, bool)
 
 
+def _ratio(update: Array, weights: Array) -> Array:
+    """update / weights; infinite where weights of 0 move, and 0 where they do not."""
+    quotient = update / jnp.where(weights == 0, 1, weights)
+    return jnp.where(weights == 0, jnp.where(update == 0, 0, jnp.inf).astype(quotient.dtype), quotient)
+
+
 def _deviation(x: Array, of: Array) -> Array:
-    """The standard deviation over those rows, if x is 0 in all others, and its mean not many times as large."""
-    count = jnp.sum(jnp.broadcast_to(of, x.shape))
-    mean = jnp.sum(x) / count
-    return jnp.sqrt(jnp.maximum(jnp.sum(x * x) / count - mean * mean, 0))
+    """The standard deviation over those rows, also where its squares would overflow or vanish."""
+    of = jnp.broadcast_to(of, x.shape)
+    size = jax.lax.stop_gradient(jnp.max(jnp.where(of, jnp.abs(x), 0)))
+    scale = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+    # Two passes: the mean of the squares less the square of the mean is rounded away where the mean is large.
+    return scale * jnp.std(x / scale, where=of)
 
 
 def _primitives(program: Any) -> set[str]:
@@ -257,10 +267,10 @@ def _of_outputs(name: str, probe: Probe, real: Array, squashing: Mapping[str, Ca
     of = _real(z, real)
     return {
         "output_mean": jnp.mean(z, where=of),
-        "output_std": jnp.std(z, where=of),
+        "output_std": _deviation(z, of),
         "dead": jnp.mean(jnp.all(a == 0, axis=range(max(a.ndim - 1, min(a.ndim, 1))), where=of)),
-        "saturated": sum(
-            (_saturated(z, after, f, *BOUNDS[n], close, of) for n, f in squashing.items()), jnp.float32(0)
+        "saturated": jnp.asarray(
+            sum(_saturated(z, after, f, *BOUNDS[n], close, of) for n, f in squashing.items()), jnp.float32
         ),
     }
 

@@ -13,7 +13,7 @@ from test_inspection import LinenNet, Mixed, Rematerialized, Stacked
 from test_models import apply, init
 
 import lectopt as lo
-from lectopt import checkpoints
+from lectopt import checkpoints, statistics
 from lectopt.statistics import OF_OUTPUTS, OF_WEIGHTS
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -399,6 +399,56 @@ def test_dropout_behind_an_activation(eager):
     """What it drops is not dead for every example, and what a relu keeps is counted behind it."""
     layers = first_look(constant(KILLED, nnx.relu, dropout=0.5))
     assert (layers["layers/0"]["dead"][0], layers["layers/2"]["dead"][0]) == (6 / 8, 6 / 8)
+
+
+# Numbers that are hard to sum -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("mean", "sd"), [(0, 1), (1e4, 1), (0, 1e30), (0, 1e-30), (5, 0)])
+def test_a_deviation_that_squares_cannot_hold(mean, sd):
+    """Of the rows that are examples; in float32, whatever their squares are."""
+    x = (mean + sd * np.random.default_rng(0).normal(size=(64, 8))).astype(np.float32)
+    found = jax.jit(statistics._deviation)(x, np.arange(64)[:, None] < 50)
+    np.testing.assert_allclose(found, x[:50].astype(np.float64).std(), rtol=1e-4)
+
+
+def test_an_update_of_weights_that_are_0():
+    with jax.debug_nans(True), jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        found = jax.jit(statistics._ratio)(jnp.array([1.0, 0, 2, 0]), jnp.array([0.0, 0, 4, 3]))
+        np.testing.assert_array_equal(found, [np.inf, 0, 0.5, 0])
+        assert not jax.jit(statistics._deviation)(jnp.zeros((3, 2)), jnp.ones((3, 1), bool))
+    assert np.isnan(statistics._ratio(jnp.float32(1), jnp.float32(np.nan)))
+
+
+class Odd(nnx.Module):
+    """Layers whose outputs are whole numbers, complex, or none, and one of half precision far from 0."""
+
+    def __init__(self, rngs):
+        self.turn = Turn(rngs)
+        self.nothing = nnx.Linear(64, 0, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.half = nnx.Linear(64, 10, dtype=jnp.float16, rngs=rngs)
+        self.half.bias[...] = jnp.full(10, 3e4)
+
+    def __call__(self, x):
+        return self.half(x).astype(jnp.float32) - 3e4 + jnp.abs(self.turn(x)) + self.nothing(x).sum()
+
+
+class Turn(nnx.Module):
+    def __init__(self, rngs):
+        self.weights = nnx.Param(jax.random.normal(rngs.params(), (64, 1), jnp.complex64))
+
+    def __call__(self, x):
+        return x @ self.weights[...]
+
+
+def test_outputs_that_are_no_real_numbers_or_sum_to_too_much(eager):
+    run = lo.train(lo.classification(Odd), lo.sgd(0.0), TRAIN, steps=1, watch=1, **OPTIONS)
+    layers = {name: {s: float(x[0]) for s, x in records.items()} for name, records in run.history.layers.items()}
+    assert {name: set(records) for name, records in layers.items()} == {
+        "half": BOTH, "turn": set(OF_WEIGHTS), "nothing": set(OF_WEIGHTS)
+    }  # fmt: skip
+    z = TRAIN[0][:32] @ np.asarray(run.params["half"]["kernel"], np.float64) + 3e4
+    np.testing.assert_allclose(layers["half"]["output_mean"], z.mean(), rtol=1e-3)
+    assert layers["nothing"] == dict.fromkeys(OF_WEIGHTS, 0)
+    np.testing.assert_allclose(layers["turn"]["weight_norm"], np.linalg.norm(run.params["turn"]["weights"]), rtol=1e-6)
 
 
 # Chance, clipping -----------------------------------------------------------------------------------------------------

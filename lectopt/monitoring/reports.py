@@ -116,11 +116,18 @@ def _weights_of(path: tuple[str, ...], params: Params, gradients: Params) -> tup
     """The largest weight array of the layer at `path` (not its biases), and its gradient."""
     leaves = zip(paths(params), jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True)
     found = [
-        (np.asarray(w, np.float64), np.asarray(dw, np.float64))
+        (_real(w), _real(dw))
         for names, w, dw in leaves
         if names[: len(path)] == path and w.ndim >= 2
     ]
     return max(found, key=lambda pair: pair[0].size, default=None)
+
+
+def _real(weights: Array) -> np.ndarray:
+    """In float64; complex weights as their real parts above their imaginary ones."""
+    a = np.asarray(weights)
+    parts = [a.real, a.imag] if np.iscomplexobj(a) else [a]
+    return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
 def _symmetric(w: np.ndarray, dw: np.ndarray) -> int:
