@@ -1,9 +1,33 @@
 """Tables of strings, for terminals and for notebooks; the first row is the head."""
 
+import itertools
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 Rows = Sequence[Sequence[str]]
+
+
+def pandas() -> Any:
+    """The package pandas, which is heavy and optional.
+
+    Raises:
+        ImportError: if it is not installed; the message says how to install it.
+    """
+    try:
+        import pandas  # noqa: PLC0415, heavy and optional
+    except ImportError as error:
+        raise ImportError("to_pandas needs pandas: pip install 'lectopt[examples]'") from error
+    return pandas
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, and " (2)" and so on behind those that are taken already."""
+    found: dict[str, None] = {}
+    for name in names:
+        tries = (f"{name} ({i})" if i > 1 else name for i in itertools.count(1))
+        found[next(free for free in tries if free not in found)] = None
+    return list(found)
 
 
 def as_text(rows: Rows) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lectopt._tables import as_html, as_text
+from lectopt._tables import as_html, as_text, distinct, pandas
 from lectopt._types import Array
 from lectopt.history import History
 from lectopt.run import Run
@@ -61,14 +61,15 @@ class Comparison:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row for each run: its name, its metrics, and the step at which it diverged (None if it did not)."""
-        return [{"run": name, **_scores(run)} for name, run in self._runs.items()]
+        """One row for each run: its name, its metrics, and the step at which it diverged (None if it did not).
+
+        A metric that is called "run" or "diverged at" gets " (2)" behind its name.
+        """
+        return [_row(name, run) for name, run in self._runs.items()]
 
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame."""
-        import pandas as pd  # noqa: PLC0415, heavy and optional
-
-        return pd.DataFrame(self.rows).set_index("run")
+        return pandas().DataFrame(self.rows).set_index("run")
 
     def plot(self) -> "Figure":
         """The curves over each other; returns a matplotlib figure."""
@@ -90,11 +91,16 @@ class Comparison:
         return [names, *([_cell(row.get(name)) for name in names] for row in rows)]
 
 
-def _scores(run: Run | History) -> dict[str, Any]:
-    """The final metrics, and where the training diverged; of a history the last records."""
-    diverged_at = int(run.diverged_at)
+def _row(name: str, run: Run | History) -> dict[str, Any]:
+    """Its name, where it diverged, and the final metrics; of a history the last records."""
+    step = int(run.diverged_at)
     scores = run.metrics if isinstance(run, Run) else {name: _last(record) for name, record in run.epochs.items()}
-    return {name: float(x) for name, x in scores.items()} | {"diverged at": diverged_at if diverged_at >= 0 else None}
+    _, diverged, *names = distinct(["run", "diverged at", *scores])
+    return (
+        {"run": name}
+        | dict(zip(names, map(float, scores.values()), strict=True))
+        | {diverged: step if step >= 0 else None}
+    )
 
 
 def _last(record: Array) -> float:

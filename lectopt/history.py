@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from lectopt._leaves import paths
+from lectopt._tables import distinct, pandas
 from lectopt._types import Array, Numeric
 from lectopt.files import checked_path, read_arrays, save_arrays
 
@@ -71,20 +72,18 @@ class History:
         """All records as one pandas DataFrame with a row for each step.
 
         Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs, which
-        stand at their last step, and "<layer> <statistic>"; NaN where nothing was recorded.
+        stand at their last step, and "<layer> <statistic>"; NaN where nothing was recorded. A name that is taken
+        already gets " (2)".
         """
-        import pandas as pd  # noqa: PLC0415, heavy and optional
-
         self.check_single()
         steps = self._length
-        columns: dict[str, np.ndarray] = {"epoch": self.epochs_done}
-        columns |= {name: np.asarray(record) for name, record in self.steps.items()}
-        for name, record in self.epochs.items():
-            columns[name] = _placed(record, self.epoch_ends - 1, steps)
+        columns = [("epoch", self.epochs_done), *((name, np.asarray(record)) for name, record in self.steps.items())]
+        columns += [(name, _placed(record, self.epoch_ends - 1, steps)) for name, record in self.epochs.items()]
         for layer, statistics in self.layers.items():
             for name, record in statistics.items():
-                columns[f"{layer} {name}"] = _placed(record, self.watched_steps, steps)
-        return pd.DataFrame(columns, index=pd.RangeIndex(steps, name="step"))
+                columns.append((f"{layer} {name}", _placed(record, self.watched_steps, steps)))
+        named = dict(zip(distinct([name for name, _ in columns]), (column for _, column in columns), strict=True))
+        return pandas().DataFrame(named, index=pandas().RangeIndex(steps, name="step"))
 
     def save(self, path: str | Path) -> None:
         """Writes all records to one .npz file, which `History.load` reads.

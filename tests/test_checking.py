@@ -333,7 +333,7 @@ def test_dictionaries_and_tuples():
     assert seen.notes[2].startswith("Targets go with inputs: trained on 105 examples")
     order = np.random.default_rng(0).permutation(150)
     apart = jax.tree.map(lambda a: a[order], targets)
-    assert names(lo.check(lo.Task(Heads, loss), (x, apart), progress=False)) == ["targets do not go with inputs"]
+    assert "targets do not go with inputs" in names(lo.check(lo.Task(Heads, loss), (x, apart), progress=False))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The dashboard of a training and the comparison of several: what is drawn, by the lines that are there."""
 
 import dataclasses
+import sys
 from collections import OrderedDict
 
 import jax
@@ -257,3 +258,85 @@ def test_twelve_trainings_are_told_apart():
     (axis, *_) = lo.compare({i: history() for i in range(12)}).plot().axes
     styles = {(line.get_color(), line.get_linestyle()) for line in axis.get_lines()}
     assert len(styles) == 12
+
+
+# Names that are hard to show.
+
+FORMULA, HIDDEN, LONG = "$\\frac{1$ of $", "_private", "m" * 300
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    given = history(layers=3)
+    given = changed(
+        given,
+        epochs=given.epochs
+        | {f"valid_{name}": curve(1, 2, 10) for name in (FORMULA, HIDDEN, LONG, "a/b", "invalid_x")},
+        layers=OrderedDict(zip((FORMULA, HIDDEN, LONG), given.layers.values(), strict=True)),
+    )
+    figure = given.plot()
+    figure.savefig(tmp_path / "picture.png")
+    titles = list(panels(figure))
+    assert "invalid x" in titles
+    assert FORMULA.replace("$", r"\$") in titles
+    assert max(map(len, titles)) < 60
+    ratios = panels(figure)[TITLES["update_ratio"]]
+    shown = [text.get_text() for text in ratios.get_legend().get_texts()]
+    assert len(shown) == 4
+    assert shown[2].lstrip("\u200b") == HIDDEN
+    assert shown[3].startswith("mmm")
+    (invalid,) = panels(figure)["invalid x"].get_lines()
+    assert invalid.get_label() == "validation invalid x"
+
+
+def test_runs_are_told_apart_whatever_they_are_called(tmp_path):
+    runs = {FORMULA: history(), HIDDEN: history(), LONG: history(), LONG + "m": history(), "run": history()}
+    figure = lo.compare(runs).plot()
+    figure.savefig(tmp_path / "picture.png")
+    (legend,) = figure.legends
+    assert len({text.get_text() for text in legend.get_texts()}) == 5
+
+
+def test_metrics_that_differ_by_an_underscore_have_a_panel_each():
+    given = history()
+    given = changed(given, epochs=given.epochs | {"valid_a_b": curve(1, 2, 10), "valid_a b": curve(3, 4, 10)})
+    assert [axis.get_title() for axis in given.plot().axes].count("a b") == 2
+
+
+@pytest.mark.parametrize("rates", [[0.1, np.inf], [0.1, np.nan], [-1.0, -1.0], [np.nan, np.nan]])
+def test_rates_that_are_no_rates(rates):
+    panels(history(learning_rate=np.tile(rates, 50)).plot())
+
+
+def test_columns_are_kept_apart():
+    given = history(layers=1)
+    given = changed(
+        given,
+        steps=given.steps | {"epoch": np.full(100, 7.0), "valid_a dead": np.zeros(100)},
+        layers=OrderedDict({"valid_a": {"dead": np.ones(10)}, "epoch": {"dead": np.ones(10)}}),
+    )
+    frame = given.to_pandas()
+    assert {"epoch", "epoch (2)", "valid_a dead", "valid_a dead (2)", "epoch dead"} <= set(frame.columns)
+    np.testing.assert_array_equal(frame["epoch"], np.arange(1, 101) / 10)
+    assert set(frame["epoch (2)"]) == {7.0}
+    assert set(frame["valid_a dead"]) == {0.0}
+    assert frame["valid_a dead (2)"].sum() == 10
+    row, _ = lo.compare({"x": changed(given, epochs={"run": [0.5], "diverged at": [0.25]}), "y": history()}).rows
+    assert row == {"run": "x", "run (2)": 0.5, "diverged at (2)": 0.25, "diverged at": None}
+
+
+@pytest.mark.parametrize("missing", ["pandas", "matplotlib"])
+def test_what_is_not_installed_is_said(missing, monkeypatch):
+    for name in [
+        name
+        for name in sys.modules
+        if name.startswith(("lectopt.monitoring.plots", "lectopt.monitoring.history_plots"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    if missing == "matplotlib":
+        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    given = history()
+    calls = [given.to_pandas, lo.compare({"a": given}).to_pandas] if missing == "pandas" else [given.plot]
+    for call in calls:
+        with pytest.raises(ImportError, match=rf"need.* {missing}: pip install 'lectopt\[examples\]'"):
+            call()

@@ -79,8 +79,8 @@ def by_hand(steps, every, weights, rate=0.3, momentum=0.8, threshold=math.inf):
 
 def assert_close(ours, theirs, rtol):
     assert {layer: set(found) for layer, found in ours.items()} == {layer: set(s) for layer, s in theirs.items()}
-    for layer, statistics in theirs.items():
-        for name, value in statistics.items():
+    for layer, records in theirs.items():
+        for name, value in records.items():
             scale = np.nanmax(np.abs([0.0, *value]))
             np.testing.assert_allclose(ours[layer][name], value, rtol, rtol * scale, err_msg=f"{layer} {name}")
 

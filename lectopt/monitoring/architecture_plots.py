@@ -18,6 +18,7 @@ from lectopt.monitoring.plots import (
     NullFormatter,
     Path,
     StrMethodFormatter,
+    as_it_is,
     plt,
     tidy,
     words,
@@ -184,7 +185,7 @@ def _options(space: "ArchitectureSpace") -> list[str]:
         f"{words(str(decision))}:  {told}" if first else told
         for decision in space.questions
         for first, told in (
-            (not i, answers[option] if isinstance(option, bool) else str(option))
+            (not i, answers[option] if isinstance(option, bool) else as_it_is(str(option)))
             for i, option in enumerate(decision.options)
         )
     ]

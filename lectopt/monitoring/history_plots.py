@@ -17,6 +17,7 @@ from lectopt.monitoring.plots import (
     NullFormatter,
     StrMethodFormatter,
     grid,
+    labels,
     plt,
     tidy,
     words,
@@ -31,6 +32,9 @@ _POINTS = 2000
 _DECADE = 5
 """Values within such a factor are shown on a linear axis, whose numbers are easier to read."""
 
+_CHARACTERS = 11
+"""Of a legend in an inch."""
+
 Panel = tuple[str, Callable[[Axes], None]]
 
 
@@ -39,7 +43,7 @@ def plot_history(history: History) -> Figure:
     history.check_single()
     panels: list[Panel] = [("loss", functools.partial(_loss, history=history))]
     for metric, names in _metrics([history]).items():
-        panels.append((metric, functools.partial(_epochs, history=history, names=names)))
+        panels.append((words(metric), functools.partial(_epochs, history=history, names=names)))
     panels.append(("gradient norm", functools.partial(_gradient, history=history)))
     if "learning_rate" in history.steps:
         panels.append(("learning rate", functools.partial(_rate, history=history)))
@@ -60,7 +64,7 @@ def plot_comparison(histories: Mapping[str, History]) -> Figure:
     for history in histories.values():
         history.check_single()
     panels: list[Panel] = [
-        (_words(names[-1]), functools.partial(_overlaid, histories=histories, name=names[-1], of="epochs"))
+        (words(names[-1]), functools.partial(_overlaid, histories=histories, name=names[-1], of="epochs"))
         for names in _metrics(list(histories.values()), loss=True).values()  # of training and validation, the latter
     ]
     panels.append(
@@ -68,10 +72,10 @@ def plot_comparison(histories: Mapping[str, History]) -> Figure:
     )
     figure = _draw(panels, legends=False)
     lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
-    named = [label for label in histories if label in lines]  # not all have a curve in every panel
-    figure.legend(
-        [lines[n] for n in named], named, loc="outside lower center", ncols=min(len(named), 6) or 1, frameon=False
-    )
+    named = [label for label in labels(histories) if label in lines]  # not all have a curve in every panel
+    room = _CHARACTERS * figure.get_figwidth() // (max(map(len, named), default=0) + 5)
+    columns = int(max(1, min(len(named), 6, room)))
+    figure.legend([lines[n] for n in named], named, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
@@ -83,7 +87,8 @@ def _draw(panels: Sequence[Panel], legends: bool = True) -> Figure:
         axis.set_xlabel("epoch")
         tidy(axis)
         if legends and len(axis.get_legend_handles_labels()[1]) > 1:
-            axis.legend(frameon=False, fontsize=8)
+            # It lies on the axes, and is no reason to make them smaller.
+            axis.legend(frameon=False, fontsize=8).set_in_layout(False)
     return figure
 
 
@@ -102,8 +107,8 @@ def _loss(axis: Axes, history: History) -> None:
 def _epochs(axis: Axes, history: History, names: Sequence[str]) -> None:
     for name in names:
         record = np.asarray(history.epochs[name], float)
-        colour = COLOURS["valid" in name]
-        _line(axis, history.epoch_ends / history.steps_per_epoch, record, colour, _words(name), width=1.6)
+        colour = COLOURS[name.startswith("valid_")]
+        _line(axis, history.epoch_ends / history.steps_per_epoch, record, colour, words(name), width=1.6)
 
 
 def _gradient(axis: Axes, history: History) -> None:
@@ -120,8 +125,9 @@ def _gradient(axis: Axes, history: History) -> None:
 def _rate(axis: Axes, history: History) -> None:
     rates = np.asarray(history.steps["learning_rate"], float)
     _line(axis, history.epochs_done, rates, COLOURS[0], "learning rate")
-    if np.isfinite(rates).any():
-        axis.set_ylim(0, 1.1 * np.nanmax(rates) or 1)
+    known = rates[np.isfinite(rates)]
+    if len(known):
+        axis.set_ylim(0, 1.1 * max(known.max(), 0) or 1)
 
 
 def _ratios(axis: Axes, history: History) -> None:
@@ -165,7 +171,7 @@ def _layers(axis: Axes, history: History, statistic: str) -> None:
     names = [name for name, layer in history.layers.items() if statistic in layer]
     x = (history.watched_steps + 1) / history.steps_per_epoch
     records = [np.asarray(history.layers[name][statistic], float) for name in names]
-    for i, (name, record) in enumerate(zip(names, records, strict=True)):
+    for i, (name, record) in enumerate(zip(labels(names), records, strict=True)):
         few = len(names) <= len(COLOURS)
         # The middle of the map: its ends cannot be seen on black, or on white.
         colour = COLOURS[i] if few else plt.get_cmap("viridis")(0.3 + 0.55 * i / (len(names) - 1))
@@ -176,7 +182,7 @@ def _layers(axis: Axes, history: History, statistic: str) -> None:
 
 def _overlaid(axis: Axes, histories: Mapping[str, History], name: str, of: str) -> None:
     drawn = []
-    for i, (label, history) in enumerate(histories.items()):
+    for i, (label, history) in enumerate(zip(labels(histories), histories.values(), strict=True)):
         if name in (records := getattr(history, of)):
             y = np.asarray(records[name], float)
             x = history.epochs_done if of == "steps" else history.epoch_ends / history.steps_per_epoch
@@ -190,6 +196,7 @@ def _line(
     axis: Axes, x: Any, y: Any, colour: Any, label: str | None, *, width: float = 1.3, linestyle: Any = "-"
 ) -> None:
     """A curve; a single point, which has no line, as a dot."""
+    y = np.where(np.isfinite(y), y, np.nan)
     marker = "o" if np.isfinite(y).sum() == 1 else ""
     axis.plot(x, y, color=colour, label=label, linewidth=width, linestyle=linestyle, marker=marker, markersize=4)
 
@@ -239,11 +246,7 @@ def _metrics(histories: Sequence[History], loss: bool = False) -> dict[str, list
     """{metric: the names of its records of epochs, training first}; with the loss or without it."""
     found: dict[str, list[str]] = {}
     for name in sorted({name: None for history in histories for name in history.epochs}):
-        metric = _words(name.removeprefix("train_").removeprefix("valid_"))
+        metric = name.removeprefix("train_" if name.startswith("train_") else "valid_")
         if loss or metric != "loss":
             found.setdefault(metric, []).append(name)
     return dict(sorted(found.items(), key=lambda item: item[0] != "loss"))
-
-
-def _words(name: str) -> str:
-    return words(name.replace("train_", "training "))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lectopt.monitoring.plots import COLOURS, Axes, Figure, plt
+from lectopt.monitoring.plots import COLOURS, Axes, Figure, as_it_is, plt
 
 if TYPE_CHECKING:
     from lectopt.monitoring.inspection import Inspection
@@ -25,7 +25,7 @@ def plot_inspection(inspection: "Inspection") -> Figure:
         ("sd of the gradient of the weights", [x.weight_gradient_std for x in layers]),
     ]
     _sizes(axes[3], layers, "gradients", gradients)
-    names = [f"{x.name}  {x.kind}" for x in layers]
+    names = [as_it_is(f"{x.name}  {x.kind}") for x in layers]
     axes[0].set_yticks(range(len(layers)), names, fontsize=8)
     axes[0].invert_yaxis()
     marks = [mark for axis in axes for mark in zip(*axis.get_legend_handles_labels(), strict=True)]

@@ -1,11 +1,12 @@
 """What the pictures have in common, and the one of the main job. Matplotlib is imported here first."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lectopt._tables import distinct
 from lectopt.history import History
 
 try:
@@ -29,6 +30,11 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 
 QUIET = "#8A8A8A"
 """For what is not to catch the eye."""
+
+_LONGEST = 30
+"""Characters of a name that are shown."""
+_NOTHING = "\u200b"
+"""A space of no width."""
 
 DASHES: list[Any] = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1))]
 
@@ -72,7 +78,23 @@ def grid(count: int, width: float = 4, height: float = 3) -> tuple[Figure, Seque
 
 def words(name: str) -> str:
     """The name of a metric or decision, for people."""
-    return name.replace("valid_", "validation ").replace("_", " ")
+    for short, long in (("valid_", "validation "), ("train_", "training ")):
+        if name.startswith(short):
+            name = long + name.removeprefix(short)
+    return as_it_is(name.replace("_", " "))
+
+
+def as_it_is(name: str) -> str:
+    """A name that Matplotlib shows as it is, and in the room that there is: no formula, not hidden, not too long."""
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 + 1 :]}"
+    # Matplotlib takes what is between two dollars for a formula, and hides what begins with an underscore.
+    return (_NOTHING if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
+def labels(names: Iterable[str]) -> list[str]:
+    """The names as they are to be shown, each one other than all others."""
+    return distinct([as_it_is(name) for name in names])
 
 
 def tidy(axis: Axes) -> None:

@@ -115,11 +115,7 @@ def _saturated(a: np.ndarray, activation: str) -> float:
 def _weights_of(path: tuple[str, ...], params: Params, gradients: Params) -> tuple[np.ndarray, np.ndarray] | None:
     """The largest weight array of the layer at `path` (not its biases), and its gradient."""
     leaves = zip(paths(params), jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True)
-    found = [
-        (_real(w), _real(dw))
-        for names, w, dw in leaves
-        if names[: len(path)] == path and w.ndim >= 2
-    ]
+    found = [(_real(w), _real(dw)) for names, w, dw in leaves if names[: len(path)] == path and w.ndim >= 2]
     return max(found, key=lambda pair: pair[0].size, default=None)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, plt, tidy, to_rgb, words
+from lectopt.monitoring.plots import COLOURS, QUIET, Axes, Figure, as_it_is, labels, plt, tidy, to_rgb, words
 
 if TYPE_CHECKING:
     from lectopt.search.learning_rate import RateSuggestion
@@ -184,7 +184,7 @@ def _places(axis: Axes, results: "Results", name: str) -> np.ndarray:
             axis.set_xscale("log")
         return column
     values = _choices(column)
-    names = [str(getattr(value, "__name__", value)) for value in values]
+    names = labels(str(getattr(value, "__name__", value)) for value in values)
     slant: Any = {"rotation": 30, "ha": "right"} if sum(map(len, names)) > 24 else {}
     axis.set_xticks(range(len(values)), names, **slant)
     return np.array([values.index(value) for value in column], float)
@@ -212,7 +212,8 @@ def _ends(results: "Results", name: str) -> list[tuple[str, float]]:
     if isinstance(column, np.ndarray) and len(np.unique(column)) > 6:
         return [(f"{column[i]:.3g}", float(heights[i])) for i in (int(np.argmin(column)), int(np.argmax(column)))]
     shown = {
-        (f"{v:.3g}" if isinstance(v, np.number) else str(v)): float(h) for v, h in zip(column, heights, strict=True)
+        (f"{v:.3g}" if isinstance(v, np.number) else as_it_is(str(v))): float(h)
+        for v, h in zip(column, heights, strict=True)
     }
     return list(shown.items())
 

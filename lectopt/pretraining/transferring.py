@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lectopt import _checks
-from lectopt._tables import as_html, as_text
+from lectopt._tables import as_html, as_text, pandas
 from lectopt._types import Array, ArrayTree
 from lectopt.origin import Origin
 from lectopt.pretraining import pytorch
@@ -46,9 +46,7 @@ class Transfer:
 
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame."""
-        import pandas as pd  # noqa: PLC0415, heavy and optional
-
-        return pd.DataFrame(self.rows).set_index("path")
+        return pandas().DataFrame(self.rows).set_index("path")
 
     def __repr__(self) -> str:
         return as_text(self._cells())

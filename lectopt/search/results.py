@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lectopt import _checks
+from lectopt._tables import pandas
 from lectopt.files import checked_path, read_arrays, save_arrays
 from lectopt.search.missing import Missing
 from lectopt.search.settings import Settings, as_settings, python_value
@@ -163,8 +164,6 @@ class Results:
         how many lanes did; and "rank", 1 for the best. Settings keep their names. Where another column's name is taken
         already it is written "metric_<name>", or "search_diverged" and "search_rank".
         """
-        import pandas as pd  # noqa: PLC0415, heavy and optional
-
         columns: dict[str, Any] = {name: [python_value(v) for v in column] for name, column in self.settings.items()}
         taken = set(columns)
         called = {name: _free("metric", name, taken) for name in self.metrics}
@@ -175,7 +174,7 @@ class Results:
         diverged = (self.diverged_at >= 0).sum(axis=(1, 2))
         for name, values in (("diverged", diverged), ("rank", rank)):
             columns[_free("search", name, taken)] = values
-        return pd.DataFrame(columns)
+        return pandas().DataFrame(columns)
 
     def save(self, path: str | Path) -> None:
         """Writes the results into one new file of arrays and JSON, which `Results.load(path)` reads.

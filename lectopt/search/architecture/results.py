@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks
-from lectopt._tables import as_text
+from lectopt._tables import as_text, pandas
 from lectopt.run import Run
 from lectopt.search.architecture.design import Architecture
 from lectopt.search.architecture.space import ArchitectureSpace
@@ -74,8 +74,6 @@ class ArchitectureResults:
 
     def to_pandas(self) -> Any:
         """A DataFrame, a row for each child: method, round, metric, and what was chosen (missing beyond its depth)."""
-        import pandas as pd  # noqa: PLC0415, heavy and optional
-
         rows, sign = [], 1 if self.maximizes else -1
         for method, record in self.records.items():
             for number, (vectors, scores) in enumerate(zip(record.choices, record.scores, strict=True)):
@@ -83,7 +81,7 @@ class ArchitectureResults:
                     rows.append(
                         {"method": method, "round": number, self.metric: sign * float(score)} | self._row(vector)
                     )
-        return pd.DataFrame(rows)
+        return pandas().DataFrame(rows)
 
     def plot(self) -> "Figure":
         """Scores by round, the controller's entropy and its probabilities; a matplotlib figure."""
