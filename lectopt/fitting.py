@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,23 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lectopt import _checks, meshes
-from lectopt._types import Array
+from lectopt import _checks, interrupts, meshes
+from lectopt.carry import Carry, Plan
 from lectopt.checkpoints import Store
 from lectopt.claims import fingerprint
-from lectopt.loop import Carry, Data, Loop, Plan
-from lectopt.origin import Origin
-from lectopt.progress import Onlooker, ProgressBar, in_notebook
-from lectopt.recipes import Optimizer, OptimizerRecipe
+from lectopt.compiled import Programs, programs_of
+from lectopt.progress import Onlooker, ProgressBar, in_notebook, interactive
+from lectopt.recipes import Optimizer
 from lectopt.run import Run
-from lectopt.setup import Setup, begin, prepare
+from lectopt.setup import Setup, prepare
 from lectopt.statistics import Watch
 from lectopt.task import Batch, Task
-from lectopt.training import conclude, make_loop
+from lectopt.training import conclude
+from lectopt.troubles import bad_validations, divergence
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
 _CHUNK_SECONDS = 0.25  # between two looks at the progress: often enough to watch, seldom enough to cost nothing
@@ -57,7 +55,11 @@ def fit(
     """Trains a model as `train` does, compiled, in chunks with a progress bar between them.
 
     Called again with the same task, optimizer function and shapes, it compiles nothing again, whatever the numbers in
-    `hyperparameters`.
+    `hyperparameters`. What was compiled goes when the task or the optimizer goes.
+
+    Ctrl-C ends it after the chunk of some tenths of a second that runs: at a prompt or in a notebook the run is given
+    back as far as it came, its last epoch ending there, with a warning; in a script what is done is kept in
+    `directory`, if there is one, and KeyboardInterrupt is raised. A second Ctrl-C raises it at once.
 
     Args:
         task: as for `train`.
@@ -133,47 +135,81 @@ def fit(
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     with meshes.within(mesh):
         run = _fit(Setup(setup.plan, setup.recipe, *meshes.spread(mesh, arrays)), progress, directory, log_dir)
-    if run.diverged_at >= 0:
-        warnings.warn(
-            f"training diverged: the loss or the weights were not finite at step {run.diverged_at}; the run holds the "
-            "weights of the last finite epoch. Lower the learning rate or clip the gradient.",
-            stacklevel=2,
-        )
+    _warn(run, patience)
     return run
 
 
 def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: str | Path | None) -> Run:
     show = progress and meshes.leads(setup.plan.mesh)
+    programs = programs_of(setup.plan, setup.recipe)
     with contextlib.ExitStack() as stack:
         onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(setup.plan, log_dir, show)]
-        carry = _start(*setup)
+        carry = programs.start(setup)
         store = None
         if directory is not None:
-            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
+            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, programs, carry)))
             carry = meshes.placed_as(setup.plan.mesh, carry, store.restore(carry))
-        carry = _run(setup, carry, store, onlookers, show=show)
-    return _trim(_finish(setup.plan, carry), int(carry.step), int(carry.epoch))
+        carry = _run(setup, programs, carry, store, onlookers, show=show)
+    return _trimmed(setup, programs, carry)
 
 
-def _run(setup: Setup, carry: Carry, store: Store | None, onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
+def _run(
+    setup: Setup, programs: Programs, carry: Carry, store: Store | None, onlookers: Sequence[Onlooker], *, show: bool
+) -> Carry:
     """All chunks, with a look at the progress and a copy on disk between them."""
-    mesh, chunk, saved = setup.plan.mesh, 1, time.monotonic()
+    mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
     for onlooker in onlookers:
         onlooker.begin(int(carry.step))
-    with ProgressBar("training", setup.plan.steps, show=show) as bar:
-        while carry.running and carry.step < setup.plan.steps:
+    with ProgressBar("training", steps, show=show) as bar, interrupts.held() as interrupt:
+        while carry.running and carry.step < steps and not meshes.agreed(mesh, interrupt.pressed):
             began = time.perf_counter()
-            carry = jax.block_until_ready(_advance(*setup[:-1], carry, np.int32(carry.step + chunk)))
+            stop = np.int32(carry.step + chunk)
+            carry = jax.block_until_ready(programs.advance(setup, carry, stop, np.int32(steps)))
             chunk = meshes.agreed(mesh, _next_chunk(chunk, time.perf_counter() - began))
             bar.update(int(carry.step), _news(setup.plan, carry))
-            _show(setup.plan, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
+            _show(setup, programs, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
             if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
-                store.save(carry, _so_far(setup.plan, carry))
+                store.save(carry, _so_far(setup, programs, carry))
                 saved = time.monotonic()
-    if store is not None:
-        store.save(carry, _so_far(setup.plan, carry))
-    _show(setup.plan, carry, onlookers)
+        if store is not None:
+            store.save(carry, _so_far(setup, programs, carry))
+        if meshes.agreed(mesh, interrupt.pressed):
+            carry = _broken_off(setup, programs, carry)
+    _show(setup, programs, carry, onlookers)
     return carry
+
+
+def _broken_off(setup: Setup, programs: Programs, carry: Carry) -> Carry:
+    """After Ctrl-C: the carry at the end of an epoch that ends here, for a person; a script is to end."""
+    if not interactive():
+        raise KeyboardInterrupt
+    if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
+        last = np.int32(carry.step + 1)
+        carry = jax.block_until_ready(programs.advance(setup, carry, last, last))
+    warnings.warn(
+        f"training was interrupted: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
+        "start=run goes on from there",
+        stacklevel=5,
+    )
+    return carry
+
+
+def _warn(run: Run, patience: int | None) -> None:
+    """Says what was not finite, of a run that may look like any other."""
+    if (diverged := divergence(run.history)) is not None:
+        warnings.warn(
+            f"training diverged: {diverged.evidence}; the run holds the weights of the last finite epoch. "
+            f"{diverged.remedy}",
+            stacklevel=3,
+        )
+    if (bad := bad_validations(run.history)) is not None:
+        judged = ""
+        if patience is not None:
+            known = np.isfinite(run.history.epochs["valid_loss"]).any()
+            judged = " (each a failure for patience; the run holds " + (
+                "the best of the others)" if known else "what was trained last, since there is no best)"
+            )
+        warnings.warn(f"{bad.evidence}{judged}. {bad.remedy}", stacklevel=3)
 
 
 def _onlookers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Onlooker]:
@@ -190,53 +226,28 @@ def _onlookers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Onloo
     return onlookers
 
 
-def _show(plan: Plan, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
+def _show(setup: Setup, programs: Programs, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
     if not onlookers:
         return
-    run = _so_far(plan, carry)
+    run = _so_far(setup, programs, carry)
     for onlooker in onlookers:
         with onlooker.pace.timed():
             onlooker.look(run)
 
 
-def _so_far(plan: Plan, carry: Carry) -> Run:
+def _open_store(directory: str | Path, setup: Setup, programs: Programs, carry: Carry) -> Store:
+    mark = fingerprint(programs.text(setup, carry), (setup.numbers, setup.data, carry))
+    return Store(directory, mark, setup.plan.mesh)
+
+
+def _so_far(setup: Setup, programs: Programs, carry: Carry) -> Run:
     """What has been done as a run that this process can look at alone."""
-    return _trim(_finish(plan, meshes.own(plan.mesh, carry)), int(carry.step), int(carry.epoch))
+    return _trimmed(setup, programs, meshes.own(setup.plan.mesh, carry))
 
 
-def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
-    program = _advance.lower(*setup[:-1], carry, np.int32(0)).as_text()
-    return Store(directory, fingerprint(program, (setup.numbers, setup.data, carry)), setup.plan.mesh)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
-    setup = Setup(plan, recipe, numbers, data, origin)
-    # Copies, since the carry is donated: what it starts from belongs to the caller.
-    return _arranged(plan, jax.tree.map(jnp.copy, make_loop(setup).start(begin(setup), known=origin.known)))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
-def _advance(
-    plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array
-) -> Carry:
-    return _arranged(plan, Loop(plan, recipe.make(numbers), data).run_until(carry, stop))
-
-
-def _arranged(plan: Plan, carry: Carry) -> Carry:
-    """The carry where it is to lie on the mesh, so that it comes out of a chunk as it went in."""
-    if plan.mesh is None:
-        return carry
-    return meshes.arranged(plan.mesh, plan.task.adapter.specs(), carry.learner.params, carry)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _finish(plan: Plan, carry: Carry) -> Run:
-    return conclude(plan, carry)
-
-
-def _trim(run: Run, steps: int, epochs: int) -> Run:
+def _trimmed(setup: Setup, programs: Programs, carry: Carry) -> Run:
     """The run with a history as long as it lasted, and scalars as Python numbers."""
+    run, steps, epochs = conclude(setup, carry, programs.evaluated), int(carry.step), int(carry.epoch)
     return dataclasses.replace(
         run,
         metrics={name: float(value) for name, value in run.metrics.items()},
@@ -258,5 +269,5 @@ def _next_chunk(steps: int, seconds: float) -> int:
 
 def _news(plan: Plan, carry: Carry) -> str:
     epoch = f"epoch {min(int(carry.epoch) + 1, plan.epochs)}/{plan.epochs}"
-    loss = float(carry.metrics.get("valid_loss", carry.metrics["train_loss"]))
-    return epoch if np.isnan(loss) else f"{epoch}, loss {loss:.4g}"
+    name = "valid_loss" if "valid_loss" in carry.metrics else "train_loss"
+    return f"{epoch}, loss {float(carry.metrics[name]):.4g}" if carry.known[name] else epoch

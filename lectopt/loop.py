@@ -3,84 +3,25 @@
 `train` runs it whole under `jit` and `vmap`, `fit` runs it in chunks.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from lectopt import meshes
 from lectopt._numerics import tree_norm
 from lectopt._types import Array, Numeric
+from lectopt.carry import NOTHING, Carry, Data, Learner, Plan
 from lectopt.evaluation import batch_shapes, evaluate
 from lectopt.models import Params
-from lectopt.statistics import Looks, Watch, Watcher, of_optimizer
-from lectopt.subsets import Minibatches, Subset, minibatches
-from lectopt.task import Batch, ModelState, Task
+from lectopt.statistics import Watch, Watcher, of_optimizer
+from lectopt.subsets import Minibatches, rows_of, weights_of
+from lectopt.task import ModelState
 from lectopt.transforms import eval_params
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is fixed when a loop compiles. Hashable: equal plans share what was compiled."""
-
-    task: Task
-    batch_size: int
-    steps: int  # in all
-    steps_per_epoch: int
-    shuffle: bool
-    patience: int | None
-    augment: Callable[[jax.Array, Batch], Batch] | None
-    watch: Watch | None
-    inputs: str  # the shapes of a batch of inputs
-    mesh: Mesh | None  # that batches are split over
-
-    @property
-    def epochs(self) -> int:
-        """Passes through the examples, the last one perhaps not whole."""
-        return math.ceil(self.steps / self.steps_per_epoch)
-
-
-class Data(NamedTuple):
-    """What the loop only reads."""
-
-    train: Subset
-    valid: Subset | None
-    weights: Array | None  # float32[examples of `train.arrays`], with mean 1 over the training part
-    key: jax.Array
-
-
-class Learner(NamedTuple):
-    """What learning changes."""
-
-    params: Params  # as the optimizer holds them: the look-ahead point under Nesterov momentum
-    state: ModelState  # what of the model is not trained
-    opt_state: optax.OptState
-
-
-class Carry(NamedTuple):
-    """The loop's state between steps."""
-
-    step: Array  # int32[], steps done
-    epoch: Array  # int32[], epochs done
-    learner: Learner
-    before: Learner  # at the start of the epoch
-    best: Learner | None  # at the best validation, under patience
-    metrics: dict[str, Array]  # of what is to be returned: `best`, or the last finite epoch
-    failures: Array  # int32[], validations since the best one
-    running: Array  # bool[], neither diverged nor out of patience
-    diverged_at: Array  # int32[], -1 while all is finite
-    loss_sum: Array  # float32[], over the examples of this epoch so far
-    counted: Array  # float32[], how many these are, or how many of their labels count
-    step_records: dict[str, Array]  # float32[epochs, steps_per_epoch]
-    epoch_records: dict[str, Array]  # float32[epochs]
-    looks: Looks | None  # at the layers, if they are watched
-    chance: Array  # float32[], see `History`
 
 
 class Loop:
@@ -91,29 +32,39 @@ class Loop:
         self._optimizer = optax.with_extra_args_support(optimizer)
         self._data = data
 
-    def start(self, learner: Learner, *, known: bool = False) -> Carry:
-        """The carry before the first step; under patience, a start that is `known` has to be beaten."""
-        plan = self._plan
+    def start(self, learner: Learner, *, known: bool = False, stretches: bool = False) -> Carry:
+        """The carry before the first step.
+
+        Under patience, a start that is `known` has to be beaten. With `stretches`, for `run_until`, the carry has the
+        order of the examples in it.
+        """
+        plan, train = self._plan, self._data.train
         step_names = ["loss", "gradient_norm", *of_optimizer(learner.opt_state)]
-        empty = jnp.full((plan.epochs, plan.steps_per_epoch), jnp.nan, jnp.float32)
-        metrics = jax.eval_shape(self._validate, learner)
-        nothing = {name: jnp.full((), jnp.nan, jnp.float32) for name in ("train_loss", *metrics)}
+        shapes = {"train_loss": jnp.float32(0), **jax.eval_shape(self._validate, learner)}
+        metrics = {name: jnp.float32(0) for name in shapes}
+        to_beat = known and plan.patience is not None
+        if to_beat:
+            metrics |= self._validate(learner)
         return Carry(
             step=jnp.int32(0),
             epoch=jnp.int32(0),
             learner=learner,
             before=learner,
             best=None if plan.patience is None else learner,
-            metrics=nothing | self._validate(learner) if known and plan.patience is not None else nothing,
+            least=_comparable(metrics["valid_loss"]) if to_beat else jnp.float32(NOTHING),
             failures=jnp.int32(0),
+            metrics=metrics,
+            known={name: jnp.array(to_beat and name != "train_loss") for name in metrics},
             running=jnp.array(True),
+            ended=jnp.int32(0),
             diverged_at=jnp.int32(-1),
             loss_sum=jnp.float32(0),
             counted=jnp.float32(0),
-            step_records=dict.fromkeys(step_names, empty),
-            epoch_records={name: jnp.full((plan.epochs,), jnp.nan, jnp.float32) for name in nothing},
+            step_records={name: jnp.zeros((plan.epochs, plan.steps_per_epoch), jnp.float32) for name in step_names},
+            epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in metrics},
             looks=None if plan.watch is None else self._watcher(plan.watch, learner).no_looks(plan.steps),
-            chance=plan.task.chance(self._data.train),
+            chance=plan.task.chance(train),
+            rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if stretches and plan.shuffle else None,
         )
 
     def run(self, carry: Carry) -> Carry:
@@ -126,16 +77,22 @@ class Loop:
         carry = jax.lax.fori_loop(0, whole, epoch, carry)
         return self._end_epoch(self._steps(carry, 0, rest)) if rest else carry
 
-    def run_until(self, carry: Carry, stop: Array) -> Carry:
-        """The training up to step `stop` or its end; `stop` may be traced and lie within an epoch."""
+    def run_until(self, carry: Carry, stop: Array, last: Array) -> Carry:
+        """The training up to step `stop`, which may be traced and lie within an epoch.
+
+        With step `last`, at the latest, it ends, and the epoch that it is in.
+        """
         plan = self._plan
-        stop = jnp.minimum(stop, plan.steps)
+        stop = jnp.minimum(stop, last)
 
         def stretch(carry: Carry) -> Carry:
-            first = carry.step - carry.epoch * plan.steps_per_epoch
-            last = jnp.minimum(stop - carry.epoch * plan.steps_per_epoch, plan.steps_per_epoch)
-            carry = self._steps(carry, first, last)
-            ended = (last == plan.steps_per_epoch) | (carry.step == plan.steps)
+            begun = carry.epoch * plan.steps_per_epoch
+            first, end = carry.step - begun, jnp.minimum(stop - begun, plan.steps_per_epoch)
+            if carry.rows is not None:  # sorting all examples for each stretch could take longer than the stretch
+                rows = jax.lax.cond(first == 0, lambda: self._rows(carry.epoch), lambda: carry.rows)
+                carry = carry._replace(rows=rows)
+            carry = self._steps(carry, first, end)
+            ended = (end == plan.steps_per_epoch) | (carry.step == last)
             return jax.lax.cond(ended, self._end_epoch, lambda c: c, carry)
 
         return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, stretch, carry)
@@ -143,8 +100,8 @@ class Loop:
     def _steps(self, carry: Carry, first: Any, last: Any) -> Carry:
         """Steps `first` to `last` of the present epoch."""
         plan, train = self._plan, self._data.train
-        shuffle_key = jax.random.fold_in(self._data.key, 0)
-        batches = minibatches(train, plan.batch_size, key=shuffle_key, epoch=carry.epoch, shuffle=plan.shuffle)
+        rows = self._rows(carry.epoch) if carry.rows is None else carry.rows
+        batches = Minibatches(rows, weights_of(train, plan.batch_size))
         surely_full = math.ceil(train.least / plan.batch_size)
         if surely_full == plan.steps_per_epoch:
             return self._stretch(functools.partial(self._step, batches), carry, first, last)
@@ -153,6 +110,11 @@ class Loop:
         carry = self._stretch(functools.partial(self._step, batches), carry, first, middle)
         late = max(first, surely_full) if isinstance(first, int) else jnp.maximum(first, surely_full)
         return self._stretch(functools.partial(self._step_unless_empty, batches), carry, late, last)
+
+    def _rows(self, epoch: Any) -> Array:
+        """The examples of each batch of an epoch."""
+        plan, key = self._plan, jax.random.fold_in(self._data.key, 0)
+        return rows_of(self._data.train, plan.batch_size, key=key, epoch=epoch, shuffle=plan.shuffle)
 
     def _stretch(self, step: Callable[[bool, Any, Carry], Carry], carry: Carry, first: Any, last: Any) -> Carry:
         """`step(watched, i, carry)` for i from `first` to `last`, watched where a look is due."""
@@ -231,37 +193,34 @@ class Loop:
         """Validates, records, and freezes what diverged or is out of patience."""
         finite, first_bad = self._examine(carry)
         healthy = carry.running & finite
-        diverged_at = jnp.where(carry.running & ~finite, first_bad, carry.diverged_at)
         learner = _select(healthy, carry.learner, carry.before)
         metrics = {"train_loss": carry.loss_sum / carry.counted, **self._validate(learner)}
 
-        better, best, failures = healthy, carry.best, carry.failures
+        better, running, best, least, failures = healthy, healthy, carry.best, carry.least, carry.failures
         if self._plan.patience is not None:
-            loss, least = metrics["valid_loss"], carry.metrics["valid_loss"]
-            better = healthy & ((loss < least) | (jnp.isnan(least) & ~jnp.isnan(loss)))
+            loss = _comparable(metrics["valid_loss"])
+            lower = healthy & (loss < least)
+            better = lower | (healthy & (least == NOTHING))  # with nothing to compare, what was trained longest
             best = _select(better, learner, carry.best)
-            failures = jnp.where(better, 0, failures + 1)
-            healthy = healthy & (failures < self._plan.patience)
+            least = jnp.where(lower, loss, least)
+            failures = jnp.where(lower, 0, failures + 1)
+            running = healthy & (failures < self._plan.patience)
 
         return carry._replace(
             epoch=carry.epoch + 1,
             learner=learner,
             before=learner,
             best=best,
-            metrics=_select(better, metrics, carry.metrics),
+            least=least,
             failures=failures,
-            running=healthy,
-            diverged_at=diverged_at,
+            metrics=_select(better, metrics, carry.metrics),
+            known={name: known | better for name, known in carry.known.items()},
+            running=running,
+            ended=jnp.where(carry.running, carry.step, carry.ended),
+            diverged_at=jnp.where(carry.running & ~finite, first_bad, carry.diverged_at),
             loss_sum=jnp.float32(0),
             counted=jnp.float32(0),
-            step_records={
-                name: record.at[carry.epoch].set(jnp.where(carry.running, record[carry.epoch], jnp.nan))
-                for name, record in carry.step_records.items()
-            },
-            epoch_records={
-                name: carry.epoch_records[name].at[carry.epoch].set(jnp.where(carry.running & finite, value, jnp.nan))
-                for name, value in metrics.items()
-            },
+            epoch_records={name: r.at[carry.epoch].set(metrics[name]) for name, r in carry.epoch_records.items()},
         )
 
     def _examine(self, carry: Carry) -> tuple[Array, Array]:
@@ -287,6 +246,11 @@ class Loop:
 
 def _all_finite(params: Params) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)] or [jnp.array(True)]))
+
+
+def _comparable(loss: Array) -> Array:
+    """The loss, or `NOTHING` where it is not finite."""
+    return jnp.where(jnp.isfinite(loss), loss, NOTHING)
 
 
 def _select(condition: Array, yes: Any, no: Any) -> Any:

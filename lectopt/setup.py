@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from lectopt import _checks, _shapes, meshes
 from lectopt._keys import as_key
 from lectopt._leaves import alike, paths
+from lectopt.carry import Data, Learner, Plan
 from lectopt.evaluation import batch_shapes, check_examples, check_learnable
-from lectopt.loop import Data, Learner, Plan
 from lectopt.models import Params
 from lectopt.origin import Origin
 from lectopt.recipes import Optimizer, OptimizerRecipe, as_recipe

@@ -125,16 +125,30 @@ def minibatches(
     batch_size = _checks.check_count("batch_size", batch_size)
     if not isinstance(epoch, jax.Array):
         _checks.check_count("epoch", epoch, least=0)
-    place = jnp.arange(subset.capacity)
-    if _checks.check_flag("shuffle", shuffle):
-        # Sorting uniforms, not permuting: the order of the real examples is the same whatever fills them up.
-        draws = jax.random.uniform(jax.random.fold_in(as_key(key), epoch), (subset.capacity,))
-        place = jnp.argsort(jnp.where(place < subset.size, draws, jnp.inf))
+    shuffle = _checks.check_flag("shuffle", shuffle)
+    rows = rows_of(subset, batch_size, key=as_key(key) if shuffle else None, epoch=epoch, shuffle=shuffle)
+    return Minibatches(rows, weights_of(subset, batch_size))
+
+
+def rows_of(subset: Subset, batch_size: int, *, key: Any, epoch: Numeric, shuffle: bool) -> Array:
+    """The rows of the examples of each batch of an epoch, int32[steps, batch_size]."""
+    position = _positions(subset, batch_size) % subset.size
+    if not shuffle:
+        return subset.indices[position]
+    # Sorting uniforms, not permuting: the order of the real examples is the same whatever fills them up.
+    draws = jax.random.uniform(jax.random.fold_in(key, epoch), (subset.capacity,))
+    place = jnp.argsort(jnp.where(jnp.arange(subset.capacity) < subset.size, draws, jnp.inf))
+    return subset.indices[place[position]]
+
+
+def weights_of(subset: Subset, batch_size: int) -> Array:
+    """Their weights, float32[steps, batch_size]: 1 for an example of the batch, 0 for one that only fills it up."""
+    return (_positions(subset, batch_size) < subset.size).astype(jnp.float32)
+
+
+def _positions(subset: Subset, batch_size: int) -> Array:
     steps = math.ceil(subset.capacity / batch_size)
-    position = jnp.arange(steps * batch_size)
-    rows = subset.indices[place[position % subset.size]]
-    weights = (position < subset.size).astype(jnp.float32)
-    return Minibatches(rows.reshape(steps, batch_size), weights.reshape(steps, batch_size))
+    return jnp.arange(steps * batch_size).reshape(steps, batch_size)
 
 
 def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:

@@ -7,10 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from lectopt._checks import is_traced
 from lectopt._types import Array
+from lectopt.carry import Carry, Learner
 from lectopt.history import History
-from lectopt.loop import Carry, Loop, Plan
+from lectopt.loop import Loop
+from lectopt.models import Params
 from lectopt.recipes import Optimizer
 from lectopt.run import Run
 from lectopt.setup import Setup, begin, prepare
@@ -59,7 +63,8 @@ def train(
             `run.model`: with its weights and other variables. Parameters alone: other variables, such as batch
             statistics, begin afresh (with a warning). With `standardize`, a Run and `run.start` keep the means and
             variances that the run learned, whatever the examples; parameters alone learn those of `train` anew.
-        patience: stop after so many validations without a lower "valid_loss", and return the best.
+        patience: stop after so many validations without a lower "valid_loss", and return the best. A validation loss
+            that is not finite is never the best; until one is finite, the best is what was trained last.
         weights: float[n], one for each example of the arrays, {class: weight} (1 for a class that is not named), or
             "balanced": n / (classes * examples of the class), counted in the training part that is given (in a fold,
             the fold's), so that all its classes weigh alike. Weights are scaled to mean 1 over the training examples.
@@ -108,7 +113,12 @@ def train(
         watch=watch,
     )
     loop = make_loop(setup)
-    return conclude(setup.plan, loop.run(loop.start(begin(setup), known=setup.origin.known)))
+    return conclude(setup, loop.run(loop.start(begin(setup), known=setup.origin.known)))
+
+
+def to_evaluate(learner: Learner) -> Params:
+    """The parameters w of what the optimizer holds."""
+    return eval_params(learner.opt_state, learner.params)
 
 
 def make_loop(setup: Setup) -> Loop:
@@ -116,20 +126,29 @@ def make_loop(setup: Setup) -> Loop:
     return Loop(setup.plan, setup.recipe.make(setup.numbers), setup.data)
 
 
-def conclude(plan: Plan, carry: Carry) -> Run:
-    """What a training gives back after its last step."""
+def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] = to_evaluate) -> Run:
+    """What a training gives back after its last step, or as far as it has come.
+
+    `evaluated` is `to_evaluate`, perhaps compiled.
+    """
+    plan = setup.plan
     learner = carry.learner if carry.best is None else carry.best
-    diverged = carry.diverged_at >= 0
+    ended = jnp.where(carry.running, carry.step, carry.ended)
+    batch, epoch = jnp.arange(plan.steps_per_epoch), jnp.arange(plan.epochs)
+    # Not the batches that hold no example of this part, because other parts are larger.
+    met = (epoch[:, None] * plan.steps_per_epoch + batch < ended) & (batch * plan.batch_size < setup.data.train.size)
+    met = met.reshape(-1)[: plan.steps]
+    lasted = jnp.where(carry.running, carry.epoch, -(-ended // plan.steps_per_epoch)) - (carry.diverged_at >= 0)
     return Run(
-        params=eval_params(learner.opt_state, learner.params),
+        params=evaluated(learner),
         model_state=learner.state,
         opt_state=learner.opt_state,
         lookahead_params=learner.params,
-        metrics={name: jnp.where(diverged, jnp.nan, value) for name, value in carry.metrics.items()},
+        metrics={name: _blank(x, carry.known[name] & (carry.diverged_at < 0)) for name, x in carry.metrics.items()},
         history=History(
-            steps={name: record.reshape(-1)[: plan.steps] for name, record in carry.step_records.items()},
-            epochs=carry.epoch_records,
-            layers=OrderedDict() if carry.looks is None else _layers(carry.looks, carry.step_records["loss"]),
+            steps={name: _blank(r.reshape(-1)[: plan.steps], met) for name, r in carry.step_records.items()},
+            epochs={name: _blank(record, epoch < lasted) for name, record in carry.epoch_records.items()},
+            layers=OrderedDict() if carry.looks is None else _layers(carry.looks, met),
             chance=carry.chance,
             diverged_at=carry.diverged_at,
             steps_per_epoch=plan.steps_per_epoch,
@@ -142,7 +161,15 @@ def conclude(plan: Plan, carry: Carry) -> Run:
     )
 
 
-def _layers(looks: Looks, losses: Array) -> OrderedDict[str, dict[str, Array]]:
+def _layers(looks: Looks, met: Array) -> OrderedDict[str, dict[str, Array]]:
     """The looks by layer; NaN at steps that are not recorded, after divergence and after patience ran out."""
-    done = ~jnp.isnan(losses.reshape(-1)[:: looks.every][: len(looks.values)])
-    return dataclasses.replace(looks, values=jnp.where(done[:, None], looks.values, jnp.nan)).by_layer()
+    done = met[:: looks.every][: len(looks.values)]
+    return dataclasses.replace(looks, values=_blank(looks.values, done[:, None])).by_layer()
+
+
+def _blank(values: Array, known: Array) -> Array:
+    """NaN where they are not known."""
+    if is_traced((values, known)):
+        return jnp.where(known, values, jnp.nan)
+    # On the host: `jax_debug_nans` is to complain of what was computed, and this was not.
+    return jnp.asarray(np.where(np.asarray(known), np.asarray(values), np.float32(np.nan)))

@@ -337,11 +337,78 @@ def test_a_diverged_run_is_frozen_at_its_last_finite_epoch(task, bad_step, diver
             np.testing.assert_array_equal(np.isfinite(values), np.arange(epochs) < epoch)
 
 
-def test_a_validation_loss_that_is_not_finite_is_no_divergence(eager):
+def test_a_validation_loss_that_is_not_finite_is_no_divergence_and_is_said(eager):
     spoilt = lo.Task((init, apply), lambda outputs, y: jnp.sum(outputs**2, -1) + jnp.where(y > 9, jnp.inf, 0))
-    run = lo.fit(spoilt, lo.sgd(0.1), TRAIN, valid=(X, np.append(Y[1:], 11)), batch_size=BATCH, epochs=2, key=0)
+    options = {"valid": (X, np.append(Y[1:], 11)), "batch_size": BATCH, "epochs": 2, "key": 0}
+    with pytest.warns(UserWarning, match=r"^the validation loss was not finite after 2 of 2 epochs, .* epoch 1\. Look"):
+        run = lo.fit(spoilt, lo.sgd(0.1), TRAIN, **options)
     assert run.diverged_at == -1
     assert run.metrics["valid_loss"] == np.inf
+
+
+NAN, INF = np.nan, np.inf
+CODES = {100.0: NAN, 200.0: INF, -200.0: -INF}  # since examples must be finite
+
+
+def told(w, targets):
+    """A training loss whose gradient is -1, and a validation loss that is the number in the targets' column w."""
+    row = targets[:, 1:][:, w[0].astype(int)]
+    for code, number in CODES.items():
+        row = jnp.where(row == code, number, row)
+    return jnp.where(targets[:, 0] == 1, row, -w)
+
+
+# One weight, which counts the epochs: each is one step of gradient descent at rate 1.
+COUNTER = lo.Task(
+    (lambda key, x: (jnp.zeros(()), ()), lambda w, state, x, key, training: (w + 0 * x[:, 0], state)), told
+)
+
+
+def validated_as(losses, **options):
+    """A training of 7 epochs, with these validation losses at w = 0, 1, ..., 7."""
+    row = [next((c for c, n in CODES.items() if np.array_equal(n, x, equal_nan=True)), x) for x in losses]
+    valid = (np.zeros((2, 1)), np.tile([1.0, *row], (2, 1)))
+    train = (np.zeros((2, 1)), np.zeros((2, 9)))
+    rate = {"learning_rate": 1.0}
+    return lo.fit(
+        COUNTER, lo.sgd, train, valid=valid, hyperparameters=rate, batch_size=2, epochs=7, key=0, **options
+    )
+
+
+VALIDATIONS = {  # losses after each epoch, patience, how many epochs it trains, the one whose weights it returns
+    "always NaN": ([NAN] * 7, 3, 3, 3),
+    "always NaN, to the end": ([NAN] * 7, 9, 7, 7),
+    "always infinite": ([INF] * 7, 3, 3, 3),
+    "NaN at first": ([NAN, NAN, 3, 2, 4, 5, 1], 3, 7, 7),
+    "NaN at first, then worse": ([NAN, INF, 3, 4, 5, 6, 1], 3, 6, 3),
+    "NaN in between": ([4, NAN, 3, NAN, NAN, 1, 2], 3, 7, 6),
+    "NaN at last": ([3, 4, NAN, NAN, NAN, NAN, NAN], 9, 7, 1),
+    "infinitely low": ([3, -INF, 2, 4, 5, 1, 1], 3, 7, 6),
+}
+
+
+@pytest.mark.parametrize(("losses", "patience", "epochs", "best"), VALIDATIONS.values(), ids=VALIDATIONS)
+def test_patience_with_validations_that_are_not_finite(losses, patience, epochs, best):
+    bad = np.sum(~np.isfinite(losses[:epochs]))
+    with pytest.warns(
+        UserWarning, match=f"not finite after {bad} of {epochs} epochs, .* patience; the run holds "
+    ) as w:
+        run = validated_as([7, *losses], patience=patience)
+    assert len(w) == 1
+    assert ("what was trained last" in str(w[0].message)) == (not np.isfinite(losses[:epochs]).any())
+    assert run.params == best
+    assert run.diverged_at == -1
+    np.testing.assert_array_equal(run.metrics["valid_loss"], np.float32(losses[best - 1]))
+    np.testing.assert_array_equal(run.history.epochs["valid_loss"], np.float32(losses[:epochs]))
+    assert np.isfinite(run.history.epochs["train_loss"]).all()
+
+
+@pytest.mark.parametrize(("at_start", "then", "best"), [(2.0, NAN, 0), (2.0, 1, 1), (NAN, NAN, 3)])
+def test_a_start_has_to_be_beaten_where_its_validation_is_finite(at_start, then, best):
+    with pytest.warns(UserWarning, match="not finite after"):
+        run = validated_as([at_start, then, *[NAN] * 6], patience=3, start=jnp.float32(0))
+    assert run.params == best
+    assert np.isnan(run.metrics["train_loss"]) == (best == 0)
 
 
 @pytest.mark.parametrize("patience", [1, 2])
@@ -379,3 +446,18 @@ def test_patience_keeps_the_best_although_a_later_step_diverges(task, eager):
         run = lo.fit(task, poison(7), TRAIN, epochs=4, patience=4, **options)
     assert_same(run.params, wanted.params)
     assert np.isnan(run.metrics["valid_loss"])
+
+
+def test_a_loss_that_is_not_finite_before_any_update_is_not_the_rates_fault(eager):
+    """From the weights, the loss, or what augment makes of the examples."""
+    options = {"batch_size": BATCH, "steps": 2, "key": 0}
+    nan = jax.tree.map(lambda p: p * jnp.nan, init(jax.random.key(0), None)[0])
+    task = lo.classification((init, apply))
+    for change in ({"start": nan}, {"augment": lambda key, batch: (batch[0] * jnp.nan, batch[1])}):
+        with pytest.warns(UserWarning, match=r"not finite at step 0, before any update; .* No learning rate changes"):
+            run = lo.fit(task, lo.sgd(0.1), TRAIN, **options, **change)
+        assert run.diverged_at == 0
+    with pytest.warns(UserWarning, match=r"not finite at step 1; .* Lower the learning rate"):
+        lo.fit(task, lo.sgd(3e38), TRAIN, **options)
+    with pytest.warns(UserWarning, match=r"weights were not finite at step 0; .* Lower the learning rate"):
+        lo.fit(task, poison(0), TRAIN, **options | {"batch_size": 77, "steps": 1})

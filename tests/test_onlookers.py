@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
-from lectopt import fitting, progress
+from lectopt import compiled, fitting, progress
 from lectopt.monitoring import tensorboard
 
 pytest.importorskip("tensorboardX")
@@ -85,7 +85,7 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
     monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 2)
     monkeypatch.setattr(progress.Pace, "due", lambda self: True)
-    advance, calls = fitting._advance, []
+    advance, calls = compiled.Programs.advance, []
 
     def killed(*arguments):
         calls.append(0)
@@ -93,10 +93,9 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return advance(*arguments)
 
-    killed.lower = advance.lower
     places = {"directory": tmp_path / "training", "log_dir": tmp_path / "logs"}
     with monkeypatch.context() as context:
-        context.setattr(fitting, "_advance", killed)
+        context.setattr(compiled.Programs, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(**places)
     run = fit(**places)
