@@ -15,10 +15,10 @@ from lectopt import _shapes, archives, meshes
 from lectopt._leaves import Bare, LeafPath, fill, fill_in_order, named, outline
 from lectopt._types import Array
 from lectopt.archives import Archive
+from lectopt.carry import Carry, Learner
 from lectopt.claims import claim, keeping
 from lectopt.files import DamagedError, checked_path, clear_stumps, locked, refused
 from lectopt.history import History
-from lectopt.loop import Carry, Learner
 from lectopt.norms import Moments
 from lectopt.run import Run
 from lectopt.task import Task
