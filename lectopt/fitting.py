@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 from lectopt import _checks, interrupts, meshes
 from lectopt.carry import Carry, Plan
 from lectopt.checkpoints import Store
-from lectopt.claims import fingerprint
+from lectopt.claims import fingerprint, make_directory
 from lectopt.compiled import Programs, programs_of
+from lectopt.files import checked_path
 from lectopt.progress import Onlooker, ProgressBar, in_notebook, interactive
 from lectopt.recipes import Optimizer
 from lectopt.run import Run
@@ -141,6 +142,8 @@ def fit(
 
 def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: str | Path | None) -> Run:
     show = progress and meshes.leads(setup.plan.mesh)
+    if directory is not None:
+        make_directory("directory", checked_path("directory", directory))  # before anything compiles
     programs = programs_of(setup.plan, setup.recipe)
     with contextlib.ExitStack() as stack:
         onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(setup.plan, log_dir, show)]

@@ -410,6 +410,18 @@ def test_a_full_disk_loses_nothing(broken_off, whole, monkeypatch):
     assert_equal(train(broken_off), whole)
 
 
+@pytest.mark.parametrize(("directory", "error"), [(3, TypeError), (b"x", TypeError), ("", ValueError)])
+def test_what_is_no_directory(directory, error):
+    with pytest.raises(error, match="directory must be a path"):
+        train(directory)
+
+
+def test_the_state_of_a_loaded_run_says_nothing_of_the_point_to_evaluate(broken_off):
+    run = lo.load(broken_off, SMALL)
+    with pytest.raises(ValueError, match=r"a loaded run has its arrays alone: take run\.params"):
+        lo.eval_params(run.opt_state, run.lookahead_params)
+
+
 def test_one_training_at_a_time(broken_off, whole):
     store = checkpoints.Store(broken_off, (broken_off / "fingerprint").read_text())
     with pytest.raises(ValueError, match=r"directory must be of no process that still trains; one trains in .*kept"):

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -55,6 +57,72 @@ def test_tensorboard_reads_back_all_that_was_recorded(tmp_path):
     assert last.step == 16
     assert last.histogram_value.num == 12
     np.testing.assert_allclose(last.histogram_value.sum, np.sum(run.params["kernel"]), rtol=1e-6)
+
+
+def test_weights_of_every_kind(tmp_path):
+    """Complex ones by their parts; what cannot be counted is left out."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "complex": jnp.asarray(rng.normal(size=(5, 2)) + 3j * rng.normal(size=(5, 2)), jnp.complex64),
+        "half": jnp.asarray(rng.normal(size=7), jnp.bfloat16),
+        "counts": jnp.array([2**24, 2**24 + 1], jnp.int32),
+        "flags": jnp.array([True, False, True]),
+        "scalar": jnp.float32(2),
+        "nothing": jnp.zeros((0, 3)),
+        "nan": jnp.array([1, jnp.nan]),
+        "inf": jnp.array([1, -jnp.inf]),
+    }
+    history = lo.History({"loss": np.ones(1)}, {}, {}, np.ones(()), -1, 1, 1, 0)
+    run = types.SimpleNamespace(history=history, params=weights)
+    writer = tensorboard.TensorBoard(tmp_path / "a [1] #")
+    writer.begin(0)
+    writer.look(run)
+    writer.close()
+    events = read(tmp_path / "a [1] #")
+    found = {
+        tag.removeprefix("weights/"): events.Histograms(tag)[0].histogram_value for tag in events.Tags()["histograms"]
+    }
+    parts = {"complex/real": weights["complex"].real, "complex/imag": weights["complex"].imag}
+    wanted = parts | {name: weights[name] for name in ("half", "counts", "flags", "scalar")}
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        assert found[name].sum == np.asarray(values, float).sum()
+        assert found[name].num == values.size
+        assert (found[name].min, found[name].max) == (np.asarray(values, float).min(), np.asarray(values, float).max())
+
+
+def test_names_that_tensorboard_does_not_take(tmp_path):
+    records = {"acc@1": np.array([1.0]), "acc 1": np.array([2.0]), "m" * 300: np.array([3.0]), "loss": np.ones(1)}
+    history = lo.History(records, {}, {}, np.ones(()), -1, 1, 1, 0)
+    writer = tensorboard.TensorBoard(tmp_path)
+    writer.begin(0)
+    writer.look(types.SimpleNamespace(history=history, params={}))
+    writer.close()
+    events = read(tmp_path)
+    for tag, value in {"acc_1": 1, "acc_1_": 2, "m" * 300: 3}.items():
+        assert scalars(events, f"steps/{tag}") == ([1], [value])
+
+
+def test_a_full_disk_ends_the_log_alone(tmp_path, monkeypatch):
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensorboard.EventsWriter, "flush", full)
+    with pytest.warns(
+        UserWarning, match=r"log_dir cannot be written any more \(No space left on device\).* goes on"
+    ) as told:
+        run = fit(log_dir=tmp_path, progress=False)
+    assert sum("log_dir" in str(warning.message) for warning in told) == 1
+    assert len(run.history.steps["loss"]) == 16
+
+
+def test_logs_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tensorboard.TensorBoard("~/logs")
+    assert (tmp_path / "logs").is_dir()
+    for log_dir, error in ((3, TypeError), ("", ValueError)):
+        with pytest.raises(error, match="log_dir must be a path"):
+            fit(log_dir=log_dir)
 
 
 def test_looks_in_between_write_nothing_twice_and_leave_nothing_out(tmp_path, monkeypatch):

@@ -1,20 +1,27 @@
 """Trainings as TensorBoard event files, written while they go on."""
 
+import contextlib
+import os
+import re
+import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from lectopt._leaves import paths
+from lectopt._leaves import named
 from lectopt.claims import make_directory
+from lectopt.files import checked_path, reason
 from lectopt.history import History
 from lectopt.progress import Pace
 from lectopt.run import Run
 
 try:
-    from tensorboardX import SummaryWriter
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import histogram, scalar
 except ImportError as error:
     raise ImportError("log_dir needs tensorboardX: pip install 'lectopt[logging]'") from error
 
@@ -22,48 +29,97 @@ _POINTS = 250
 """At most so many steps are written at each look, evenly spaced: TensorBoard shows a thousand, and each costs time."""
 _LARGEST = 1e19
 """The bins of TensorBoard's histograms end at 1e20; what has grown beyond, or to NaN, has none."""
+_EDGES = [1e-12 * 1.1**i for i in range(774)]
+_BINS = [-edge for edge in reversed(_EDGES)] + [0.0] + _EDGES
+"""Those of TensorBoard's own writers."""
+_FORBIDDEN = re.compile(r"[^-/\w.]")
 
 
 class TensorBoard:
     """Writes the records of a training as scalars, and its weights as histograms.
 
-    The tags are "steps/<record>", "epochs/<record>", "<statistic>/<layer>" and "weights/<path>"; their step is the
-    number of steps done.
+    The tags are "steps/<record>", "epochs/<record>", "<statistic>/<layer>" and "weights/<path>", of complex weights
+    "weights/<path>/real" and ".../imag"; their step is the number of steps done. Characters that TensorBoard does not
+    take are "_" in them.
 
     Raises:
-        ValueError: if log_dir is not a directory that can be written.
+        TypeError: if log_dir is no path.
+        ValueError: if it is not a directory that can be written.
     """
 
     def __init__(self, log_dir: str | Path):
-        make_directory("log_dir", Path(log_dir))
+        path = checked_path("log_dir", log_dir)
+        make_directory("log_dir", path)
         self.pace = Pace(after=1.0)
-        self._log_dir = str(log_dir)
+        self._log_dir = str(path)
         self._done = 0
+        self._tags: dict[str, str] = {}
+        self._full = False
         self._writer: Any = None
 
     def begin(self, steps: int) -> None:
         """Opens the file; what an earlier process wrote beyond these steps does not count any more."""
         self._done = steps
-        self._writer = SummaryWriter(self._log_dir, purge_step=steps + 1 if steps else None)
+        with self._as_long_as_there_is_room():
+            # In this thread: where that of SummaryWriter meets a full disk it ends, and who writes waits for ever.
+            self._writer = EventsWriter(f"{self._log_dir}/events", f".{os.getpid()}.{time.monotonic_ns()}")
+            if steps:
+                self._write(steps + 1, session_log=SessionLog(status=SessionLog.START))
 
     def look(self, run: Run) -> None:
-        """Writes what is new."""
+        """Writes what is new; nothing more once the disk is full, which is warned of."""
         done = len(run.history.steps["loss"])
-        if done == self._done:
+        if done == self._done or self._full:
             return
-        for tag, value, step in _scalars(run.history, self._done, done):
-            self._writer.add_scalar(tag, value, step)
-        for path, weights in zip(paths(run.params), jax.tree.leaves(run.params), strict=True):
-            values = np.asarray(weights, np.float32).ravel()
-            if values.size and np.abs(values).max() < _LARGEST:
-                self._writer.add_histogram(f"weights/{'/'.join(path)}", values, done)
-        self._writer.flush()
+        with self._as_long_as_there_is_room():
+            for tag, value, step in _scalars(run.history, self._done, done):
+                self._write(step, summary=scalar(self._clean(tag), value))
+            for path, weights in named(run.params).items():
+                for part, values in _parts(np.asarray(weights).ravel()).items():
+                    if values.size and np.abs(values).max() < _LARGEST:
+                        tag = self._clean("/".join(("weights", *path, *part)))
+                        self._write(done, summary=histogram(tag, values, _BINS))
+            self._writer.flush()
         self._done = done
 
     def close(self) -> None:
         """Writes what is left to the file."""
         if self._writer is not None:
-            self._writer.close()
+            with self._as_long_as_there_is_room():
+                self._writer.close()
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
+
+    @contextlib.contextmanager
+    def _as_long_as_there_is_room(self) -> Iterator[None]:
+        """A training does not end because its log cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            if not self._full:
+                warnings.warn(
+                    f"log_dir cannot be written any more ({reason(error)}): the training goes on, {self._log_dir} "
+                    "ends here",
+                    stacklevel=3,
+                )
+            self._full = True
+
+    def _clean(self, tag: str) -> str:
+        """The tag in characters that TensorBoard takes; two that differ in others alone stay two."""
+        if tag not in self._tags:
+            clean = _FORBIDDEN.sub("_", tag)
+            while clean in self._tags.values():
+                clean += "_"
+            self._tags[tag] = clean
+        return self._tags[tag]
+
+
+def _parts(values: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
+    """float64: the parts of complex numbers by their names, or the numbers themselves."""
+    if np.iscomplexobj(values):
+        return {("real",): values.real.astype(float), ("imag",): values.imag.astype(float)}
+    return {(): values.astype(float)}
 
 
 def _scalars(history: History, begin: int, end: int) -> Iterator[tuple[str, float, int]]:

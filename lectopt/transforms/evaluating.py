@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from lectopt._leaves import is_variable, leaves_with_paths, value_of
+from lectopt._leaves import Bare, is_variable, leaves_with_paths, value_of
 from lectopt._types import Array, ArrayTree
 
 Rule = Callable[[Any, ArrayTree], ArrayTree]
@@ -131,6 +131,8 @@ def _plain_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
         raise TypeError(
             "params must be parameters; got an optimizer's state. The order is eval_params(opt_state, params)"
         )
+    if isinstance(opt_state, Bare):
+        raise ValueError("opt_state must be the optimizer's state; a loaded run has its arrays alone: take run.params")
     if isinstance(opt_state, list) and any(jax.tree_util.all_leaves([x]) for x in opt_state):
         raise ValueError(
             "opt_state must be the optimizer's state; got a bare list of arrays, which does not say what they are: put "
