@@ -247,18 +247,18 @@ def test_transposed_convolutions(outputs, window, transpose_kernel, kind, tmp_pa
     np.testing.assert_allclose(y, outputs_of(network, IMAGES).transpose(0, 2, 3, 1), atol=1e-6)
 
 
-def test_a_square_kernel_of_linen_must_be_told(tmp_path):
-    path = saved(torch.nn.Conv2d(4, 4, 3), tmp_path)
-    kernel = {"kernel": jnp.zeros((3, 3, 4, 4)), "bias": jnp.zeros(4)}
+@pytest.mark.parametrize("window", [(3,), (3, 3)])
+def test_a_square_kernel_of_linen_must_be_told(window, tmp_path):
+    path = saved({1: torch.nn.Conv1d, 2: torch.nn.Conv2d}[len(window)](4, 4, 3), tmp_path)
+    kernel = {"kernel": jnp.zeros((*window, 4, 4)), "bias": jnp.zeros(4)}
     for name in ("up", "ConvTranspose_0"):
         with pytest.raises(
             ValueError, match=f"transposed must hold the paths of.*'{name}' has as many inputs as outputs"
         ):
             lo.transfer(path, ({name: kernel}, {}), layout="torch", rename={"": name})
     taken = lo.transfer(path, ({"Conv_0": kernel}, {}), layout="torch", rename={"": "Conv_0"}).model
-    np.testing.assert_array_equal(
-        taken[0]["Conv_0"]["kernel"][1, 2, 3], safetensors.load_file(path)["weight"][:, 3, 1, 2]
-    )
+    theirs = safetensors.load_file(path)["weight"]
+    np.testing.assert_array_equal(taken[0]["Conv_0"]["kernel"][2, ..., 3, 1], theirs[1, 3, 2])
 
 
 UNKNOWN = {
