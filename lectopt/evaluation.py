@@ -62,8 +62,8 @@ def check_examples(task: Task, subset: Subset, name: str, batch_size: int = BATC
 def check_learnable(task: Task, train: Subset, name: str) -> None:
     """Raises ValueError where a task that standardises could not learn how from these concrete inputs."""
     if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
-        rows = np.asarray(train.indices)[: len(train)]
-        norms.check_learnable(f"{name}[0]", np.asarray(train.arrays[0])[rows])
+        x, rows = np.asarray(train.arrays[0]), np.asarray(train.indices)[: len(train)]
+        norms.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])
 
 
 def check_finite(subset: Subset, name: str) -> None:

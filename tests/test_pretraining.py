@@ -631,3 +631,29 @@ def test_nothing_compiles_before_it_is_checked(monkeypatch):
     for name in ("features", "NaN", "both", "labels", "several outputs"):
         with pytest.raises(BAD[name][1]):
             pretrain(**BAD[name][0])
+
+
+MODES = {
+    "strict dtypes": lambda: jax.numpy_dtype_promotion("strict"),
+    "strict ranks": lambda: jax.numpy_rank_promotion("raise"),
+    "leaks": jax.checking_leaks,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_in_every_mode_of_jax(mode):
+    x = np.sin(np.arange(24, dtype=np.float32)).reshape(6, 4)
+
+    def net(rngs):
+        dense = [nnx.Linear(4, 3, rngs=rngs), lo.BatchNorm(3, window=2, rngs=rngs), nnx.Linear(3, 2, rngs=rngs)]
+        return nnx.Sequential(*dense)
+
+    options = {"batch_size": 3, "steps": 2, "key": 0, "progress": False}
+    with mode():
+        for pretrained in (
+            lo.pretrain_layers(lo.classification(net, standardize=True), x, lo.sgd(1e-3), **options),
+            lo.pretrain_encoder(net, x, lo.sgd(1e-3), **options),
+        ):
+            assert all(np.isfinite(history.steps["loss"]).all() for history in pretrained.histories.values())
+            assert lo.transfer(pretrained, net(nnx.Rngs(0)), statistics="take").rows
