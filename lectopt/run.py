@@ -73,7 +73,7 @@ class Run:
             ValueError: if the examples do not fit the task.
         """
         self.check_single()
-        subset = as_subset(examples)
+        subset = as_subset(examples, "examples", _arrays.as_array)
         evaluation.check_examples(self.task, subset, "examples")
         scores = compiled(evaluation.evaluate, self.task)(self.params, self.model_state, subset)
         return {name: value if is_traced(value) else float(value) for name, value in scores.items()}

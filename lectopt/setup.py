@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from lectopt import _checks, _shapes, meshes
+from lectopt._arrays import as_array
 from lectopt._keys import as_key
 from lectopt._leaves import alike, paths
 from lectopt.carry import Data, Learner, Plan
@@ -58,7 +59,7 @@ def prepare(
     if not isinstance(task, Task):
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
     recipe, numbers = as_recipe(optimizer, hyperparameters)
-    train, valid = as_subset(train, "train"), None if valid is None else as_subset(valid, "valid")
+    train, valid = as_subset(train, "train"), None if valid is None else as_subset(valid, "valid", as_array)
     batch_size = _batch_size(batch_size, train)
     if mesh is not None:
         meshes.check(mesh, batch_size, task.adapter.specs())

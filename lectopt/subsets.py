@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -65,8 +66,15 @@ class Minibatches(NamedTuple):
     weights: Array  # float32[steps, batch_size], 1 for an example of the batch, 0 for one that only fills it up
 
 
-def as_subset(examples: Any, name: str = "examples") -> Subset:
+def as_subset(
+    examples: Any, name: str = "examples", convert: Callable[[str, Any], jax.Array] = _arrays.as_examples
+) -> Subset:
     """A tuple of arrays, or a Subset as it is, as a Subset.
+
+    Args:
+        examples: what was given.
+        name: what messages call it.
+        convert: from a user's array to JAX's: `as_array` where examples are only scored, which may be few and alike.
 
     Raises:
         TypeError: if it is neither, or holds what is no array of numbers.
@@ -79,7 +87,7 @@ def as_subset(examples: Any, name: str = "examples") -> Subset:
     if any(isinstance(part, list) for part in examples):
         raise TypeError(f"{name} must be a tuple of arrays such as (x, y), not of lists: use numpy.asarray")
     with jax.ensure_compile_time_eval():  # so that data closed over by a jitted function can still be checked
-        arrays = _arrays.as_tree(name, tuple(examples), _arrays.as_examples)
+        arrays = _arrays.as_tree(name, tuple(examples), convert)
     leaves = jax.tree.leaves(arrays)
     if any(leaf.ndim == 0 for leaf in leaves):
         raise ValueError(f"{name} must be arrays with one row per example; got shapes {[x.shape for x in leaves]}")

@@ -92,8 +92,21 @@ def test_with_64_bits_all_is_kept(x64):
         np.testing.assert_array_equal(_arrays.as_examples("x", given), given)
 
 
-def test_a_few_rows_to_predict_may_be_alike():
-    assert _arrays.as_array("x", SECONDS).dtype == np.float32
+def test_a_few_rows_that_are_only_scored_may_be_alike():
+    run = lo.fit(
+        lo.regression(line, standardize=True),
+        lo.sgd(0.1),
+        (np.linspace(1950, 2020, 10)[:, None], np.ones((10, 1))),
+        valid=(alike := 2020 + np.arange(3.0)[:, None] / 365, np.ones((3, 1))),
+        batch_size=5,
+        steps=1,
+        key=0,
+        progress=False,
+    )
+    assert np.isfinite(run.evaluate((alike, np.ones((3, 1))))["loss"])
+    assert np.isfinite(run.predict(alike)).all()
+    with pytest.raises(ValueError, match="feature 0 goes from 2020 to"):
+        lo.minibatches((alike,), 2, key=0)
 
 
 def test_messages_say_where():

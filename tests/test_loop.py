@@ -370,9 +370,7 @@ def validated_as(losses, **options):
     valid = (np.zeros((2, 1)), np.tile([1.0, *row], (2, 1)))
     train = (np.zeros((2, 1)), np.zeros((2, 9)))
     rate = {"learning_rate": 1.0}
-    return lo.fit(
-        COUNTER, lo.sgd, train, valid=valid, hyperparameters=rate, batch_size=2, epochs=7, key=0, **options
-    )
+    return lo.fit(COUNTER, lo.sgd, train, valid=valid, hyperparameters=rate, batch_size=2, epochs=7, key=0, **options)
 
 
 VALIDATIONS = {  # losses after each epoch, patience, how many epochs it trains, the one whose weights it returns

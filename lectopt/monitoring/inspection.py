@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._arrays import as_array
 from lectopt._keys import as_key
 from lectopt._leaves import paths
 from lectopt._tables import as_html, as_text
@@ -104,7 +105,7 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
 
     Source: the lecture, "Parameter Initialization - Heuristics"; Glorot and Bengio (2010).
     """
-    subset = as_subset(examples)
+    subset = as_subset(examples, "examples", as_array)
     key = as_key(key)
     trained = isinstance(task, Run)
     if isinstance(task, Run):

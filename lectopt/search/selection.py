@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from lectopt import _checks
+from lectopt._arrays import as_array
 from lectopt._keys import as_key
 from lectopt.run import Run
 from lectopt.search.execution import Search
@@ -105,7 +106,7 @@ def select(
     Source: the lecture, "Validation" and "Cross-Validation".
     """
     rest = as_subset(examples)
-    tested = None if test is None else as_subset(test, "test")
+    tested = None if test is None else as_subset(test, "test", as_array)
     search = Search.of(
         trial,
         settings,

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from lectopt import _checks
+from lectopt._arrays import as_array
 from lectopt._keys import as_key
 from lectopt.claims import make_directory
 from lectopt.recipes import Optimizer
@@ -110,7 +111,7 @@ def search_architecture(
 
     Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016); Real et al. (2019) for evolution.
     """
-    rest, tested = as_subset(examples), None if test is None else as_subset(test, "test")
+    rest, tested = as_subset(examples), None if test is None else as_subset(test, "test", as_array)
     rounds, children = _checks.check_count("rounds", rounds), _checks.check_count("children", children)
     options = Options.of(chunk=None, memory=memory, directory=directory, progress=progress)
     key = as_key(key)
