@@ -400,7 +400,7 @@ def test_a_loss_that_is_not_finite(bad):
         record[5:] = np.nan
     (finding,) = lo.diagnose(dataclasses.replace(given, diverged_at=57))
     assert finding.name == "diverged"
-    assert "after 57 steps" in finding.evidence
+    assert "at step 57" in finding.evidence
 
 
 SLOWER = "Lower the learning rate"
@@ -429,7 +429,7 @@ def test_a_gradient_that_is_nan_where_the_loss_is_a_number(step):
     (finding,) = lo.diagnose(broken(step + 1, gradient_norm=norms))
     assert finding.name == "gradient not finite"
     loss = history(GOOD).steps["loss"][step]
-    assert finding.evidence == f"in step {step} the loss was {loss:.3g}, and its gradient NaN or infinite"
+    assert finding.evidence == f"at step {step} the loss was {loss:.3g}, and its gradient not finite"
     assert "no derivative" in finding.remedy
     assert SLOWER not in finding.remedy
 
@@ -455,7 +455,7 @@ def test_a_schedule_that_is_not_finite():
     rates = np.where(np.arange(200) < 56, 0.1, np.nan)
     (finding,) = lo.diagnose(broken(57, learning_rate=rates))
     assert finding.name == "diverged"
-    assert finding.evidence.endswith("after 57 steps; nor was the learning rate")
+    assert finding.evidence.endswith("at step 57, nor was the learning rate")
     assert finding.remedy == "Look at its schedule."
 
 
@@ -504,8 +504,8 @@ def test_a_validation_loss_that_is_not_finite():
     valid = np.where(np.arange(20) < 4, GOOD, np.nan)
     (finding,) = lo.diagnose(history(GOOD, valid))
     assert finding.name == "validation loss not finite"
-    assert finding.evidence == "in 16 of 20 epochs, first in epoch 5; the training loss was finite"
-    assert "validation part" in finding.remedy
+    assert finding.evidence == "the validation loss was not finite after 16 of 20 epochs, the first of them epoch 5"
+    assert "validation examples" in finding.remedy
     given = history(np.where(np.arange(20) < 10, GOOD, np.nan), np.where(np.arange(20) < 10, GOOD, np.nan))
     assert "validation loss not finite" not in names(lo.diagnose(given)), "patience ran out"
 
@@ -600,6 +600,17 @@ def test_remedies_where_the_rate_has_decreased():
     assert "decreases over more steps" in finding.remedy
     (finding,) = lo.diagnose(history(np.append(1, np.full(19, 1e-3))))
     assert finding.remedy == "Fewer epochs do as well (patience=, with valid=)."
+
+
+def test_a_run_that_holds_the_best_epoch_need_not_stop_earlier():
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+    with jax.disable_jit():
+        run = lo.train(task, lo.sgd(0.1), (X, Y), batch_size=150, steps=1, key=0)
+    for loss, early in ((0.45, True), (0.3, False)):
+        kept = dataclasses.replace(run, history=overfitted(), metrics={"valid_loss": loss})
+        (finding,) = lo.diagnose(kept)
+        assert finding.name == "overfitting"
+        assert ("Stop early" in finding.remedy) == early
 
 
 def test_where_the_floor_is_not_known_nothing_is_underfitted():

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from html import escape
 
+import numpy as np
+
 from lectopt.history import History
 from lectopt.monitoring.course import Course, course
 from lectopt.monitoring.curve_findings import CURVES
@@ -85,7 +87,21 @@ def diagnose(run: Run | History) -> Diagnosis:
     if isinstance(run, Run) and (noise := small_batches(run)) is not None:
         # The training loss is that of the noise, and says nothing of how well the model could fit.
         found = [noise, *(finding for finding in found if finding.name != "underfitting")]
+    if isinstance(run, Run) and _holds_best(run):
+        found = [_stopped(finding) if finding.name == "overfitting" else finding for finding in found]
     return Diagnosis(found, _not_judged(history, seen))
+
+
+def _holds_best(run: Run) -> bool:
+    """Whether it gave back the best validation, not the last one."""
+    losses = np.asarray(run.history.epochs.get("valid_loss", []), float)
+    losses = losses[np.isfinite(losses)]
+    return len(losses) > 0 and bool(np.asarray(run.metrics.get("valid_loss", np.nan)) < losses[-1])
+
+
+def _stopped(overfitting: Finding) -> Finding:
+    remedy = "The run holds the weights of the best epoch (patience=). For better ones penalise weights (lo.add_l2), "
+    return overfitting._replace(remedy=remedy + "augment or get more data, or take a smaller model.")
 
 
 def _not_judged(history: History, seen: Course) -> list[str]:

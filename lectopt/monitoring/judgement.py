@@ -90,6 +90,10 @@ def judge_loss(loss: float, chance: float, trained: bool) -> Finding | None:
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {chance:.3g}"
     if trained:
-        return Finding("loss above chance", evidence, "Train with a smaller rate; check that labels are right.", _START)
+        remedy = (
+            "Look at the course of the training (lo.diagnose); check that these examples come from the same source "
+        )
+        remedy += "as those it was trained on, and that their targets are right."
+        return Finding("loss above chance", evidence, remedy, _START)
     remedy = "Start with a smaller last layer, and output_bias; check that inputs are standardised and labels right."
     return Finding("wrong initial loss", evidence, remedy, _START)
