@@ -134,7 +134,7 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
     plan = setup.plan
     learner = carry.learner if carry.best is None else carry.best
     ended = jnp.where(carry.running, carry.step, carry.ended)
-    batch, epoch = jnp.arange(plan.steps_per_epoch), jnp.arange(plan.epochs)
+    batch, epoch = jnp.arange(plan.steps_per_epoch)[None], jnp.arange(plan.epochs)
     # Not the batches that hold no example of this part, because other parts are larger.
     met = (epoch[:, None] * plan.steps_per_epoch + batch < ended) & (batch * plan.batch_size < setup.data.train.size)
     met = met.reshape(-1)[: plan.steps]
