@@ -1,19 +1,22 @@
 """What a training gives back."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lectopt import _arrays, evaluation
-from lectopt._checks import is_traced
-from lectopt._types import Numeric
+from lectopt import _checks, evaluation
+from lectopt._types import Array, Numeric
 from lectopt.history import History
 from lectopt.models import Params
 from lectopt.origin import Origin
+from lectopt.predicting import in_batches
 from lectopt.programs import compiled
 from lectopt.subsets import as_subset
 from lectopt.task import ModelState, Task
@@ -59,11 +62,47 @@ class Run:
         """
         return Origin(self.params, *self.model_state)
 
-    def predict(self, x: Any) -> Any:
-        """The model's outputs for inputs x [n, ...], in evaluation mode."""
+    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+        """The model's outputs for inputs x, an array [n, ...] or a tree of them, in evaluation mode.
+
+        Batches of `batch_size` rows go through one after the other, the last one filled up: one compiled program,
+        however many rows there are (up to a batch, one for each power of two). Traced inputs pass, and NaN.
+
+        Raises:
+            TypeError: if x does not hold numbers. ValueError: if the model does not take it, or batch_size is below 1.
+        """
+        return self._in_batches(evaluation.predict, x, batch_size)
+
+    def probabilities(self, x: Any, batch_size: int = 1024) -> Any:
+        """The probabilities of the classes, float32[n, ..., classes], whose rows add to 1; for binary labels that of
+        label 1, float32[n], and for several labels at once that of each of them, float32[n, ..., labels].
+
+        Raises:
+            ValueError, TypeError: as `predict`; if the task is none of `classification`, nor one whose `activation`
+                is "softmax" or "sigmoid".
+        """
+        return self._in_batches(probabilities, x, batch_size)
+
+    def classes(self, x: Any, batch_size: int = 1024) -> Any:
+        """The most likely labels, int32[n, ...]: the class with the largest logit; 1 for a probability above one half.
+
+        Raises:
+            ValueError, TypeError: as `probabilities`.
+        """
+        return self._in_batches(classes, x, batch_size)
+
+    def _in_batches(self, reading: Callable, x: Any, batch_size: int) -> Any:
         self.check_single()
-        predict = compiled(evaluation.predict, self.task)
-        return predict(self.params, self.model_state, _arrays.as_tree("x", x))
+        batch_size = _checks.check_count("batch_size", batch_size)
+        if reading is not evaluation.predict and not self.task.knows_classes:
+            raise ValueError(
+                f"{reading.__name__} are known for tasks made by lectopt.classification, or with activation='softmax' "
+                "or 'sigmoid'; this task has none of them"
+            )
+        known = self.params, self.model_state
+        read = functools.partial(compiled(reading, self.task), *known)
+        traced = _checks.is_traced((known, x, jnp.zeros(())))  # the last one is, inside of any `jit`
+        return in_batches(read, x, batch_size, traced=traced)
 
     def evaluate(self, examples: Any) -> dict[str, float]:
         """The mean loss and metrics over examples, a tuple of arrays or a Subset; traced ones inside a traced function,
@@ -76,7 +115,7 @@ class Run:
         subset = as_subset(examples, "examples", _arrays.as_array)
         evaluation.check_examples(self.task, subset, "examples")
         scores = compiled(evaluation.evaluate, self.task)(self.params, self.model_state, subset)
-        return {name: value if is_traced(value) else float(value) for name, value in scores.items()}
+        return {name: value if _checks.is_traced(value) else float(value) for name, value in scores.items()}
 
     def save(self, path: str | Path) -> None:
         """Writes the run to a new directory, from which `lectopt.load(path, task)` reads it.
@@ -136,6 +175,16 @@ def load(path: str | Path, task: Task) -> Run:
     from lectopt.checkpoints import read  # noqa: PLC0415, it imports this module
 
     return read(path, task)
+
+
+def probabilities(task: Task, params: Params, state: ModelState, x: Any) -> Array:
+    """The probabilities for inputs x, in evaluation mode."""
+    return task.probabilities(evaluation.predict(task, params, state, x))
+
+
+def classes(task: Task, params: Params, state: ModelState, x: Any) -> Array:
+    """The most likely labels for inputs x, in evaluation mode."""
+    return task.classes(evaluation.predict(task, params, state, x))
 
 
 def _shown(value: Numeric) -> str:

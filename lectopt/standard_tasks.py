@@ -5,12 +5,47 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 
-from lectopt._types import Array
+from lectopt import _checks
+from lectopt._types import Array, Numeric
+from lectopt.labels import AnyOf, Binary, Labels, OneOf
 from lectopt.metrics import PerExample, WholeSetMetric
+from lectopt.subsets import Subset
 from lectopt.task import Task, widen
+
+
+class _Classification(Task):
+    """A task that knows what its labels mean."""
+
+    def __init__(self, model: Any, labels: Labels, metrics: Mapping[str, PerExample | WholeSetMetric], **options: Any):
+        super().__init__(model, labels.losses, metrics, activation=labels.activation, check=labels.check, **options)
+        self._labels = labels
+
+    def counts(self, targets: Any) -> Array | None:
+        counted = self._labels.counted(targets)
+        return None if counted is None else counted.reshape(len(targets), -1).sum(axis=1, dtype=jnp.float32)
+
+    def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
+        plain = super().output_bias_init(*self._labels.weigh(targets, real.astype(jnp.float32)))
+        return lambda key, shape, dtype: self._labels.smoothed_bias(plain(key, shape)).astype(dtype)
+
+    def chance(self, examples: Subset) -> Array:
+        x, labels = examples.take(examples.indices)
+        real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
+
+        def classes() -> int:
+            outputs = jax.eval_shape(
+                lambda key: self.outputs(*self.init(key, (x,)), x, key, False)[0], jax.random.key(0)
+            )
+            return outputs.shape[-1]
+
+        return jnp.asarray(self._labels.chance(*self._labels.weigh(labels, real), classes), jnp.float32)
+
+    def probabilities(self, outputs: Any) -> Array:
+        return super().probabilities(self._labels.logits(outputs))
+
+    def classes(self, outputs: Any) -> Array:
+        return self._labels.classes(outputs)
 
 
 def classification(
@@ -19,40 +54,73 @@ def classification(
     metrics: Mapping[str, PerExample | WholeSetMetric] | None = None,
     standardize: bool = False,
     output_bias: Any = None,
+    binary: bool = False,
+    multilabel: bool = False,
+    label_smoothing: Numeric = 0.0,
+    ignore_label: int | None = None,
 ) -> Task:
-    r"""Classification by cross-entropy of a softmax, scored by accuracy.
+    r"""Classification by cross-entropy, scored by accuracy: one of several classes, yes or no, or several at once.
 
-    .. math:: L = -\log \frac{\exp z_t}{\sum_c \exp z_c}
+    With logits z, the model's outputs, and a label t:
+
+    ============  =======================  ===================  ====================================================
+    kind          labels                   logits               loss of a label
+    ============  =======================  ===================  ====================================================
+    (default)     int[n], or int[n, ...]   float[n, ..., K]     :math:`-\log (\exp z_t / \sum_c \exp z_c)`
+    binary        0 or 1, int[n]           float[n] or [n, 1]   :math:`-t \log \sigma(z) - (1-t) \log(1 - \sigma(z))`
+    multilabel    0 or 1, any [n, ..., K]  float[n, ..., K]     the same
+    ============  =======================  ===================  ====================================================
+
+    The loss of an example is the mean over its labels.
 
     Args:
-        model: see `Task`; its outputs are logits z, float[batch, classes], or float[batch, ..., classes] where an
-            example has several labels (their losses are averaged).
-        metrics: more metrics beside "accuracy", the share of right labels.
+        model: see `Task`; its outputs are the logits.
+        metrics: more metrics beside "accuracy", the share of right labels, and for multilabel "exact_match", the share
+            of examples that have no wrong one.
         standardize: see `Task`.
-        output_bias: see `Task`; it becomes the log of the label frequencies.
+        output_bias: see `Task`; it becomes what gives the label frequencies.
+        binary: one logit for each example.
+        multilabel: several labels for each example, and a logit for each of them.
+        label_smoothing: the share s in [0, 1) of each label that is spread over all K classes (two, for 0 and 1): the
+            loss is the cross-entropy of :math:`(1-s) [c = t] + s/K`, as in PyTorch's CrossEntropyLoss. May be traced.
+            Losses under different s do not compare; accuracies do.
+        ignore_label: a whole number that stands for no label. Such a label has no loss and is in no mean: losses and
+            metrics of a batch, or of all examples, are means over the labels that count (an example's value weighs as
+            many as it has), as PyTorch's ignore_index has it. A batch without any has loss 0. Metrics marked by
+            `whole_set` are given weight 0 for an example without any.
 
     Returns:
-        A task for examples (x, labels); labels are whole numbers from 0, int[n] or int[n, ...].
+        A task for examples (x, labels).
 
     Raises:
-        TypeError: if model is of none of the kinds that `Task` lists. When training: ValueError if labels are not
-            whole numbers, lie outside the classes, or do not fit the shape of the outputs.
+        ValueError: if binary and multilabel are both given, or label_smoothing or ignore_label is out of range.
+        TypeError: if model is of none of the kinds that `Task` lists, or another argument of the wrong kind. When
+            training: ValueError (TypeError for trees) if the labels are not as above or do not fit the outputs.
 
     Example:
         >>> import lectopt as lo
         >>> from flax import nnx
         >>> task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs))
+        >>> x, y = lo.datasets.digits()
+        >>> odd = lo.classification(lambda rngs: nnx.Linear(64, 1, rngs=rngs), binary=True, standardize=True)
+        >>> run = lo.fit(odd, lo.adam(0.01), (x, y % 2), weights="balanced", batch_size=32, epochs=5, key=0)
+        >>> run.classes(x[:3]), run.probabilities(x[:3]).shape
+        (Array([0, 1, 0], dtype=int32), (3,))
+
+    Source: the lecture, "Recap"; Szegedy et al. (2016), "Rethinking the Inception architecture", for label smoothing.
     """
-    return Task(
-        model,
-        _cross_entropy,
-        {"accuracy": _accuracy, **(metrics or {})},
-        standardize=standardize,
-        output_bias=output_bias,
-        activation="softmax",
-        check=_check_labels,
-        chance=_entropy,
-    )
+    binary, multilabel = _checks.check_flag("binary", binary), _checks.check_flag("multilabel", multilabel)
+    if binary and multilabel:
+        raise ValueError("classification takes one of binary and multilabel, not both")
+    _checks.check_number("label_smoothing", label_smoothing, _checks.FRACTION)
+    if ignore_label is not None:
+        ignore_label = _checks.check_count("ignore_label", ignore_label, least=-(2**31))
+        if ignore_label >= 2**31 or ((binary or multilabel) and ignore_label in (0, 1)):
+            allowed = "below 2**31, and neither 0 nor 1 where these are the labels"
+            raise ValueError(f"ignore_label must be {allowed}; got {ignore_label}")
+    labels = (Binary if binary else AnyOf if multilabel else OneOf)(label_smoothing, ignore_label)
+    own = {"accuracy": labels.accuracy} | ({"exact_match": labels.exact_match} if multilabel else {})
+    return _Classification(model, labels, own | dict(metrics or {}), standardize=standardize, output_bias=output_bias)
 
 
 def regression(
@@ -100,31 +168,12 @@ def regression(
     )
 
 
-def _cross_entropy(logits: Array, labels: Array) -> Array:
-    return _per_example(optax.softmax_cross_entropy_with_integer_labels(widen(logits), labels), jnp.mean)
-
-
-def _accuracy(logits: Array, labels: Array) -> Array:
-    return _per_example((jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32), jnp.mean)
-
-
 def _squared_error(outputs: Array, targets: Array) -> Array:
     return _per_example((widen(outputs) - targets.astype(widen(outputs).dtype)) ** 2, jnp.sum)
 
 
 def _absolute_error(outputs: Array, targets: Array) -> Array:
     return _per_example(jnp.abs(widen(outputs) - targets.astype(widen(outputs).dtype)), jnp.mean)
-
-
-def _entropy(labels: Array, weights: Array) -> Array:
-    """The entropy of the labels' frequencies, without knowing how many classes there are."""
-    weights = jnp.broadcast_to(weights.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape).ravel()
-    order = jnp.argsort(labels.ravel())
-    labels, weights = labels.ravel()[order], weights[order]
-    below = jnp.concatenate([jnp.zeros(1), jnp.cumsum(weights)])
-    counts = below[jnp.searchsorted(labels, labels, "right")] - below[jnp.searchsorted(labels, labels)]
-    total = jnp.maximum(below[-1], 1)
-    return jnp.sum(weights * -jnp.log(jnp.where(weights > 0, counts / total, 1))) / total
 
 
 def _variance(targets: Array, weights: Array) -> Array:
@@ -135,23 +184,6 @@ def _variance(targets: Array, weights: Array) -> Array:
 
 def _per_example(values: Array, reduce: Callable) -> Array:
     return reduce(values.reshape(values.shape[0], -1), axis=1)
-
-
-def _check_labels(outputs: jax.ShapeDtypeStruct, labels: Any) -> None:
-    classes = outputs.shape[-1] if outputs.shape else 0
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be whole numbers in [0, {classes}); got dtype {labels.dtype}")
-    if outputs.shape[1:-1] != labels.shape[1:] or len(outputs.shape) != len(labels.shape) + 1:
-        raise ValueError(
-            f"the model's outputs must be one row of logits per label; got outputs {outputs.shape} for labels of shape "
-            f"(batch, {', '.join(map(str, labels.shape[1:]))})"
-        )
-    if not isinstance(labels, jax.ShapeDtypeStruct):
-        low, high = np.asarray(labels).min(), np.asarray(labels).max()
-        if low < 0 or high >= classes:
-            raise ValueError(
-                f"labels must be in [0, {classes}), as the model has {classes} outputs; got {low if low < 0 else high}"
-            )
 
 
 def _check_targets(outputs: jax.ShapeDtypeStruct, targets: Any) -> None:

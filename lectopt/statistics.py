@@ -16,7 +16,8 @@ from lectopt._numerics import tree_norm
 from lectopt._types import Array
 from lectopt.models import FunctionAdapter, Params
 from lectopt.probe import Probe, next_input, watched
-from lectopt.task import Batch, ModelState, Scores, Task, widen
+from lectopt.scores import Scores
+from lectopt.task import Batch, ModelState, Task, widen
 from lectopt.transforms import ClipByNormState, ScaleByLearningRateState
 
 OF_WEIGHTS = ("gradient_norm", "update_norm", "weight_norm", "update_ratio")

@@ -15,27 +15,12 @@ from lectopt.interception import Handler, InterceptedAdapter
 from lectopt.metrics import PerExample, WholeSetMetric
 from lectopt.models import Params, State, adapt
 from lectopt.norms import Moments, Standardize, measure, standardized
+from lectopt.scores import Scores
 from lectopt.subsets import Subset
 
 Batch: TypeAlias = tuple[Any, ...]
-ACTIVATIONS = ("identity", "sigmoid", "softmax")
-
-
-class Scores(NamedTuple):
-    """What a batch is worth, example by example."""
-
-    losses: Array  # float[batch], float32 or wider
-    metrics: dict[str, Array]  # float[batch]
-    outputs: Any  # the model's outputs, None for an objective
-    counts: Array | None = None  # float[batch], how many labels of an example count; None where all count alike
-
-    def mean_loss(self, weights: Array, real: Array) -> tuple[Array, Array]:
-        """The mean loss of the examples, or of their labels that count, weighted; and how many these are."""
-        counts = real.astype(weights.dtype) * (1 if self.counts is None else self.counts)
-        weights = weights * counts
-        # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
-        losses, count = jnp.where(weights > 0, self.losses, 0), jnp.sum(counts)
-        return jnp.sum(losses * weights.astype(losses.dtype)) / jnp.maximum(count, 1).astype(losses.dtype), count
+_PROBABILITIES: dict[str, Callable[[Array], Array]] = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}
+ACTIVATIONS = ("identity", *_PROBABILITIES)
 
 
 class ModelState(NamedTuple):
@@ -65,7 +50,8 @@ class Task:
         output_bias: where the output bias stands, float[outputs], to be set from the targets of the training part so
             that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such as
             "Dense_1/bias".
-        activation: of the outputs, for output_bias: "identity", "sigmoid" or "softmax".
+        activation: of the outputs, "identity", "sigmoid" or "softmax": for output_bias, `run.probabilities` and
+            `run.classes`.
         check: called with the shapes of the outputs and with the targets where they are known; raises ValueError if
             they do not fit.
         chance: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, in JAX, for `inspect`
@@ -164,9 +150,13 @@ class Task:
         wanted, found = self._bias(params)
         leaves, treedef = jax.tree.flatten(params)
         place, real = found.index(wanted), jnp.arange(train.capacity) < train.size
-        init = initializers.output_bias(train.take(train.indices)[-1], self._activation or "", real)
+        init = self.output_bias_init(train.take(train.indices)[-1], real)
         leaves[place] = init(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
         return jax.tree.unflatten(treedef, leaves)
+
+    def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
+        """The initialiser of the output bias; `real`, bool[n], tells the examples from what fills up."""
+        return initializers.output_bias(targets, self._activation or "", real)
 
     def chance(self, examples: Subset) -> Array:
         """float32[]: the loss of the best constant outputs; NaN where the task does not know it."""
@@ -208,6 +198,19 @@ class Task:
             lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training
         )
         return outputs, state._replace(variables=variables)
+
+    @property
+    def knows_classes(self) -> bool:
+        """Whether the activation says what the outputs mean for classes."""
+        return self._activation in _PROBABILITIES
+
+    def probabilities(self, outputs: Any) -> Array:
+        """The outputs' probabilities, in float32 or wider."""
+        return _PROBABILITIES[self._activation or ""](widen(outputs))
+
+    def classes(self, outputs: Any) -> Array:
+        """int32: the most likely class under softmax, 1 where the probability is above one half under a sigmoid."""
+        return (jnp.argmax(outputs, axis=-1) if self._activation == "softmax" else outputs > 0).astype(jnp.int32)
 
     def present(self, params: Params, state: ModelState) -> Any:
         """The trained nnx.Module, which takes raw inputs; (params, variables) for Linen modules and functions."""
