@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lectopt import _checks, evaluation
+from lectopt import _arrays, _checks, evaluation
 from lectopt._types import Array, Numeric
 from lectopt.history import History
 from lectopt.models import Params
