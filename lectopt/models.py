@@ -259,12 +259,9 @@ def _strong(tree: ArrayTree) -> ArrayTree:
     """With arrays of JAX for those of NumPy and for numbers, whose dtype would give way to any other."""
 
     def strong(path: Any, leaf: Any) -> jax.Array:
-        try:
-            return jnp.asarray(leaf, jnp.result_type(leaf))
-        except (TypeError, ValueError) as error:
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
             name = jax.tree_util.keystr(path)
-            raise TypeError(
-                f"init must return arrays of numbers; at {name} it returned {_checks.kind(leaf)}"
-            ) from error
+            raise _checks.Refusal(f"init must return arrays of numbers; at {name} it returned {_checks.kind(leaf)}")
+        return jnp.asarray(leaf, jnp.result_type(leaf))
 
     return jax.tree_util.tree_map_with_path(strong, tree)

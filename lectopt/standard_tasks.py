@@ -178,7 +178,7 @@ def _absolute_error(outputs: Array, targets: Array) -> Array:
 
 def _variance(targets: Array, weights: Array) -> Array:
     rows = widen(targets).reshape(targets.shape[0], -1)
-    centered = rows - jnp.average(rows, axis=0, weights=weights)
+    centered = rows - jnp.average(rows, axis=0, weights=weights, keepdims=True)
     return jnp.sum(jnp.average(centered**2, axis=0, weights=weights))
 
 

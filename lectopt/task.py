@@ -10,6 +10,7 @@ from flax import nnx
 
 from lectopt import _checks, _shapes, flags, initializers, task_checks
 from lectopt._leaves import paths
+from lectopt._numerics import working_dtype
 from lectopt._types import Array, Numeric
 from lectopt.interception import Handler, InterceptedAdapter
 from lectopt.metrics import PerExample, WholeSetMetric
@@ -223,7 +224,7 @@ class Task:
     def _no_moments(self, x: Any) -> Moments:
         if not hasattr(x, "ndim") or x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.number):
             raise ValueError("standardize needs inputs that are one array of numbers, of shape (n, ..., features)")
-        return Moments(*(jnp.zeros(x.shape[-1], jnp.promote_types(x.dtype, jnp.float32)) for _ in Moments._fields))
+        return Moments(*(jnp.zeros(x.shape[-1], working_dtype(x.dtype)) for _ in Moments._fields))
 
     def intercepted(self, handler: Handler, wanted: Callable[[type], Any] = callable) -> "Task":
         """The task with the calls of its model's layers intercepted; see `lectopt.interception`."""
@@ -297,4 +298,4 @@ def widen(values: Array) -> Array:
     """In float32 or wider."""
     if not hasattr(values, "astype"):
         raise _checks.Refusal(f"losses and outputs must be arrays here; got {_checks.kind(values)}")
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    return values.astype(working_dtype(values))

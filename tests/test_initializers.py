@@ -262,3 +262,29 @@ def test_output_bias_refuses_what_is_wrong():
 def test_a_traced_label_out_of_range_is_left_out():
     learn = jax.jit(lambda labels: lo.initializers.output_bias(labels, "softmax")(KEY, (2,)))
     np.testing.assert_allclose(learn(jnp.array([0, 1, 1, -1, -1, 2])), np.log([1 / 3, 2 / 3]), rtol=1e-6)
+
+
+MAKERS = {
+    "fan_in_uniform": lo.initializers.fan_in_uniform,
+    "glorot_uniform": lo.initializers.glorot_uniform,
+    "sparse": lambda **axes: lo.initializers.sparse(1, **axes),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_axes_are_refused_by_name(name):
+    for axes in ("0", 1.0, None, (0, "1"), True):
+        with pytest.raises(TypeError, match="in_axis must be an axis or several, whole numbers; got "):
+            MAKERS[name](in_axis=axes)
+    with pytest.raises(ValueError, match=r"out_axis must be among the 2 axes of shape \(4, 3\); got 2"):
+        MAKERS[name](out_axis=2)(KEY, (4, 3))
+    with pytest.raises(ValueError, match="an axis has two roles"):
+        MAKERS[name](in_axis=0, out_axis=(0, 1))(KEY, (4, 3))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("dtype", [None, jnp.float32, jnp.bfloat16])
+def test_initialisers_under_strict_promotion(name, dtype):
+    plain = MAKERS[name]()(KEY, (4, 3), dtype)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        np.testing.assert_array_equal(MAKERS[name]()(KEY, (4, 3), dtype), plain)

@@ -1,5 +1,7 @@
 """What the adapters carry for each kind of model: batch statistics, random keys, weights that are there."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -246,3 +248,112 @@ def test_what_is_no_model_is_refused(model):
 def test_a_factory_that_makes_no_module_is_refused():
     with pytest.raises((TypeError, ValueError), match=r"model must return an nnx.Module; it returned int"):
         lo.fit(lo.classification(lambda rngs: 3), lo.sgd(0.1), (X, Y), steps=1, **OPTIONS)
+
+
+# What makes no model -------------------------------------------------------------------------------------------------
+class Bare(nnx.Module):
+    def __init__(self, rngs, keep=lambda array: array):
+        self.linear = nnx.Linear(64, 10, rngs=rngs)
+        self.scale = keep(jnp.full(10, 2.0))
+
+    def __call__(self, x):
+        return self.linear(x) * self.scale
+
+
+def test_a_bare_array_in_a_factory_is_refused_by_name(graph_mode):
+    message = r"scale of Bare is a bare array. Make it nnx.Param\(array\) .* nnx.data\(array\) .* nnx.Variable"
+    with pytest.raises(TypeError, match=message):
+        lo.classification(Bare).validate((X, Y), Y, "train")
+
+    def nested(rngs):
+        return nnx.Sequential(Bare(rngs))
+
+    with pytest.raises(TypeError, match=r"layers.0.scale of Sequential is a bare array"):
+        lo.classification(nested).validate((X, Y), Y, "train")
+
+
+@pytest.mark.parametrize("keep", [nnx.Param, nnx.data, nnx.BatchStat])
+def test_what_the_refusal_of_a_bare_array_advises(keep):
+    run = lo.fit(lo.classification(lambda rngs: Bare(rngs, keep)), lo.sgd(0.1), (X, Y), steps=1, **OPTIONS)
+    assert ("scale" in run.params) == (keep is nnx.Param)
+    np.testing.assert_allclose(run.model(X), run.predict(X), rtol=1e-5)
+    if keep is not nnx.Param:
+        np.testing.assert_array_equal(run.model_state.variables["scale"], np.full(10, 2.0))
+
+
+class LinenWhole(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(10)(x) + self.param("shift", lambda key: jnp.arange(10))
+
+
+WHOLE = {
+    "nnx": lambda rngs: Bare(rngs, lambda array: nnx.Param(array.astype(int))),
+    "given": Bare(nnx.Rngs(0), lambda array: nnx.Param(array.astype(int))),
+    "linen": LinenWhole(),
+    "functions": (lambda key, x: ({"scale": 3}, ()), lambda p, s, x, key, training: (x[:, :10] * p["scale"], s)),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_parameters_that_have_no_gradient_are_refused(name):
+    message = (
+        r"parameters must be floating-point numbers, to have gradients; (scale|shift) is int32.*nnx.Variable \(NNX\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        lo.classification(WHOLE[name]).validate((X, Y), Y, "train")
+
+
+def test_functions_may_start_from_numpy_numbers_and_lists():
+    def begin(key, x):
+        return {"w": np.full((64, 10), 0.5), "b": [0.0] * 10}, {"n": 0}
+
+    def call(params, state, x, key, training):
+        return x @ params["w"] + jnp.stack(params["b"]), {"n": state["n"] + 1}
+
+    run = lo.fit(lo.classification((begin, call)), lo.sgd(0.1), (X, Y), epochs=1, **OPTIONS)
+    leaves = jax.tree.leaves((run.params, run.model_state))
+    assert {(leaf.dtype.name, leaf.weak_type) for leaf in leaves} == {("float32", False), ("int32", False)}
+    assert run.model_state.variables["n"] == 3
+    np.testing.assert_allclose(run.predict(X), X @ run.params["w"] + np.stack(run.params["b"]), rtol=1e-5)
+
+
+BAD_FUNCTIONS = {
+    "init: no pair": (lambda key, x: {"w": 0.0}, apply, r"init must return a pair \(params, state\); .* dict with 'w'"),
+    "init: three": (lambda key, x: (0.0, (), ()), apply, "init must return a pair .* tuple of 3"),
+    "init: text": (lambda key, x: ({"w": "a"}, ()), apply, r"init must return arrays of numbers; at \['w'\] .* str"),
+    "apply: no pair": (
+        init,
+        lambda p, s, x, key, training: x,
+        r"apply must return a pair \(outputs, state\); .* array",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FUNCTIONS)
+def test_functions_that_return_something_else_are_refused(name):
+    *model, message = BAD_FUNCTIONS[name]
+    with pytest.raises(TypeError, match=message):
+        lo.classification(tuple(model)).validate((X, Y), Y, "train")
+
+
+@pytest.mark.parametrize(
+    ("factory", "got"),
+    [
+        (lambda: Net(nnx.Rngs(0)), r"\(\)"),
+        (lambda rngs, width: 0, r"\(rngs, width\)"),
+        (nnx.Linear, r"\(in_features"),
+        (functools.partial(nnx.Linear, 64), r"\(out_features"),
+    ],
+)
+def test_factories_take_random_streams_alone(factory, got):
+    with pytest.raises(
+        TypeError, match=f"model must be a function of one argument, rngs -> nnx.Module.* got one of {got}"
+    ):
+        lo.classification(factory)
+
+
+@pytest.mark.parametrize(("made", "kind"), [(linen.Dense(3), "Dense"), (jnp.tanh, "function|jit|Pjit")])
+def test_factories_make_nnx_modules(made, kind):
+    with pytest.raises(TypeError, match=f"model must return an nnx.Module; it returned .*({kind})"):
+        lo.classification(lambda rngs: made).validate((X, Y), Y, "train")

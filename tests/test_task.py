@@ -1,5 +1,8 @@
 """Losses, metrics and objectives, against numbers computed apart; and what tasks refuse."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -257,3 +260,205 @@ def test_tasks_are_refused(arguments, message):
 def test_losses_and_metrics_are_per_example(task, message):
     with pytest.raises(ValueError, match=message):
         lo.fit(task(), lo.sgd(0.1), (X, X[:, :1]), batch_size=7, steps=1, key=0)
+
+
+SMALL = X[:8], LABELS[:8]
+
+
+def linear(rngs):
+    return nnx.Linear(5, 4, rngs=rngs)
+
+
+def puts_out(what):
+    return lambda rngs: nnx.Sequential(linear(rngs), what)
+
+
+def whole(returned):
+    return lambda: lo.classification(linear, metrics={"f": lo.whole_set(lambda o, t, w: returned(o, w))})
+
+
+BAD_RETURNS = {
+    "dict": (
+        lambda: lo.classification(puts_out(lambda h: {"logits": h})),
+        TypeError,
+        "one array .* dict with 'logits'",
+    ),
+    "tuple": (
+        lambda: lo.classification(puts_out(lambda h: (h, h))),
+        TypeError,
+        "outputs must be one array .* tuple of 2",
+    ),
+    "None": (lambda: lo.classification(puts_out(lambda h: None)), TypeError, "outputs must be one array .* got None"),
+    "loss": (lambda: lo.Task(linear, lambda o, t: 1.0), TypeError, "losses .* must be arrays here; got float"),
+    "two losses": (lambda: lo.Task(linear, lambda o, t: (o, o)), TypeError, "must be arrays here; got tuple of 2"),
+    "complex": (lambda: lo.Task(linear, lambda o, t: 1j * o[:, 0]), ValueError, "the loss must be real numbers"),
+    "objective": (
+        lambda: lo.Task(linear, objective=lambda m, b, k: m(b[0])[:, 0]),
+        TypeError,
+        r"objective must return a pair \(losses, .*it returned an array of shape \(8,\)",
+    ),
+    "its metrics": (
+        lambda: lo.Task(linear, objective=lambda m, b, k: (m(b[0])[:, 0], [])),
+        TypeError,
+        "an objective's metrics must be a dictionary",
+    ),
+    "whole: vector": (whole(lambda o, w: w), ValueError, r"metric 'f' of the whole set .* array of shape \(8,\)"),
+    "whole: dict": (
+        whole(lambda o, w: {"a": 1.0}),
+        ValueError,
+        "'f' of the whole set must return one number; got dict",
+    ),
+    "whole: None": (whole(lambda o, w: None), ValueError, "'f' of the whole set must return one number; got None"),
+    "whole: complex": (whole(lambda o, w: 1j * o[0, 0]), ValueError, "metric 'f' must be real numbers; got complex64"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RETURNS)
+def test_what_functions_return_is_checked_before_anything_compiles(name):
+    task, error, message = BAD_RETURNS[name]
+    with pytest.raises(error, match=message):
+        task().validate(SMALL, LABELS[:8], "train")
+
+
+def test_a_whole_set_metric_may_return_a_plain_number():
+    whole(lambda o, w: 1)().validate(SMALL, LABELS[:8], "train")
+
+
+BAD_ARGUMENTS = {
+    "standardize": ({"standardize": "no"}, TypeError, "standardize must be True or False; got 'no'"),
+    "metrics": ({"metrics": [loss]}, TypeError, "metrics must be a dictionary by their names; got a list"),
+    "name": ({"metrics": {3: loss}}, TypeError, "metrics must have strings for names; got 3"),
+    "metric": ({"metrics": {"a": 3}}, TypeError, r"metrics\['a'\] must be a function \(outputs, targets\); got int"),
+    "loss": (
+        {"loss": lambda outputs: outputs},
+        TypeError,
+        r"loss must be a function \(outputs, targets\); got .*\(outputs\)",
+    ),
+    "check": ({"check": 3}, TypeError, "check must be a function .* got int"),
+    "chance": ({"chance": lambda targets: 1.0}, TypeError, r"chance must be a function \(targets, weights\)"),
+    "activation": ({"activation": "relu"}, ValueError, "activation must be one of 'identity', .* got 'relu'"),
+    "bias": ({"output_bias": 5, "activation": "softmax"}, TypeError, "output_bias must be a path .* got 5"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_arguments_of_another_kind_are_refused(name):
+    arguments, error, message = BAD_ARGUMENTS[name]
+    with pytest.raises(error, match=message):
+        lo.Task(linear, **{"loss": loss} | arguments)
+
+
+def test_functions_of_other_arguments_are_refused():
+    with pytest.raises(TypeError, match=r"whole set must be a function \(outputs, targets, weights\)"):
+        lo.whole_set(lambda outputs, targets: 1.0)
+    with pytest.raises(TypeError, match=r"objective must be a function \(module, batch, key\)"):
+        lo.Task(linear, objective=lambda module, batch: None)
+
+
+BAD_PLACES = {
+    "kernel": ("kernel", r"one number for each of the outputs, of shape \(4,\); kernel has shape \(5, 4\)"),
+    "kernel by a function": (lambda m: m.kernel, r"kernel has shape \(5, 4\)"),
+    "no such": ("nope", "must be one of the parameters bias, kernel; got nope"),
+    "no such attribute": (lambda m: m.nope, "module -> variable; it raises AttributeError"),
+    "no variable": (lambda m: m, "must return a variable of the module, .* returned a Linear"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PLACES)
+def test_an_output_bias_is_a_bias(name):
+    place, message = BAD_PLACES[name]
+    with pytest.raises(ValueError, match=f"output_bias.*{message}"):
+        lo.classification(linear, output_bias=place).validate(SMALL, LABELS[:8], "train")
+    hidden = lambda rngs: nnx.Sequential(nnx.Linear(5, 7, rngs=rngs), nnx.Linear(7, 4, rngs=rngs))  # noqa: E731
+    with pytest.raises(ValueError, match=r"layers/0/bias has shape \(7,\)"):
+        lo.classification(hidden, output_bias="layers/0/bias").validate(SMALL, LABELS[:8], "train")
+
+
+AUGMENTS = {
+    "rows": (
+        lambda key, batch: (batch[0][:2], batch[1]),
+        r"array 0 of the batch, float32\[4, 5\], into float32\[2, 5\]",
+    ),
+    "columns": (lambda key, batch: (batch[0][:, :3], batch[1]), r"into float32\[4, 3\]"),
+    "dtype": (lambda key, batch: (batch[0].astype(jnp.float16), batch[1]), r"into float16\[4, 5\]"),
+    "labels": (lambda key, batch: (batch[0], batch[1] / 1), r"array 1 of the batch, int32\[4\], into float32\[4\]"),
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTS)
+def test_augment_keeps_shapes_and_dtypes(name):
+    augment, message = AUGMENTS[name]
+    with pytest.raises(ValueError, match=f"augment must keep shapes and dtypes.*{message}"):
+        lo.fit(lo.classification(linear), lo.sgd(0.1), SMALL, batch_size=4, steps=1, key=0, augment=augment)
+
+
+@pytest.mark.parametrize("use", ["predict and evaluate", "inspect", "watch"])
+def test_a_task_goes_with_its_last_reference(use):
+    """JAX keeps programs, and their static arguments, for ever."""
+    task = lo.classification(linear)
+    there = weakref.ref(task)
+    if use == "inspect":
+        lo.inspect(task, SMALL, key=0)
+    else:
+        watch = 1 if use == "watch" else None
+        run = lo.train(task, lo.sgd(0.1), SMALL, batch_size=4, steps=1, key=0, watch=watch)
+        with jax.disable_jit(False):
+            np.testing.assert_array_equal(run.predict(SMALL[0]), run.predict(SMALL[0]))
+            run.evaluate(SMALL)
+        del run
+    del task
+    gc.collect()
+    assert there() is None
+
+
+MODES = {
+    "nans": lambda: jax.debug_nans(True),
+    "dtypes": lambda: jax.numpy_dtype_promotion("strict"),
+    "ranks": lambda: jax.numpy_rank_promotion("raise"),
+}
+
+
+def strict_apply(params, state, x, key, training):
+    return x @ params["w"] + jnp.stack(params["b"])[None], {"n": state["n"] + 1}
+
+
+STRICT = {
+    "nnx": lambda: lo.classification(linear, standardize=True, output_bias="bias", metrics={"e": mean_of_first}),
+    "linen": lambda: lo.regression(linen.Dense(5), standardize=True, output_bias="bias"),
+    "functions": lambda: lo.classification(
+        (lambda key, x: ({"w": np.ones((5, 4)), "b": [0.0, 1.0, 2.0, 3.0]}, {"n": 0}), strict_apply), standardize=True
+    ),
+}
+
+
+@lo.whole_set
+def mean_of_first(outputs, targets, weights):
+    return jnp.average(outputs[:, 0], weights=weights)
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_tasks_leak_no_tracers(name):
+    x, y = SMALL if name != "linen" else (X[:8], X[:8])
+    with jax.checking_leaks():
+        STRICT[name]().validate((x, y), y, "train")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", STRICT)
+def test_tasks_under_strict_modes(name, mode):
+    """The model starts, learns inputs and bias, scores, and is evaluated as without them."""
+    x, y = SMALL if name != "linen" else (X[:8], X[:8])
+    part = lo.subsets.as_subset((x, y))
+
+    def outcome():
+        task = STRICT[name]()
+        task.validate((x, y), y, "train")
+        params, state = task.init(jax.random.key(0), (x, y))
+        state = task.learn_inputs(state, part)
+        params = task.learn_output_bias(params, part)
+        gradients = jax.grad(lambda p: task.scores(p, state, (x, y), jax.random.key(0), True)[0].losses.mean())(params)
+        return evaluate(task, params, state, part), task.chance(part), gradients
+
+    plain = outcome()
+    with MODES[mode]():
+        jax.tree.map(np.testing.assert_array_equal, outcome(), plain)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks
+from lectopt import _checks, _numerics
 from lectopt._arrays import as_array
 from lectopt._types import Array, Numeric
 
@@ -82,7 +82,7 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
     targets = as_array("targets", targets)
     labels = activation == "softmax" and jnp.issubdtype(targets.dtype, jnp.integer)
     if not labels:
-        targets = targets.astype(jnp.promote_types(targets.dtype, jnp.float32))
+        targets = targets.astype(_numerics.working_dtype(targets))
     weights = _per_entry(weights, targets)
     _check_targets(targets, activation, weights)
 

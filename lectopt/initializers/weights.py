@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks
+from lectopt import _checks, _numerics
 from lectopt._types import Numeric
 
 Axes: TypeAlias = int | Sequence[int]
@@ -29,7 +29,10 @@ def fan_in_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
         batch_axis: the axis or axes of independent kernels.
 
     Returns:
-        An initialiser for shapes of at least two axes.
+        An initialiser for shapes of at least two axes; it raises ValueError if an axis is not there or has two roles.
+
+    Raises:
+        TypeError: if an axis is not a whole number.
 
     Example:
         >>> import jax, lectopt as lo
@@ -39,7 +42,8 @@ def fan_in_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
 
     Source: the lecture, "Parameter Initialization - Heuristics", heuristic 1.
     """
-    return jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis, out_axis, batch_axis)
+    scaled = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis, out_axis, batch_axis)
+    return _with_axes(scaled, in_axis, out_axis, batch_axis)
 
 
 def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) -> Initializer:
@@ -57,7 +61,11 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
         batch_axis: the axis or axes of independent kernels.
 
     Returns:
-        An initialiser for shapes of at least two axes (JAX's own `glorot_uniform`).
+        An initialiser for shapes of at least two axes (JAX's own `glorot_uniform`); it raises ValueError if an axis is
+        not there or has two roles.
+
+    Raises:
+        TypeError: if an axis is not a whole number.
 
     Example:
         >>> import jax, lectopt as lo
@@ -67,7 +75,7 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
 
     Source: the lecture, "Parameter Initialization - Heuristics", heuristic 2; Glorot and Bengio (2010), equation 16.
     """
-    return jax.nn.initializers.glorot_uniform(in_axis, out_axis, batch_axis)
+    return _with_axes(jax.nn.initializers.glorot_uniform(in_axis, out_axis, batch_axis), in_axis, out_axis, batch_axis)
 
 
 def sparse(
@@ -92,7 +100,7 @@ def sparse(
 
     Raises:
         ValueError: if nonzeros is below 1, or a concrete stddev is not positive.
-        TypeError: if nonzeros is not a whole number, or stddev not a number.
+        TypeError: if nonzeros or an axis is not a whole number, or stddev not a number.
 
     Example:
         >>> import jax, lectopt as lo
@@ -104,6 +112,7 @@ def sparse(
     """
     _checks.check_count("nonzeros", nonzeros)
     _checks.check_number("stddev", stddev, _checks.POSITIVE)
+    _check_axes(in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
 
     def init(key: jax.Array, shape: Sequence[int], dtype: Any = None) -> jax.Array:
         dtype = jnp.result_type(float) if dtype is None else dtype
@@ -122,6 +131,24 @@ def sparse(
     return init
 
 
+def _with_axes(init: Initializer, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> Initializer:
+    """The initialiser, which asks first whether shapes have these axes."""
+    _check_axes(in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
+
+    def checked(key: jax.Array, shape: Sequence[int], dtype: Any = None) -> jax.Array:
+        _inputs_and_units(shape, in_axis, out_axis, batch_axis)
+        return init(key, shape, jnp.result_type(float) if dtype is None else dtype)
+
+    return checked
+
+
+def _check_axes(**axes: Any) -> None:
+    for name, wanted in axes.items():
+        each = wanted if isinstance(wanted, (tuple, list)) else [wanted]
+        if not all(isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) for axis in each):
+            raise TypeError(f"{name} must be an axis or several, whole numbers; got {wanted!r}")
+
+
 def _inputs_and_units(
     shape: Sequence[int], in_axis: Axes, out_axis: Axes, batch_axis: Axes
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -129,19 +156,21 @@ def _inputs_and_units(
     if len(shape) < 2:
         raise ValueError(f"a kernel has an axis of inputs and one of units; got shape {tuple(shape)}")
 
-    def positive(axes: Axes) -> tuple[int, ...]:
-        wanted = (axes,) if isinstance(axes, int) else axes
-        return tuple(int(np.lib.array_utils.normalize_axis_index(axis, len(shape))) for axis in wanted)
+    def positive(name: str, axes: Axes) -> tuple[int, ...]:
+        wanted = axes if isinstance(axes, Sequence) else (axes,)
+        if any(not -len(shape) <= axis < len(shape) for axis in wanted):
+            raise ValueError(f"{name} must be among the {len(shape)} axes of shape {tuple(shape)}; got {axes}")
+        return tuple(int(axis) % len(shape) for axis in wanted)
 
-    units = (*positive(batch_axis), *positive(out_axis))
-    if set(units) & set(positive(in_axis)) or len(set(units)) < len(units):
+    units = (*positive("batch_axis", batch_axis), *positive("out_axis", out_axis))
+    if set(units) & set(positive("in_axis", in_axis)) or len(set(units)) < len(units):
         raise ValueError(f"an axis has two roles: in_axis={in_axis}, out_axis={out_axis}, batch_axis={batch_axis}")
     return tuple(axis for axis in range(len(shape)) if axis not in units), units
 
 
 def _nonzero_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any, stddev: Numeric) -> jax.Array:
     # Drawn in float32 also for halves; a draw that is exactly zero (one in 1e7, and more once rounded) becomes stddev.
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = _numerics.working_dtype(dtype)
     stddev = jnp.asarray(stddev, wide)
     normal = (stddev * jax.random.normal(key, shape, wide)).astype(dtype)
     return jnp.where(normal == 0, stddev.astype(dtype), normal)
