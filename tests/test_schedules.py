@@ -158,7 +158,7 @@ def test_configuration_does_not_start_jax():
 
 def test_a_schedule_keeps_numbers_of_its_own():
     """Whatever becomes of the array that it was made from, it is a leaf of one canonical dtype."""
-    numbers = np.array(0.5)
+    numbers = np.array(0.5, np.float32)
     schedule = lo.linear_decay(numbers, 40)
     numbers[...] = 7.0
     assert schedule(0) == 0.5

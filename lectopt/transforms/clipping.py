@@ -38,7 +38,9 @@ def clip_by_norm(
             every entry 0.
 
     Returns:
-        A link for `optax.chain`. `state.norm` is the norm before clipping, `state.clipped` whether it exceeded nu.
+        A link for `optax.chain`. `state.norm` is the norm before clipping, `state.clipped` whether it exceeded nu,
+        `state.threshold` nu itself. Its updates come back in the wider of the gradient's and the parameter's dtype (the
+        gradient's where `update` is given no parameters).
 
     Raises:
         ValueError: if a concrete max_norm is not positive, or nonfinite is another word.
