@@ -1,0 +1,86 @@
+"""What was compiled for a training is shared by equal ones, and goes with the task or the optimizer."""
+
+import gc
+import weakref
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import lectopt as lo
+from lectopt import compiled
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+X, Y = lo.datasets.iris()
+
+
+class Big:
+    """Something that the model closes over."""
+
+
+def fit(task, optimizer, **options):
+    return lo.fit(task, optimizer, (X, Y), **{"batch_size": 50, "epochs": 1, "key": 0} | options)
+
+
+def test_nothing_of_a_training_outlives_it():
+    closed_over = Big()
+
+    def net(rngs):
+        assert closed_over is not None
+        return nnx.Linear(4, 3, rngs=rngs)
+
+    def augment(key, batch):
+        assert closed_over is not None
+        return batch
+
+    before = len(compiled._programs)
+    task, optimizer = lo.classification(net, standardize=True), lo.nesterov(0.1)
+    run = fit(task, optimizer, augment=augment, valid=(X, Y), watch=1)
+    gone = [weakref.ref(thing) for thing in (task, net, closed_over, optimizer.update, augment, run.params)]
+    assert len(compiled._programs) == before + 1
+    del task, net, closed_over, optimizer, augment, run
+    gc.collect()
+    assert [ref() for ref in gone] == [None] * len(gone)
+    assert len(compiled._programs) == before
+
+
+def test_programs_go_with_the_optimizer_and_stay_with_the_task():
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+    before = len(compiled._programs)
+    with jax.disable_jit():
+        for rate in (0.1, 0.2):
+            fit(task, lo.sgd(rate))  # a new optimizer, which nobody keeps
+        gc.collect()
+        assert len(compiled._programs) == before
+        for rate in (0.1, 0.2):
+            fit(task, lo.sgd, hyperparameters={"learning_rate": rate})
+        fit(task, lo.sgd, hyperparameters={"learning_rate": 0.3}, key=7)
+        assert len(compiled._programs) == before + 1
+        fit(task, lo.sgd, hyperparameters={"learning_rate": 0.3}, epochs=2)
+        fit(task, lo.momentum, hyperparameters={"learning_rate": 0.3})
+        assert len(compiled._programs) == before + 3
+
+
+class Augment:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def scale(self, key, batch):
+        return (self.factor * batch[0], batch[1])
+
+
+def test_methods_are_known_again_and_kept_apart():
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+    one, ten = Augment(1.0), Augment(10.0)
+    before = len(compiled._programs)
+    with jax.disable_jit():
+        losses = [fit(task, lo.sgd, hyperparameters={"learning_rate": 0.1}, augment=a.scale).metrics["train_loss"]
+                  for a in (one, ten, one)]  # fmt: skip
+    assert len(compiled._programs) == before + 2
+    assert losses[0] == losses[2] != losses[1]
+    del one
+    gc.collect()
+    assert len(compiled._programs) == before + 1
+    assert np.isfinite(losses).all()
