@@ -79,7 +79,7 @@ def fit(
         augment: as for `train`.
         watch: as for `train`.
         progress: show a bar on standard error once training takes more than a second; in a notebook, after some
-            seconds, the curves too, which grow in their place.
+            seconds, the curves too, which grow in their place; in a log a line for each epoch, one a second at most.
         directory: keep the training here every few seconds, in its last two copies. Killed at any moment and called
             again with the same arguments, it goes on from there and ends as it would have; `lectopt.load(directory,
             task)` reads how far it came. Of a damaged copy there is a warning, and the one before is used.

@@ -60,16 +60,28 @@ def interactive() -> bool:
     )
 
 
+_SECONDS = 1.0
+"""Between two lines of a log, and from the start to the first."""
+_SILENCE = 30.0
+"""After so many a line comes although nothing but the count has changed."""
+
+
 class ProgressBar:
-    """Counts up to a total on standard error; what is done within `after` seconds needs no bar and gets none."""
+    """Counts up to a total on standard error; what is done within `after` seconds needs no bar and gets none.
+
+    Where that is neither a terminal nor a notebook, such as the log of a job, there are lines in place of a bar: one
+    when the words have changed (a new epoch), but one a second at most.
+    """
 
     def __init__(self, what: str, total: int, *, show: bool = True, after: float = 1.0):
         self._what = what
         self._total = total
         self._console = Console(stderr=True)
-        self._show = show and (self._console.is_terminal or self._console.is_jupyter)
+        self._show = show
+        self._moves = self._console.is_terminal or self._console.is_jupyter
         self._appears = time.monotonic() + after
         self._bar: Progress | None = None
+        self._said: tuple[float, int, str] | None = None  # when the last line was written, and what it said
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -84,10 +96,25 @@ class ProgressBar:
         """Shows how much is done, and a few words."""
         if not self._show:
             return
+        if not self._moves:
+            self._say(done, text)
+            return
         if self._bar is None and time.monotonic() >= self._appears and done < self._total:
             self._bar = self._open()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, text=text)
+
+    def _say(self, done: int, text: str) -> None:
+        now = time.monotonic()
+        if self._said is None:
+            due = now >= self._appears and done < self._total
+        else:
+            when, before, words = self._said
+            due = now >= when + (_SECONDS if text != words else _SILENCE) or before < done == self._total
+        if due:
+            self._said = now, done, text
+            # By `print`, since rich would wrap the line at the 80 columns that it takes a file to have.
+            print(f"{self._what} {done}/{self._total}{text and ': ' + text}", file=sys.stderr, flush=True)
 
     def _open(self) -> Progress:
         what, text = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")

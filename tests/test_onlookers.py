@@ -304,3 +304,55 @@ def test_after_python_i_a_person_sits_there():
     command = [sys.executable, "-i", "-c", "from lectopt.progress import interactive; print(interactive())"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     assert done.stdout.strip() == "True"
+
+
+def told(monkeypatch, capsys, updates, total=100):
+    """The lines of a log after updates (seconds, done, words)."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.ProgressBar("training", total) as bar:
+        for clock[0], done, words in updates:
+            bar.update(done, words)
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_log_has_a_line_for_each_epoch_one_a_second_at_most(monkeypatch, capsys):
+    lines = told(
+        monkeypatch,
+        capsys,
+        [
+            (0.9, 1, "epoch 1/4"),  # too early for anything
+            (1.0, 2, "epoch 1/4"),
+            (1.5, 30, "epoch 2/4, loss 3"),  # too soon after the last
+            (2.1, 40, "epoch 2/4, loss 3"),
+            (9.0, 45, "epoch 2/4, loss 3"),  # nothing new
+            (9.1, 50, "epoch 3/4, loss 2"),
+            (39.0, 60, "epoch 3/4, loss 2"),
+            (39.1, 61, "epoch 3/4, loss 2"),  # a sign of life
+            (39.2, 100, "epoch 4/4, loss 1"),  # the end
+        ],
+    )
+    assert lines == [
+        "training 2/100: epoch 1/4",
+        "training 40/100: epoch 2/4, loss 3",
+        "training 50/100: epoch 3/4, loss 2",
+        "training 61/100: epoch 3/4, loss 2",
+        "training 100/100: epoch 4/4, loss 1",
+    ]
+
+
+def test_a_log_says_nothing_of_what_is_done_in_a_moment(monkeypatch, capsys):
+    assert told(monkeypatch, capsys, [(0.5, 50, "epoch 1/2"), (3.0, 100, "epoch 2/2")]) == []
+
+
+def test_a_training_without_progress_says_nothing(monkeypatch, capsys):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 4)
+    fit(progress=False)
+    assert capsys.readouterr().err == ""
+    fit()
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "training 1/16: epoch 1/4"
+    assert err[-1].startswith("training 16/16: epoch 4/4, loss ")
+    assert len(err) == 5
