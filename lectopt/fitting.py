@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lectopt import _checks, interrupts, meshes
+from lectopt._types import Array
 from lectopt.carry import Carry, Plan
 from lectopt.checkpoints import Store
 from lectopt.claims import fingerprint, make_directory
@@ -256,13 +257,18 @@ def _trimmed(setup: Setup, programs: Programs, carry: Carry) -> Run:
         metrics={name: float(value) for name, value in run.metrics.items()},
         history=dataclasses.replace(
             run.history,
-            steps={name: record[:steps] for name, record in run.history.steps.items()},
-            epochs={name: record[:epochs] for name, record in run.history.epochs.items()},
+            steps={name: _first(steps, record) for name, record in run.history.steps.items()},
+            epochs={name: _first(epochs, record) for name, record in run.history.epochs.items()},
             diverged_at=int(run.diverged_at),
-            layers=jax.tree.map(lambda record: record[: -(-steps // run.history.watched_every)], run.history.layers),
+            layers=jax.tree.map(lambda r: _first(-(-steps // run.history.watched_every), r), run.history.layers),
         ),
         diverged_at=int(run.diverged_at),
     )
+
+
+def _first(count: int, record: Array) -> Array:
+    # On the host: `jax_debug_nans` would take the NaN of what was not recorded for a fault of the slicing.
+    return jax.device_put(np.asarray(record)[:count])
 
 
 def _next_chunk(steps: int, seconds: float) -> int:

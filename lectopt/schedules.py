@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from lectopt import _checks, _numerics
 from lectopt._types import Numeric
+from lectopt.subsets import Subset
 
 _POWERS = _checks.Interval(0.5, 1, low_open=True)
 _STEPS = _checks.Interval(1, math.inf, high_open=True)
@@ -131,7 +132,8 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
 
     Args:
         examples: the number of examples, or the examples themselves (a tuple or dictionary of arrays of equal length,
-            or a Subset).
+            or a Subset, also a traced one: folds of different size have the steps of the largest, as their training
+            has).
         batch_size: examples in a batch, at least 1.
 
     Returns:
@@ -148,6 +150,8 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
 
     Source: the lecture, "Recap: Stochastic Gradient Descent".
     """
+    if isinstance(examples, Subset):
+        examples = examples.capacity  # of folds, what the loop goes by: parts of different size share a shape
     if isinstance(examples, (tuple, list, dict)):
         examples = next(iter(jax.tree.leaves(examples)), ())
     if hasattr(examples, "__len__"):

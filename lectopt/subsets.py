@@ -34,7 +34,16 @@ class Subset:
         return self.indices.shape[-1]
 
     def __len__(self) -> int:
-        """The number of examples, where it is not being traced."""
+        """The number of examples, where it is not being traced and there is one part.
+
+        Raises:
+            TypeError: otherwise; `size` is the number as an array, `capacity` the one that shapes go by.
+        """
+        if _checks.is_traced(self.size) or np.ndim(self.size):
+            raise TypeError(
+                "len() of a Subset must be known: it is traced here, or there are several parts. Take .size (an array) "
+                "or .capacity (what shapes go by), or lectopt.steps_per_epoch(subset, batch_size)"
+            )
         return int(self.size)
 
     def __bool__(self) -> bool:

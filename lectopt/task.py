@@ -121,6 +121,7 @@ class Task:
         self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
         self._chance = chance
+        self.knows_chance = chance is not None
         self._loss = loss
         self._objective = objective
         self._takes_training = takes_training

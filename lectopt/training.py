@@ -134,11 +134,11 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
     plan = setup.plan
     learner = carry.learner if carry.best is None else carry.best
     ended = jnp.where(carry.running, carry.step, carry.ended)
-    batch, epoch = jnp.arange(plan.steps_per_epoch)[None], jnp.arange(plan.epochs)
+    step, epoch = jnp.arange(plan.steps), jnp.arange(plan.epochs)
     # Not the batches that hold no example of this part, because other parts are larger.
-    met = (epoch[:, None] * plan.steps_per_epoch + batch < ended) & (batch * plan.batch_size < setup.data.train.size)
-    met = met.reshape(-1)[: plan.steps]
-    lasted = jnp.where(carry.running, carry.epoch, -(-ended // plan.steps_per_epoch)) - (carry.diverged_at >= 0)
+    met = (step < ended) & (step % plan.steps_per_epoch * plan.batch_size < setup.data.train.size)
+    lasted = jnp.where(carry.running, carry.epoch, -(-ended // plan.steps_per_epoch))
+    lasted = lasted - (carry.diverged_at >= 0).astype(lasted.dtype)
     return Run(
         params=evaluated(learner),
         model_state=learner.state,
@@ -149,7 +149,7 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
             steps={name: _blank(r.reshape(-1)[: plan.steps], met) for name, r in carry.step_records.items()},
             epochs={name: _blank(record, epoch < lasted) for name, record in carry.epoch_records.items()},
             layers=OrderedDict() if carry.looks is None else _layers(carry.looks, met),
-            chance=carry.chance,
+            chance=_blank(carry.chance, jnp.array(plan.task.knows_chance)),
             diverged_at=carry.diverged_at,
             steps_per_epoch=plan.steps_per_epoch,
             batch_size=plan.batch_size,
@@ -172,4 +172,4 @@ def _blank(values: Array, known: Array) -> Array:
     if is_traced((values, known)):
         return jnp.where(known, values, jnp.nan)
     # On the host: `jax_debug_nans` is to complain of what was computed, and this was not.
-    return jnp.asarray(np.where(np.asarray(known), np.asarray(values), np.float32(np.nan)))
+    return jax.device_put(np.where(np.asarray(known), np.asarray(values), np.float32(np.nan)))

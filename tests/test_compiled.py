@@ -27,12 +27,10 @@ def fit(task, optimizer, **options):
 def test_nothing_of_a_training_outlives_it():
     closed_over = Big()
 
-    def net(rngs):
-        assert closed_over is not None
+    def net(rngs, closed_over=closed_over):
         return nnx.Linear(4, 3, rngs=rngs)
 
-    def augment(key, batch):
-        assert closed_over is not None
+    def augment(key, batch, closed_over=closed_over):
         return batch
 
     before = len(compiled._programs)

@@ -214,3 +214,25 @@ def test_a_split_that_would_depend_on_traced_values_is_refused():
         jax.jit(lambda subset: lo.holdout(subset, 0.5, key=0)[0].indices)(padded(4, 6))
     with pytest.raises(TypeError, match="labels must not be traced"):
         jax.jit(lambda y: lo.holdout((y, y), 0.5, key=0, stratify=True)[0].indices)(jnp.arange(4))
+
+
+def test_the_steps_of_a_traced_part_are_those_of_its_training():
+    """Folds differ by one; all have the shape of the largest, and as many steps."""
+    folds = lo.k_fold((np.arange(11.0),), 3, key=0)
+    steps = []
+
+    @jax.vmap
+    def trial(indices, size):
+        part = lo.Subset(folds.train.arrays, indices, size, folds.train.least)
+        steps.append(lo.steps_per_epoch(part, 2))
+        with pytest.raises(TypeError, match=r"len\(\) of a Subset must be known: .* lectopt.steps_per_epoch"):
+            len(part)
+        return lo.minibatches(part, 2, key=0).weights
+
+    weights = trial(folds.train.indices, folds.train.size)
+    assert steps == [weights.shape[1]] == [4]
+    assert sorted(weights.sum((1, 2)).tolist()) == [7, 7, 8]
+    with pytest.raises(TypeError, match=r"len\(\) of a Subset must be known"):
+        len(folds.train)
+    whole = lo.holdout((np.arange(11.0),), 0.2, key=0)[0]
+    assert lo.steps_per_epoch(whole, 2) == len(whole) // 2 + len(whole) % 2
