@@ -120,8 +120,7 @@ class Task:
         self.adapter = adapt(model)
         self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
-        self._chance = chance
-        self.knows_chance = chance is not None
+        self._chance, self.knows_chance = chance, chance is not None
         self._loss = loss
         self._objective = objective
         self._takes_training = takes_training
