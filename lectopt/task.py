@@ -140,9 +140,8 @@ class Task:
             return state
         x, real = train.take(train.indices)[0], jnp.arange(train.capacity) < train.size
         found = measure(x, range(x.ndim - 1), real.reshape(-1, *[1] * (x.ndim - 1)))
-        return state._replace(
-            inputs=jax.tree.map(lambda new, old: new.reshape(-1).astype(old.dtype), found, state.inputs)
-        )
+        inputs = jax.tree.map(lambda new, old: new.reshape(-1).astype(old.dtype), found, state.inputs)
+        return state._replace(inputs=inputs)
 
     def learn_output_bias(self, params: Params, train: Subset) -> Params:
         """The parameters with an output bias that gives the training part's mean targets, if the task has one."""
