@@ -2,13 +2,17 @@
 
 import dataclasses
 import inspect
+import numbers
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from lectopt import _checks
 from lectopt._types import Array, Numeric
 from lectopt.transforms import accept_dicts
 
@@ -35,7 +39,7 @@ def as_recipe(
     """The optimizer, checked, apart from the numbers among its hyperparameters."""
     optimizer = _transformation(optimizer)
     if isinstance(optimizer, optax.GradientTransformation):
-        if hyperparameters:
+        if hyperparameters is not None and hyperparameters != {}:
             raise ValueError("hyperparameters go with a function such as lo.momentum, not with what it returned")
         return OptimizerRecipe(optimizer, ()), {}
     if not callable(optimizer):
@@ -43,17 +47,24 @@ def as_recipe(
             "optimizer must be an Optax GradientTransformation, or a function that returns one, such as lo.momentum; "
             f"got {type(optimizer).__name__}"
         )
+    if hyperparameters is not None and not isinstance(hyperparameters, Mapping):
+        raise TypeError(
+            f"hyperparameters must be a dictionary of arguments for the optimizer; got {type(hyperparameters).__name__}"
+        )
     hyperparameters = dict(hyperparameters or {})
     _check_names(optimizer, hyperparameters)
     made = _transformation(optimizer(**hyperparameters))
     if not isinstance(made, optax.GradientTransformation):
         raise TypeError(f"optimizer must return an Optax GradientTransformation; it returned {type(made).__name__}")
-    numbers = {name: value for name, value in hyperparameters.items() if _is_numbers(value)}
-    fixed = tuple((name, value) for name, value in hyperparameters.items() if name not in numbers)
+    traceable = {name: value for name, value in hyperparameters.items() if _is_numbers(value)}
+    fixed = tuple((name, value) for name, value in hyperparameters.items() if name not in traceable)
     for name, value in fixed:
         if not isinstance(value, Hashable):
             raise TypeError(f"hyperparameters[{name!r}] must be numbers or hashable; put it into a function instead")
-    return OptimizerRecipe(optimizer, fixed), jax.tree.map(_as_array, numbers)
+    for name, value in traceable.items():
+        for leaf in jax.tree.leaves(value):
+            _check_leaf(f"hyperparameters[{name!r}]", leaf)
+    return OptimizerRecipe(optimizer, fixed), jax.tree.map(_as_array, traceable)
 
 
 def _transformation(optimizer: Any) -> Any:
@@ -64,7 +75,7 @@ def _transformation(optimizer: Any) -> Any:
 def _check_names(optimizer: Callable, hyperparameters: dict[str, Any]) -> None:
     parameters = inspect.signature(optimizer).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        unknown = [name for name in hyperparameters if name not in parameters]
+        unknown = [str(name) for name in hyperparameters if name not in parameters]
         if unknown:
             raise ValueError(f"hyperparameters must be among {', '.join(parameters)}; got {', '.join(unknown)}")
     missing = [
@@ -79,9 +90,31 @@ def _check_names(optimizer: Callable, hyperparameters: dict[str, Any]) -> None:
 def _is_numbers(value: Any) -> bool:
     """Numbers, arrays and lectopt's schedules, whose numbers are their leaves, but not strings, flags or functions."""
     leaves = jax.tree.leaves(value)
-    return bool(leaves) and all(
-        not isinstance(leaf, bool) and not callable(leaf) and not isinstance(leaf, str) for leaf in leaves
-    )
+    return bool(leaves) and all(map(_is_number, leaves))
+
+
+def _is_number(leaf: Any) -> bool:
+    flag = isinstance(leaf, (bool, np.bool_, str))
+    return isinstance(leaf, (numbers.Number, np.generic, np.ndarray, jax.Array)) and not flag
+
+
+def _check_leaf(name: str, leaf: Any) -> None:
+    """Raises unless it is real numbers that the optimizer's precision can hold; traced ones pass."""
+    dtype = jnp.result_type(float)
+    if isinstance(leaf, int) and abs(leaf) > sys.float_info.max:
+        raise ValueError(f"{name} must be numbers that {dtype} can hold; got one of {len(str(leaf))} digits")
+    known = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    real = jnp.issubdtype(known.dtype, jnp.floating) or jnp.issubdtype(known.dtype, jnp.integer)
+    if not real and not isinstance(leaf, numbers.Real):
+        raise TypeError(f"{name} must be real numbers; got {leaf!r} ({known.dtype})")
+    if _checks.is_traced(leaf):
+        return
+    wide = np.asarray(known).astype(float)
+    with np.errstate(over="ignore"):
+        rounded = wide.astype(dtype)
+    cut = jnp.issubdtype(known.dtype, jnp.integer) & (rounded.astype(float) != wide)
+    if np.isnan(wide).any() or np.any(cut | (np.isinf(rounded) & np.isfinite(wide))):
+        raise ValueError(f"{name} must be numbers that {dtype} can hold; got {leaf!r}")
 
 
 def _as_array(value: Numeric) -> Array:

@@ -35,6 +35,10 @@ def numbers(optimizer, **hyperparameters):
     return lambda: {"optimizer": optimizer, "hyperparameters": hyperparameters}
 
 
+def anything(x):
+    return lo.sgd(0.1)
+
+
 # what is asked for instead of GOOD, the error, and what it says
 BAD = {
     "negative rate": (numbers(lo.sgd, learning_rate=-0.1), ValueError,
@@ -51,6 +55,22 @@ BAD = {
     "wrong name": (numbers(lo.momentum, learning_rate=1, alpha=1), ValueError,
                    r"hyperparameters must be among learning_rate, momentum; got alpha"),
     "missing name": (numbers(lo.momentum, momentum=0.5), ValueError, r"hyperparameters must hold learning_rate"),
+    "a list": (lambda: {"optimizer": lo.sgd, "hyperparameters": [0.1]}, TypeError,
+        r"hyperparameters must be a dictionary of arguments for the optimizer; got list"),
+    "whole names": (lambda: {"optimizer": lo.sgd, "hyperparameters": {1: 0.1}}, ValueError,
+        r"hyperparameters must be among learning_rate; got 1"),
+    "None": (numbers(lo.sgd, learning_rate=None), TypeError, r"learning_rate must be a number .*got None"),
+    "an axis": (numbers(lo.sgd, learning_rate=np.ones(3)), ValueError, r"learning_rate must be one number .* \(3,\)"),
+    "beyond float32": (numbers(anything, x=2**24 + 1), ValueError,
+        r"hyperparameters\['x'\] must be numbers that float32 can hold; got 16777217"),
+    "beyond any float": (numbers(anything, x=10**400), ValueError, r"float32 can hold; got one of 401 digits"),
+    "too large": (numbers(anything, x=1e39), ValueError, r"float32 can hold; got 1e\+39"),
+    "NaN within": (numbers(anything, x={"a": [np.nan]}), ValueError, r"float32 can hold; got nan"),
+    "complex": (numbers(anything, x=1j), TypeError, r"hyperparameters\['x'\] must be real numbers; got 1j"),
+    "array of text": (numbers(anything, x=np.array(["a"])), TypeError, r"must be real numbers; got array\(\['a'\]"),
+    "a date": (numbers(anything, x=np.datetime64("2020-01-01")), TypeError, r"must be real numbers; got .*2020"),
+    "a key": (numbers(anything, x=jax.random.key(0)), TypeError, r"must be real numbers; got .*key<fry>"),
+    "a list of text": (numbers(anything, x=["a"]), TypeError, r"hyperparameters\['x'\] must be numbers or hashable"),
     "numbers for what is made": (lambda: {"hyperparameters": {"learning_rate": 1}}, ValueError, r"go with a function"),
     "no optimizer": (lambda: {"optimizer": "adam"}, TypeError, r"optimizer must be an Optax .*got str"),
     "makes no optimizer": (numbers(lambda a: a, a=1), TypeError, r"optimizer must return .* it returned int"),
@@ -158,3 +178,8 @@ def test_what_is_traced_passes(eager):
     """A number to check is there only when the program runs; then it is used as it is."""
     rate = jax.jit(lambda rate: lo.train(**GOOD | {"optimizer": lo.sgd(rate)}).metrics["train_loss"])
     assert np.isfinite(rate(jnp.float32(0.1)))
+
+
+def test_numbers_that_float32_holds_pass(eager):
+    for x in (2**24, -(2**30), np.float64(0.1), np.inf, {"a": [1, 2.5]}, np.ones((2, 3)), np.bool_(True), "text", None):
+        lo.train(**GOOD | {"optimizer": anything, "hyperparameters": {"x": x}, "epochs": None, "steps": 1})
