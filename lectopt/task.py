@@ -241,13 +241,12 @@ class Task:
         """
         if self._objective is None and len(batch) != 2:
             raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
-        key = jax.random.key(0)
-        params, state = _shapes.of(f"the model cannot start from inputs of {name}", self.init, key, batch)
+        start = f"the model cannot start from inputs of {name}"
+        params, state = _shapes.of(start, self.init, key := jax.random.key(0), batch)
         task_checks.check_parameters(params)
         if self._objective is None:
             self._validate_outputs(params, state, batch, targets, name)
-        # Of the NNX layers only those are touched that could be wrong.
-        checked = self.intercepted(task_checks.check_flags, flags.optional)
+        checked = self.intercepted(task_checks.check_flags, flags.optional)  # NNX layers that could be wrong
         for training in (True, False):
             scores, _ = _shapes.of(
                 f"the model, the loss, a metric or the objective does not fit {name}",
