@@ -82,8 +82,9 @@ def classification(
         binary: one logit for each example.
         multilabel: several labels for each example, and a logit for each of them.
         label_smoothing: the share s in [0, 1) of each label that is spread over all K classes (two, for 0 and 1): the
-            loss is the cross-entropy of :math:`(1-s) [c = t] + s/K`, as in PyTorch's CrossEntropyLoss. May be traced.
-            Losses under different s do not compare; accuracies do.
+            loss is the cross-entropy of :math:`(1-s) [c = t] + s/K`, as in PyTorch's CrossEntropyLoss. May be traced;
+            a Run that is returned from there can predict, and be evaluated only if it comes from `select`. Losses under
+            different s do not compare; accuracies do.
         ignore_label: a whole number that stands for no label. Such a label has no loss and is in no mean: losses and
             metrics of a batch, or of all examples, are means over the labels that count (an example's value weighs as
             many as it has), as PyTorch's ignore_index has it. A batch without any has loss 0. Metrics marked by

@@ -315,3 +315,24 @@ def test_inspect_takes_the_mean_over_the_labels_that_count():
     start = lo.fit(task, lo.sgd(0.0), (X, labels), batch_size=30, steps=1, key=0)
     np.testing.assert_allclose(look.loss, start.metrics["train_loss"], rtol=1e-5)
     np.testing.assert_allclose(look.chance, start.history.chance, rtol=1e-6)
+
+
+def test_a_selected_smoothing_is_known_afterwards():
+    """The run of the best setting holds a task that a traced trial made."""
+
+    def trial(setting, train, valid, key):
+        task = lo.classification(model(4), **setting)
+        return lo.train(task, lo.sgd(0.1), train, valid=valid, batch_size=10, steps=1, key=key)
+
+    with jax.disable_jit(False):
+        selection = lo.select(
+            trial,
+            {"label_smoothing": [0.2]},
+            (X, ONE_OF),
+            folds=0.5,
+            test=(X, ONE_OF),
+            maximize="valid_accuracy",
+            key=0,
+        )
+    wanted = softmax_loss(np.array(selection.run.predict(X)), ONE_OF, 0.2, -1)
+    np.testing.assert_allclose(selection.test_metrics["loss"], wanted, rtol=1e-5)

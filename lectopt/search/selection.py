@@ -197,7 +197,12 @@ class Retraining:
         first = int(group.rows[0])
         if first not in self._compiled:
             self._compiled[first] = jax.jit(self._function(group))
-        return self._compiled[first](settings.numbers(row), train, self._key)
+        numbers = settings.numbers(row)
+        made = self._compiled[first](numbers, train, self._key)
+        # A task that the trial made holds the numbers that it was traced with: in their place, those of this setting.
+        function = self._function(group)
+        known = jax.eval_shape(lambda train, key: function(numbers, train, key), train, self._key)
+        return jax.tree.unflatten(jax.tree.structure(known), jax.tree.leaves(made))
 
     def _function(self, group: Group) -> Callable[..., Any]:
         halving = self._search.halving
