@@ -246,7 +246,9 @@ def _open_store(directory: str | Path, setup: Setup, programs: Programs, carry: 
 
 def _so_far(setup: Setup, programs: Programs, carry: Carry) -> Run:
     """What has been done as a run that this process can look at alone."""
-    return _trimmed(setup, programs, meshes.own(setup.plan.mesh, carry))
+    mesh, data = setup.plan.mesh, setup.data
+    own = setup._replace(data=data._replace(train=meshes.own(mesh, data.train)))
+    return _trimmed(own, programs, meshes.own(mesh, carry))
 
 
 def _trimmed(setup: Setup, programs: Programs, carry: Carry) -> Run:
