@@ -125,23 +125,21 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
 
 
 def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.Array) -> tuple[Passage, float]:
-    probes = []
+    found = []  # of each call, but none of its arrays: they must not outlive their trace
 
     def forward(params: Params, perturbations: dict[str, Array]) -> tuple[Array, Any]:
         probe = Probe(perturbations)
-        probes.append(probe)
         scores, _ = watched(task, probe).scores(params, state, batch, key, training=True)
+        found.append((probe.layers(), probe.kinds, probe.paths))
         ones = jnp.ones(scores.losses.shape)
         return scores.mean_loss(ones, ones > 0)[0], (probe.inputs, probe.outputs)
 
     _, (_, shapes) = jax.eval_shape(forward, params, {})
-    probe = probes[0]
-    nothing = {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in probe.layers()}
+    names, kinds, where = found[0]
+    nothing = {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names}
     look = jax.jit(jax.value_and_grad(forward, argnums=(0, 1), has_aux=True))
     (loss, (inputs, outputs)), (weight_gradients, output_gradients) = look(params, nothing)
-    passage = Passage(
-        probe.layers(), probe.kinds, probe.paths, inputs, outputs, output_gradients, params, weight_gradients
-    )
+    passage = Passage(names, kinds, where, inputs, outputs, output_gradients, params, weight_gradients)
     return passage, float(loss)
 
 

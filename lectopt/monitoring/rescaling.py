@@ -54,18 +54,19 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
     batch = subset.examples()
     params, state = fresh(task, key, subset)
 
-    probes = []
+    called: dict[str, tuple[str, ...]] = {}
 
     @jax.jit
     def deviations(params: Params) -> dict[str, jax.Array]:
-        probes.append(Probe())
-        watched(task, probes[0]).scores(params, state, batch, key, training=True)
-        return {name: jnp.std(widen(probes[0].outputs[name])) for name in probes[0].layers()}
+        probe = Probe()
+        watched(task, probe).scores(params, state, batch, key, training=True)
+        called.update({name: probe.paths[name] for name in probe.layers()})
+        return {name: jnp.std(widen(probe.outputs[name])) for name in called}
 
     deviations(params)
     first_call: dict[tuple[str, ...], str] = {}
-    for name in probes[0].layers():
-        first_call.setdefault(probes[0].paths[name], name)
+    for name, path in called.items():
+        first_call.setdefault(path, name)
     for path, name in first_call.items():
         params = _divide(params, path, deviations(params)[name])
     return params
