@@ -34,11 +34,12 @@ def test_nothing_of_a_training_outlives_it():
         return batch
 
     before = len(compiled._programs)
-    task, optimizer = lo.classification(net, standardize=True), lo.nesterov(0.1)
-    run = fit(task, optimizer, augment=augment, valid=(X, Y), watch=1)
-    gone = [weakref.ref(thing) for thing in (task, net, closed_over, optimizer.update, augment, run.params)]
+    task = lo.classification(net, standardize=True)
+    rate = {"learning_rate": 0.1}
+    run = fit(task, lo.nesterov, hyperparameters=rate, augment=augment, valid=(X, Y), watch=1)
+    gone = [weakref.ref(thing) for thing in (task, net, closed_over, augment, run.params)]
     assert len(compiled._programs) == before + 1
-    del task, net, closed_over, optimizer, augment, run
+    del task, net, closed_over, augment, run
     gc.collect()
     assert [ref() for ref in gone] == [None] * len(gone)
     assert len(compiled._programs) == before
