@@ -14,6 +14,8 @@ from rich.table import Table
 
 from lectopt import datasets, optimizers
 from lectopt._types import Numeric
+from lectopt.claims import make_directory
+from lectopt.files import checked_path
 from lectopt.fitting import fit
 from lectopt.monitoring.diagnosis import diagnose
 from lectopt.progress import ProgressBar
@@ -129,7 +131,8 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
 
 def write(figures: Mapping[str, "Figure"], output: Path) -> list[Path]:
     """Writes the pictures into a folder, which is made if it is not there; returns their paths."""
-    output.mkdir(parents=True, exist_ok=True)
+    output = checked_path("output", output)
+    make_directory("output", output)
     for name, figure in figures.items():
         figure.savefig(output / f"{name}.png", dpi=130)
     return [(output / f"{name}.png").absolute() for name in figures]
