@@ -4,8 +4,9 @@ A hyperparameter is one float32 number (float64 under x64), and all that is deri
 number. State and arithmetic are float32 or wider, whatever the gradients are.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import jax
@@ -160,3 +161,17 @@ def _scaled_norm(leaves: list[jax.Array], total: jax.Array) -> jax.Array:
     # Behind a barrier: XLA may turn (c x)^2 into c^2 x^2, which is inf * 0 where it knows that x is 0.
     scaled = _sum_of_squares(jax.lax.optimization_barrier([x * c for x in leaves]))
     return jnp.where(scaled > 0, jnp.sqrt(jnp.where(scaled > 0, scaled, 1)) / c, scaled)
+
+
+@contextlib.contextmanager
+def ordinary_promotion() -> Iterator[None]:
+    """Around, or decorating, what mixes ranks and dtypes as it means to, however strict the user is with their own."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@contextlib.contextmanager
+def one_program() -> Iterator[None]:
+    """Around what is compiled, with NaN for what is not known yet, even where a user has JAX look for faults."""
+    with jax.disable_jit(False), jax.debug_nans(False):
+        yield

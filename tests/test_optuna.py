@@ -15,7 +15,8 @@ import lectopt as lo
 optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
-from lectopt.search.optuna import optimize  # noqa: E402
+from lectopt.search import engine, programs  # noqa: E402
+from lectopt.search.optuna import optimize, setting_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -81,9 +82,105 @@ def test_folds_and_divergence():
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert len(study.trials) == 4  # the grid of 3, and one more to fill the last batch
     by_rate = {one.params["rate"]: one for one in study.trials}
-    assert by_rate[3e38].state is TrialState.FAIL
+    assert by_rate[3e38].state is TrialState.PRUNED
     direct = lo.cross_validate(trial, {"rate": [0.1]}, folds, minimize="valid_loss", key=0, progress=False)
     assert by_rate[0.1].value == pytest.approx(float(direct.mean()[0]), rel=1e-4)
+
+
+def test_a_sampler_learns_where_trials_diverge():
+    """On half of the square nothing is finite: TPE keeps away from it, better than chance, and finds the optimum."""
+
+    def trial(setting, key):
+        loss = (setting["x"] - 0.45) ** 2 + (setting["y"] - 0.3) ** 2
+        return {"loss": jnp.where(setting["x"] > 0.5, jnp.nan, loss)}
+
+    space = {name: lo.space.uniform(0.0, 1.0) for name in "xy"}
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
+    run(study, trial, space, n_trials=64)
+    wasted = [one for one in study.trials if one.params["x"] > 0.5]
+    assert len(wasted) <= 27  # told as failed, 44; at random, 32
+    assert {one.state for one in wasted} == {TrialState.PRUNED}
+    assert study.best_value < 1e-3
+
+
+def own_error(setting, key):
+    raise RuntimeError("the trial's own")
+
+
+def test_an_error_leaves_no_trial_running_and_does_not_count():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    with pytest.raises(RuntimeError, match="the trial's own"):
+        run(study, own_error, n_trials=8)
+    assert [one.state for one in study.trials] == [TrialState.FAIL] * 8
+    run(study, n_trials=8)
+    assert [one.state for one in study.trials[8:]] == [TrialState.COMPLETE] * 8
+
+
+@pytest.mark.parametrize("person", [False, True])
+def test_ctrl_c_puts_back_what_was_running(monkeypatch, person):
+    rectangles, lanes = [], engine._run
+
+    def interrupted(*arguments):
+        rectangles.append(1)
+        if len(rectangles) == 2:
+            raise KeyboardInterrupt
+        return lanes(*arguments)
+
+    monkeypatch.setattr(engine, "_run", interrupted)
+    monkeypatch.setattr("lectopt.search.optuna.interactive", lambda: person)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space = {"x": lo.space.uniform(0.0, 1.0), "decay": lo.space.choice([0.5, 0.7])}
+    options = {"trial": lambda s, key: {"loss": s["x"]}, "space": space, "n_trials": 8, "batch_size": 4}
+    if person:
+        with pytest.warns(UserWarning, match="interrupted: 4 of 8 trials are done"):
+            run(study, **options)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run(study, **options)
+    states = [one.state for one in study.trials]
+    assert states == [TrialState.COMPLETE] * 4 + [TrialState.FAIL] * 4 + [TrialState.WAITING] * 4
+    run(study, **options)
+    assert [one.state for one in study.trials[8:]] == [TrialState.COMPLETE] * 4
+    assert [one.params for one in study.trials[8:]] == [one.params for one in study.trials[4:8]]
+    assert [one.value for one in study.trials[8:]] == pytest.approx([one.params["x"] for one in study.trials[8:]])
+
+
+def test_batches_of_any_mixture_compile_one_program_for_each_group():
+    def trial(setting, key):
+        return {"loss": setting["x"] * setting["width"]}
+
+    space = {"x": lo.space.uniform(0.0, 1.0), "width": lo.space.choice([1, 2, 3], static=True)}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    run(study, trial, space, n_trials=40)
+    assert [len(rectangles) for rectangles in programs._compiled[trial].values()] == [1, 1, 1]
+    for one in study.trials:
+        assert one.value == pytest.approx(one.params["x"] * one.params["width"], rel=1e-5)
+
+
+class Odd:
+    """A value whose repr holds its place in memory."""
+
+
+def test_choices_that_are_no_plain_values_in_a_storage(tmp_path):
+    odd = Odd()
+    values = [(32, 16), (32,), jnp.tanh, odd, "(32,)", None, 3]
+    space = {"x": lo.space.uniform(0.0, 1.0), "which": lo.space.choice(values)}
+    seen = []
+
+    def trial(setting, key):
+        seen.append(setting["which"])
+        return {"loss": setting["x"] + 10.0 * (setting["which"] is not odd)}
+
+    options = {"study_name": "s", "storage": f"sqlite:///{tmp_path}/study.db", "load_if_exists": True}
+    for n_trials in (12, 24):  # the second time from the storage
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), **options)
+        run(study, trial, space, n_trials=n_trials)
+    assert set(seen) == set(values)
+    labels = ["(32, 16)", "(32,)", "tanh", "Odd 3", "(32,) (4)", None, 3]
+    assert {one.params["which"] for one in study.trials} <= set(labels)
+    assert study.best_params["which"] == "Odd 3"
+    assert [setting_of({"which": label}, space)["which"] for label in labels] == values
+    assert setting_of(study.best_params, space)["which"] is odd
 
 
 def test_a_setting_that_is_asked_for_twice():

@@ -168,6 +168,31 @@ def test_the_size_of_a_chunk_settles_where_a_lane_is_cheapest():
     assert len(set(tried[-20:])) == 1
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(("rows", "pairs"), [(64, 5), (8, 5), (20, 1), (1, 40)])
+def test_a_search_is_cut_into_parts_that_can_be_shown_and_kept(rows, pairs, devices):
+    shape = Tiling(rows, pairs, devices, None).shape
+    if rows >= 4 * devices:
+        assert -(-rows // shape.rows) >= 4
+    assert shape.lanes >= min(devices, rows)
+
+
+def test_rectangles_that_take_minutes_become_smaller_if_lanes_do_not_become_dearer():
+    cheap, dear = (Tiling(1000, 5, 2, None) for _ in range(2))
+    for _ in range(9):
+        cheap.report(cheap.shape.rows * 1.0, 900, 1.0)
+        dear.report(dear.shape.rows * (1.0 if dear.shape.rows >= 16 else 2.0), 900, 1.0)
+    assert cheap.shape.rows == 4  # of a second each
+    assert dear.shape.rows == 16
+    short = Tiling(1000, 5, 2, None)
+    short.report(0.1, 900, 1000.0)  # not worth another program
+    assert short.shape.rows == 16
+
+
+def test_a_rectangle_of_a_fixed_size_whatever_there_is():
+    assert {Tiling(rows, 5, 2, 3, padded=True).shape for rows in (1, 2, 3, 7)} == {(2, 5)}
+
+
 # lanes that diverge ---------------------------------------------------------------------------------------------------
 def test_a_lane_that_diverges_changes_no_other():
     folds = lo.stratified_k_fold(FLOWERS, 3, key=0)
@@ -208,9 +233,14 @@ def test_no_setting_has_a_score(diverged_at, why):
 
 
 def test_where_a_trial_says_that_it_diverged():
-    found = sweep(lambda s, key: {"loss": s["x"], "diverged_at": jnp.int32(5)}, {"x": X})
-    assert set(found.metrics) == {"loss"}
-    assert (found.diverged_at == 5).all()
+    def trial(setting, key):
+        return {"loss": setting["x"], "diverged": True, "diverged_at": jnp.where(setting["x"] > 0, 2**24 + 1, -1)}
+
+    found = sweep(trial, {"x": X})
+    assert set(found.metrics) == {"loss", "diverged"}
+    assert found.diverged_at.ravel().tolist() == [-1] * 4 + [2**24 + 1] * 3
+    np.testing.assert_array_equal(found.mean(), np.where(X > 0, np.nan, X))  # a lane that diverged holds NaN
+    assert list(found.to_pandas()["search_diverged"]) == [0, 0, 0, 0, 1, 1, 1]
 
 
 # static values --------------------------------------------------------------------------------------------------------
@@ -341,6 +371,17 @@ BAD = {
     "nothing": (lambda s, key: None, {"x": X}, {}, TypeError, "trial must return.*NoneType"),
     "a name": (lambda s, key: {1: 2.0}, {"x": X}, {}, TypeError, "trial must return scalars by name; got the name 1"),
     "text": (lambda s, key: {"loss": "low"}, {"x": X}, {}, TypeError, "trial must return scalars; 'loss' is str"),
+    "complex": (lambda s, key: {"loss": 1j * s["x"]}, {"x": X}, {}, TypeError, "real scalars; 'loss' is.*complex64"),
+    "a date": (lambda s, key: {"loss": np.datetime64("2020")}, {"x": X}, {}, TypeError, "'loss' is datetime64"),
+    "nothing in it": (lambda s, key: {}, {"x": X}, {}, TypeError, "trial must return.*it returned an empty dict"),
+    "half a step": (
+        lambda s, key: {"loss": 1.0, "diverged_at": 0.5},
+        {"x": X},
+        {},
+        TypeError,
+        "trial must return a whole number, or -1, as 'diverged_at'; it returned 0.5",
+    ),
+    "a name of settings": (draw, {3: X}, {}, TypeError, "settings must have strings for names; got 3"),
     "a width": (wide, {"x": [1, 2]}, {}, TypeError, "static=True"),
     "a branch": (branches, {"x": X}, {}, TypeError, "static=True"),
     "metrics differ": (differs, {"name": ["a", "b"]}, {}, ValueError, "the same metrics for all settings"),
@@ -525,10 +566,10 @@ def test_memory_bounds_the_lanes_at_once(capsys):
     columns = {"x": np.linspace(0.1, 1, 64)}
     free = sweep(trial, columns, progress=True)
     text = capsys.readouterr().err
-    assert "64 settings x 1 = 64 trainings" in text
+    assert "at once 16 settings x 1 = 16 trainings" in text
     tight = sweep(functools.partial(trial), columns, memory=8_000_000, progress=True)
     text = capsys.readouterr().err
-    assert "64 settings x 1 = 64 trainings" not in text
+    assert "at once 16 settings x 1 = 16 trainings" not in text
     assert "of 8 MB" in text
     np.testing.assert_allclose(tight.metrics["loss"], free.metrics["loss"], rtol=1e-3)
     with pytest.raises(ValueError, match=r"memory must be enough for 1 training\(s\) at once.*got 1,000"):
@@ -558,3 +599,27 @@ def test_use_all_cores():
     )
     assert (early.stdout, early.stderr) == ("True\n", "")
     assert "use_all_cores() must be called before JAX computes anything: it has 3 CPU device(s) for 9" in late.stderr
+
+
+# JAX's modes ----------------------------------------------------------------------------------------------------------
+MODES = {
+    "NaN": lambda: jax.debug_nans(True),
+    "dtypes": lambda: jax.numpy_dtype_promotion("strict"),
+    "ranks": lambda: jax.numpy_rank_promotion("raise"),
+    "leaks": jax.checking_leaks,
+    "step by step": jax.disable_jit,
+}
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_searches_run_in_each_of_the_modes_that_look_for_faults(mode):
+    """A lane that diverges too; the numbers are the same."""
+    columns, options = {"learning_rate": [0.1, 3e38]}, {"minimize": "valid_loss"}
+    usual = cross_validate(flowers, columns, ONE_FOLD, **options)
+    record = lo.search.reinforce([3, 3], lambda vectors: vectors.sum(axis=1), 2, 2, key=0, progress=False)
+    with mode():
+        found = cross_validate(flowers, columns, ONE_FOLD, **options)
+        again = lo.search.reinforce([3, 3], lambda vectors: vectors.sum(axis=1), 2, 2, key=0, progress=False)
+    np.testing.assert_allclose(found.mean("valid_loss"), usual.mean("valid_loss"), rtol=1e-5)
+    assert np.isnan(found.mean()).tolist() == [False, True]
+    np.testing.assert_array_equal(again.scores, record.scores)

@@ -113,6 +113,79 @@ def test_what_is_finished_is_not_computed_again(tmp_path, monkeypatch):
     assert not ran
 
 
+@pytest.fixture
+def person(monkeypatch):
+    """Somebody sits in front of it."""
+    monkeypatch.setattr("lectopt.search.interruption.interactive", lambda: True)
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """A function that says after how many rectangles Ctrl-C is pressed."""
+    from lectopt.search import engine  # noqa: PLC0415
+
+    run, left = engine._run, [10**9]
+
+    def counted(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return run(*arguments)
+
+    monkeypatch.setattr(engine, "_run", counted)
+    return lambda rectangles: left.__setitem__(0, rectangles)
+
+
+def test_ctrl_c_gives_back_what_is_done(tmp_path, person, ctrl_c):
+    whole = search(None)
+    ctrl_c(2)
+    with pytest.warns(UserWarning, match=r"interrupted: 4 of 6 settings were run.*goes on"):
+        found = search(tmp_path)
+    assert found.rungs.tolist() == [1, 1, 1, 1, 0, 0]
+    np.testing.assert_array_equal(found.metrics["valid_loss"][:4], whole.metrics["valid_loss"][:4])
+    assert np.isnan(found.metrics["valid_loss"][4:]).all()
+    assert list(found.ranking()) == [*[i for i in whole.ranking() if i < 4], 4, 5]
+    assert "2 not run" in repr(found)
+    with pytest.raises(ValueError, match="interrupted before setting 5"):
+        found.replay(5)
+    ctrl_c(1)  # what is left is a single rectangle
+    again = search(tmp_path)
+    np.testing.assert_array_equal(again.metrics["valid_loss"], whole.metrics["valid_loss"])
+    assert again.rungs.tolist() == [1] * 6
+
+
+def test_ctrl_c_on_a_later_rung_keeps_the_scores_of_the_one_before(person, ctrl_c):
+    ctrl_c(4)
+    with pytest.warns(UserWarning, match="interrupted: 6 of 6 settings were run"):
+        found = search(None, halving=lo.Halving(4, factor=1.5, least=2))
+    assert sorted(found.rungs.tolist()) == [1, 1, 1, 1, 2, 2]
+    assert np.isfinite(found.mean()).all()
+    assert set(found.ranking()[:2]) == set(np.flatnonzero(found.rungs == 2))
+
+
+@pytest.mark.parametrize("rectangles", [0, 2])
+def test_ctrl_c_is_raised_where_there_is_nothing_or_nobody(ctrl_c, rectangles, monkeypatch):
+    monkeypatch.setattr("lectopt.search.interruption.interactive", lambda: rectangles == 0)
+    ctrl_c(rectangles)
+    with pytest.raises(KeyboardInterrupt):
+        search(None)
+
+
+def test_ctrl_c_in_a_selection(person, ctrl_c):
+    options = {"minimize": "valid_loss", "key": 0, "chunk": 2, "progress": False}
+    rates = {"learning_rate": [0.01, 0.03, 0.1, 0.3]}
+    ctrl_c(1)
+    with pytest.warns(UserWarning, match="interrupted: 2 of 4 settings were run"):
+        chosen = lo.select(trial, rates, lo.datasets.iris(), folds=3, test=lo.datasets.iris(), **options)
+    assert chosen.setting == chosen.results.best()
+    assert chosen.run is chosen.test_metrics is None
+    ctrl_c(1)
+    with pytest.warns(UserWarning, match="interrupted: 2 of 4 settings were run"):
+        nested = lo.nested_cross_validate(trial, rates, lo.datasets.iris(), outer=2, inner=2, **options)
+    assert len(nested.settings) == 2
+    assert "interrupted before the retraining" in repr(nested)
+
+
 TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
 
 
@@ -272,3 +345,32 @@ def test_two_processes_share_a_search(tmp_path, halving, port):
             np.testing.assert_allclose(shared[name], one[name], rtol=1e-4)
     assert rows[0] == rows[1]
     assert sum(rows) == (48 if halving == "None" else 48 + 24 + 12)
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
+    monkeypatch.setattr("lectopt.search.interruption.interactive", lambda: True)
+    told = []
+
+    class Bar:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, done, text=""):
+            told.append(done)
+            if len(told) == 2:
+                raise KeyboardInterrupt
+
+    options = {"children": 2, "key": 0, "host": host, "progress": False}
+    whole = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
+    monkeypatch.setattr("lectopt.search.rounds.ProgressBar", Bar)
+    with pytest.warns(UserWarning, match=r"interrupted: \d of 9 rounds are done"):
+        record = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
+    assert 2 <= len(record.scores) == told[1] < 9
+    np.testing.assert_array_equal(record.scores, whole.scores[: told[1]])

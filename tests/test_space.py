@@ -462,6 +462,12 @@ BAD = {
         TypeError,
         "key must not be traced here: draw settings outside of jit and vmap",
     ),
+    "a grid of billions": (
+        lambda: lo.grid({name: space.uniform(0, 1) for name in "abcdefghijkl"}, 30),
+        ValueError,
+        "points must give at most 10,000,000 settings; got 531,441,",
+    ),
+    "points of no name": (lambda: lo.grid({"a": space.uniform(0, 1)}, {3: 1}), ValueError, "points must be for.*got 3"),
     "no settings in a list": (lambda: as_settings([]), ValueError, "settings must hold at least 1 hyperparameter"),
     "a set of settings": (lambda: as_settings({1}), TypeError, "settings must be a dictionary.*DataFrame; got set"),
     "no rows": (lambda: as_settings([{"a": 1}, 3]), TypeError, "settings must be a dictionary.*entry 1 is int"),

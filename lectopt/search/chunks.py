@@ -5,7 +5,14 @@ import math
 from lectopt.search.program import Rectangle
 
 LANES_PER_DEVICE = 128
-"""To begin with: enough to keep a device busy, and about where lanes of small networks leave a CPU's cache."""
+"""At most so many pairs at once, or lanes of a chunk that the user asks for: about where lanes of small networks leave
+a CPU's cache."""
+FEW = 40
+"""To begin with: enough to keep a device busy. A lane costs no more among so many than among more."""
+PARTS = 4
+"""Into at least so many rectangles a search is cut, so that it can show and keep something before its end."""
+SECONDS = 5.0
+"""A rectangle had better not take longer, for the same reason."""
 WORTH = 8.0
 """Another size is tried while what is left takes so many times longer than compiling for it."""
 BETTER = 0.95
@@ -19,16 +26,18 @@ class Tiling:
     number.
     """
 
-    def __init__(self, rows: int, pairs: int, devices: int, chunk: int | None):
-        most = LANES_PER_DEVICE * devices
+    def __init__(self, rows: int, pairs: int, devices: int, chunk: int | None, padded: bool = False):
+        """`padded` takes rectangles of `chunk` settings, however few there are."""
+        rows = chunk if padded and chunk else rows
+        parts, most = (PARTS, FEW * devices) if chunk is None else (1, LANES_PER_DEVICE * devices)
         self._devices = devices
         self._by_rows = rows >= devices
         if self._by_rows:
             self._other = _even(pairs, LANES_PER_DEVICE, 1)
-            first = _even(rows, min(max(most // self._other, devices), chunk or rows), devices)
+            first = _even(rows, min(max(most // self._other, devices), chunk or math.ceil(rows / parts)), devices)
         else:
             self._other = min(rows, chunk or rows)
-            first = _even(pairs, max(most // self._other, devices), devices)
+            first = _even(pairs, min(max(most // self._other, devices), math.ceil(pairs / parts)), devices)
         self._size = first
         self._most = math.inf
         self._adapts = chunk is None and self._by_rows and self._other == pairs
@@ -56,13 +65,21 @@ class Tiling:
         each = seconds / self._size
         self._seconds[self._size] = min(each, self._seconds.get(self._size, math.inf))
         least = min(self._seconds.values())
-        best = max(size for size, each in self._seconds.items() if each * BETTER <= least)
-        self._size = best
+        good = [size for size, each in self._seconds.items() if each * BETTER <= least]
+        short = [size for size in good if size * self._seconds[size] <= SECONDS]
+        self._size = best = max(short) if short else min(good)
         if self._seconds[best] * left > WORTH * compile_seconds:
-            for other in (2 * best, best // 2 - best // 2 % self._devices):
-                if other not in self._seconds and self._devices <= other <= min(self._most, left):
-                    self._size = other
-                    return
+            self._size = next((size for size in self._others(best, left) if size not in self._seconds), best)
+
+    def _others(self, best: int, left: int) -> list[int]:
+        """The sizes that may be better: twice as many where that is short or they are few, fewer where it is long."""
+        seconds, others = self._seconds[best], []
+        if best * seconds <= SECONDS or 2 * best * self._other <= FEW * self._devices:
+            others.append(2 * best)
+        if best * seconds > SECONDS:
+            fewer = int(SECONDS / seconds)
+            others.append(max(fewer - fewer % self._devices, self._devices))
+        return [size for size in others if size <= min(self._most, left)]
 
 
 def _even(total: int, most: int, multiple: int) -> int:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from lectopt import _checks
 from lectopt.files import checked_path
+from lectopt.interrupts import held
 from lectopt.progress import ProgressBar
 from lectopt.search import devices
 from lectopt.search.chunks import Tiling
@@ -29,6 +30,7 @@ class Options(NamedTuple):
     directory: Path | None
     progress: bool
     devices: tuple[Any, ...]  # of this process
+    padded: bool = False  # whether a chunk is filled up, so that fewer settings need no program of their own
 
     @classmethod
     def of(cls, *, chunk: Any, memory: Any, directory: Any, progress: bool) -> "Options":
@@ -50,6 +52,12 @@ class Board:
     def __init__(self, like: Outcome, mine: np.ndarray):
         self.outcome: Outcome = jax.tree.map(lambda leaf: np.zeros((*mine.shape, *leaf.shape), leaf.dtype), like)
         self.done = ~mine  # bool[rows, pairs]; what other processes do is done
+        self._mine = mine.all(axis=1)
+
+    @property
+    def whole(self) -> np.ndarray:
+        """int[]: the rows of this process's own all of whose lanes are there."""
+        return np.flatnonzero(self.done.all(axis=1) & self._mine)
 
     def next(self, shape: Rectangle) -> tuple[np.ndarray, np.ndarray]:
         """The rows and pairs of the next lanes to run, at most as many as the rectangle has."""
@@ -104,36 +112,37 @@ class Progress:
 
 
 def run_group(
+    board: "Board",
     program: Program,
     numbers: dict[str, np.ndarray],
     pairs: Pair,
     start: Any,
     shared: Shared,
-    mine: np.ndarray,
     options: Options,
     records: Records | None,
     progress: Progress,
-) -> Outcome:
-    """The outcomes [rows, pairs] of a group's lanes: those that are `mine`, and zeros for the others."""
-    board = Board(program.outcome, mine)
-    for rows, columns, outcome in records.read(program.outcome, mine.shape) if records is not None else ():
+) -> None:
+    """Fills the board with the outcomes [rows, pairs] of a group's lanes."""
+    for rows, columns, outcome in records.read(program.outcome, board.done.shape) if records is not None else ():
         progress.found(board.write(rows, columns, outcome))
     data = program.place(shared)
-    tiling = Tiling(len(mine), len(pairs.fold), len(options.devices), options.chunk)
+    tiling = Tiling(len(board.done), len(pairs.fold), len(options.devices), options.chunk, options.padded)
     while not board.done.all():
         compiled = _compile(program, tiling, options, progress)
         rows, columns = board.next(compiled.shape)
-        began = time.perf_counter()
-        outcome = _run(program, compiled, numbers, pairs, start, data, rows, columns)
-        seconds = time.perf_counter() - began
-        if records is not None:
-            records.write(rows, columns, outcome)
-        missing = board.write(rows, columns, outcome)
-        whole = board.done.all(axis=1) & mine.all(axis=1)
-        progress.finished(missing, seconds, np.mean(board.outcome.metrics[progress.metric][whole], axis=1))
+        with held() as interrupt:
+            began = time.perf_counter()
+            outcome = _run(program, compiled, numbers, pairs, start, data, rows, columns)
+            seconds = time.perf_counter() - began
+            if records is not None:
+                records.write(rows, columns, outcome)
+            missing = board.write(rows, columns, outcome)
+        if interrupt.pressed:
+            raise KeyboardInterrupt
+        scores = board.outcome.metrics[progress.metric][board.whole]
+        progress.finished(missing, seconds, np.mean(scores, axis=1))
         if len(rows) == compiled.shape.rows:
             tiling.report(seconds, int((~board.done.all(axis=1)).sum()), compiled.seconds)
-    return board.outcome
 
 
 def share(rows: int, pairs: int) -> np.ndarray:

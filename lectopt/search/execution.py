@@ -8,10 +8,11 @@ import numpy as np
 
 from lectopt import _checks
 from lectopt._keys import as_key
+from lectopt._numerics import one_program
 from lectopt.claims import claim, fingerprint
 from lectopt.progress import ProgressBar
 from lectopt.search import devices
-from lectopt.search.engine import Options, Progress, gather, run_group, share
+from lectopt.search.engine import Board, Options, Progress, gather, run_group, share
 from lectopt.search.halving import Halving, Past, Rung, climb_alone
 from lectopt.search.lanes import Outcome, Pair, Shared, Trial, Whole
 from lectopt.search.program import Program
@@ -54,6 +55,9 @@ class Search:
     halving: Halving | None
     options: Options
     traced: dict[Any, Program]
+    scores: Scores | None = None  # of what has run so far
+    progress: Progress | None = None
+    finished: bool = False
 
     @classmethod
     def of(
@@ -98,7 +102,7 @@ class Search:
     def of_other(self, settings: Any) -> "Search":
         """The same for other settings, without tracing the trial anew."""
         settings = as_settings(settings)
-        return dataclasses.replace(self, settings=settings, shape=(settings.count, *self.shape[1:]))
+        return dataclasses.replace(self, settings=settings, shape=(settings.count, *self.shape[1:]), finished=False)
 
     def run(self) -> Results:
         """Runs all lanes."""
@@ -106,9 +110,19 @@ class Search:
         rungs = [(0, self.shape[0])] if self.halving is None else self.halving.rungs(self.shape[0])
         lanes = sum(count for _, count in rungs) * len(self.pairs.fold)
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
-            progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
-            progress.say(self._plan(len(found), lanes))
-            return self._climb(found, rungs, progress)
+            self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
+            self.scores = Scores(self.shape[0], len(self.pairs.fold))
+            self.progress.say(self._plan(len(found), lanes))
+            with one_program():
+                self._climb(found, rungs, self.scores, self.progress)
+        self.finished = True
+        return self._results(self.scores, self.progress)
+
+    def so_far(self) -> Results | None:
+        """What has been run on all folds, from all seeds, of a search that was interrupted; None if nothing was."""
+        if self.scores is None or self.progress is None or not self.scores.rungs.any():
+            return None
+        return self._results(self.scores, self.progress)
 
     def _plan(self, programs: int, lanes: int) -> str:
         settings, folds, seeds = self.shape
@@ -120,9 +134,8 @@ class Search:
             f"{' for each rung' if self.halving else ''} on {count * jax.process_count()} device(s){hint}"
         )
 
-    def _climb(self, found: list[Group], rungs: list[tuple[int, int]], progress: Progress) -> Results:
+    def _climb(self, found: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress) -> None:
         """All rungs; a search without halving has one."""
-        scores = Scores(self.settings.count, len(self.pairs.fold))
         alive, before = np.ones(self.settings.count, bool), dict.fromkeys(range(len(found)), Past(None, None, None))
         for index, (epochs, count) in enumerate(rungs):
             if index:
@@ -140,7 +153,6 @@ class Search:
                 rows = group.rows[places]
                 kept = self._run(lane, rows, past.kept, f"rung{index}-group{number}", scores, progress)
                 before[number] = Past(lane, places, kept)
-        return self._results(scores, progress)
 
     @staticmethod
     def _going_on(results: Results, alive: np.ndarray, count: int) -> np.ndarray:
@@ -149,7 +161,7 @@ class Search:
         order = results.ranking()
         return np.isin(np.arange(len(alive)), order[scored[order]][:count])
 
-    def _run(self, lane: Any, rows: np.ndarray, start: Any, part: str, scores: "Scores", progress: Progress) -> Any:
+    def _run(self, lane: Any, rows: np.ndarray, start: Any, part: str, scores: Scores, progress: Progress) -> Any:
         """The lanes of some rows that share a program; their scores are written, what they keep is returned."""
         numbers = self.settings.numbers(rows)
         first = {name: column[0] for name, column in numbers.items()}
@@ -163,12 +175,18 @@ class Search:
         self._check_outcome(program.outcome, scores)
         records = self._records(part, program, numbers, start)
         mine = share(len(rows), len(self.pairs.fold))
-        got = run_group(program, numbers, self.pairs, start, self.shared, mine, self.options, records, progress)
-        got = gather(got, mine)
+        board = Board(program.outcome, mine)
+        try:
+            run_group(board, program, numbers, self.pairs, start, self.shared, self.options, records, progress)
+        except KeyboardInterrupt:
+            done = jax.tree.map(lambda leaf: leaf[board.whole], board.outcome)
+            scores.write(rows[board.whole], done)
+            raise
+        got = gather(board.outcome, mine)
         scores.write(rows, got)
         return got.kept
 
-    def _check_outcome(self, one: Outcome, scores: "Scores") -> None:
+    def _check_outcome(self, one: Outcome, scores: Scores) -> None:
         if self.metric not in one.metrics:
             word = "maximize" if self.maximizes else "minimize"
             raise ValueError(f"{word} must be a metric that trial returns, {_names(one.metrics)}; got {self.metric!r}")
@@ -187,7 +205,7 @@ class Search:
                 claim(path, mark, "search")
         return Records(self.options.directory / part, mark)
 
-    def _results(self, scores: "Scores", progress: Progress) -> Results:
+    def _results(self, scores: Scores, progress: Progress) -> Results:
         def cube(leaf: np.ndarray) -> np.ndarray:
             return leaf.reshape(self.shape)
 
@@ -205,6 +223,8 @@ class Search:
 
     def _replay(self, row: int, fold: int, seed: int, rungs: int) -> Any:
         """What the trial returns for one lane, alone."""
+        if not rungs:
+            raise ValueError(f"setting must have been run; the search was interrupted before setting {row}")
         group = group_of(self.settings, row)
         arguments = self.settings.numbers(row), Pair(np.int32(fold), np.int32(seed)), self.shared
         if self.halving is None:

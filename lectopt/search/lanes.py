@@ -59,12 +59,19 @@ def outcome(returned: Any) -> Outcome:
     if isinstance(returned, Run):
         return Outcome(_scalars(returned.metrics), jnp.int32(returned.diverged_at), None)
     if not isinstance(returned, Mapping) or not returned:
-        raise TypeError(
-            f"trial must return a lectopt.Run or a dictionary of scalars; it returned {type(returned).__name__}"
-        )
-    metrics = _scalars(returned)
-    diverged_at = metrics.pop("diverged_at", jnp.float32(-1))
-    return Outcome(metrics, diverged_at.astype(jnp.int32), None)
+        found = f"an empty {type(returned).__name__}" if isinstance(returned, Mapping) else type(returned).__name__
+        raise TypeError(f"trial must return a lectopt.Run or a dictionary of scalars; it returned {found}")
+    diverged_at = _diverged_at(returned.get("diverged_at", -1))
+    metrics = _scalars({name: value for name, value in returned.items() if name != "diverged_at"})
+    lost = diverged_at >= 0
+    return Outcome({name: jnp.where(lost, jnp.nan, value) for name, value in metrics.items()}, diverged_at, None)
+
+
+def _diverged_at(value: Any) -> Array:
+    """The step at which a trial says that it diverged, -1 if it did not."""
+    if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.integer) or jnp.shape(value):
+        raise TypeError(f"trial must return a whole number, or -1, as 'diverged_at'; it returned {value!r}")
+    return jnp.asarray(value, jnp.int32)
 
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
@@ -73,9 +80,12 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
         if not isinstance(name, str):
             raise TypeError(f"trial must return scalars by name; got the name {name!r}")
         try:
-            array = jnp.asarray(value, jnp.float32)
+            array = jnp.asarray(value)
         except (TypeError, ValueError) as error:
             raise TypeError(f"trial must return scalars; {name!r} is {type(value).__name__}") from error
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise TypeError(f"trial must return real scalars; {name!r} is {type(value).__name__}, {array.dtype}")
+        array = array.astype(jnp.float32)
         if array.shape != ():
             raise ValueError(f"trial must return scalars; {name!r} has shape {array.shape}")
         scalars[name] = jnp.where(jnp.isfinite(array), array, jnp.nan)

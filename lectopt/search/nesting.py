@@ -10,6 +10,7 @@ import numpy as np
 
 from lectopt._keys import as_key
 from lectopt.search.execution import Search
+from lectopt.search.interruption import results_of
 from lectopt.search.results import Results
 from lectopt.search.selection import Retraining, as_folds
 from lectopt.splits import Folds
@@ -24,7 +25,8 @@ class NestedResults:
     settings: list[dict[str, Any]]
     """The setting that was chosen on each outer fold's training part."""
     test_metrics: dict[str, np.ndarray]
-    """{"name": float[outer]}: what its retrained run scored on the outer fold's other part."""
+    """{"name": float[outer]}: what its retrained run scored on the outer fold's other part; {} if a person interrupted
+    the search."""
     inner: Results
     """The scores of all settings: its first folds are the inner folds of outer fold 0, then come those of 1, ..."""
 
@@ -42,6 +44,8 @@ class NestedResults:
         return self.test_metrics[metric]
 
     def __repr__(self) -> str:
+        if not self.test_metrics:
+            return f"NestedResults(interrupted before the retraining on {len(self.settings)} outer folds)"
         scores = ", ".join(f"{name}={self.mean(name):.4g} ± {self.std(name):.2g}" for name in self.test_metrics)
         return f"NestedResults({scores} over {len(self.settings)} outer folds)"
 
@@ -126,14 +130,17 @@ def nested_cross_validate(
     )
     last = Retraining(search, search.shape[1])
     last.check(outside.at(0)[0], needs_run=True)
-    results = search.run()
+    results = results_of(search)
     chosen = [best_of(results, i * len(inside[0]), (i + 1) * len(inside[0])) for i in range(len(pairs))]
+    settings = [results.settings.row(row) for row in chosen]
+    if not search.finished:
+        return NestedResults(settings, {}, results)
     scores = [
         last(row, outside.at(i)[0]).evaluate(valid)
         for i, (row, (_, valid)) in enumerate(zip(chosen, pairs, strict=True))
     ]
     return NestedResults(
-        settings=[results.settings.row(row) for row in chosen],
+        settings=settings,
         test_metrics={name: np.array([score[name] for score in scores]) for name in scores[0]},
         inner=results,
     )

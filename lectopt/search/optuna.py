@@ -1,14 +1,18 @@
 """Optuna's samplers and storage on lectopt's engine: a batch of trials is asked for, run as one program, and told."""
 
+import contextlib
+import dataclasses
+import math
 import os
 import socket
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from lectopt import _checks
-from lectopt.progress import ProgressBar
+from lectopt.progress import ProgressBar, interactive
 from lectopt.search.execution import Search
 from lectopt.search.results import Results
 from lectopt.search.settings import Settings, canonical
@@ -23,6 +27,9 @@ except ImportError as error:
     raise ImportError("lectopt.search.optuna needs Optuna: pip install 'lectopt[search]'") from error
 
 _RUNNER = "lectopt runner"
+_UNRUN = "lectopt not run"
+_KINDS = (type(None), bool, int, float, str)
+"""What Optuna's storages keep as it is."""
 
 
 def optimize(
@@ -42,8 +49,12 @@ def optimize(
     """Lets an Optuna study choose the settings, and runs each batch of them as one compiled program.
 
     What is finished stands in the study: its dashboard, plots and `best_params` work as ever, and a study in a storage
-    (SQLite, a journal) that was interrupted at any moment goes on where it was: the trials that a killed process was
-    running are run again.
+    (SQLite, a journal) that was interrupted at any moment goes on where it was: the trials that were running then are
+    run again. An error of the trial's leaves those of its batch as failed; they do not count. Ctrl-C ends the study
+    where a person sits in front of it, with a warning, and is raised elsewhere.
+
+    Optuna keeps numbers, strings, flags and None. Of other choices (tuples, functions) the study holds the text, as in
+    `study.best_params`; the trial is given the value itself, and `setting_of` gives it back.
 
     Args:
         study: of one direction, with any sampler and storage.
@@ -51,7 +62,9 @@ def optimize(
             for `cross_validate` and `sweep`.
         space: {"name": distribution} as for `sample`, scipy's excepted.
         folds: as for `cross_validate`; None for `sweep`.
-        metric: the metric whose mean over folds and seeds is told. A setting that diverges is told as failed.
+        metric: the metric whose mean over folds and seeds is told. A setting without one, since it diverged or the
+            metric is undefined on a fold, is told as pruned: TPE then takes it for worse than all others, where it
+            would learn nothing from a failed one.
         n_trials: how many trials the study holds in the end, with those it held before; fewer if a GridSampler has no
             more.
         batch_size: trials asked for at once. The sampler learns from a batch when all of it is done: few are better
@@ -83,21 +96,102 @@ def optimize(
     distributions = {name: _optunas(name, as_distribution(name, entry)) for name, entry in space.items()}
     n_trials, batch_size = _checks.check_count("n_trials", n_trials), _checks.check_count("batch_size", batch_size)
     _checks.check_flag("progress", progress)
-    which = "maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"
+    options: dict[str, Any] = {"seeds": seeds, "key": key, "memory": memory, "progress": False}
+    rows = math.ceil(batch_size / min(batch_size, _programs(space)))
+    options["maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"] = metric
     _revive(study)
     search: Search | None = None
-    with ProgressBar("trials", n_trials, show=progress) as bar:
+    with ProgressBar("trials", n_trials, show=progress) as bar, _ended_by_hand(study, n_trials):
         while (done := _finished(study)) < n_trials:
             bar.update(done, _news(study))
-            asked = [_ask(study, distributions) for _ in range(min(batch_size, n_trials - done))]
-            settings, places = _distinct([one.params for one in asked], space)
-            if search is None:
-                options = {which: metric, "seeds": seeds, "key": key, "memory": memory, "progress": False}
-                search = Search.of(trial, settings, folds, **options)
-            results = search.of_other(settings).run()
-            stops = [_tell(study, one, results, place) for one, place in zip(asked, places, strict=True)]
+            with _asked(study, distributions, min(batch_size, n_trials - done)) as asked:
+                settings, places = _distinct([setting_of(one.params, space) for one in asked], space)
+                if search is None:
+                    search = _padded(Search.of(trial, settings, folds, **options), rows)
+                results = search.of_other(settings).run()
+                stops = [_tell(study, one, results, place) for one, place in zip(asked, places, strict=True)]
             if any(stops):
                 break
+
+
+def setting_of(params: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a trial's params stand for, {"name": value}: `setting_of(study.best_params, space)`.
+
+    Args:
+        params: of an Optuna trial.
+        space: as for `optimize`.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from lectopt.search.optuna import setting_of
+        >>> setting_of({"widths": "(32, 16)"}, {"widths": lo.space.choice([(32,), (32, 16)])})
+        {'widths': (32, 16)}
+    """
+    return {name: _value(space[name], param) for name, param in params.items()}
+
+
+def _value(distribution: Any, param: Any) -> Any:
+    if not isinstance(distribution, Choice):
+        return param
+    return distribution.values[_labels(distribution).index(param)]
+
+
+def _labels(distribution: Choice) -> list[Any]:
+    """The choices as Optuna keeps them, in their order: equal in every process, and different from each other."""
+    found: list[Any] = []
+    for number, value in enumerate(distribution.values):
+        label = value if isinstance(value, _KINDS) else getattr(value, "__name__", repr(value))
+        if isinstance(label, str) and " at 0x" in label:  # the place in this process's memory
+            label = f"{type(value).__name__} {number}"
+        found.append(f"{label} ({number})" if label in found else label)
+    return found
+
+
+def _programs(space: Mapping[str, Any]) -> int:
+    """How many combinations of static values there are."""
+    return math.prod(entry.count or 1 for entry in space.values() if getattr(entry, "static", False))
+
+
+def _padded(search: Search, rows: int) -> Search:
+    """The same with rectangles of so many settings, however many there are of a group: one program for each group."""
+    return dataclasses.replace(search, options=search.options._replace(chunk=rows, padded=True))
+
+
+@contextlib.contextmanager
+def _ended_by_hand(study: optuna.Study, n_trials: int) -> Iterator[None]:
+    """Around the batches: Ctrl-C ends them without an error where a person sees the warning."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not interactive():
+            raise
+        warnings.warn(
+            f"interrupted: {_finished(study)} of {n_trials} trials are done, and stand in the study. Called again, "
+            "optimize goes on from there",
+            stacklevel=3,
+        )
+
+
+@contextlib.contextmanager
+def _asked(study: optuna.Study, distributions: dict[str, BaseDistribution], count: int) -> Iterator[list[optuna.Trial]]:
+    """So many trials to run and to tell; none of them is left running, whatever happens."""
+    asked: list[optuna.Trial] = []
+    try:
+        for _ in range(count):
+            asked.append(study.ask(distributions))
+            asked[-1].set_user_attr(_RUNNER, _runner())
+        yield asked
+    except BaseException as error:
+        running = {one.number for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
+        for left in asked:
+            if left.number not in running:
+                continue
+            if isinstance(error, Exception):
+                left.set_user_attr(_UNRUN, True)
+                study.tell(left, state=TrialState.FAIL)
+            else:
+                _put_back(study, left.number, left.params)
+        raise
 
 
 def _optunas(name: str, distribution: Distribution) -> BaseDistribution:
@@ -108,8 +202,8 @@ def _optunas(name: str, distribution: Distribution) -> BaseDistribution:
             return FloatDistribution(low, high, log=True)
         case Integers(low, high):
             return IntDistribution(low, high)
-        case Choice(values):
-            return CategoricalDistribution(values)
+        case Choice():
+            return CategoricalDistribution(_labels(distribution))
     raise TypeError(f"space[{name!r}] must be made by lectopt.space for Optuna; got {type(distribution).__name__}")
 
 
@@ -117,19 +211,17 @@ def _runner() -> str:
     return f"{socket.gethostname()} {os.getpid()}"
 
 
-def _ask(study: optuna.Study, distributions: dict[str, BaseDistribution]) -> optuna.Trial:
-    asked = study.ask(distributions)
-    asked.set_user_attr(_RUNNER, _runner())
-    return asked
-
-
 def _revive(study: optuna.Study) -> None:
     """Puts the trials that a process was running when it was killed back into the queue."""
     for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, _, pid = left.user_attrs.get(_RUNNER, "").rpartition(" ")
         if host == socket.gethostname() and not _alive(int(pid)):
-            study.tell(left.number, state=TrialState.FAIL)
-            study.enqueue_trial(left.params, user_attrs={"instead of": left.number})
+            _put_back(study, left.number, left.params)
+
+
+def _put_back(study: optuna.Study, number: int, params: Mapping[str, Any]) -> None:
+    study.tell(number, state=TrialState.FAIL)
+    study.enqueue_trial(dict(params), user_attrs={"instead of": number})
 
 
 def _alive(pid: int) -> bool:
@@ -143,10 +235,10 @@ def _alive(pid: int) -> bool:
 
 
 def _finished(study: optuna.Study) -> int:
-    """Trials that were run to their end; not those that a killed process left."""
+    """Trials that were run to their end; not those that a killed process or an error left."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED))
     given_up = {trial.user_attrs.get("instead of") for trial in study.get_trials(deepcopy=False)}
-    return sum(trial.number not in given_up for trial in trials)
+    return sum(trial.number not in given_up and _UNRUN not in trial.user_attrs for trial in trials)
 
 
 def _distinct(params: list[dict[str, Any]], space: Mapping[str, Any]) -> tuple[Settings, list[int]]:
@@ -171,7 +263,7 @@ def _tell(study: optuna.Study, asked: optuna.Trial, results: Results, row: int) 
     asked.set_user_attr("means", means)
     value = means[results.metric]
     try:
-        study.tell(asked, **{"state": TrialState.FAIL} if np.isnan(value) else {"values": value})
+        study.tell(asked, **{"state": TrialState.PRUNED} if np.isnan(value) else {"values": value})
     except RuntimeError as error:
         # A GridSampler calls study.stop() after its last setting, which works only inside of study.optimize.
         if "stop" not in str(error):

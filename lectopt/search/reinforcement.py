@@ -206,7 +206,8 @@ def reinforce(
 
     Returns:
         A Record with `.choices` int32[rounds, children, decisions] and `.scores` float32[rounds, children]. Without
-        host and directory this is a pure function, to be jitted and vmapped over keys.
+        host and directory this is a pure function, to be jitted and vmapped over keys. Ctrl-C, where a person sits in
+        front of it, gives back the rounds that are done, with a warning.
 
     Raises:
         ValueError: if an argument is out of range, a score has the wrong shape or is not finite, or directory holds

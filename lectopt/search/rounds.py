@@ -15,11 +15,13 @@ import numpy as np
 
 from lectopt import _checks
 from lectopt._keys import as_key
+from lectopt._numerics import one_program, ordinary_promotion
 from lectopt._types import Array
 from lectopt.claims import fingerprint, make_directory
 from lectopt.files import checked_path
 from lectopt.progress import ProgressBar
 from lectopt.search.choices import Decisions, Record
+from lectopt.search.interruption import RoundsDone
 from lectopt.search.program import memory_of
 from lectopt.search.snapshots import Snapshots
 
@@ -94,6 +96,7 @@ class Search:
 
         return jax.lax.while_loop(lambda status: status.round < stop, once, status)
 
+    @ordinary_promotion()
     def ask(self, status: Status) -> tuple[Array, dict[str, dict[str, Array]]]:
         """The vectors of all methods, one after the other, and their notes."""
         key = self._keys(status)[0]
@@ -103,6 +106,7 @@ class Search:
         }
         return jnp.concatenate([one.vectors for one in asked.values()]), {n: one.notes for n, one in asked.items()}
 
+    @ordinary_promotion()
     def tell(self, status: Status, vectors: Array, notes: dict[str, dict[str, Array]], scores: Array) -> Status:
         """The status after a round with these scores."""
         told = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
@@ -125,7 +129,8 @@ class Search:
 
     def _empty(self, method: Method, state: Any) -> Record:
         shape = self.rounds, method.children, len(method.decisions.options)
-        notes = jax.eval_shape(method.ask, state, jax.random.key(0)).notes
+        with ordinary_promotion():
+            notes = jax.eval_shape(method.ask, state, jax.random.key(0)).notes
         return Record(
             choices=jnp.zeros(shape, jnp.int32),
             scores=jnp.full(shape[:2], jnp.nan, jnp.float32),
@@ -136,6 +141,7 @@ class Search:
 class Compiled:
     """A search as one program, which can be looked at before it runs."""
 
+    @one_program()
     def __init__(self, search: Search, key: jax.Array):
         self.search, self.begin = search, search.start(key)
         try:
@@ -158,6 +164,7 @@ class Compiled:
         leaves = self._evaluate(self._closed.consts, jax.tree.leaves((self.begin, jnp.int32(stop))))
         return jax.tree.unflatten(self._structure, leaves)
 
+    @one_program()
     def compile(self) -> int:
         """Compiles; returns the bytes that the program takes on each device beside its arguments."""
         if self._call is None:
@@ -166,6 +173,7 @@ class Compiled:
             self.compile_seconds = time.perf_counter() - began
         return memory_of(self._call)
 
+    @one_program()
     def run(self, directory: Path | None, progress: bool, *, finite: bool = False) -> dict[str, Record]:
         """All rounds, from where the directory says; `finite` forbids scores that are not."""
         snapshots = None
@@ -176,7 +184,7 @@ class Compiled:
         rounds, done, size = self.search.rounds, int(status.round), 1
         if done < rounds:
             self.compile()
-        with ProgressBar("rounds", rounds, show=progress) as bar:
+        with ProgressBar("rounds", rounds, show=progress) as bar, RoundsDone(status, rounds) as so_far:
             while done < rounds:
                 began = time.perf_counter()
                 leaves = self._call(self._closed.consts, jax.tree.leaves((status, jnp.int32(min(done + size, rounds)))))
@@ -185,11 +193,11 @@ class Compiled:
                 size = max(1, min(2 * size, int(_PAUSE / each)))
                 if finite:
                     check_finite(status.records, done, int(status.round))
-                done = int(status.round)
+                so_far.status, done = status, int(status.round)
                 if snapshots is not None:
                     snapshots.write(status)
                 bar.update(done, _news(status.records, done))
-        return status.records
+        return so_far.records()
 
     def _lower(self) -> Any:
         """Data that the score closes over are arguments: as constants they would be compiled into the program."""
@@ -230,24 +238,27 @@ def alone(method: Method, score: Score, rounds: Any, key: Any, *, host: bool, di
 
 def _on_host(search: Search, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> Record:
     """The same with a score that JAX knows nothing of."""
-    ask, tell, status = jax.jit(search.ask), jax.jit(search.tell), search.start(key)
+    ask, tell = one_program()(jax.jit(search.ask)), one_program()(jax.jit(search.tell))
+    status = one_program()(search.start)(key)
     snapshots = None
     if directory is not None:
         vectors, notes = ask(status)
-        told = tell.lower(status, vectors, notes, jnp.zeros(len(vectors)))
-        program = ask.lower(status).as_text() + told.as_text()
+        with one_program():
+            told = jax.jit(search.tell).lower(status, vectors, notes, jnp.zeros(len(vectors)))
+            program = jax.jit(search.ask).lower(status).as_text() + told.as_text()
         snapshots = Snapshots(directory, fingerprint(program, (status, search.rounds)))
         status = snapshots.latest(status)
-    with ProgressBar("rounds", search.rounds, show=progress) as bar:
+    with ProgressBar("rounds", search.rounds, show=progress) as bar, RoundsDone(status, search.rounds) as so_far:
         while (done := int(status.round)) < search.rounds:
             vectors, notes = ask(status)
             scores = checked_scores(score(np.array(vectors)), len(vectors))
             status = tell(status, vectors, notes, scores)
             check_finite(status.records, done, done + 1)
+            so_far.status = status
             if snapshots is not None:
                 snapshots.write(status)
             bar.update(done + 1, _news(status.records, done + 1))
-    return status.records["it"]
+    return so_far.records()["it"]
 
 
 def checked_scores(scores: Any, count: int) -> Array:

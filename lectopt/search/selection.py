@@ -12,9 +12,11 @@ import numpy as np
 from lectopt import _checks
 from lectopt._arrays import as_array
 from lectopt._keys import as_key
+from lectopt._numerics import one_program
 from lectopt.run import Run
 from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
+from lectopt.search.interruption import results_of
 from lectopt.search.results import Results
 from lectopt.search.settings import Group, group_of
 from lectopt.search.warning import warn_of_edges
@@ -35,7 +37,8 @@ class Selection:
     results: Results
     """The scores of all settings."""
     run: Any
-    """The Run (or what else the trial returns) of that setting on all examples but the test set."""
+    """The Run (or what else the trial returns) of that setting on all examples but the test set; None if a person
+    interrupted the search."""
     test_metrics: dict[str, float] | None
     """The loss and the metrics of that run on the test set, which nothing was chosen by; None without one."""
 
@@ -85,7 +88,8 @@ def select(
         progress: as for `sweep`.
 
     Returns:
-        A Selection: the setting, the results of all settings, the run, and its test metrics.
+        A Selection: the setting, the results of all settings, the run, and its test metrics. Ctrl-C, as for `sweep`,
+        gives back the best setting so far, without a run.
 
     Raises:
         ValueError, TypeError: as `cross_validate`; before anything compiles, if the trial does not do without valid,
@@ -123,8 +127,10 @@ def select(
     )
     last = Retraining(search, len(search.shared.folds or ()))
     last.check(rest, needs_run=tested is not None)
-    results = warn_of_edges(search.run())
-    run = last(results.best_index, rest)
+    results = results_of(search)
+    if not search.finished:
+        return Selection(results.best(), results, None, None)
+    run = last(warn_of_edges(results).best_index, rest)
     return Selection(results.best(), results, run, None if tested is None else run.evaluate(tested))
 
 
@@ -198,7 +204,8 @@ class Retraining:
         if first not in self._compiled:
             self._compiled[first] = jax.jit(self._function(group))
         numbers = settings.numbers(row)
-        made = self._compiled[first](numbers, train, self._key)
+        with one_program():
+            made = self._compiled[first](numbers, train, self._key)
         # A task that the trial made holds the numbers that it was traced with: in their place, those of this setting.
         function = self._function(group)
         known = jax.eval_shape(lambda train, key: function(numbers, train, key), train, self._key)

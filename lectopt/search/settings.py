@@ -14,6 +14,8 @@ from lectopt._keys import as_key
 from lectopt.search.columns import canonical, columns_of
 from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, as_distribution
 
+_MOST = 10**7
+"""Settings of a grid."""
 _FRUITLESS = 30
 """Rounds of draws after which a space that gives nothing new is taken to be exhausted."""
 
@@ -88,12 +90,14 @@ def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Setti
     space = _checked(space)
     if isinstance(points, Mapping) and (unknown := set(points) - set(space)):
         raise ValueError(
-            f"points must be for hyperparameters of the space, {', '.join(space)}; got {', '.join(unknown)}"
+            f"points must be for hyperparameters of the space, {', '.join(space)}; got {', '.join(map(str, unknown))}"
         )
     columns = []
     for name, distribution in space.items():
         number = points.get(name, 5) if isinstance(points, Mapping) else points
         columns.append(distribution.spaced(_checks.check_count("points", number)))
+    if (count := math.prod(map(len, columns))) > _MOST:
+        raise ValueError(f"points must give at most {_MOST:,} settings; got {count:,}: draw some with lectopt.sample")
     places = np.array(list(itertools.product(*(range(len(column)) for column in columns))))
     named = dict(zip(space, columns, strict=True))
     return Settings({name: _pick(canonical(name, named[name]), places[:, i]) for i, name in enumerate(named)}, space)

@@ -6,6 +6,7 @@ from typing import Any
 
 from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
+from lectopt.search.interruption import results_of
 from lectopt.search.results import Results
 from lectopt.search.warning import warn_of_edges
 from lectopt.splits import Folds
@@ -29,7 +30,8 @@ def sweep(
 
     Args:
         trial: a pure JAX function (setting, key) -> a `Run`, or a dictionary of scalars. `setting` is
-            {"name": value}: numbers are traced, what is static is a Python value.
+            {"name": value}: numbers are traced, what is static is a Python value. "diverged_at" in the dictionary is
+            no metric: it says at which step the training ceased to be finite, -1 if it did not.
         settings: {"name": array[n] or list of n}, as `grid` and `sample` return; a list of n dictionaries
             {"name": value}; or a DataFrame with a row for each setting. Numbers are traced and share one program;
             `lo.space.Static` columns, strings and flags are Python values, a program for each combination.
@@ -45,11 +47,18 @@ def sweep(
         progress: say on standard error what will be run, and show a bar.
 
     Returns:
-        Results.
+        Results. Ctrl-C gives back what is done, with a warning, where a person sits in front of it (a notebook,
+        IPython, Python's prompt); the settings that were not run hold NaN and are ranked last.
+
+    Warns:
+        UserWarning: if no setting has a score; or if the best value of a hyperparameter stands at an end of its space
+            and is better than those inside beyond the noise of folds and seeds.
 
     Raises:
         ValueError, TypeError: before anything compiles, if an argument is not as described above; if directory holds
-            another search. What the trial raises while it is traced comes as it is, with a note.
+            another search. What the trial raises while it is traced comes as it is, with a note where a traced number
+            should be a Python number.
+        KeyboardInterrupt: on Ctrl-C elsewhere. What is in directory stays.
 
     Example:
         >>> import lectopt as lo, jax.numpy as jnp
@@ -75,7 +84,8 @@ def sweep(
         directory=directory,
         progress=progress,
     )
-    return warn_of_edges(search.run())
+    results = results_of(search)
+    return warn_of_edges(results) if search.finished else results
 
 
 def cross_validate(
@@ -148,4 +158,5 @@ def cross_validate(
         directory=directory,
         progress=progress,
     )
-    return warn_of_edges(search.run())
+    results = results_of(search)
+    return warn_of_edges(results) if search.finished else results

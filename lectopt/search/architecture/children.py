@@ -65,7 +65,7 @@ class Goal:
             raise ValueError(f"{argument} must be one of {known}; got {self.metric!r}")
         values = jnp.asarray(epochs[self.metric])[-self.last :]
         best = jnp.max(values) if self.maximizes else -jnp.min(values)
-        return jnp.where(run.diverged_at < 0, best, jnp.nan)
+        return jnp.where((run.diverged_at < 0) & jnp.isfinite(best), best, jnp.nan)
 
 
 @dataclasses.dataclass(frozen=True)

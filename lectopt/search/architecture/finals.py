@@ -1,7 +1,7 @@
 """After the search: the best few trained again from other starts, chosen among, tested, and the winner made plain."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from lectopt.run import Run
 from lectopt.search.architecture.children import Children
 from lectopt.search.architecture.design import Architecture
 from lectopt.search.architecture.results import Finalist
-from lectopt.search.choices import Record
+from lectopt.search.choices import Record, best_of
 from lectopt.subsets import Subset
 
 
@@ -51,14 +51,11 @@ class Finals:
         """The best of each method and the network by hand, the vector of the best of all, and its plain network's run.
 
         Raises:
-            ValueError: if every child diverged.
+            ValueError: if no child has a score.
         """
         candidates = {name: record.best(self.count) for name, record in records.items()}
         vectors = np.unique([vector for found in candidates.values() for vector, _ in found], axis=0)
-        if not len(vectors):
-            raise ValueError(
-                f"every child diverged: no {self.children.goal.metric} is finite. Lower the optimizer's learning rate"
-            )
+        self._check_any(vectors)
         with ProgressBar("final trainings", 3, show=progress) as bar:
             judged = {vector.tobytes(): one for vector, one in zip(vectors, self._side_by_side(vectors), strict=True)}
             bar.update(1)
@@ -81,6 +78,19 @@ class Finals:
             architecture = self.children.space.decode(vector)
             finalists.append(self._finalist(name, architecture, searched, judged[vector.tobytes()]))
         return [*finalists, last], best, run
+
+    def unplayed(self, records: Mapping[str, Record]) -> tuple[list[Finalist], np.ndarray, None]:
+        """The best of all by its score in the search, of one that a person ended: no finalists and no run."""
+        found = best_of(list(records.values()), 1)
+        self._check_any(found)
+        return [], found[0][0], None
+
+    def _check_any(self, found: Sized) -> None:
+        if not len(found):
+            raise ValueError(
+                f"no child has a finite {self.children.goal.metric}: every child diverged (lower the optimizer's "
+                "learning rate), or the metric is undefined on the validation part"
+            )
 
     def _side_by_side(self, vectors: np.ndarray) -> list[dict[str, np.ndarray]]:
         """What each of these architectures reaches from each seed, all at once: {name: float32[seeds]}."""

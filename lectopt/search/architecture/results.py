@@ -49,8 +49,9 @@ class ArchitectureResults:
     """The best of each method, and the network by hand: how they do at equal budget."""
     winner: Architecture
     """The best architecture of all finalists, by the mean of its scores."""
-    run: Run
-    """The winner as a plain Flax NNX network (`run.model`), retrained on all examples but the test set."""
+    run: Run | None
+    """The winner as a plain Flax NNX network (`run.model`), retrained on all examples but the test set; None if a
+    person interrupted the search, whose best child then is the winner."""
     test_metrics: dict[str, float] | None
     """Of that run; None without a test set."""
     waste: float

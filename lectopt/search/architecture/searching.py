@@ -96,7 +96,8 @@ def search_architecture(
         progress: show a bar on standard error.
 
     Returns:
-        ArchitectureResults.
+        ArchitectureResults. Ctrl-C, where a person sits in front of it, gives back the rounds that are done, with a
+        warning: the winner is then the best child so far, and there are no finalists and no run.
 
     Raises:
         ValueError, TypeError: before anything is trained, if an argument is not as described above, or one child of
@@ -141,7 +142,8 @@ def search_architecture(
     found = compiled.run(options.directory, options.progress)
     seconds = time.perf_counter() - began
     records = {name: jax.tree.map(np.asarray, found[name]) for name in methods}  # in this order
-    rows, vector, run = finals.play(records, options.progress)
+    ended = any(len(record.scores) < rounds for record in records.values())  # by hand
+    rows, vector, run = finals.unplayed(records) if ended else finals.play(records, options.progress)
     return ArchitectureResults(
         space=space,
         records=records,
@@ -150,7 +152,7 @@ def search_architecture(
         finalists=tuple(rows),
         winner=space.decode(vector),
         run=run,
-        test_metrics=None if tested is None else run.evaluate(tested),
+        test_metrics=None if tested is None or run is None else run.evaluate(tested),
         waste=trained.waste(np.concatenate([np.concatenate(record.choices) for record in records.values()])),
         compile_seconds=compiled.compile_seconds,
         run_seconds=seconds,
