@@ -1,6 +1,7 @@
 """Searches that are killed and go on, that are not what a directory holds, and that several processes share."""
 
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -374,3 +375,19 @@ def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
         record = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
     assert 2 <= len(record.scores) == told[1] < 9
     np.testing.assert_array_equal(record.scores, whole.scores[: told[1]])
+
+
+def test_ctrl_c_amid_a_rectangle_waits_for_its_end(monkeypatch, person):
+    from lectopt.search import engine  # noqa: PLC0415
+
+    run, ran = engine._run, []
+
+    def pressed(*arguments):
+        ran.append(1)
+        if len(ran) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return run(*arguments)
+
+    monkeypatch.setattr(engine, "_run", pressed)
+    with pytest.warns(UserWarning, match="interrupted: 4 of 6 settings were run"):
+        assert search(None).rungs.tolist() == [1, 1, 1, 1, 0, 0]
