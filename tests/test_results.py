@@ -81,6 +81,8 @@ def test_the_simplest_within_one_standard_error():
     assert set(near) == {2, 3}
     assert found.one_standard_error(lambda s: s["name"])["name"] == "c"
     assert found.one_standard_error(lambda s: -s["rate"])["name"] == "d"
+    with pytest.raises(TypeError, match="complexity must be a function of a setting; got 'rate'"):
+        found.one_standard_error("rate")
     with pytest.raises(ValueError, match="needs at least 2 folds, or 2 seeds"):
         results(LOSS[:, :1, :1]).one_standard_error(len)
 

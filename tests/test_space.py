@@ -467,6 +467,7 @@ BAD = {
         ValueError,
         "points must give at most 10,000,000 settings; got 531,441,",
     ),
+    "one choice": (lambda: space.choice(3), TypeError, "values must be a list of values to choose from; got 3"),
     "points of no name": (lambda: lo.grid({"a": space.uniform(0, 1)}, {3: 1}), ValueError, "points must be for.*got 3"),
     "no settings in a list": (lambda: as_settings([]), ValueError, "settings must hold at least 1 hyperparameter"),
     "a set of settings": (lambda: as_settings({1}), TypeError, "settings must be a dictionary.*DataFrame; got set"),

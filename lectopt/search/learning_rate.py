@@ -150,6 +150,8 @@ def suggest_learning_rate(
         _checks.check_number(name, value, _checks.POSITIVE)
     if not low < high:
         raise ValueError(f"low must be below high; got low={low:g}, high={high:g}")
+    if hyperparameters is not None and not isinstance(hyperparameters, Mapping):
+        raise TypeError(f'hyperparameters must be a dictionary {{"name": value}}; got {hyperparameters!r}')
     examples, fixed = as_subset(train, "train"), dict(hyperparameters or {})
 
     def trial(setting: Mapping[str, Numeric], key: jax.Array) -> dict[str, Array]:

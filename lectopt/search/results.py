@@ -126,6 +126,8 @@ class Results:
 
         Source: Breiman et al. (1984), "Classification and regression trees", section 3.4.3.
         """
+        if not callable(complexity):
+            raise TypeError(f"complexity must be a function of a setting; got {complexity!r}")
         best = self.best_index
         error = float(self.sem()[best])
         if np.isnan(error):

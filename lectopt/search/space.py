@@ -200,6 +200,8 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
         >>> print(settings["momentum"], settings["width"])
         [0.  0.  0.9 0.9] [8, 16, 8, 16]
     """
+    if not isinstance(values, Iterable):
+        raise TypeError(f"values must be a list of values to choose from; got {values!r}")
     values = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
     if not values:
         raise ValueError("values must hold at least 1 value to choose; got none")
