@@ -150,9 +150,7 @@ def suggest_learning_rate(
         _checks.check_number(name, value, _checks.POSITIVE)
     if not low < high:
         raise ValueError(f"low must be below high; got low={low:g}, high={high:g}")
-    if hyperparameters is not None and not isinstance(hyperparameters, Mapping):
-        raise TypeError(f'hyperparameters must be a dictionary {{"name": value}}; got {hyperparameters!r}')
-    examples, fixed = as_subset(train, "train"), dict(hyperparameters or {})
+    examples, fixed = as_subset(train, "train"), _dictionary(hyperparameters)
 
     def trial(setting: Mapping[str, Numeric], key: jax.Array) -> dict[str, Array]:
         run = train_task(
@@ -183,6 +181,12 @@ def suggest_learning_rate(
             stacklevel=2,
         )
     return _answer(rates, found, steps)
+
+
+def _dictionary(hyperparameters: Any) -> dict[str, Any]:
+    if hyperparameters is not None and not isinstance(hyperparameters, Mapping):
+        raise TypeError(f'hyperparameters must be a dictionary {{"name": value}}; got {hyperparameters!r}')
+    return dict(hyperparameters or {})
 
 
 def _widened(losses_at: Callable[[np.ndarray], Losses], rates: np.ndarray) -> tuple[np.ndarray, Losses]:
