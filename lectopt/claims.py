@@ -43,7 +43,7 @@ def claim(path: Path, fingerprint: str, what: str) -> None:
     """
     make_directory("directory", path)
     note = path / "fingerprint"
-    if not note.exists() and all(map(is_stump, path.iterdir())):
+    if not note.exists() and all(is_stump(file, owned=True) for file in path.iterdir()):
         with refused("directory", path, "directory"):
             replace_file(note, lambda file: file.write(fingerprint.encode()))
     if not note.is_file() or note.read_bytes() != fingerprint.encode():
@@ -51,7 +51,7 @@ def claim(path: Path, fingerprint: str, what: str) -> None:
             f"directory must be new, or of the same {what}; {path} holds something else (other data, model, "
             "optimizer, numbers, epochs, key, or version of JAX)"
         )
-    clear_stumps(path)
+    clear_stumps(path, owned=True)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ except ImportError:  # on Windows, where nobody can delete what another process 
     fcntl = None  # type: ignore[assignment]
 
 _LONGEST = 255  # bytes in a name, on all the usual file systems
-_STUMPS = ("lectopt-*.part", "fingerprint*.part", "lanes-*.part", "status.npz.*.part", "*.orbax-checkpoint-tmp*")
+_STUMPS = ("lectopt-*.part",)
+_OLDER_STUMPS = ("fingerprint*.part", "lanes-*.part", "status.npz.*.part", "*.orbax-checkpoint-tmp*")
 
 
 def checked_path(name: str, path: Any) -> Path:
@@ -56,14 +57,17 @@ def workshop(parent: Path) -> Iterator[Path]:
         yield folder
 
 
-def is_stump(path: Path) -> bool:
-    """Whether it is something that was being written, here or in an earlier version."""
-    return any(path.match(pattern) for pattern in _STUMPS)
+def is_stump(path: Path, *, owned: bool = False) -> bool:
+    """Whether it is something that lectopt was writing; in a folder of its own (`owned`), also in earlier versions.
+
+    (Elsewhere what earlier versions left cannot be told from what others are writing, with Orbax for one.)
+    """
+    return any(path.match(pattern) for pattern in _STUMPS + _OLDER_STUMPS * owned)
 
 
-def clear_stumps(parent: Path) -> None:
-    """Removes what processes that do not live any more were writing in this folder."""
-    for stump in filter(is_stump, list(parent.iterdir())):
+def clear_stumps(parent: Path, *, owned: bool = False) -> None:
+    """Removes what processes that do not live any more were writing in this folder; see `is_stump`."""
+    for stump in [path for path in parent.iterdir() if is_stump(path, owned=owned)]:
         with contextlib.suppress(OSError), locked(stump):
             if stump.is_dir():
                 shutil.rmtree(stump, ignore_errors=True)

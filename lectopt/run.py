@@ -120,7 +120,7 @@ class Run:
     def save(self, path: str | Path) -> None:
         """Writes the run to a new directory, from which `lectopt.load(path, task)` reads it.
 
-        The directory appears when all is written. Its one file is NumPy's, arrays.npz; every array has a checksum.
+        The directory, an Orbax checkpoint with a digest of each array, appears when all is written.
 
         Raises:
             TypeError: if `path` is no string or `pathlib.Path`.
