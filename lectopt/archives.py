@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from lectopt._leaves import LeafPath, fill_in_order, plain
 from lectopt._types import Array
@@ -47,7 +46,7 @@ def write(path: Path, archive: Archive) -> None:
     }
     # Orbax keeps no empty arrays; their shapes say all of them.
     packed = {name: {_place(i): a for i, a in enumerate(leaves) if a.size} for name, leaves in arrays.items()}
-    about = {"format": _FORMAT, "facts": archive.facts, "arrays": listed}
+    ocp, about = _orbax(), {"format": _FORMAT, "facts": archive.facts, "arrays": listed}
     items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(packed), about=ocp.args.JsonSave(about))
     with workshop(path.parent) as folder, _checkpointer(path) as checkpointer:
         try:
@@ -64,7 +63,7 @@ def read(path: Path) -> Archive:
     Raises:
         DamagedError: if it is something else, or was damaged; the message names the file.
     """
-    sealed = (path / _DIGESTS).exists()
+    ocp, sealed = _orbax(), (path / _DIGESTS).exists()
     if sealed:
         _check_bytes(path)  # before Orbax sees them, whose threads print what they meet
     try:
@@ -98,6 +97,7 @@ def read_in_order(path: Path, template: Any) -> Any:
     Raises:
         DamagedError: if it cannot be read, or is another tree.
     """
+    ocp = _orbax()
     try:
         with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
             saved = checkpointer.restore(path)
@@ -106,9 +106,15 @@ def read_in_order(path: Path, template: Any) -> Any:
         raise DamagedError(f"{path} is damaged, or was not written by lectopt: {reason(error)}") from error
 
 
-def _checkpointer(path: Path) -> contextlib.AbstractContextManager[ocp.Checkpointer]:
+def _orbax() -> Any:
+    import orbax.checkpoint as ocp  # noqa: PLC0415, slow to import
+
+    return ocp
+
+
+def _checkpointer(path: Path) -> contextlib.AbstractContextManager[Any]:
     """For this process alone: which one writes, and who waits for it, is the caller's affair."""
-    me = jax.process_index()
+    ocp, me = _orbax(), jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{me}")
     # OCDBT, Orbax's default, searches for its own files by a pattern that holds the path, in which "[" is no letter.
     arrays = ocp.PyTreeCheckpointHandler(use_ocdbt="[" not in str(path), multiprocessing_options=alone)

@@ -111,7 +111,7 @@ def test_older_runs(tmp_path):
     with pytest.raises(ValueError, match=r"source must be a run that was saved with the names .*lectopt\.load"):
         lo.transfer(tmp_path / "unnamed", fresh())
     older_runs.save(run, tmp_path / "other", format="other")
-    with pytest.raises(ValueError, match=r"source must be a directory that Run\.save wrote; .*its format is 'other'"):
+    with pytest.raises(ValueError, match=r"source must be a directory that Run\.save wrote; .*has the format 'other'"):
         lo.transfer(tmp_path / "other", fresh())
     (tmp_path / "named" / "about" / "metadata").unlink()
     with pytest.raises(ValueError, match=r"source must be a directory that Run\.save wrote; .*named is not"):
