@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from lectopt import _checks, interrupts, meshes
+from lectopt import _checks, interrupts, meshes, stretches
 from lectopt._types import Array
 from lectopt.carry import Carry, Plan
 from lectopt.checkpoints import Store
 from lectopt.claims import fingerprint, make_directory
-from lectopt.compiled import Programs, programs_of
 from lectopt.files import checked_path
 from lectopt.progress import Onlooker, ProgressBar, in_notebook, interactive
 from lectopt.recipes import Optimizer
@@ -145,21 +145,18 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
     show = progress and meshes.leads(setup.plan.mesh)
     if directory is not None:
         make_directory("directory", checked_path("directory", directory))  # before anything compiles
-    programs = programs_of(setup.plan, setup.recipe)
     with contextlib.ExitStack() as stack:
         onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(setup.plan, log_dir, show)]
-        carry = programs.start(setup)
+        carry = stretches.start(setup)
         store = None
         if directory is not None:
-            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, programs, carry)))
+            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
             carry = meshes.placed_as(setup.plan.mesh, carry, store.restore(carry))
-        carry = _run(setup, programs, carry, store, onlookers, show=show)
-    return _trimmed(setup, programs, carry)
+        carry = _run(setup, carry, store, onlookers, show=show)
+    return _trimmed(setup, carry)
 
 
-def _run(
-    setup: Setup, programs: Programs, carry: Carry, store: Store | None, onlookers: Sequence[Onlooker], *, show: bool
-) -> Carry:
+def _run(setup: Setup, carry: Carry, store: Store | None, onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
     """All chunks, with a look at the progress and a copy on disk between them."""
     mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
     for onlooker in onlookers:
@@ -168,28 +165,28 @@ def _run(
         while carry.running and carry.step < steps and not meshes.agreed(mesh, interrupt.pressed):
             began = time.perf_counter()
             stop = np.int32(carry.step + chunk)
-            carry = jax.block_until_ready(programs.advance(setup, carry, stop, np.int32(steps)))
+            carry = jax.block_until_ready(stretches.advance(setup, carry, stop, np.int32(steps)))
             chunk = meshes.agreed(mesh, _next_chunk(chunk, time.perf_counter() - began))
             bar.update(int(carry.step), _news(setup.plan, carry))
-            _show(setup, programs, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
+            _show(setup, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
             if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
-                store.save(carry, _so_far(setup, programs, carry))
+                store.save(carry, _so_far(setup, carry))
                 saved = time.monotonic()
         if store is not None:
-            store.save(carry, _so_far(setup, programs, carry))
+            store.save(carry, _so_far(setup, carry))
         if meshes.agreed(mesh, interrupt.pressed):
-            carry = _broken_off(setup, programs, carry)
-    _show(setup, programs, carry, onlookers)
+            carry = _broken_off(setup, carry)
+    _show(setup, carry, onlookers)
     return carry
 
 
-def _broken_off(setup: Setup, programs: Programs, carry: Carry) -> Carry:
+def _broken_off(setup: Setup, carry: Carry) -> Carry:
     """After Ctrl-C: the carry at the end of an epoch that ends here, for a person; a script is to end."""
     if not interactive():
         raise KeyboardInterrupt
     if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
         last = np.int32(carry.step + 1)
-        carry = jax.block_until_ready(programs.advance(setup, carry, last, last))
+        carry = jax.block_until_ready(stretches.advance(setup, carry, last, last))
     warnings.warn(
         f"training was interrupted: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
         "start=run goes on from there",
@@ -230,30 +227,34 @@ def _onlookers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Onloo
     return onlookers
 
 
-def _show(setup: Setup, programs: Programs, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
+def _show(setup: Setup, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
     if not onlookers:
         return
-    run = _so_far(setup, programs, carry)
+    run = _so_far(setup, carry)
     for onlooker in onlookers:
         with onlooker.pace.timed():
             onlooker.look(run)
 
 
-def _open_store(directory: str | Path, setup: Setup, programs: Programs, carry: Carry) -> Store:
-    mark = fingerprint(programs.text(setup, carry), (setup.numbers, setup.data, carry))
+def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
+    mark = fingerprint(stretches.text(setup, carry), (setup.numbers, setup.data, carry))
     return Store(directory, mark, setup.plan.mesh)
 
 
-def _so_far(setup: Setup, programs: Programs, carry: Carry) -> Run:
+def _so_far(setup: Setup, carry: Carry) -> Run:
     """What has been done as a run that this process can look at alone."""
     mesh, data = setup.plan.mesh, setup.data
     own = setup._replace(data=data._replace(train=meshes.own(mesh, data.train)))
-    return _trimmed(own, programs, meshes.own(mesh, carry))
+    return _trimmed(own, meshes.own(mesh, carry))
 
 
-def _trimmed(setup: Setup, programs: Programs, carry: Carry) -> Run:
+def _trimmed(setup: Setup, carry: Carry) -> Run:
     """The run with a history as long as it lasted, and scalars as Python numbers."""
-    run, steps, epochs = conclude(setup, carry, programs.evaluated), int(carry.step), int(carry.epoch)
+    run, steps, epochs = (
+        conclude(setup, carry, functools.partial(stretches.evaluated, setup)),
+        int(carry.step),
+        int(carry.epoch),
+    )
     return dataclasses.replace(
         run,
         metrics={name: float(value) for name, value in run.metrics.items()},

@@ -31,7 +31,7 @@ LAYERS = [
     ["starting", "recipes"],
     ["setup"],
     ["training", "checkpoints", "comparison"],
-    ["compiled"],
+    ["stretches"],
     ["fitting"],
     ["monitoring", "pretraining"],
     ["search"],

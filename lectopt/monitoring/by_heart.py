@@ -1,5 +1,6 @@
 """Whether a model can learn a few examples by heart, whatever floor its loss has."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from lectopt.models import FunctionAdapter
 from lectopt.monitoring.findings import Finding
 from lectopt.optimizers import adam
 from lectopt.probe import Probe, watched
+from lectopt.programs import compiled
 from lectopt.run import Run
 from lectopt.schedules import linear_decay
 from lectopt.subsets import as_subset
@@ -53,7 +55,7 @@ def by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
     count = len(jax.tree.leaves(few)[0])
     every = np.arange(count)
     # One program for all: the examples as they are, each alone, and with the inputs of the first for all targets.
-    learn = jax.jit(lambda inputs, others: _learn(task, few, inputs, others, key))
+    learn = functools.partial(compiled(_learn, task), few, key)
     together = _best(learn(every, every))
     chance = float(task.chance(as_subset(few)))
     told = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"
@@ -107,7 +109,7 @@ def _unable(told: str) -> Finding:
     return Finding("cannot learn by heart", told, remedy, _RECIPE)
 
 
-def _learn(task: Task, few: Any, inputs: Array, others: Array, key: jax.Array) -> tuple[Array, Any]:
+def _learn(task: Task, few: Any, key: jax.Array, inputs: Array, others: Array) -> tuple[Array, Any]:
     """float32[rates, steps]: the losses of trainings on these rows, and what the model puts out after each."""
     x, *rest = few
     rows = [(x, inputs), *((array, others) for array in rest)]

@@ -1,6 +1,5 @@
 """`check`: a task and its data before the first training."""
 
-import functools
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from lectopt.monitoring.diagnosis import Diagnosis
 from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.judgement import judge_loss
 from lectopt.optimizers import adam
+from lectopt.programs import compiled
 from lectopt.progress import ProgressBar
 from lectopt.setup import fresh
 from lectopt.subsets import Subset, as_subset
@@ -106,7 +106,7 @@ Outcome = tuple[list[Finding | None], list[str]]
 
 
 def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
-    loss, chance = jax.jit(functools.partial(_losses_at_start, task))(as_subset(sample), key)
+    loss, chance = compiled(_losses_at_start, task)(as_subset(sample), key)
     if not np.isfinite(loss):
         return [_NOT_FINITE], []
     if np.isnan(chance):
@@ -123,25 +123,11 @@ def _losses_at_start(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, A
 def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
     if not task.has_targets:
         return [], ["An objective has no targets to compare with permuted ones."]
-    x, targets = sample
-    count = len(jax.tree.leaves(targets)[0])
-    learn, test = np.split(np.arange(count), [round(0.7 * count)])
-
-    def score(order: Array, rate: Array) -> Array:
-        arrays = (x, jax.tree.map(lambda a: a[order], targets))
-        part, other = (Subset(arrays, jnp.asarray(rows), jnp.int32(len(rows)), len(rows)) for rows in (learn, test))
-        batch_size = min(32, len(learn))
-        run = train(task, adam(rate), part, valid=other, batch_size=batch_size, steps=STEPS, key=key)
-        return jnp.nanmin(run.history.epochs["valid_loss"])
-
+    count = len(jax.tree.leaves(sample)[0])
     permuted = [jax.random.permutation(jax.random.fold_in(key, i), count) for i in range(PERMUTATIONS)]
     orders = jnp.stack([jnp.arange(count), *permuted])
-
-    @jax.jit
-    def scores(orders: Array, rates: Array) -> Array:  # float32[orders, rates]
-        return jax.lax.map(lambda order: jax.lax.map(lambda rate: score(order, rate), rates), orders)
-
-    losses = np.asarray(scores(orders, jnp.array(RATES)), np.float64)
+    learn, test = _parted(count)
+    losses = np.asarray(compiled(_scores, task)(sample, orders, key), np.float64)
     best = np.where(np.isnan(losses), np.inf, losses).min(axis=1)
     if np.isinf(best[0]):
         return [], ["Whether targets go with inputs is not known: the loss of other examples is not finite."]
@@ -153,3 +139,23 @@ def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
     if len(learn) < FEW_TO_TELL:
         remedy += f" Or they have too little in common to be seen in {len(learn)} examples: give more."
     return [Finding("targets do not go with inputs", compared, remedy, _RECIPE)], []
+
+
+def _scores(task: Task, sample: Any, orders: Array, key: jax.Array) -> Array:
+    """float32[orders, rates]: the best loss of the other examples, with targets in each order, at each rate."""
+    x, targets = sample
+    learn, test = _parted(orders.shape[1])
+
+    def score(order: Array, rate: Array) -> Array:
+        arrays = (x, jax.tree.map(lambda a: a[order], targets))
+        part, other = (Subset(arrays, jnp.asarray(rows), jnp.int32(len(rows)), len(rows)) for rows in (learn, test))
+        batch_size = min(32, len(learn))
+        run = train(task, adam(rate), part, valid=other, batch_size=batch_size, steps=STEPS, key=key)
+        return jnp.nanmin(run.history.epochs["valid_loss"])
+
+    return jax.lax.map(lambda order: jax.lax.map(lambda rate: score(order, rate), jnp.array(RATES)), orders)
+
+
+def _parted(count: int) -> list[np.ndarray]:
+    """The examples to learn from, and the others."""
+    return np.split(np.arange(count), [round(0.7 * count)])
