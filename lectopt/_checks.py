@@ -85,6 +85,17 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_dtypes(**dtypes: Any) -> None:
+    """Raises TypeError unless these are dtypes of numbers with a fraction, or None."""
+    for name, dtype in dtypes.items():
+        try:
+            known = dtype is None or jax.dtypes.issubdtype(np.dtype(dtype), np.inexact)
+        except TypeError:
+            known = False
+        if not known:
+            raise TypeError(f"{name} must be a dtype of floating-point numbers, such as jnp.float32; got {dtype!r}")
+
+
 def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raises unless `value` is one of the strings in `allowed`."""
     if not isinstance(value, str) or value not in allowed:

@@ -71,7 +71,7 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
 
     Raises:
         ValueError: if every is below 1 or a layer is named twice; when training, if there is no such layer.
-        TypeError: if every is no whole number.
+        TypeError: if every is no whole number, or layers no list of names.
 
     Example:
         >>> import lectopt as lo

@@ -288,3 +288,33 @@ def test_initialisers_under_strict_promotion(name, dtype):
     plain = MAKERS[name]()(KEY, (4, 3), dtype)
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         np.testing.assert_array_equal(MAKERS[name]()(KEY, (4, 3), dtype), plain)
+
+
+CALLED_WRONGLY = {
+    "one number as shape": ((KEY, 3), TypeError, r"shape must be a tuple of whole numbers; got 3 \(int\)"),
+    "text": ((KEY, "ab"), TypeError, "shape must be a tuple of whole numbers; got 'ab'"),
+    "fraction": ((KEY, (3, 2.0)), TypeError, r"shape must be a tuple of whole numbers; got \(3, 2.0\)"),
+    "below 0": ((KEY, (3, -1)), ValueError, r"shape must be .* at least 0; got \(3, -1\)"),
+    "no dtype": ((KEY, (3, 3), 3), TypeError, "dtype must be a dtype of floating-point numbers.* got 3"),
+    "whole numbers": ((KEY, (3, 3), jnp.int32), TypeError, "dtype must be a dtype of floating-point numbers"),
+    "no key": ((None, (3, 3)), TypeError, r"key must be an int or one jax\.random\.key; got None"),
+}
+BIASES = {
+    "relu_bias": lo.initializers.relu_bias,
+    "output_bias": lambda: lo.initializers.output_bias(jnp.ones((2, 3)), "identity"),
+}
+
+
+@pytest.mark.parametrize("name", [*MAKERS, *BIASES])
+@pytest.mark.parametrize(("arguments", "error", "message"), CALLED_WRONGLY.values(), ids=CALLED_WRONGLY)
+def test_initialisers_called_wrongly(name, arguments, error, message):
+    if name in BIASES and arguments[0] is None:
+        assert BIASES[name]()(*arguments).shape == (3, 3)  # a bias draws nothing
+        return
+    with pytest.raises(error, match=message):
+        (MAKERS | BIASES)[name]()(*arguments)
+
+
+def test_a_key_may_be_an_int():
+    init = lo.initializers.sparse(2)
+    np.testing.assert_array_equal(init(3, (4, 5)), init(jax.random.key(3), (4, 5)))

@@ -283,15 +283,37 @@ def test_wrong_kinds(make, call, error, message):
 
 @pytest.mark.parametrize(("axes", "error", "message"), WRONG_AXES.values(), ids=WRONG_AXES)
 def test_wrong_axes(axes, error, message):
-    for name, layer in {
-        "axis": batch_norm(axis=axes),
-        "feature_axes": layer_norm(feature_axes=axes),
-        "reduction_axes": layer_norm(reduction_axes=axes),
-    }.items():
+    """Of a wrong kind they are refused when the layer is made."""
+    for name, make, call in (
+        ("axis", batch_norm, lambda layer: layer(X)),
+        ("feature_axes", layer_norm, lambda layer: layer(X)),
+        ("reduction_axes", layer_norm, lambda layer: layer(X)),
+        ("axis", MAKERS["inputs"], lambda layer: layer.fit(X)),
+    ):
+        layer = make(**{name: axes}) if error is ValueError else None
         with pytest.raises(error, match=f"{name} {message}"):
-            layer(X)
-    with pytest.raises(error, match=f"axis {message}"):
-        lo.Standardize(8, axis=axes).fit(X)
+            call(layer) if layer else make(**{name: axes})
+
+
+WRONG_PARAMETERS = {
+    "seed": ({"rngs": 0}, TypeError, r"rngs must be an nnx\.Rngs, such as nnx\.Rngs\(0\); got 0"),
+    "no rngs": ({"rngs": None}, TypeError, r"rngs must be an nnx\.Rngs, .* got None"),
+    "key": ({"rngs": jax.random.key(0)}, TypeError, r"rngs must be an nnx\.Rngs, .* got Array"),
+    "name of a bias": ({"bias_init": "zeros"}, TypeError, r"bias_init must be a function \(key.* got 'zeros' \(str\)"),
+    "number": ({"scale_init": 3}, TypeError, r"scale_init must be a function .* got 3 \(int\)"),
+    "unused": ({"use_bias": False, "bias_init": None}, TypeError, "bias_init must be a function .* got None"),
+    "one too many": ({"scale_init": lambda *_: jnp.ones(9)}, ValueError, r"scale_init must return .*\(8,\);.* \(9,\)"),
+    "no array": ({"bias_init": lambda *_: 0.0}, ValueError, r"bias_init must return an array of shape \(8,\); .* \(\)"),
+    "metadata": ({"bias_metadata": 3}, TypeError, r"bias_metadata must be a dict of names and values; got 3"),
+    "text": ({"scale_metadata": "x"}, TypeError, r"scale_metadata must be a dict of names and values; got 'x'"),
+}
+
+
+@pytest.mark.parametrize("layer", [lo.BatchNorm, lo.LayerNorm])
+@pytest.mark.parametrize(("options", "error", "message"), WRONG_PARAMETERS.values(), ids=WRONG_PARAMETERS)
+def test_wrong_parameters(layer, options, error, message):
+    with pytest.raises(error, match=message):
+        layer(8, **{"rngs": nnx.Rngs(0)} | options)
 
 
 @pytest.mark.parametrize(("number", "error", "message"), WRONG_MASKS.values(), ids=WRONG_MASKS)

@@ -2,7 +2,8 @@
 
 The axes of a kernel are explicit, as in `jax.nn.initializers`: `in_axis` and `out_axis` (an axis or several) number
 the inputs and the units, `batch_axis` numbers independent kernels, and all other axes are a convolution's receptive
-field. A unit has m = in x field inputs (the fan-in) and an input feeds n = out x field outputs (the fan-out).
+field. A unit has m = in x field inputs (the fan-in) and an input feeds n = out x field outputs (the fan-out). Whatever
+is not of its kind, such as a shape that is one number, raises TypeError; a key may be an int.
 """
 
 from lectopt.initializers.biases import output_bias as output_bias

@@ -1,8 +1,8 @@
 """Initial biases: off the flat side of ReLU, and outputs with the right means."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,7 @@ import numpy as np
 from lectopt import _checks, _numerics
 from lectopt._arrays import as_array
 from lectopt._types import Array, Numeric
-
-Initializer: TypeAlias = Callable[..., jax.Array]
+from lectopt.initializers.protocol import Initializer, initializer
 
 
 def relu_bias(value: Numeric = 0.01) -> Initializer:
@@ -38,7 +37,7 @@ def relu_bias(value: Numeric = 0.01) -> Initializer:
     Source: the lecture, "Parameter Initialization" (avoid saturation).
     """
     _checks.check_number("value", value, _checks.POSITIVE)
-    return jax.nn.initializers.constant(value)
+    return initializer(jax.nn.initializers.constant(value))
 
 
 def output_bias(targets: Array, activation: str, weights: Array | None = None) -> Initializer:
@@ -86,17 +85,16 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
     weights = _per_entry(weights, targets)
     _check_targets(targets, activation, weights)
 
-    def init(key: jax.Array, shape: Sequence[int], dtype: Any = None) -> jax.Array:
+    @initializer
+    def init(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         del key
-        dtype = jnp.result_type(float) if dtype is None else dtype
         if labels:
             counts = _label_counts(targets, weights, shape[-1])
             return jnp.broadcast_to(_log_shares(counts, _half_an_example(weights.ravel())), shape).astype(dtype)
         columns = (lambda x: x[:, None]) if targets.ndim == 1 else (lambda x: x.reshape(-1, x.shape[-1]))
         if columns(targets).shape[1] != shape[-1]:
             raise ValueError(
-                f"targets of shape {targets.shape} have {columns(targets).shape[1]} outputs; the bias has shape "
-                f"{tuple(shape)}"
+                f"targets of shape {targets.shape} have {columns(targets).shape[1]} outputs; the bias has shape {shape}"
             )
         bias = _OUTPUT_BIASES[activation](columns(targets), columns(weights))
         return jnp.broadcast_to(bias, shape).astype(dtype)

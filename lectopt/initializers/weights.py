@@ -1,7 +1,7 @@
 """Initial weights: random, to break the symmetry, and of a size that keeps the signal."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt import _checks, _numerics
+from lectopt._keys import as_key
 from lectopt._types import Numeric
+from lectopt.initializers.protocol import Initializer, initializer
 
 Axes: TypeAlias = int | Sequence[int]
-Initializer: TypeAlias = Callable[..., jax.Array]
 
 
 def fan_in_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) -> Initializer:
@@ -114,13 +115,13 @@ def sparse(
     _checks.check_number("stddev", stddev, _checks.POSITIVE)
     _check_axes(in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
 
-    def init(key: jax.Array, shape: Sequence[int], dtype: Any = None) -> jax.Array:
-        dtype = jnp.result_type(float) if dtype is None else dtype
+    @initializer
+    def init(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         inputs, units = _inputs_and_units(shape, in_axis, out_axis, batch_axis)
         fan_in = math.prod(shape[axis] for axis in inputs)
         if nonzeros > fan_in:
-            raise ValueError(f"nonzeros must be at most the fan-in, {fan_in} for shape {tuple(shape)}; got {nonzeros}")
-        key_places, key_weights = jax.random.split(key)
+            raise ValueError(f"nonzeros must be at most the fan-in, {fan_in} for shape {shape}; got {nonzeros}")
+        key_places, key_weights = jax.random.split(as_key(key))
         by_unit = tuple(shape[axis] for axis in units)
         first = jnp.broadcast_to(jnp.arange(fan_in) < nonzeros, (*by_unit, fan_in))
         places = jax.random.permutation(key_places, first, axis=-1, independent=True)
@@ -135,9 +136,10 @@ def _with_axes(init: Initializer, in_axis: Axes, out_axis: Axes, batch_axis: Axe
     """The initialiser, which asks first whether shapes have these axes."""
     _check_axes(in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
 
-    def checked(key: jax.Array, shape: Sequence[int], dtype: Any = None) -> jax.Array:
+    @initializer
+    def checked(key: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         _inputs_and_units(shape, in_axis, out_axis, batch_axis)
-        return init(key, shape, jnp.result_type(float) if dtype is None else dtype)
+        return init(as_key(key), shape, dtype)
 
     return checked
 
@@ -150,16 +152,16 @@ def _check_axes(**axes: Any) -> None:
 
 
 def _inputs_and_units(
-    shape: Sequence[int], in_axis: Axes, out_axis: Axes, batch_axis: Axes
+    shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes that a unit's incoming weights run over, and those that number the units."""
     if len(shape) < 2:
-        raise ValueError(f"a kernel has an axis of inputs and one of units; got shape {tuple(shape)}")
+        raise ValueError(f"a kernel has an axis of inputs and one of units; got shape {shape}")
 
     def positive(name: str, axes: Axes) -> tuple[int, ...]:
         wanted = axes if isinstance(axes, Sequence) else (axes,)
         if any(not -len(shape) <= axis < len(shape) for axis in wanted):
-            raise ValueError(f"{name} must be among the {len(shape)} axes of shape {tuple(shape)}; got {axes}")
+            raise ValueError(f"{name} must be among the {len(shape)} axes of shape {shape}; got {axes}")
         return tuple(int(axis) % len(shape) for axis in wanted)
 
     units = (*positive("batch_axis", batch_axis), *positive("out_axis", out_axis))

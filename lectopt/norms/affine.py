@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -35,10 +36,29 @@ def apply(
 
 
 def parameter(
-    wanted: bool, init: Any, rngs: nnx.Rngs, num_features: int, dtype: Any, metadata: Any
+    name: str, wanted: bool, init: Any, rngs: nnx.Rngs, num_features: int, dtype: Any, metadata: Any
 ) -> nnx.Param[jax.Array] | None:
-    """A parameter per feature, or None; it takes its key from rngs as Flax does, so that other layers get the same."""
-    return nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata) if wanted else nnx.data(None)
+    """A parameter per feature, or None; it takes its key from rngs as Flax does, so that other layers get the same.
+
+    Raises:
+        TypeError: if init is no function, metadata no mapping, or rngs, where a key is needed, no nnx.Rngs.
+        ValueError: if init returns another shape.
+    """
+    if not callable(init):
+        raise TypeError(
+            f"{name}_init must be a function (key, shape, dtype) -> array, such as jax.nn.initializers.zeros; "
+            f"got {_checks.shown(init)}"
+        )
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"{name}_metadata must be a dict of names and values; got {_checks.shown(metadata)}")
+    if not wanted:
+        return nnx.data(None)
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {_checks.shown(rngs)}")
+    made = nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata)
+    if (shape := jnp.shape(made.get_value())) != (num_features,):
+        raise ValueError(f"{name}_init must return an array of shape {(num_features,)}; it returned {shape}")
+    return made
 
 
 def value(variable: nnx.Variable | None) -> Array | None:
@@ -52,17 +72,6 @@ def output_dtype(x: Array, *params: Array | None, dtype: Any = None) -> Any:
         return dtype
     common = functools.reduce(jnp.promote_types, (p.dtype for p in params if p is not None), x.dtype)
     return common if jnp.issubdtype(common, jnp.inexact) else _numerics.working_dtype(x)
-
-
-def check_dtypes(**dtypes: Any) -> None:
-    """Raises TypeError unless these are dtypes of numbers with a fraction, or None."""
-    for name, dtype in dtypes.items():
-        try:
-            known = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.inexact)
-        except TypeError:
-            known = False
-        if not known:
-            raise TypeError(f"{name} must be a dtype of floating-point numbers, such as jnp.float32; got {dtype!r}")
 
 
 def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int, name: str = "axis") -> tuple[int, ...]:

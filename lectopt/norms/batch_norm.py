@@ -114,7 +114,8 @@ class BatchNorm(nnx.Module):
         decay = decay if momentum is None else momentum
         _checks.check_number("decay" if momentum is None else "momentum", decay, _checks.Interval(0, 1))
         _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
-        affine.check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        _checks.check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        moments.check_axes(axis=axis)
         self.num_features = _checks.check_count("num_features", num_features)
         if use_running_average is not None:
             use_running_average = _checks.check_flag("use_running_average", use_running_average)
@@ -129,8 +130,8 @@ class BatchNorm(nnx.Module):
             self.window_count, self.window_mean, self.window_var = (nnx.BatchStat(empty) for _ in range(3))
             # A float, since nnx.grad in tree mode takes a module's variables all together, and refuses integers.
             self.window_position = nnx.BatchStat(empty[0])
-        self.scale = affine.parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
-        self.bias = affine.parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
+        self.scale = affine.parameter("scale", use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
+        self.bias = affine.parameter("bias", use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
         self.decay = decay
         self.use_running_average = use_running_average
         self.axis = axis

@@ -85,11 +85,12 @@ class LayerNorm(nnx.Module):
     ):
         """Makes the variables: see the class."""
         _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
-        affine.check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        _checks.check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        moments.check_axes(reduction_axes=reduction_axes, feature_axes=feature_axes)
         self.num_features = _checks.check_count("num_features", num_features)
         use_bias, use_scale = _checks.check_flag("use_bias", use_bias), _checks.check_flag("use_scale", use_scale)
-        self.scale = affine.parameter(use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
-        self.bias = affine.parameter(use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
+        self.scale = affine.parameter("scale", use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
+        self.bias = affine.parameter("bias", use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
         self.epsilon = epsilon
         self.dtype = dtype
         self.param_dtype = param_dtype

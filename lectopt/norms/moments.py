@@ -145,15 +145,26 @@ def canonical_axes(ndim: int, axes: Axes, name: str = "axes") -> tuple[int, ...]
         TypeError: if they are not whole numbers; the message calls them `name`.
         ValueError: if the array has no such axis, or one is named twice.
     """
-    wanted = tuple(axes) if isinstance(axes, Iterable) and not isinstance(axes, str) else (axes,)
-    if not all(isinstance(axis, numbers.Integral) and not isinstance(axis, bool) for axis in wanted):
-        raise TypeError(f"{name} must be a whole number, or a few of them; got {axes!r}")
+    wanted = _each(name, axes)
     if not all(-ndim <= axis < ndim for axis in wanted):
         raise ValueError(f"{name} must be from {-ndim} to {ndim - 1}, the axes of the inputs; got {axes!r}")
     found = sorted({int(axis) % ndim for axis in wanted})
     if len(found) < len(wanted):
         raise ValueError(f"{name} must be different axes; got {axes!r}, of inputs with {ndim} axes")
     return tuple(found)
+
+
+def check_axes(**axes: Any) -> None:
+    """Raises TypeError unless each is a whole number, or a few of them."""
+    for name, given in axes.items():
+        _each(name, given)
+
+
+def _each(name: str, axes: Any) -> tuple[Any, ...]:
+    wanted = tuple(axes) if isinstance(axes, Iterable) and not isinstance(axes, str) else (axes,)
+    if not all(isinstance(axis, numbers.Integral) and not isinstance(axis, bool) for axis in wanted):
+        raise TypeError(f"{name} must be a whole number, or a few of them; got {axes!r}")
+    return wanted
 
 
 def _total_weight(x: Array, axes: tuple[int, ...], weights: Array | None) -> Any:

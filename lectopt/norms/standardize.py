@@ -54,8 +54,9 @@ class Standardize(nnx.Module):
 
     def __init__(self, num_features: int, *, axis: moments.Axes = -1, dtype: Any = None):
         """Makes the variables: see the class."""
+        moments.check_axes(axis=axis)
         self.num_features = _checks.check_count("num_features", num_features)
-        affine.check_dtypes(dtype=dtype)
+        _checks.check_dtypes(dtype=dtype)
         self.axis = axis
         self.dtype = dtype
         self.count, self.mean, self.var = (
