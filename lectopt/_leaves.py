@@ -92,8 +92,8 @@ def fill(name: str, arrays: Mapping[LeafPath, Array], template: Any) -> Any:
     if arrays.keys() != wanted.keys():
         missing, unexpected = wanted.keys() - arrays.keys(), arrays.keys() - wanted.keys()
         raise ValueError(
-            f"{name} must have the same names as what it is filled from, which lacks {_listed(missing)} and has "
-            f"{_listed(unexpected)}"
+            f"{name} must have the same names as what is given for them; missing there: {_listed(missing)}; not asked "
+            f"for: {_listed(unexpected)}"
         )
     return fill_in_order(name, [arrays[path] for path in wanted], template)
 
@@ -112,7 +112,7 @@ def fill_in_order(name: str, arrays: Sequence[Array], template: Any) -> Any:
 
 def _listed(names: Iterable[LeafPath]) -> str:
     texts = sorted("/".join(path) for path in names)
-    return ", ".join(texts[:8] + [f"{len(texts) - 8} more"] * (len(texts) > 8)) or "nothing else"
+    return ", ".join(texts[:8] + [f"{len(texts) - 8} more"] * (len(texts) > 8)) or "nothing"
 
 
 def _kind(leaf: Any) -> str:
