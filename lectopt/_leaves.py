@@ -13,6 +13,9 @@ from lectopt._types import Array
 
 LeafPath: TypeAlias = tuple[str, ...]
 
+_LISTED = 5
+"""Of more paths than these a message names the first, and counts the others."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +95,8 @@ def fill(name: str, arrays: Mapping[LeafPath, Array], template: Any) -> Any:
     if arrays.keys() != wanted.keys():
         missing, unexpected = wanted.keys() - arrays.keys(), arrays.keys() - wanted.keys()
         raise ValueError(
-            f"{name} must have the same names as what is given for them; missing there: {_listed(missing)}; not asked "
-            f"for: {_listed(unexpected)}"
+            f"{name} must have the same names as what is given for them; missing there: "
+            f"{listed(sorted(missing)) or 'nothing'}; not asked for: {listed(sorted(unexpected)) or 'nothing'}"
         )
     return fill_in_order(name, [arrays[path] for path in wanted], template)
 
@@ -110,9 +113,10 @@ def fill_in_order(name: str, arrays: Sequence[Array], template: Any) -> Any:
     return jax.tree.unflatten(treedef, [_like(x, leaf) for x, leaf in zip(arrays, leaves, strict=True)])
 
 
-def _listed(names: Iterable[LeafPath]) -> str:
-    texts = sorted("/".join(path) for path in names)
-    return ", ".join(texts[:8] + [f"{len(texts) - 8} more"] * (len(texts) > 8)) or "nothing"
+def listed(names: Iterable[LeafPath]) -> str:
+    """Paths for a message: the first few, and how many there are beside them."""
+    texts = ["/".join(path) or "one array" for path in names]
+    return ", ".join(texts[:_LISTED]) + (f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else "")
 
 
 def _kind(leaf: Any) -> str:

@@ -134,7 +134,7 @@ def _place(i: int) -> str:
     return f"{i:06}"
 
 
-def _unpacked(notes: list[list], packed: dict[str, Array]) -> dict[LeafPath, Array]:
+def _unpacked(notes: list[list], packed: dict[str, Any]) -> dict[LeafPath, Any]:
     """The arrays of one tree by their paths."""
     return {
         tuple(step): np.asarray(np.zeros(shape) if 0 in shape else packed[_place(i)], dtype)

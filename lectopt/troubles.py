@@ -8,6 +8,7 @@ from lectopt.history import History
 
 BLOWN_UP = 2.0
 """A loss over the initial one, or that of constant outputs: below it, it had not grown."""
+SLOWER = "Lower the learning rate (lo.suggest_learning_rate) or clip the gradient (lo.clip_by_norm)."
 _NUMBERS = "a logarithm or root of 0, a division by 0, an overflow in half precision"
 
 
@@ -52,7 +53,7 @@ def _by_steps(history: History, step: int, losses: np.ndarray, *, grown: bool) -
     rates = np.asarray(history.steps.get("learning_rate", []), float)[: len(losses)]
     if not np.isfinite(rates).all():
         return Trouble("diverged", f"{evidence}, nor was the learning rate", "Look at its schedule.")
-    remedy = "Lower the learning rate (lo.suggest_learning_rate) or clip the gradient (lo.clip_by_norm)."
+    remedy = SLOWER
     if len(losses) > 1 and not grown:
         evidence += f", though the loss had not grown before: it was {losses[-1]:.3g}"
         remedy += (

@@ -10,7 +10,7 @@ import numpy as np
 from lectopt import evaluation
 from lectopt._types import Array
 from lectopt.models import FunctionAdapter
-from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.findings import RECIPE, Finding
 from lectopt.optimizers import adam
 from lectopt.probe import Probe, watched
 from lectopt.programs import compiled
@@ -34,10 +34,8 @@ _ROUNDING = 1e-3
 _SAME = 1e-6
 """Outputs whose deviation over examples is within such a part of their size do not depend on the input."""
 
-_RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
-
-
 Outcome = tuple[list[Finding | None], list[str]]
+"""Findings, and notes of what was found to be well."""
 
 
 class _Learned(NamedTuple):
@@ -98,7 +96,7 @@ def _judge_objective(together: _Learned, alone: float, told: str) -> Outcome:
 
 def _ignored(told: str) -> Finding:
     remedy = "Look for a bug: the inputs are lost on their way through the model."
-    return Finding("outputs ignore the inputs", f"they are the same for all examples, and {told}", remedy, _RECIPE)
+    return Finding("outputs ignore the inputs", f"they are the same for all examples, and {told}", remedy, RECIPE)
 
 
 def _unable(told: str) -> Finding:
@@ -106,7 +104,7 @@ def _unable(told: str) -> Finding:
         "Look for a bug: activations that are not there, a loss of the wrong axis, weights that no gradient reaches; "
         "or take a larger model, or less noise (dropout)."
     )
-    return Finding("cannot learn by heart", told, remedy, _RECIPE)
+    return Finding("cannot learn by heart", told, remedy, RECIPE)
 
 
 def _learn(task: Task, few: Any, key: jax.Array, inputs: Array, others: Array) -> tuple[Array, Any]:

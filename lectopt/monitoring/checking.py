@@ -9,9 +9,9 @@ import numpy as np
 from lectopt import _checks, evaluation
 from lectopt._keys import as_key
 from lectopt._types import Array
-from lectopt.monitoring.by_heart import RATES, STEPS, by_heart
+from lectopt.monitoring.by_heart import RATES, STEPS, Outcome, by_heart
 from lectopt.monitoring.diagnosis import Diagnosis
-from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.findings import RECIPE, Finding
 from lectopt.monitoring.judgement import judge_loss
 from lectopt.optimizers import adam
 from lectopt.programs import compiled
@@ -28,16 +28,15 @@ FEW_TO_TELL = 100
 _MOST = 1000
 """Examples used, at most."""
 
-_RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
 _ALL_ALIKE = Finding(
-    "targets all alike", "constant outputs have no loss at all", "Look where the targets come from.", _RECIPE
+    "targets all alike", "constant outputs have no loss at all", "Look where the targets come from.", RECIPE
 )
 
 _NOT_FINITE = Finding(
     "initial loss not finite",
     "of some examples it is NaN or infinite before anything is learned",
     "Look at the loss (a logarithm or root of 0, a division by 0), at ids beyond an embedding, at the initial weights.",
-    _RECIPE,
+    RECIPE,
 )
 
 
@@ -102,9 +101,6 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
     return Diagnosis([finding for finding in findings if finding is not None], notes)
 
 
-Outcome = tuple[list[Finding | None], list[str]]
-
-
 def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
     loss, chance = compiled(_losses_at_start, task)(as_subset(sample), key)
     if not np.isfinite(loss):
@@ -138,7 +134,7 @@ def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
     remedy = "Look at some examples with their targets: they may have been shuffled or shifted apart."
     if len(learn) < FEW_TO_TELL:
         remedy += f" Or they have too little in common to be seen in {len(learn)} examples: give more."
-    return [Finding("targets do not go with inputs", compared, remedy, _RECIPE)], []
+    return [Finding("targets do not go with inputs", compared, remedy, RECIPE)], []
 
 
 def _scores(task: Task, sample: Any, orders: Array, key: jax.Array) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lectopt.history import History
 from lectopt.monitoring.course import SHORT, Course, early_change, jumps, late_fall
-from lectopt.monitoring.findings import Finding
+from lectopt.monitoring.findings import GOODFELLOW, Finding
 from lectopt.monitoring.finite_findings import diverged, validation_not_finite
 
 FAR = 2.0
@@ -50,8 +50,6 @@ FALLING = 0.05, 0.01
 IDLE = 20, 0.01, 0.03
 """From so many epochs on: the change after the first fifth, of chance in training, and of its value in validation."""
 _PARTS = 5
-
-_GOODFELLOW = "Goodfellow et al. 2016, section "
 
 
 def wrong_start(history: History, seen: Course) -> Finding | None:
@@ -101,7 +99,7 @@ def plateau(history: History, seen: Course) -> Finding | None:
     evidence = f"the training loss stayed between {low} and {high}"
     remedy = "Look at the initial weights (lo.inspect): all alike, too small or too large; check inputs and targets "
     remedy += "(lo.check), and try other learning rates (lo.suggest_learning_rate)."
-    return Finding("loss plateau", evidence, remedy, _GOODFELLOW + "8.4")
+    return Finding("loss plateau", evidence, remedy, GOODFELLOW + "8.4")
 
 
 def too_high(history: History, seen: Course) -> Finding | None:
@@ -113,7 +111,7 @@ def too_high(history: History, seen: Course) -> Finding | None:
     if not np.isnan(steps := _largest_ratio(history)):
         evidence += f"; a layer's update is {steps:.1g} of its weights"
     remedy = "Lower the learning rate three- to tenfold, or let it decrease (lo.linear_decay)."
-    return Finding("learning rate too high", evidence, remedy, _GOODFELLOW + "11.4.1")
+    return Finding("learning rate too high", evidence, remedy, GOODFELLOW + "11.4.1")
 
 
 def noisy(history: History, seen: Course) -> Finding | None:
@@ -125,7 +123,7 @@ def noisy(history: History, seen: Course) -> Finding | None:
         f"from epoch to epoch the {curve} loss jumps by {size:.0%} of its value, in batches of {history.batch_size}"
     )
     remedy = "Take larger batches (32 or more), or lower the learning rate, or let it decrease (lo.linear_decay)."
-    return Finding("noisy loss", evidence, remedy, "McCandlish et al. 2018; " + _GOODFELLOW + "8.1.3")
+    return Finding("noisy loss", evidence, remedy, "McCandlish et al. 2018; " + GOODFELLOW + "8.1.3")
 
 
 def overfitting(history: History, seen: Course) -> Finding | None:
@@ -142,7 +140,7 @@ def overfitting(history: History, seen: Course) -> Finding | None:
     evidence = f"the validation loss rose from {from_} in epoch {best + 1} to {to}"
     evidence += f", the training loss fell to {train[len(seen.valid) - 1] * seen.unit:.3g}"
     remedy = "Stop early (patience=), penalise weights (lo.add_l2), augment or get more data, or take a smaller model."
-    return Finding("overfitting", evidence, remedy, "Prechelt 1998, Early Stopping; " + _GOODFELLOW + "7.8")
+    return Finding("overfitting", evidence, remedy, "Prechelt 1998, Early Stopping; " + GOODFELLOW + "7.8")
 
 
 def nothing_general(history: History, seen: Course) -> Finding | None:
@@ -156,7 +154,7 @@ def nothing_general(history: History, seen: Course) -> Finding | None:
         f"{seen.unit:.3g}; the training loss fell to {seen.train[-1] * seen.unit:.3g}"
     )
     remedy = "Check that targets and inputs belong together in both parts (lo.check), and come from the same source."
-    return Finding("learned nothing general", evidence, remedy, _GOODFELLOW + "11.5")
+    return Finding("learned nothing general", evidence, remedy, GOODFELLOW + "11.5")
 
 
 def underfitting(history: History, seen: Course) -> Finding | None:
@@ -172,7 +170,7 @@ def underfitting(history: History, seen: Course) -> Finding | None:
     if len(seen.valid):
         evidence += f"; validation {seen.valid[-1] * seen.unit:.3g}"
     remedy = "Take a larger model, or penalise less; where neither helps, the rest is noise that no model can learn."
-    return Finding("underfitting", evidence, remedy, _GOODFELLOW + "11.3")
+    return Finding("underfitting", evidence, remedy, GOODFELLOW + "11.3")
 
 
 def still_improving(history: History, seen: Course) -> Finding | None:
@@ -191,7 +189,7 @@ def still_improving(history: History, seen: Course) -> Finding | None:
     remedy = "Train longer (fit(..., start=run) goes on), or try a higher rate."
     if seen.decayed:  # at its end there is no rate left to go on with
         remedy = "Train longer, with a rate that decreases over more steps, or try a higher one to begin with."
-    return Finding("still improving", evidence, remedy, _GOODFELLOW + "7.8")
+    return Finding("still improving", evidence, remedy, GOODFELLOW + "7.8")
 
 
 def converged_early(history: History, seen: Course) -> Finding | None:
@@ -212,7 +210,7 @@ def converged_early(history: History, seen: Course) -> Finding | None:
     if seen.train[-1] > NOTHING:
         better = "A rate that decreases over more steps" if seen.decayed else "A decreasing rate"
         remedy += f" {better} or a larger model may reach a lower loss."
-    return Finding("converged early", evidence, remedy, _GOODFELLOW + "7.8")
+    return Finding("converged early", evidence, remedy, GOODFELLOW + "7.8")
 
 
 CURVES = [

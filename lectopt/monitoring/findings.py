@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+GOODFELLOW = "Goodfellow et al. 2016, section "
+RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
+
 _NAMED = 5
 """Of more places than these the first are named, and the others counted."""
 

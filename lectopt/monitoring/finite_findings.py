@@ -2,13 +2,12 @@
 
 from lectopt.history import History
 from lectopt.monitoring.course import Course
-from lectopt.monitoring.findings import Finding
-from lectopt.troubles import BLOWN_UP, Trouble, bad_validations, divergence
+from lectopt.monitoring.findings import GOODFELLOW, Finding
+from lectopt.troubles import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
 
 EXPLODED = 5.0
 """The last loss of a short training, over chance and the initial one: single batches that are worse say no more. Of
 longer ones `BLOWN_UP`, over the least loss, if it is above chance too: none that only settles badly gets there."""
-_GOODFELLOW = "Goodfellow et al. 2016, section "
 
 
 def diverged(history: History, seen: Course) -> Finding | None:
@@ -19,8 +18,7 @@ def diverged(history: History, seen: Course) -> Finding | None:
     if last <= (EXPLODED * max(seen.initial, 1) if seen.short else max(BLOWN_UP * least, 1)):
         return None
     evidence = f"the training loss ended at {last * seen.unit:.3g}, and had been down to {least * seen.unit:.3g}"
-    remedy = "Lower the learning rate (lo.suggest_learning_rate) or clip the gradient (lo.clip_by_norm)."
-    return _finding(Trouble("diverged", evidence, remedy), "8.2.4")
+    return _finding(Trouble("diverged", evidence, SLOWER), "8.2.4")
 
 
 def validation_not_finite(history: History, seen: Course) -> Finding | None:
@@ -30,4 +28,4 @@ def validation_not_finite(history: History, seen: Course) -> Finding | None:
 
 
 def _finding(trouble: Trouble, section: str) -> Finding:
-    return Finding(*trouble, _GOODFELLOW + section)
+    return Finding(*trouble, GOODFELLOW + section)

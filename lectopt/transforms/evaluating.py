@@ -1,6 +1,6 @@
 """The parameters to evaluate where a training holds others: each kind of state says how they follow from these."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from lectopt._leaves import Bare, is_variable, leaves_with_paths, value_of
+from lectopt._leaves import Bare, is_variable, leaves_with_paths, listed, value_of
 from lectopt._types import Array, ArrayTree
 
 Rule = Callable[[Any, ArrayTree], ArrayTree]
@@ -22,7 +22,6 @@ class _Kind(NamedTuple):
 
 
 _KINDS: dict[type, _Kind] = {}
-_SHOWN = 5  # paths in a message
 
 
 def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequence[str] = ()) -> None:
@@ -105,7 +104,7 @@ def eval_params(opt_state: Any, params: Any) -> Any:
         if own & moved:
             raise ValueError(
                 "opt_state holds two states, such as two Nesterov look-aheads, that say what to evaluate for the same "
-                f"parameters ({_shown(names[i] for i in sorted(own & moved))}); one is allowed"
+                f"parameters ({listed(names[i] for i in sorted(own & moved))}); one is allowed"
             )
         moved |= own
         held = [_checked(value_of(leaf), x) for leaf, x in zip(leaves, seen, strict=True)]
@@ -194,7 +193,7 @@ def _seen(tree: ArrayTree, names: list[Path]) -> list[Any]:
     if missing or surplus:
         raise ValueError(
             "opt_state does not belong to params: their structures differ. "
-            + "".join(f"Only {where} has {_shown(paths)}. " for where, paths in _sides(surplus, missing) if paths)
+            + "".join(f"Only {where} has {listed(paths)}. " for where, paths in _sides(surplus, missing) if paths)
             + "Give the parameters that the optimizer was initialised with, or, for an nnx.Optimizer, "
             "eval_params(optimizer, model); restore a saved state into optimizer.init(params)"
         )
@@ -203,11 +202,6 @@ def _seen(tree: ArrayTree, names: list[Path]) -> list[Any]:
 
 def _sides(surplus: list[Path], missing: list[Path]) -> tuple[tuple[str, list[Path]], ...]:
     return ("opt_state", surplus), ("params", missing)
-
-
-def _shown(paths: Iterable[Path]) -> str:
-    names = ["/".join(path) or "one array" for path in paths]
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _checked(p: Any, x: Any) -> Any:
