@@ -34,8 +34,8 @@ class History:
     layers: OrderedDict[str, dict[str, Array]]
     """{layer: {statistic: float32[looks]}}, in the order in which they are called, at the steps 0, `watched_every`,
     2 `watched_every`, ...; see `lectopt.watch`. Empty if nothing was watched."""
-    chance: Array
-    """float32[]: the loss of the best constant outputs for the training part; NaN where the task does not know it."""
+    chance: Array | None
+    """float32[]: the loss of the best constant outputs for the training part; None where the task does not know it."""
     diverged_at: Numeric
     """int32[]: the first step whose loss was not finite, -1 if there was none; see `Run`."""
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})
@@ -136,11 +136,13 @@ class History:
                 layers.setdefault(path[1], {})[path[2]] = array
         if ("steps", "loss") not in arrays:
             raise KeyError("steps/loss")
+        chance = arrays.get(("chance",))
+        unknown = chance is None or np.isnan(chance).all()  # earlier versions wrote NaN
         return History(
             steps={path[1]: array for path, array in arrays.items() if path[0] == "steps"},
             epochs={path[1]: array for path, array in arrays.items() if path[0] == "epochs"},
             layers=layers,
-            chance=arrays["chance",],
+            chance=None if unknown else chance,
             diverged_at=arrays["diverged_at",],
             steps_per_epoch=int(arrays["steps_per_epoch",]),
             batch_size=int(arrays["batch_size",]),
@@ -149,7 +151,7 @@ class History:
 
     def check_single(self) -> None:
         """Raises ValueError if this holds several trainings, as `jit(vmap(train))` returns them."""
-        lanes = np.shape(self.chance)
+        lanes = np.shape(self.diverged_at)
         if lanes:
             raise ValueError(
                 f"this History holds {lanes} trainings; take one: jax.tree.map(lambda leaf: leaf[0], history)"

@@ -120,7 +120,7 @@ class Task:
         self.adapter = adapt(model)
         self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
-        self._chance, self.knows_chance = chance, chance is not None
+        self._chance = chance
         self._loss = loss
         self._objective = objective
         self._takes_training = takes_training
@@ -158,10 +158,10 @@ class Task:
         """The initialiser of the output bias; `real`, bool[n], tells the examples from what fills up."""
         return initializers.output_bias(targets, self._activation or "", real)
 
-    def chance(self, examples: Subset) -> Array:
-        """float32[]: the loss of the best constant outputs; NaN where the task does not know it."""
+    def chance(self, examples: Subset) -> Array | None:
+        """float32[]: the loss of the best constant outputs; None where the task does not know it."""
         if self._chance is None:
-            return jnp.array(jnp.nan, jnp.float32)
+            return None
         real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
         return jnp.asarray(self._chance(examples.take(examples.indices)[-1], real), jnp.float32)
 

@@ -149,7 +149,7 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
             steps={name: _blank(r.reshape(-1)[: plan.steps], met) for name, r in carry.step_records.items()},
             epochs={name: _blank(record, epoch < lasted) for name, record in carry.epoch_records.items()},
             layers=OrderedDict() if carry.looks is None else _layers(carry.looks, met),
-            chance=_blank(carry.chance, jnp.array(plan.task.knows_chance)),
+            chance=carry.chance,
             diverged_at=carry.diverged_at,
             steps_per_epoch=plan.steps_per_epoch,
             batch_size=plan.batch_size,
@@ -164,7 +164,7 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
 def _layers(looks: Looks, met: Array) -> OrderedDict[str, dict[str, Array]]:
     """The looks by layer; NaN at steps that are not recorded, after divergence and after patience ran out."""
     done = met[:: looks.every][: len(looks.values)]
-    return dataclasses.replace(looks, values=_blank(looks.values, done[:, None])).by_layer()
+    return jax.tree.map(lambda record: _blank(record, done), looks.by_layer())
 
 
 def _blank(values: Array, known: Array) -> Array:

@@ -35,7 +35,8 @@ def divergence(history: History) -> Trouble | None:
             f"embedding, at the initial weights, and in the loss for {_NUMBERS}.",
         )
     losses, norms = losses[:count], np.asarray(history.steps["gradient_norm"], float)[:count]
-    calm = losses <= BLOWN_UP * max(abs(losses[0]), np.nan_to_num(float(history.chance)))
+    chance = 0.0 if history.chance is None else np.nan_to_num(float(history.chance))
+    calm = losses <= BLOWN_UP * max(abs(losses[0]), chance)
     bad = int(np.argmin(np.append(np.isfinite(norms), False)))  # the first gradient that is not, if there is one
     if bad < count and calm[bad]:
         return Trouble(

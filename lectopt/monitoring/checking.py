@@ -8,6 +8,7 @@ import numpy as np
 
 from lectopt import _checks, evaluation
 from lectopt._keys import as_key
+from lectopt._numerics import one_program
 from lectopt._types import Array
 from lectopt.monitoring.by_heart import RATES, STEPS, Outcome, by_heart
 from lectopt.monitoring.diagnosis import Diagnosis
@@ -86,11 +87,12 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
         raise ValueError(f"examples must be at least 20; got {len(subset)}")
     rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices[: len(subset)])[:_MOST]
     sample = jax.tree.map(lambda a: jnp.asarray(a)[rows], subset.arrays)
-    if float(task.chance(subset)) == 0:
+    if task.chance(subset) == 0:
         return Diagnosis([_ALL_ALIKE], [])
     findings: list[Finding | None] = []
     notes: list[str] = []
-    with ProgressBar("checks", 3, show=progress) as bar:
+    # Of the rates, some may diverge: what `jax_debug_nans` is to find is no fault here.
+    with one_program(), ProgressBar("checks", 3, show=progress) as bar:
         for done, step in enumerate((_initial_loss, by_heart, _alignment)):
             bar.update(done, step.__name__.strip("_").replace("_", " "))
             found, note = step(task, sample, jax.random.fold_in(key, done + 1))
@@ -105,13 +107,13 @@ def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
     loss, chance = compiled(_losses_at_start, task)(as_subset(sample), key)
     if not np.isfinite(loss):
         return [_NOT_FINITE], []
-    if np.isnan(chance):
+    if chance is None:
         return [], [f"Initial loss {loss:.3g}; the task does not know that of constant outputs."]
     finding = judge_loss(float(loss), float(chance), trained=False)
     return [finding], [] if finding else [f"Initial loss {loss:.3g}, constant outputs {chance:.3g}."]
 
 
-def _losses_at_start(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, Array]:
+def _losses_at_start(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, Array | None]:
     params, state = fresh(task, key, subset)
     return evaluation.evaluate(task, params, state, subset)["loss"], task.chance(subset)
 

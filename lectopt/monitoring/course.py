@@ -82,8 +82,9 @@ def course(history: History) -> Course:
     epochs = len(train)
     if count and epochs < _FEW:
         train = np.array([part.mean() for part in np.array_split(losses[:count], min(count, _STRETCHES))])
-    known = bool(history.chance > 0)
-    unit = float(history.chance) if known else _largest([abs(initial), initial - train.min(initial=initial)])
+    chance = 0.0 if history.chance is None else float(history.chance)
+    known = chance > 0
+    unit = chance if known else _largest([abs(initial), initial - train.min(initial=initial)])
     broken = int(history.diverged_at) >= 0
     left = _rate_left(history, count)
     return Course(unit, known, initial / unit, train / unit, valid / unit, epochs, count, broken, left)

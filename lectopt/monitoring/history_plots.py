@@ -96,8 +96,8 @@ def _loss(axis: Axes, history: History) -> None:
     x, losses = history.epochs_done, np.asarray(history.steps["loss"], float)
     _batches(axis, x, losses, COLOURS[5], "batches, smoothed")
     _epochs(axis, history, [name for name in ("train_loss", "valid_loss") if name in history.epochs])
-    if np.isfinite(history.chance) and history.chance > 0:
-        chance = float(history.chance)
+    chance = 0.0 if history.chance is None else float(history.chance)
+    if np.isfinite(chance) and chance > 0:
         axis.axhline(chance, color=QUIET, linestyle=":", linewidth=1)
         right: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": QUIET}
         axis.text(1, chance, "constant outputs", transform=axis.get_yaxis_transform(), **right)

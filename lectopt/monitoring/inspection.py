@@ -35,7 +35,7 @@ class Inspection:
 
     layers: list[LayerReport]  # in the order in which they are called
     loss: float  # mean over the minibatch
-    chance: float  # the loss of the best constant outputs; NaN where the task does not know it
+    chance: float | None  # the loss of the best constant outputs; None where the task does not know it
     findings: list[Finding]
     unseen: list[str]  # weights that no layer above has
 
@@ -64,7 +64,7 @@ class Inspection:
         return verdicts
 
     def _loss_line(self) -> str:
-        chance = "" if np.isnan(self.chance) else f" (constant outputs would have {self.chance:.3g})"
+        chance = "" if self.chance is None else f" (constant outputs would have {self.chance:.3g})"
         return f"loss {self.loss:.4g}{chance}"
 
 
@@ -120,7 +120,8 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     batch = subset.examples()
     passage, loss = _look(task, params, state, batch, key)
     layers = [report(name, passage) for name in passage.names]
-    chance = float(task.chance(subset)) + 0.0  # an entropy of -0.0 is 0
+    chance = task.chance(subset)
+    chance = None if chance is None else float(chance) + 0.0  # an entropy of -0.0 is 0
     return Inspection(layers, loss, chance, judge(layers, loss, chance, trained), _unseen(passage))
 
 

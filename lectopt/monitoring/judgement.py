@@ -21,7 +21,7 @@ _GLOROT = "Glorot and Bengio 2010"
 _START = "Goodfellow et al. 2016, section 8.4"
 
 
-def judge(layers: list[LayerReport], loss: float, chance: float, trained: bool) -> list[Finding]:
+def judge(layers: list[LayerReport], loss: float, chance: float | None, trained: bool) -> list[Finding]:
     """The findings of `inspect`."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
     found = [
@@ -84,9 +84,9 @@ def _alike(layers: list[LayerReport]) -> Finding | None:
     return Finding("examples look alike", evidence, remedy, "Daneshmand et al. 2020")
 
 
-def judge_loss(loss: float, chance: float, trained: bool) -> Finding | None:
+def judge_loss(loss: float, chance: float | None, trained: bool) -> Finding | None:
     """Whether a loss over many examples is far above that of constant outputs."""
-    if chance == 0 or not loss > FAR * chance:  # 0 where all targets are alike; NaN where it is not known
+    if not chance or not loss > FAR * chance:  # None where it is not known, 0 where all targets are alike
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {chance:.3g}"
     if trained:
