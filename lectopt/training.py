@@ -1,6 +1,5 @@
 """`train`: a whole training as a pure function, to be jitted and vmapped."""
 
-import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -75,7 +74,9 @@ def train(
 
     Returns:
         A Run. A training whose loss or weights cease to be finite is frozen at its last finite epoch
-        (`run.diverged_at`), which under `vmap` leaves every other lane as it is.
+        (`run.diverged_at`), which under `vmap` leaves every other lane as it is. Records of what was not done (after
+        patience ran out; of another length, in folds that differ in size) are NaN: where `train` is compiled,
+        `jax_debug_nans` reports those too. `fit` and the searches fill them without that.
 
     Raises:
         ValueError, TypeError: before anything compiles, if an argument is not as described above or the examples,

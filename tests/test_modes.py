@@ -1,7 +1,10 @@
 """Trainings under JAX's own modes for finding faults: healthy ones pass, and their numbers are the same."""
 
+import dataclasses
+
 import jax
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -58,3 +61,52 @@ def test_fit(mode, name, normal):
     tolerance = 1e-5 if mode == "disable_jit" else 0  # compiled, XLA fuses
     for a, b in zip(numbers, normal[name], strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def choose(task):
+    def trial(setting, train, valid, key):
+        return lo.train(task, lo.sgd(setting["rate"]), train, valid=valid, batch_size=60, epochs=1, key=key)
+
+    options = {"minimize": "valid_loss", "key": 0, "progress": False}
+    return lo.cross_validate(trial, {"rate": [0.01, 0.1]}, lo.k_fold((X, Y), 4, key=0), **options)
+
+
+def compiled(task):
+    optimizer = optax.chain(lo.watch_norms("gradient"), lo.sgd(0.1), lo.watch_norms("update"))
+    return jax.jit(lambda: lo.train(task, optimizer, (X, Y), batch_size=60, epochs=1, key=0).history)()
+
+
+TOOLS = {
+    "train": compiled,
+    "inspect": lambda task: str(lo.inspect(task, (X, Y), key=0)),
+    "rescale": lambda task: lo.rescale(task, (X, Y), key=0),
+    "search": choose,
+    "check": lambda task: lo.check(task, (X, Y), progress=False),
+    "diagnose": lambda task: lo.diagnose(lo.fit(task, OPTIMIZER, (X, Y), **OPTIONS | {"patience": None})),
+    "rate": lambda task: lo.suggest_learning_rate(task, lo.sgd, (X, Y), batch_size=60, key=0, steps=100, seeds=1),
+}
+QUICK = [("debug_nans", name) for name in ("train", "inspect", "rescale")]
+CALLS = [
+    pytest.param(mode, name, marks=[] if (mode, name) in QUICK else pytest.mark.slow)
+    for mode in MODES
+    for name in TOOLS
+]
+
+
+@pytest.mark.filterwarnings("ignore:the best")  # one epoch says little of the rate
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("mode", "name"), CALLS)
+def test_tools(mode, name, task):
+    with MODES[mode]():
+        TOOLS[name](TASKS[task])
+
+
+def test_a_history_that_has_nan_for_an_unknown_chance(tmp_path):
+    """As earlier versions wrote it."""
+    task = TASKS["a loss without chance"]
+    history = lo.fit(task, OPTIMIZER, (X, Y), batch_size=60, epochs=1, key=0).history
+    assert history.chance is None
+    dataclasses.replace(history, chance=np.float32(np.nan)).save(tmp_path / "old")
+    history.save(tmp_path / "new")
+    assert lo.History.load(tmp_path / "old").chance is None
+    assert lo.History.load(tmp_path / "new").chance is None

@@ -57,7 +57,8 @@ def by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
     together = _best(learn(every, every))
     chance = task.chance(as_subset(few))
     told = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"
-    known = LEARNED * float(chance) if chance is not None and chance > 0 else _ROUNDING * together.first  # where the floor can only be 0
+    # Where the floor can only be 0.
+    known = LEARNED * float(chance) if chance is not None and chance > 0 else _ROUNDING * together.first
     if 0 <= together.last <= known:
         return [], [f"Learned by heart: {told}."]
     alone = float(np.mean([_best(learn(np.full(count, i), np.full(count, i))).last for i in every]))

@@ -61,7 +61,8 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
         progress: show a bar on standard error if it takes more than a second.
 
     Returns:
-        A Diagnosis: findings with evidence and remedy, and notes on what is well.
+        A Diagnosis: findings with evidence and remedy, and notes on what is well. Some rates may diverge:
+        `jax_debug_nans` is off meanwhile.
 
     Raises:
         TypeError: if task is no Task. ValueError: if the examples do not fit it, or are fewer than 20.

@@ -120,8 +120,8 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     batch = subset.examples()
     passage, loss = _look(task, params, state, batch, key)
     layers = [report(name, passage) for name in passage.names]
-    chance = task.chance(subset)
-    chance = None if chance is None else float(chance) + 0.0  # an entropy of -0.0 is 0
+    constant = task.chance(subset)
+    chance = None if constant is None else float(constant) + 0.0  # an entropy of -0.0 is 0
     return Inspection(layers, loss, chance, judge(layers, loss, chance, trained), _unseen(passage))
 
 

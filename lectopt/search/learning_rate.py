@@ -121,7 +121,8 @@ def suggest_learning_rate(
         progress: as for `sweep`.
 
     Returns:
-        A RateSuggestion; print it, or call `.plot()`. Warns if the best rate still stands at the edge of the grid.
+        A RateSuggestion; print it, or call `.plot()`. Warns if the best rate still stands at the edge of the grid. Some
+        rates are meant to diverge: `jax_debug_nans` is off meanwhile, as in `sweep`.
 
     Raises:
         ValueError, TypeError: before anything compiles, if an argument is not as described above; if every rate

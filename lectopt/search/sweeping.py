@@ -48,7 +48,9 @@ def sweep(
 
     Returns:
         Results. Ctrl-C gives back what is done, with a warning, where a person sits in front of it (a notebook,
-        IPython, Python's prompt); the settings that were not run hold NaN and are ranked last.
+        IPython, Python's prompt); the settings that were not run hold NaN and are ranked last. A lane that diverges
+        is a result like any other, so that `jax_debug_nans` is off within a search, and `jax_disable_jit` too;
+        `results.replay` runs a lane with them.
 
     Warns:
         UserWarning: if no setting has a score; or if the best value of a hyperparameter stands at an end of its space
