@@ -74,7 +74,7 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "nnz") and hasattr(value, "toarray"):
         raise TypeError(f"{name} must be a dense array; got {_kind(value)}. Convert it with .toarray()")
     try:
-        array = np.asarray(value.to_numpy(np.result_type(*value.dtypes)) if _is_frame_of_numbers(value) else value)
+        array = np.asarray(value.to_numpy(np.result_type(*_dtypes(value))) if _is_frame_of_numbers(value) else value)
     except Exception as error:  # what a foreign type raises: ragged lists ValueError, tensors RuntimeError or TypeError
         raise TypeError(f"{name} must be an array of numbers; got {_kind(value)}: {error}") from error
     if array.dtype.kind == "m" or not (jnp.issubdtype(array.dtype, np.number) or array.dtype == bool):
@@ -84,19 +84,26 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
 
 
 def check_told_apart(name: str, array: np.ndarray, dtype: Any) -> None:
-    """Raises ValueError where a feature (of the last axis) spans few steps of the narrower dtype, and is rounded."""
+    """Raises ValueError where different values of a feature (of the last axis) become the same in a narrower dtype.
+
+    That is of features that span few of its steps (of others it takes no more than the last digits), or if all vanish.
+    """
     features = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
     low, high = np.fmin.reduce(features, axis=0), np.fmax.reduce(features, axis=0)
     with np.errstate(invalid="ignore", over="ignore"):  # infinities are not of concern here
         span, largest = np.float64(high) - low, np.fmax(np.abs(np.float64(low)), np.abs(np.float64(high)))
         fine = np.finfo(array.dtype).eps if np.issubdtype(array.dtype, np.inexact) else 0
         few = (span < _MOST_STEPS * jnp.finfo(dtype).eps * largest) & (span > _LEAST_STEPS * fine * largest)
+    if 0 < (most := np.fmax.reduce(largest)) < jnp.finfo(dtype).tiny:
+        raise ValueError(
+            f"{name} must hold numbers that {np.dtype(dtype)} tells from 0, of at least {jnp.finfo(dtype).tiny:.2g}; "
+            f"the largest is {most:.3g}. Rescale them, or {_X64}"
+        )
     for feature in np.flatnonzero(few):
         column = features[:, feature]
         column = column[~np.isnan(column)]
-        rounded = column.astype(dtype)
-        if (rounded.astype(array.dtype) != column).any():
-            before, after = (len(np.unique(numbers)) for numbers in (column, rounded))
+        before, after = (len(np.unique(numbers)) for numbers in (column, column.astype(dtype)))
+        if after < before:
             raise ValueError(
                 f"{name} must differ by more than {np.dtype(dtype)} can tell apart; feature {feature} goes from "
                 f"{low[feature]:.12g} to {high[feature]:.12g}, and of {before} different values {after} are left. "
@@ -116,7 +123,8 @@ def _is_frame_of_numbers(value: Any) -> bool:
 
 
 def _dtypes(frame: Any) -> list[Any]:
-    return list(getattr(frame, "dtypes", []))
+    """Of each column; NumPy's for pandas' own, such as Int64, that stand for one."""
+    return [getattr(dtype, "numpy_dtype", dtype) for dtype in getattr(frame, "dtypes", [])]
 
 
 def _kind(value: Any) -> str:

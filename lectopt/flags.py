@@ -26,8 +26,11 @@ FLAGS = {
 }
 """What a module may call its flag, and the flag's value in training."""
 
-_HINTS = ("train", "eval", "infer", "determin", "stochastic", "dropout", "running", "mode", "test")
-"""How words begin in the names of other flags, which may be meant to tell training from evaluation."""
+_WORDS = "train training eval evaluate evaluation evaluating infer inference deterministic stochastic dropout"
+_HINTS = {*_WORDS.split(), "running", "mode", "test", "testing"}
+"""Words in the names of other flags, which may be meant to tell training from evaluation."""
+_ASKS = ("return", "output", "with")
+"""How names begin that ask for more outputs, such as return_train_features."""
 _MODES = ("train", "training", "eval", "evaluation", "test", "inference")
 """What a default may be that is a mode by its name."""
 
@@ -93,7 +96,7 @@ def _check(name: str, parameter: inspect.Parameter) -> None:
     words = parameter.name.split("_")
     is_flag = isinstance(parameter.default, bool) or "bool" in str(parameter.annotation)
     is_mode = isinstance(parameter.default, str) and parameter.default in _MODES
-    if is_mode or (is_flag and any(word.startswith(_HINTS) for word in words)):
+    if is_mode or (is_flag and _HINTS.intersection(words) and words[0] not in _ASKS):
         raise _checks.Refusal(
             f"model must call its flag of training by a name that lectopt passes, one of {', '.join(FLAGS)}; {name} "
             f"takes {parameter.name!r}"

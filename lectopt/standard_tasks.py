@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lectopt import _checks
+from lectopt import _checks, task_checks
 from lectopt._types import Array, Numeric
 from lectopt.labels import AnyOf, Binary, Labels, OneOf
 from lectopt.metrics import PerExample, WholeSetMetric
@@ -113,6 +113,7 @@ def classification(
     binary, multilabel = _checks.check_flag("binary", binary), _checks.check_flag("multilabel", multilabel)
     if binary and multilabel:
         raise ValueError("classification takes one of binary and multilabel, not both")
+    task_checks.check_metrics(metrics)
     _checks.check_number("label_smoothing", label_smoothing, _checks.FRACTION)
     if ignore_label is not None:
         ignore_label = _checks.check_count("ignore_label", ignore_label, least=-(2**31))

@@ -15,6 +15,10 @@ ONES = np.ones(6)
 SECONDS = 1.7e9 + 60 * np.arange(100.0)
 NUMBERS = {
     "a frame": (pd.DataFrame({"a": ONES, "b": np.arange(6), "c": ONES > 0}), np.stack([ONES, np.arange(6), ONES], 1)),
+    "a frame of pandas' own types": (
+        pd.DataFrame({"a": ONES, "b": range(6), "c": ONES > 0}).astype({"b": "Int64", "c": "boolean"}),
+        np.stack([ONES, np.arange(6), ONES], 1),
+    ),
     "a series of integers": (pd.Series(np.arange(6), dtype="Int64"), np.arange(6)),
     "long doubles": (ONES.astype(np.longdouble), ONES),
     "booleans": (ONES > 0, ONES > 0),
@@ -23,6 +27,8 @@ NUMBERS = {
     "large and far apart": (np.array([1e9, 1e9 + 0.1, 2e9]), np.array([1e9, 1e9 + 0.1, 2e9], np.float32)),
     "a constant": (np.full(6, 0.1), np.full(6, np.float32(0.1))),
     "a constant with the noise of float64": (0.1 + 1e-17 * np.arange(6), np.full(6, np.float32(0.1))),
+    "near, and still apart": (np.array([1013.25, 1013.2501]), np.array([1013.25, 1013.2501], np.float32)),
+    "a feature that vanishes": (np.array([[1, 1e-60], [2, 2e-60]]), np.array([[1, 0], [2, 0]])),
     "whole numbers in floats": (2.0**23 + np.arange(6), 2.0**23 + np.arange(6)),
     "NaN and infinite": (np.array([np.nan, np.inf, 1]), np.array([np.nan, np.inf, 1])),
     "nothing": (np.zeros((0, 3)), np.zeros((0, 3))),
@@ -57,6 +63,8 @@ REFUSED = {
     "one number": (1e300, ValueError, r"at most 3.4e\+38"),
     "seconds": (SECONDS, ValueError, "feature 0 goes from 1700000000 to 1700005940, and of 100 .* 47 .*mean first"),
     "a feature": (np.stack([ONES, 1 + 1e-9 * np.arange(6)], 1), ValueError, "feature 1 goes from 1 to .*of 6 .* 1 are"),
+    "too small": (1e-50 * ONES, ValueError, "float32 tells from 0, of at least 1.2e-38; the largest is 1e-50"),
+    "a frame with gaps": (pd.DataFrame({"a": [1, None]}, dtype="Int64"), TypeError, "got DataFrame: .*missing values"),
     "strings": (np.array(list("abc")), TypeError, "an array of numbers; got ndarray of <U1: number the classes"),
     "bytes": (b"abc", TypeError, "an array of numbers; got bytes of .S3: number the classes"),
     "objects": (np.array([None, 1]), TypeError, "got ndarray of object: rows must be numbers of one length"),
@@ -97,7 +105,7 @@ def test_a_few_rows_that_are_only_scored_may_be_alike():
         lo.regression(line, standardize=True),
         lo.sgd(0.1),
         (np.linspace(1950, 2020, 10)[:, None], np.ones((10, 1))),
-        valid=(alike := 2020 + np.arange(3.0)[:, None] / 365, np.ones((3, 1))),
+        valid=(alike := 2020 + np.arange(3.0)[:, None] / 36500, np.ones((3, 1))),
         batch_size=5,
         steps=1,
         key=0,

@@ -168,6 +168,22 @@ def test_sam_is_evaluated_at_its_outer_parameters():
         assert np.allclose(held, outer) == (k % 3 == 2)
 
 
+def test_sam_trains_in_fit(eager):
+    """One of two steps is to the adversarial point, the other by the gradient there."""
+    x = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    y, w, ascent = x[:, :1], np.zeros((2, 1)), optax.sgd(0.1)
+    task = lo.Task(
+        (lambda key, x: (jnp.zeros((2, 1)), ()), lambda p, s, x, k, t: (x @ p, s)), lambda o, t: (o - t)[:, 0] ** 2
+    )
+    run = lo.fit(
+        task, optax.contrib.sam(optax.sgd(0.2), ascent, 2), (x, y), batch_size=8, steps=4, key=0, progress=False
+    )
+    slope = lambda w: 2 * x.T @ (x @ w - y) / 8  # noqa: E731
+    for _ in range(2):
+        w = w - 0.2 * slope(w + 0.1 * slope(w))
+    np.testing.assert_allclose(run.params, w, rtol=1e-5)
+
+
 def test_two_states_for_the_same_parameters_are_refused():
     for optimizer in (optax.contrib.schedule_free(lo.nesterov(0.1), 0.1), sam(lo.nesterov(0.1))):
         state, held = trained(optimizer)

@@ -220,6 +220,11 @@ def signature(text):
     return type("Odd", (Net,), space)
 
 
+@pytest.mark.parametrize("flag", ["model_parallel", "return_train_features", "trainable", "determinant"])
+def test_flags_of_other_things_keep_their_defaults(flag):
+    lo.classification(signature(f"x, {flag}=False")).adapter.check_call()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -242,6 +242,7 @@ def test_what_is_no_label_is_refused(task, labels, message):
 
 BAD_ARGUMENTS = {
     "both": ({"binary": True, "multilabel": True}, ValueError, "takes one of binary and multilabel"),
+    "metrics": ({"metrics": [1]}, TypeError, "metrics must be a dictionary by their names; got a list"),
     "smoothing 1": ({"label_smoothing": 1.0}, ValueError, r"label_smoothing must be in \[0, 1\); got 1"),
     "smoothing -": ({"label_smoothing": -0.1}, ValueError, r"label_smoothing must be in \[0, 1\); got -0.1"),
     "smoothing NaN": ({"label_smoothing": np.nan}, ValueError, r"label_smoothing must be in \[0, 1\); got nan"),

@@ -126,7 +126,7 @@ def measure(x: Array, axes: Axes, weights: Array | None = None) -> Moments:
     counts = jnp.isfinite(x)
     if weights is not None:
         counts &= jnp.asarray(weights, _numerics.real_dtype(x)) > 0
-    size = jnp.max(jnp.where(counts, jnp.abs(x), 0), canonical_axes(x.ndim, axes), keepdims=True)
+    size = jnp.max(jnp.where(counts, jnp.abs(x), 0), canonical_axes(x.ndim, axes), keepdims=True, initial=0)
     edge = 2.0 ** (jnp.finfo(x.dtype).maxexp * 15 // 64)  # 2^30 in float32
     scale = jnp.where(size > edge, edge**-2, jnp.where(size < 1 / edge, edge**2, 1)).astype(size.dtype)
     found = center(x * scale.astype(x.dtype), axes, weights)[1]

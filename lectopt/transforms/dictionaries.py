@@ -1,5 +1,6 @@
 """Labels and masks as plain dictionaries, for parameters that Flax keeps in an `nnx.State`."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTrans
         >>> parts = optax.partition({"first": optax.set_to_zero(), "last": lo.adam(1e-3)}, labels)
         >>> optimizer = nnx.Optimizer(model, lo.accept_dicts(parts), wrt=nnx.Param)
     """
-    inner = optax.with_extra_args_support(optimizer)
+    inner = _with_its_extra_args(optimizer)
 
     def init(params: Any) -> optax.OptState:
         return _either(inner.init, params)
@@ -41,6 +42,20 @@ def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTrans
         return new, state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _with_its_extra_args(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The optimizer, which gets those extra arguments that it takes; `optax.contrib.sam` takes but one of its own."""
+    inner = optax.with_extra_args_support(optimizer)
+    parameters = inspect.signature(inner.update).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return inner
+    names = {p.name for p in parameters}
+
+    def update(updates: Any, state: optax.OptState, params: Any = None, **extra: Any) -> tuple[Any, optax.OptState]:
+        return inner.update(updates, state, params, **{name: x for name, x in extra.items() if name in names})
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def _either(function: Callable, *trees: Any) -> Any:
