@@ -19,7 +19,7 @@ class _Classification(Task):
 
     def __init__(self, model: Any, labels: Labels, metrics: Mapping[str, PerExample | WholeSetMetric], **options: Any):
         super().__init__(model, labels.losses, metrics, activation=labels.activation, check=labels.check, **options)
-        self._labels = labels
+        self._labels, self.knows_chance = labels, True
 
     def counts(self, targets: Any) -> Array | None:
         counted = self._labels.counted(targets)
