@@ -46,6 +46,8 @@ def write(run: Run, path: str | Path) -> None:
 def read(path: str | Path, task: Task) -> Run:
     """Reads a run that `write` wrote, or a training as far as it came; see `lectopt.load`."""
     path = checked_path("path", path)
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
     if not path.exists():
         raise FileNotFoundError(f"path must be a directory that Run.save wrote; there is nothing at {path}")
     return _run(_read(path, "path"), task)

@@ -1,13 +1,16 @@
 """From what a user gives as `start` to the arrays that a training starts from."""
 
+import numbers
 import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
+from lectopt import _checks
 from lectopt._leaves import alike, fill, fill_in_order, named, paths
 from lectopt.models import Params
 from lectopt.origin import Origin
@@ -23,6 +26,7 @@ def as_origin(task: Task, start: Any, key: jax.Array, batch: Batch) -> Origin:
         start.check_single()
         return start.start._replace(params=start.lookahead_params, opt_state=start.opt_state)
     given = _taken_apart(start)
+    _check_numbers(start, given.params)
     if given.variables is None and given.known and (others := _other_variables(task, key, batch)):
         warnings.warn(
             f"start holds parameters alone: the other variables of the model ({others}) begin afresh, and so do its "
@@ -82,6 +86,18 @@ def _taken_apart(start: Any) -> Origin:
         return Origin(start)
     params, _, variables = nnx.split_state(start, nnx.Param, (nnx.RngState, nnx.Intermediate), ...)
     return Origin(nnx.as_pure(params), nnx.as_pure(variables) if jax.tree.leaves(variables) else None)
+
+
+def _check_numbers(start: Any, params: Params) -> None:
+    for leaf in jax.tree.leaves(params):
+        kind = getattr(getattr(leaf, "dtype", np.dtype(object)), "kind", None)  # a key's dtype has none
+        if isinstance(leaf, numbers.Number) or kind not in tuple("OSUMm"):
+            continue
+        place = "; of a run on disk, give lectopt.load(path, task)" if leaf is start else f" in a {_checks.kind(start)}"
+        raise TypeError(
+            "start must be a Run, its start, a module, or its parameters, a tree of arrays; got "
+            f"{_checks.shown(leaf)}{place}"
+        )
 
 
 def _is_variable(leaf: Any) -> bool:

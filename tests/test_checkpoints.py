@@ -500,3 +500,8 @@ def wait_for_steps(process, directory):
     kept = set(directory.glob("[0-9]*"))
     while process.poll() is None and set(directory.glob("[0-9]*")) <= kept:
         time.sleep(0.05)
+
+
+def test_a_model_in_place_of_its_task_is_refused_by_name(tmp_path):
+    with pytest.raises(TypeError, match=r"task must be a lectopt\.Task; got function"):
+        lo.load(tmp_path, lambda rngs: None)

@@ -623,3 +623,49 @@ def test_searches_run_in_each_of_the_modes_that_look_for_faults(mode):
     np.testing.assert_allclose(found.mean("valid_loss"), usual.mean("valid_loss"), rtol=1e-5)
     assert np.isnan(found.mean()).tolist() == [False, True]
     np.testing.assert_array_equal(again.scores, record.scores)
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        (
+            lambda **options: lo.sweep(lambda setting, train, valid, key: {"m": 0.0}, **options),
+            r"trial\(setting, key\)",
+        ),
+        (
+            lambda **options: lo.cross_validate(
+                lambda setting, key: {"m": 0.0}, folds=lo.k_fold((X,), 2, key=0), **options
+            ),
+            r"trial\(setting, train, valid, key\)",
+        ),
+        (
+            lambda **options: lo.sweep(lambda setting, key: {"m": 0.0}, halving=lo.Halving(4), **options),
+            r"trial\(setting, key, epochs=, start=\) for halving",
+        ),
+    ],
+)
+def test_a_trial_of_other_arguments_is_refused_by_name(search, said):
+    with pytest.raises(TypeError, match="trial must be a function that can be called as " + said):
+        search(settings={"a": [1.0, 2.0]}, minimize="m", key=0, progress=False)
+
+
+@pytest.mark.parametrize(
+    "returned", [lambda a: {"m": a * 1j}, lambda a: {"m": a, "diverged_at": a}], ids=["complex", "diverged_at"]
+)
+def test_what_a_trial_may_not_return_comes_without_a_word_on_traced_numbers(returned):
+    with pytest.raises(TypeError, match="trial must return") as caught:
+        lo.sweep(lambda setting, key: returned(setting["a"]), {"a": [1.0]}, minimize="m", key=0, progress=False)
+    assert "Tracer" not in str(caught.value)
+    assert not any("static=True" in note for note in getattr(caught.value, "__notes__", []))
+
+
+def test_a_trial_that_keeps_its_own_epochs_is_refused_for_halving():
+    task = lo.regression(lambda rngs: nnx.Linear(1, 1, rngs=rngs))
+
+    def trial(setting, key, epochs, start):
+        return lo.train(
+            task, lo.sgd(setting["a"]), (X[:, None], X[:, None]), batch_size=7, epochs=3, key=key, start=start
+        )
+
+    with pytest.raises(ValueError, match=r"trial must hand epochs on.*given 1, its run has 3"):
+        lo.sweep(trial, {"a": [0.1, 0.2]}, minimize="train_loss", key=0, progress=False, halving=lo.Halving(3))

@@ -500,3 +500,13 @@ def test_halving_needs_a_run():
         lo.sweep(
             lambda s, key, epochs, start: {"loss": 1.0}, {"x": [1.0]}, minimize="loss", key=0, halving=lo.Halving(4)
         )
+
+
+def test_what_goes_wrong_with_valid_too_is_no_matter_of_valid():
+    x = np.ones((6, 1), np.float32)
+    with pytest.raises(jax.errors.ConcretizationTypeError) as caught:
+        lo.select(
+            lambda setting, train, valid, key: {"m": float(setting["a"])}, {"a": [1.0, 2.0]}, (x, x), folds=2,
+            minimize="m", key=0, progress=False,
+        )  # fmt: skip
+    assert any("static=True" in note for note in caught.value.__notes__)

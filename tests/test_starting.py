@@ -121,3 +121,17 @@ def test_runs_side_by_side_are_no_start():
     with pytest.raises(ValueError, match=r"this Run holds \(2,\) trainings; take one"):
         fit(task, lo.sgd(0.1), start=runs)
     fit(task, optax.sgd(0.1), start=jax.tree.map(lambda leaf: leaf[0], runs).start)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("runs/1", r"got 'runs/1' \(str\); of a run on disk, give lectopt.load"),
+        ({"kernel": np.ones((4, 3)), "bias": "zeros"}, r"got 'zeros' \(str\) in a dict"),
+        ({"kernel": np.ones((4, 3)), "bias": np.array(["a", "b", "c"])}, "start must be a Run"),
+    ],
+)
+def test_a_start_that_holds_no_arrays_is_refused_by_name(start, said):
+    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+    with pytest.raises(TypeError, match=said):
+        lo.train(task, lo.sgd(0.1), (X, Y), epochs=1, start=start, **OPTIONS)

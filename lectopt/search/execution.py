@@ -83,6 +83,7 @@ class Search:
         settings = as_settings(settings)
         if halving is not None and not isinstance(halving, Halving):
             raise TypeError(f"halving must be a lectopt.Halving; got {type(halving).__name__}")
+        Trial(function).check(folds=folds is not None, halving=halving is not None)
         count = _checks.check_count("seeds", seeds)
         shape = (settings.count, 1 if folds is None else len(folds), count)
         fold, seed = np.divmod(np.arange(shape[1] * count), count)

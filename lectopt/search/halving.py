@@ -85,6 +85,10 @@ class Rung:
         run = self._trial.call({**self.static, **numbers}, pair, shared, epochs=self._epochs, start=start)
         if not isinstance(run, Run):
             raise TypeError(f"trial must return a lectopt.Run for halving; it returned {type(run).__name__}")
+        if (epochs := max(len(record) for record in run.history.epochs.values())) != self._epochs:
+            raise ValueError(
+                f"trial must hand epochs on to lectopt.train for halving; given {self._epochs}, its run has {epochs}"
+            )
         return run
 
 

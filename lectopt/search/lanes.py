@@ -1,12 +1,14 @@
 """A trial as a lane: one setting on one fold from one seed, a pure function of arrays."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from lectopt._checks import Refusal
 from lectopt._types import Array
 from lectopt.run import Run
 from lectopt.splits import Folds
@@ -40,6 +42,19 @@ class Trial:
 
     function: Callable[..., Any]
 
+    def check(self, *, folds: bool, halving: bool) -> None:
+        """Raises TypeError unless the function takes the arguments that it will be called with."""
+        names = ["setting", "train", "valid", "key"] if folds else ["setting", "key"]
+        extra = ["epochs", "start"] if halving else []
+        try:
+            inspect.signature(self.function).bind(*names, **dict.fromkeys(extra))
+        except ValueError:  # of some builtins nothing is known
+            return
+        except TypeError as error:
+            call = ", ".join([*names, *(f"{name}=" for name in extra)])
+            why = " for halving" if halving else ""
+            raise TypeError(f"trial must be a function that can be called as trial({call}){why}; {error}") from error
+
     def call(self, setting: Mapping[str, Any], pair: Pair, shared: Shared, **extra: Any) -> Any:
         """What the user's function returns for one lane."""
         key = jax.random.fold_in(jax.random.fold_in(shared.key, pair.fold), pair.seed)
@@ -70,7 +85,8 @@ def outcome(returned: Any) -> Outcome:
 def _diverged_at(value: Any) -> Array:
     """The step at which a trial says that it diverged, -1 if it did not."""
     if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.integer) or jnp.shape(value):
-        raise TypeError(f"trial must return a whole number, or -1, as 'diverged_at'; it returned {value!r}")
+        found = f"{value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else repr(value)
+        raise Refusal(f"trial must return a whole number, or -1, as 'diverged_at'; it returned {found}")
     return jnp.asarray(value, jnp.int32)
 
 
@@ -84,7 +100,7 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
         except (TypeError, ValueError) as error:
             raise TypeError(f"trial must return scalars; {name!r} is {type(value).__name__}") from error
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
-            raise TypeError(f"trial must return real scalars; {name!r} is {type(value).__name__}, {array.dtype}")
+            raise Refusal(f"trial must return real scalars; {name!r} is {array.dtype}")
         array = array.astype(jnp.float32)
         if array.shape != ():
             raise ValueError(f"trial must return scalars; {name!r} has shape {array.shape}")

@@ -17,6 +17,8 @@ from lectopt.run import Run
 from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
 from lectopt.search.interruption import results_of
+from lectopt.search.lanes import Whole
+from lectopt.search.program import Program
 from lectopt.search.results import Results
 from lectopt.search.settings import Group, group_of
 from lectopt.search.warning import warn_of_edges
@@ -189,6 +191,9 @@ class Retraining:
         try:
             returned = jax.eval_shape(function, numbers, train, self._key)
         except Exception as error:
+            if self._search.halving is None:  # what goes wrong with valid too is told as it is
+                lane = Whole(self._search.trial, group_of(settings, 0).static)
+                Program(lane, numbers, None, self._search.shared, self._search.options.devices)
             raise ValueError(
                 "trial must do without valid: the best setting is retrained on all examples by trial(setting, train, "
                 f"None, key), which raised {type(error).__name__}: {error}"
