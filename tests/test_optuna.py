@@ -291,3 +291,12 @@ BAD = {
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [({"depth": 1}, "names of space, widths; got 'depth'"), ({"widths": "(9,)"}, "one of '\\(8,\\)'")],
+)
+def test_params_of_another_space_are_refused_by_name(params, said):
+    with pytest.raises(ValueError, match=said):
+        setting_of(params, {"widths": lo.space.choice([(8,)], static=True)})

@@ -650,7 +650,9 @@ def test_a_trial_of_other_arguments_is_refused_by_name(search, said):
 
 
 @pytest.mark.parametrize(
-    "returned", [lambda a: {"m": a * 1j}, lambda a: {"m": a, "diverged_at": a}], ids=["complex", "diverged_at"]
+    "returned",
+    [lambda a: a, lambda a: {"m": a * 1j}, lambda a: {"m": a, "diverged_at": a}],
+    ids=["no dictionary", "complex", "diverged_at"],
 )
 def test_what_a_trial_may_not_return_comes_without_a_word_on_traced_numbers(returned):
     with pytest.raises(TypeError, match="trial must return") as caught:

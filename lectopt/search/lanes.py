@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lectopt._checks import Refusal
+from lectopt import _checks
 from lectopt._types import Array
 from lectopt.run import Run
 from lectopt.splits import Folds
@@ -74,7 +74,7 @@ def outcome(returned: Any) -> Outcome:
     if isinstance(returned, Run):
         return Outcome(_scalars(returned.metrics), jnp.int32(returned.diverged_at), None)
     if not isinstance(returned, Mapping) or not returned:
-        found = f"an empty {type(returned).__name__}" if isinstance(returned, Mapping) else type(returned).__name__
+        found = f"an empty {type(returned).__name__}" if isinstance(returned, Mapping) else _checks.kind(returned)
         raise TypeError(f"trial must return a lectopt.Run or a dictionary of scalars; it returned {found}")
     diverged_at = _diverged_at(returned.get("diverged_at", -1))
     metrics = _scalars({name: value for name, value in returned.items() if name != "diverged_at"})
@@ -86,7 +86,7 @@ def _diverged_at(value: Any) -> Array:
     """The step at which a trial says that it diverged, -1 if it did not."""
     if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.integer) or jnp.shape(value):
         found = f"{value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else repr(value)
-        raise Refusal(f"trial must return a whole number, or -1, as 'diverged_at'; it returned {found}")
+        raise TypeError(f"trial must return a whole number, or -1, as 'diverged_at'; it returned {found}")
     return jnp.asarray(value, jnp.int32)
 
 
@@ -100,7 +100,7 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
         except (TypeError, ValueError) as error:
             raise TypeError(f"trial must return scalars; {name!r} is {type(value).__name__}") from error
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
-            raise Refusal(f"trial must return real scalars; {name!r} is {array.dtype}")
+            raise TypeError(f"trial must return real scalars; {name!r} is {array.dtype}")
         array = array.astype(jnp.float32)
         if array.shape != ():
             raise ValueError(f"trial must return scalars; {name!r} has shape {array.shape}")

@@ -121,19 +121,28 @@ def setting_of(params: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str,
         params: of an Optuna trial.
         space: as for `optimize`.
 
+    Raises:
+        ValueError: if params hold a name or a choice that space does not.
+
     Example:
         >>> import lectopt as lo
         >>> from lectopt.search.optuna import setting_of
         >>> setting_of({"widths": "(32, 16)"}, {"widths": lo.space.choice([(32,), (32, 16)])})
         {'widths': (32, 16)}
     """
-    return {name: _value(space[name], param) for name, param in params.items()}
+    for name in params:
+        if name not in space:
+            raise ValueError(f"params must have the names of space, {', '.join(space)}; got {name!r}")
+    return {name: _value(name, space[name], param) for name, param in params.items()}
 
 
-def _value(distribution: Any, param: Any) -> Any:
+def _value(name: str, distribution: Any, param: Any) -> Any:
     if not isinstance(distribution, Choice):
         return param
-    return distribution.values[_labels(distribution).index(param)]
+    labels = _labels(distribution)
+    if param not in labels:
+        raise ValueError(f"params[{name!r}] must be one of {', '.join(map(repr, labels))}; got {param!r}")
+    return distribution.values[labels.index(param)]
 
 
 def _labels(distribution: Choice) -> list[Any]:

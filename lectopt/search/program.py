@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lectopt._checks import Refusal
 from lectopt.search.lanes import Outcome, Pair, Shared
 
 _HINT = (
@@ -147,6 +146,4 @@ def _asks_for_a_number(error: Exception) -> bool:
     """Whether a traced value stood where a Python number was wanted: JAX's errors, and others that name the tracer."""
     if isinstance(error, _CONCRETE):
         return True
-    if isinstance(error, Refusal):
-        return False
     return isinstance(error, (TypeError, ValueError, IndexError)) and "Tracer" in str(error)
