@@ -138,6 +138,7 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
     step, epoch = jnp.arange(plan.steps), jnp.arange(plan.epochs)
     # Not the batches that hold no example of this part, because other parts are larger.
     met = (step < ended) & (step % plan.steps_per_epoch * plan.batch_size < setup.data.train.size)
+    losses = carry.step_records["loss"].reshape(-1)[: plan.steps]
     lasted = jnp.where(carry.running, carry.epoch, -(-ended // plan.steps_per_epoch))
     lasted = lasted - (carry.diverged_at >= 0).astype(lasted.dtype)
     return Run(
@@ -149,7 +150,7 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
         history=History(
             steps={name: _blank(r.reshape(-1)[: plan.steps], met) for name, r in carry.step_records.items()},
             epochs={name: _blank(record, epoch < lasted) for name, record in carry.epoch_records.items()},
-            layers=OrderedDict() if carry.looks is None else _layers(carry.looks, met),
+            layers=OrderedDict() if carry.looks is None else _layers(carry.looks, met & ~jnp.isnan(losses)),
             chance=carry.chance,
             diverged_at=carry.diverged_at,
             steps_per_epoch=plan.steps_per_epoch,
@@ -162,9 +163,9 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
     )
 
 
-def _layers(looks: Looks, met: Array) -> OrderedDict[str, dict[str, Array]]:
+def _layers(looks: Looks, known: Array) -> OrderedDict[str, dict[str, Array]]:
     """The looks by layer; NaN at steps that are not recorded, after divergence and after patience ran out."""
-    done = met[:: looks.every][: len(looks.values)]
+    done = known[:: looks.every][: len(looks.values)]
     return jax.tree.map(lambda record: _blank(record, done), looks.by_layer())
 
 
