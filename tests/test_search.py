@@ -671,3 +671,13 @@ def test_a_trial_that_keeps_its_own_epochs_is_refused_for_halving():
 
     with pytest.raises(ValueError, match=r"trial must hand epochs on.*given 1, its run has 3"):
         lo.sweep(trial, {"a": [0.1, 0.2]}, minimize="train_loss", key=0, progress=False, halving=lo.Halving(3))
+
+
+def test_a_trial_that_begins_anew_at_each_rung_is_refused_for_halving():
+    task = lo.regression(lambda rngs: nnx.Linear(1, 1, rngs=rngs))
+
+    def trial(setting, key, epochs, start):
+        return lo.train(task, lo.sgd(setting["a"]), (X[:, None], X[:, None]), batch_size=7, epochs=epochs, key=key)
+
+    with pytest.raises(ValueError, match=r"trial must hand start on to lectopt\.train for halving"):
+        lo.sweep(trial, {"a": [0.1, 0.2]}, minimize="train_loss", key=0, progress=False, halving=lo.Halving(3))

@@ -173,6 +173,8 @@ class Search:
             program = Program(lane, first, begin, self.shared, self.options.devices)
             self.traced[mark] = recall(self.trial.function, program)
         program = self.traced[mark]
+        if not program.reads_start():
+            raise ValueError("trial must hand start on to lectopt.train for halving; its run does not depend on it")
         self._check_outcome(program.outcome, scores)
         records = self._records(part, program, numbers, start)
         mine = share(len(rows), len(self.pairs.fold))
