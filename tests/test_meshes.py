@@ -91,9 +91,9 @@ def test_what_was_broken_off_on_a_mesh_goes_on(elsewhere, tmp_path, monkeypatch)
         unbroken = train("unbroken")
         write, steps = checkpoints.Store.save, []
 
-        def write_and_break_off(self, step, carry):
-            write(self, step, carry)
-            steps.append(step)
+        def write_and_break_off(self, carry, run):
+            write(self, carry, run)
+            steps.append(int(carry.step))
             if len(steps) == 2:
                 raise KeyboardInterrupt
 

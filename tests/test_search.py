@@ -368,7 +368,7 @@ BAD = {
     "halving": (draw, {"x": X}, {"halving": 3}, TypeError, "halving must be a lectopt.Halving"),
     "no function": (3, {"x": X}, {}, TypeError, "trial must be a function; got int"),
     "not scalar": (vector, {"x": X}, {}, ValueError, r"'loss' has shape \(3,\)"),
-    "nothing": (lambda s, key: None, {"x": X}, {}, TypeError, "trial must return.*NoneType"),
+    "nothing": (lambda s, key: None, {"x": X}, {}, TypeError, "trial must return.*returned None"),
     "a name": (lambda s, key: {1: 2.0}, {"x": X}, {}, TypeError, "trial must return scalars by name; got the name 1"),
     "text": (lambda s, key: {"loss": "low"}, {"x": X}, {}, TypeError, "trial must return scalars; 'loss' is str"),
     "complex": (lambda s, key: {"loss": 1j * s["x"]}, {"x": X}, {}, TypeError, "real scalars; 'loss' is.*complex64"),

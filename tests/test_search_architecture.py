@@ -222,7 +222,7 @@ BAD = {
         "exactly one of minimize and maximize",
     ),
     "metric": ({"maximize": "valid_f1"}, ValueError, "maximize must be one of .*'valid_accuracy'.*; got 'valid_f1'"),
-    "folds": ({"folds": 1.5}, ValueError, "fraction must be in"),
+    "folds": ({"folds": 1.5}, ValueError, "folds must be in"),
     "controller": ({"controller": {"units": 3}}, TypeError, "controller must be a lectopt.search.Controller"),
     "units": ({"controller": lo.search.Controller(units=0)}, ValueError, "units must be at least 1"),
     "memory": ({"memory": 0}, ValueError, "memory must be in"),
