@@ -14,22 +14,25 @@ from lectopt.subsets import Subset
 from lectopt.task import Task, widen
 
 
-class _Classification(Task):
+class Classification(Task):
     """A task that knows what its labels mean."""
 
     def __init__(self, model: Any, labels: Labels, metrics: Mapping[str, PerExample | WholeSetMetric], **options: Any):
         super().__init__(model, labels.losses, metrics, activation=labels.activation, check=labels.check, **options)
-        self._labels, self.knows_chance = labels, True
+        self._labels = labels
 
     def counts(self, targets: Any) -> Array | None:
+        """How many labels of each example count."""
         counted = self._labels.counted(targets)
         return None if counted is None else counted.reshape(len(targets), -1).sum(axis=1, dtype=jnp.float32)
 
     def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
+        """As for any task, from the labels that count, smoothed as they are learned."""
         plain = super().output_bias_init(*self._labels.weigh(targets, real.astype(jnp.float32)))
         return lambda key, shape, dtype: self._labels.smoothed_bias(plain(key, shape)).astype(dtype)
 
     def chance(self, examples: Subset) -> Array:
+        """The loss of the best constant outputs for these labels."""
         x, labels = examples.take(examples.indices)
         real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
 
@@ -42,9 +45,11 @@ class _Classification(Task):
         return jnp.asarray(self._labels.chance(*self._labels.weigh(labels, real), classes), jnp.float32)
 
     def probabilities(self, outputs: Any) -> Array:
+        """The outputs as probabilities of the classes."""
         return super().probabilities(self._labels.logits(outputs))
 
     def classes(self, outputs: Any) -> Array:
+        """The classes that the outputs tell."""
         return self._labels.classes(outputs)
 
 
@@ -122,7 +127,7 @@ def classification(
             raise ValueError(f"ignore_label must be {allowed}; got {ignore_label}")
     labels = (Binary if binary else AnyOf if multilabel else OneOf)(label_smoothing, ignore_label)
     own = {"accuracy": labels.accuracy} | ({"exact_match": labels.exact_match} if multilabel else {})
-    return _Classification(model, labels, own | dict(metrics or {}), standardize=standardize, output_bias=output_bias)
+    return Classification(model, labels, own | dict(metrics or {}), standardize=standardize, output_bias=output_bias)
 
 
 def regression(

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
-from lectopt import compiled, fitting, progress
+from lectopt import fitting, progress, stretches
 from lectopt.monitoring import tensorboard
 
 pytest.importorskip("tensorboardX")
@@ -153,7 +153,7 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
     monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 2)
     monkeypatch.setattr(progress.Pace, "due", lambda self: True)
-    advance, calls = compiled.Programs.advance, []
+    advance, calls = stretches.advance, []
 
     def killed(*arguments):
         calls.append(0)
@@ -163,7 +163,7 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
 
     places = {"directory": tmp_path / "training", "log_dir": tmp_path / "logs"}
     with monkeypatch.context() as context:
-        context.setattr(compiled.Programs, "advance", killed)
+        context.setattr(stretches, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(**places)
     run = fit(**places)

@@ -273,7 +273,7 @@ BAD = {
     ),
     "missing": (lambda: lo.transfer("nowhere.safetensors", SOURCE), FileNotFoundError, "nothing at .*nowhere"),
     "source": (lambda: lo.transfer(3, SOURCE), TypeError, "source must be.*int"),
-    "target": (lambda: lo.transfer(SOURCE, lo.classification(small)), TypeError, "target must be.*Task"),
+    "target": (lambda: lo.transfer(SOURCE, lo.classification(small)), TypeError, "target must be.*got Classification"),
     "layout": (
         lambda: lo.transfer(SOURCE, SOURCE, layout="keras"),
         ValueError,
