@@ -40,7 +40,7 @@ def permuted(examples, seed=0):
 @pytest.mark.slow
 def test_digits_are_well(capfd):
     task = lo.classification(linear(64, 10, kernel_init=ZEROS), standardize=True)
-    seen = lo.check(task, DIGITS)
+    seen = lo.check(task, DIGITS, progress=False)
     assert names(seen) == []
     start, heart, alignment = seen.notes
     assert start == "Initial loss 2.3, constant outputs 2.3."
