@@ -254,10 +254,10 @@ CASES = {
         history([1, *[0.7] * 10, 0.717, 0.712, 0.706, 0.7]), [],
     ),
     "still improving, of its value": (
-        falling(0.053, 0.25), [STILL], "validation loss fell by 5% in the last fifth, to 0.25",
+        falling(0.053, 0.25), [STILL], "validation loss fell from 0.263 to 0.25 in the last fifth",
         falling(0.047, 0.25), [],
     ),
-    "still improving, of chance": (falling(0.1, 0.11), [STILL], "by 10%", falling(0.1, 0.09), []),
+    "still improving, of chance": (falling(0.1, 0.11), [STILL], "from 0.121 to 0.11", falling(0.1, 0.09), []),
     "still improving, no validation": (
         history(falling(0.1, 0.25).epochs["valid_loss"]), [STILL], "the training loss",
         history(falling(0.03, 0.25).epochs["valid_loss"]), [],

@@ -185,7 +185,8 @@ def still_improving(history: History, seen: Course) -> Finding | None:
     ):
         return None
     which = "validation" if len(seen.valid) else "training"
-    evidence = f"the {which} loss fell by {fall:.0%} in the last fifth, to {curve[-1] * seen.unit:.3g}"
+    last = curve[-1] * seen.unit
+    evidence = f"the {which} loss fell from {(1 + fall) * last:.3g} to {last:.3g} in the last fifth"
     remedy = "Train longer (fit(..., start=run) goes on), or try a higher rate."
     if seen.decayed:  # at its end there is no rate left to go on with
         remedy = "Train longer, with a rate that decreases over more steps, or try a higher one to begin with."
