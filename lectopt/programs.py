@@ -19,15 +19,16 @@ def compiled(function: Callable, *fixed: Any, donate: int | None = None) -> "Com
     collected. JAX itself would keep a static argument for ever, with the program and all that it refers to.
     """
     kept: list[tuple] = []
+    programs = _programs  # held here, since Python clears a module's names when it ends
 
     def forget(_: Any) -> None:
-        _programs.pop(kept[0], None)
+        programs.pop(kept[0], None)
 
     mark = (donate, *_parts((function, *fixed), forget))
-    if mark not in _programs:
+    if mark not in programs:
         kept.append(mark)
-        _programs[mark] = _Program(function, donate)
-    return Compiled(_programs[mark], fixed)
+        programs[mark] = _Program(function, donate)
+    return Compiled(programs[mark], fixed)
 
 
 class _Program:
