@@ -91,12 +91,14 @@ class Program:
 
     def reads_start(self) -> bool:
         """Whether the outcome depends on what a lane starts from; True where there is nothing to start from."""
+        numbers, pair, start, _ = (len(jax.tree.leaves(tree)) for tree in self._arguments)
+        if not start:
+            return True
         read = set(map(id, self._jaxpr.outvars))
         for equation in reversed(self._jaxpr.eqns):
             if not read.isdisjoint(map(id, equation.outvars)):
                 read.update(map(id, equation.invars))
-        numbers, pair, start, _ = (len(jax.tree.leaves(tree)) for tree in self._arguments)
-        return not start or not read.isdisjoint(map(id, self._jaxpr.invars[numbers + pair :][:start]))
+        return not read.isdisjoint(map(id, self._jaxpr.invars[numbers + pair :][:start]))
 
     def compile(self, shape: Rectangle) -> Compiled:
         """The program for a rectangle, one side of which is a multiple of the devices."""
