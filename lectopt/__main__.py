@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from lectopt.architecture_job import architecture_job
-from lectopt.main_job import main_job
-from lectopt.pretrain_job import pretrain_job
-from lectopt.rate_job import rate_job
-from lectopt.search.devices import use_all_cores
+from lectopt.engine.devices import use_all_cores
+from lectopt.jobs.architecture import architecture_job
+from lectopt.jobs.main import main_job
+from lectopt.jobs.pretrain import pretrain_job
+from lectopt.jobs.rate import rate_job
 
 
 def _at_least(least: int):

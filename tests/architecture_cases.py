@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import lectopt as lo
-from lectopt.search.architecture.masked import MaskedNetwork
+from lectopt.architecture.masked import MaskedNetwork
 
 SPACES = {
     "dense": lo.ArchitectureSpace(

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lectopt._leaves import paths, plain
+from lectopt._internal.trees import paths, plain
 
 
 def save(run, path, **changes):

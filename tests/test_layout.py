@@ -1,6 +1,7 @@
 """How the package is built: imports run one way, files and functions are short, and importing it is cheap."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,82 +11,82 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lectopt"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A module imports, at its top, only what stands in an earlier layer. (What it imports inside a function, because it is
-# heavy or optional, may stand anywhere.) A new module takes its place here.
-LAYERS = [
-    ["_types", "_checks"],
-    ["_keys", "_leaves", "_numerics", "_shapes", "_tables", "datasets", "interrupts", "progress"],
-    ["files"],
-    ["_arrays", "claims", "meshes", "flags", "interception", "modes", "nnx_parts", "programs"],
-    ["task_checks"],
-    ["metrics", "scores"],
-    ["transforms", "initializers", "norms"],
-    ["subsets", "models"],
-    ["schedules", "splits"],
-    ["optimizers"],
-    ["task", "history", "archives"],
-    ["probe", "weighting", "labels", "troubles"],
-    ["standard_tasks", "evaluation", "predicting", "statistics", "origin"],
-    ["run", "carry"],
-    ["loop"],
-    ["starting", "recipes"],
-    ["setup"],
-    ["training", "checkpoints", "comparison"],
-    ["stretches"],
-    ["fitting"],
-    ["monitoring", "pretraining"],
+# The floors, from the ground up: a package imports only what stands below it, and packages on one floor know nothing of
+# each other. All imports count, those inside functions and those for types too.
+FLOORS = [
+    ["_internal"],
+    ["plots", "norms", "initializers", "optim", "data"],
+    ["tasks"],
+    ["training"],
+    ["engine", "monitoring"],
+    ["pretraining", "strategies"],
+    ["architecture"],
     ["search"],
-    ["main_job"],
-    ["rate_job", "architecture_job", "pretrain_job"],
+    ["jobs"],
     ["__main__", "__init__"],
 ]
-LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
+FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
 
 
-def layer_name(file):
-    """The module directly below the package."""
-    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+def module_name(file):
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def top_imports(tree):
-    """The modules of this package that are imported when the module is."""
-    waiting = list(tree.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or is_for_types(node):
-            continue
-        waiting += ast.iter_child_nodes(node)
+MODULES = {module_name(file): file for file in FILES}
+
+
+def imports(tree):
+    """The modules of this package that a module imports, anywhere in it: a submodule by its own name."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lectopt."))
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "lectopt")
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            if node.module == "lectopt":
-                yield from (alias.name for alias in node.names)
-            elif (node.module or "").startswith("lectopt."):
-                yield node.module.split(".")[1]
+            if node.module.split(".")[0] == "lectopt":
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                yield from (name if name in MODULES else node.module for name in names)
 
 
-def is_for_types(node):
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+GRAPH = {name: set(imports(ast.parse(file.read_text()))) for name, file in MODULES.items()}
+
+
+def package_of(module):
+    """The package below lectopt that a module stands in."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def test_there_are_packages_alone():
+    assert {package_of(name) for name in MODULES} == set(FLOOR)
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
 def test_imports_run_one_way():
-    wrong = []
-    for file in FILES:
-        name = layer_name(file)
-        assert name in LAYER, f"{name} has no place in LAYERS"
-        for other in top_imports(ast.parse(file.read_text())):
-            inside = other == name and len(file.relative_to(PACKAGE).parts) > 1
-            if other in LAYER and not inside and LAYER[other] >= LAYER[name]:
-                wrong.append(f"{file.relative_to(PACKAGE)} imports {other}")
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in others
+        if package_of(other) != package_of(name) and FLOOR[package_of(other)] >= FLOOR[package_of(name)]
+    ]
     assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    sorter = graphlib.TopologicalSorter(GRAPH)
+    sorter.prepare()  # raises CycleError, which names the circle
 
 
 def test_the_imports_of_this_test_are_seen():
     tree = ast.parse(
-        "import lectopt.a\nif x:\n  from lectopt import b\nfrom lectopt.c.d import e\ndef f():\n  import lectopt.g"
+        "import lectopt.a\nif TYPE_CHECKING:\n  from lectopt.data import folds, Folds\n"
+        "from lectopt.c.d import e\ndef f():\n  import lectopt.g"
     )
-    assert sorted(top_imports(tree)) == ["a", "b", "c"]
+    assert sorted(imports(tree)) == ["lectopt.a", "lectopt.c.d", "lectopt.data", "lectopt.data.folds", "lectopt.g"]
+
+
+@pytest.mark.parametrize("name", [name for name in FLOOR if not name.startswith("__")])
+def test_each_package_says_what_lives_there(name):
+    assert len(ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text())).splitlines()) >= 3
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -108,8 +109,9 @@ def body_lines(function):
     return body[-1].end_lineno - body[0].lineno + 1 - skipped
 
 
-def test_init_holds_no_logic():
-    body = ast.parse((PACKAGE / "__init__.py").read_text()).body
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("__init__.py")), ids=lambda file: file.parent.name)
+def test_init_holds_no_logic(file):
+    body = ast.parse(file.read_text()).body
     assert all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in body[1:])
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks, _numerics
-from lectopt._arrays import as_array
-from lectopt._types import Array, Numeric
+from lectopt._internal import checks, numerics
+from lectopt._internal.arrays import as_array
+from lectopt._internal.types import Array, Numeric
 from lectopt.initializers.protocol import Initializer, initializer
 
 
@@ -36,7 +36,7 @@ def relu_bias(value: Numeric = 0.01) -> Initializer:
 
     Source: the lecture, "Parameter Initialization" (avoid saturation).
     """
-    _checks.check_number("value", value, _checks.POSITIVE)
+    checks.check_number("value", value, checks.POSITIVE)
     return initializer(jax.nn.initializers.constant(value))
 
 
@@ -77,11 +77,11 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
 
     Source: the lecture, "Parameter Initialization" (one can choose biases to obtain right target means).
     """
-    _checks.check_choice("activation", activation, tuple(_OUTPUT_BIASES))
+    checks.check_choice("activation", activation, tuple(_OUTPUT_BIASES))
     targets = as_array("targets", targets)
     labels = activation == "softmax" and jnp.issubdtype(targets.dtype, jnp.integer)
     if not labels:
-        targets = targets.astype(_numerics.working_dtype(targets))
+        targets = targets.astype(numerics.working_dtype(targets))
     weights = _per_entry(weights, targets)
     _check_targets(targets, activation, weights)
 
@@ -129,7 +129,7 @@ def _sums(targets: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _label_counts(labels: jax.Array, weights: jax.Array, classes: int) -> jax.Array:
-    if not _checks.is_traced((labels, weights)) and np.max(labels, where=np.asarray(weights) > 0, initial=0) >= classes:
+    if not checks.is_traced((labels, weights)) and np.max(labels, where=np.asarray(weights) > 0, initial=0) >= classes:
         raise ValueError(f"targets must be labels below {classes}, the size of the bias; got {np.max(labels)}")
     # bincount takes negative labels for 0.
     return jnp.bincount(labels.ravel(), jnp.where(labels >= 0, weights, 0).ravel(), length=classes)
@@ -161,7 +161,7 @@ def _per_entry(weights: Array | None, targets: jax.Array) -> jax.Array:
 
 
 def _check_targets(targets: jax.Array, activation: str, weights: jax.Array) -> None:
-    if _checks.is_traced((targets, weights)):
+    if checks.is_traced((targets, weights)):
         return
     used = np.asarray(targets)[np.asarray(weights) > 0]
     high = {"identity": math.inf, "sigmoid": 1, "softmax": math.inf}[activation]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks
+from lectopt._internal import checks
 
 Initializer: TypeAlias = Callable[..., jax.Array]
 
@@ -17,7 +17,7 @@ def initializer(init: Callable[[Any, tuple[int, ...], Any], jax.Array]) -> Initi
     """The initialiser, whose shape and dtype are checked before it is called; dtype None is JAX's default."""
 
     def checked(key: Any, shape: Sequence[int], dtype: Any = None) -> jax.Array:
-        _checks.check_dtypes(dtype=dtype)
+        checks.check_dtypes(dtype=dtype)
         return init(key, _as_shape(shape), jnp.result_type(float) if dtype is None else dtype)
 
     return checked
@@ -26,7 +26,7 @@ def initializer(init: Callable[[Any, tuple[int, ...], Any], jax.Array]) -> Initi
 def _as_shape(shape: Any) -> tuple[int, ...]:
     sizes: Any = shape if isinstance(shape, (tuple, list, np.ndarray)) else [None]
     if not all(isinstance(size, numbers.Integral) and not isinstance(size, bool) for size in sizes):
-        raise TypeError(f"shape must be a tuple of whole numbers; got {_checks.shown(shape)}")
+        raise TypeError(f"shape must be a tuple of whole numbers; got {checks.shown(shape)}")
     if any(size < 0 for size in sizes):
         raise ValueError(f"shape must be a tuple of whole numbers of at least 0; got {tuple(sizes)}")
     return tuple(map(int, sizes))

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks, _numerics
-from lectopt._keys import as_key
-from lectopt._types import Numeric
+from lectopt._internal import checks, numerics
+from lectopt._internal.keys import as_key
+from lectopt._internal.types import Numeric
 from lectopt.initializers.protocol import Initializer, initializer
 
 Axes: TypeAlias = int | Sequence[int]
@@ -111,8 +111,8 @@ def sparse(
 
     Source: the lecture, "Parameter Initialization - Heuristics"; Martens (2010), section 5.
     """
-    _checks.check_count("nonzeros", nonzeros)
-    _checks.check_number("stddev", stddev, _checks.POSITIVE)
+    checks.check_count("nonzeros", nonzeros)
+    checks.check_number("stddev", stddev, checks.POSITIVE)
     _check_axes(in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
 
     @initializer
@@ -172,7 +172,7 @@ def _inputs_and_units(
 
 def _nonzero_normal(key: jax.Array, shape: tuple[int, ...], dtype: Any, stddev: Numeric) -> jax.Array:
     # Drawn in float32 also for halves; a draw that is exactly zero (one in 1e7, and more once rounded) becomes stddev.
-    wide = _numerics.working_dtype(dtype)
+    wide = numerics.working_dtype(dtype)
     stddev = jnp.asarray(stddev, wide)
     normal = (stddev * jax.random.normal(key, shape, wide)).astype(dtype)
     return jnp.where(normal == 0, stddev.astype(dtype), normal)

@@ -1,1 +1,11 @@
-"""Looking at trainings."""
+"""What a training shows of itself: layers inspected and rescaled, a task checked before training, a run diagnosed
+after it.
+
+Imports `training` and what stands below it.
+"""
+
+from lectopt.monitoring.checking import check as check
+from lectopt.monitoring.diagnosis import Diagnosis as Diagnosis
+from lectopt.monitoring.diagnosis import diagnose as diagnose
+from lectopt.monitoring.inspection import inspect as inspect
+from lectopt.monitoring.rescaling import rescale as rescale

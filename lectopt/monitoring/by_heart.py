@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import evaluation
-from lectopt._types import Array
-from lectopt.models import FunctionAdapter
+from lectopt._internal.compiled import compiled
+from lectopt._internal.types import Array
+from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import RECIPE, Finding
-from lectopt.optimizers import adam
-from lectopt.probe import Probe, watched
-from lectopt.programs import compiled
-from lectopt.run import Run
-from lectopt.schedules import linear_decay
-from lectopt.subsets import as_subset
-from lectopt.task import Task
-from lectopt.training import train
+from lectopt.optim.optimizers import adam
+from lectopt.optim.schedules import linear_decay
+from lectopt.tasks import evaluation
+from lectopt.tasks.models import FunctionAdapter
+from lectopt.tasks.probe import Probe, watched
+from lectopt.tasks.task import Task
+from lectopt.training.run import Run
+from lectopt.training.training import train
 
 FEW = 8
 """Examples that every model must be able to learn by heart."""

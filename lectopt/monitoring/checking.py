@@ -6,21 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks, evaluation
-from lectopt._keys import as_key
-from lectopt._numerics import one_program
-from lectopt._types import Array
+from lectopt._internal import checks
+from lectopt._internal.compiled import compiled
+from lectopt._internal.keys import as_key
+from lectopt._internal.numerics import one_program
+from lectopt._internal.progress import ProgressBar
+from lectopt._internal.types import Array
+from lectopt.data.subsets import Subset, as_subset
 from lectopt.monitoring.by_heart import RATES, STEPS, Outcome, by_heart
 from lectopt.monitoring.diagnosis import Diagnosis
 from lectopt.monitoring.findings import RECIPE, Finding
 from lectopt.monitoring.judgement import judge_loss
-from lectopt.optimizers import adam
-from lectopt.programs import compiled
-from lectopt.progress import ProgressBar
-from lectopt.setup import fresh
-from lectopt.subsets import Subset, as_subset
-from lectopt.task import Task
-from lectopt.training import train
+from lectopt.optim.optimizers import adam
+from lectopt.tasks import evaluation
+from lectopt.tasks.task import Task
+from lectopt.training.setup import fresh
+from lectopt.training.training import train
 
 PERMUTATIONS = 9
 """Other orders of the targets, of which none may be learned as well as the true one: a test at the level of 0.1."""
@@ -81,7 +82,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
     """
     if not isinstance(task, Task):
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
-    _checks.check_flag("progress", progress)
+    checks.check_flag("progress", progress)
     subset, key = as_subset(examples), as_key(key)
     evaluation.check_examples(task, subset, "examples")
     if len(subset) < 20:

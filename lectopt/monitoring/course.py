@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from lectopt.history import History
+from lectopt.training.history import History
 
 _STRETCHES = 20
 _EXAMPLES = 32

@@ -6,10 +6,10 @@ the faulty ones and those of all others; the comments give both. Other seeds jud
 
 import numpy as np
 
-from lectopt.history import History
 from lectopt.monitoring.course import SHORT, Course, early_change, jumps, late_fall
 from lectopt.monitoring.findings import GOODFELLOW, Finding
 from lectopt.monitoring.finite_findings import diverged, validation_not_finite
+from lectopt.training.history import History
 
 FAR = 2.0
 """Initial losses, over chance: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)."""

@@ -1,9 +1,9 @@
 """What ceased to be finite, or grew out of all bounds."""
 
-from lectopt.history import History
 from lectopt.monitoring.course import Course
 from lectopt.monitoring.findings import GOODFELLOW, Finding
-from lectopt.troubles import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
+from lectopt.training.history import History
+from lectopt.training.troubles import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
 
 EXPLODED = 5.0
 """The last loss of a short training, over chance and the initial one: single batches that are worse say no more. Of

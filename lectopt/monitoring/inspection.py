@@ -9,21 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt._arrays import as_array
-from lectopt._keys import as_key
-from lectopt._leaves import paths
-from lectopt._tables import as_html, as_text
-from lectopt._types import Array
-from lectopt.evaluation import check_examples
-from lectopt.models import Params
+from lectopt._internal.arrays import as_array
+from lectopt._internal.keys import as_key
+from lectopt._internal.tables import as_html, as_text
+from lectopt._internal.trees import paths
+from lectopt._internal.types import Array
+from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.judgement import judge
 from lectopt.monitoring.reports import LayerReport, Passage, report
-from lectopt.probe import Probe, watched
-from lectopt.run import Run
-from lectopt.setup import fresh
-from lectopt.subsets import as_subset
-from lectopt.task import Batch, ModelState, Task
+from lectopt.tasks.evaluation import check_examples
+from lectopt.tasks.models import Params
+from lectopt.tasks.probe import Probe, watched
+from lectopt.tasks.task import Batch, ModelState, Task
+from lectopt.training.run import Run
+from lectopt.training.setup import fresh
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ class Inspection:
 
     def plot(self) -> "Figure":
         """Outputs, their histograms and the gradients, layer by layer; returns a matplotlib figure."""
-        from lectopt.monitoring.inspection_plots import plot_inspection  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.inspection import plot_inspection  # noqa: PLC0415, matplotlib is heavy
 
         return plot_inspection(self)
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lectopt.history import History
 from lectopt.monitoring.course import Course
 from lectopt.monitoring.findings import Finding, listed
 from lectopt.monitoring.judgement import DEAD, SATURATED
+from lectopt.training.history import History
 
 UNEVEN = 100.0
 """How many times as large, or small, the gradient may be at the first layer as at the last (median of all looks): in

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from flax import nnx
 
-from lectopt._leaves import paths
+from lectopt._internal.trees import paths
 from lectopt.monitoring.findings import Finding, listed
 from lectopt.norms import BatchNorm
-from lectopt.run import Run
+from lectopt.training.run import Run
 
 FEW = 8
 """Examples: mean and variance of fewer are mostly noise. Wu and He (2018, table 2): the error on ImageNet is 23.6 % in

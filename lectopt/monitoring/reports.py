@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt._leaves import paths
-from lectopt._types import Array
-from lectopt.models import Params
-from lectopt.probe import next_input
-from lectopt.statistics import BOUNDS, could_be_gated, is_flat
+from lectopt._internal.trees import paths
+from lectopt._internal.types import Array
+from lectopt.tasks.models import Params
+from lectopt.tasks.probe import next_input
+from lectopt.training.layer_statistics import BOUNDS, could_be_gated, is_flat
 
 _BINS = 40
 

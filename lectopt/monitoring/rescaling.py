@@ -5,14 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lectopt._keys import as_key
-from lectopt._leaves import paths
-from lectopt.evaluation import check_examples
-from lectopt.models import Params
-from lectopt.probe import Probe, watched
-from lectopt.setup import fresh
-from lectopt.subsets import as_subset
-from lectopt.task import Task, widen
+from lectopt._internal.keys import as_key
+from lectopt._internal.trees import paths
+from lectopt.data.subsets import as_subset
+from lectopt.tasks.evaluation import check_examples
+from lectopt.tasks.models import Params
+from lectopt.tasks.probe import Probe, watched
+from lectopt.tasks.task import Task, widen
+from lectopt.training.setup import fresh
 
 
 def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:

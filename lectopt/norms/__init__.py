@@ -1,4 +1,7 @@
-"""Activity normalisation: inputs (Standardize), over the batch (BatchNorm), over the layer (LayerNorm)."""
+"""Normalisation of activities: of inputs (Standardize), over the batch (BatchNorm), over the layer (LayerNorm).
+
+Flax NNX modules and the moments that they share. Imports `_internal` only.
+"""
 
 from lectopt.norms.batch_norm import BatchNorm as BatchNorm
 from lectopt.norms.layer_norm import LayerNorm as LayerNorm

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lectopt._types import Array
+from lectopt._internal.types import Array
 from lectopt.norms.moments import Moments
 
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lectopt import _checks, _numerics
-from lectopt._arrays import as_array
-from lectopt._types import Array, Numeric
+from lectopt._internal import checks, numerics
+from lectopt._internal.arrays import as_array
+from lectopt._internal.types import Array, Numeric
 from lectopt.norms import moments
 
 
@@ -47,14 +47,14 @@ def parameter(
     if not callable(init):
         raise TypeError(
             f"{name}_init must be a function (key, shape, dtype) -> array, such as jax.nn.initializers.zeros; "
-            f"got {_checks.shown(init)}"
+            f"got {checks.shown(init)}"
         )
     if not isinstance(metadata, Mapping):
-        raise TypeError(f"{name}_metadata must be a dict of names and values; got {_checks.shown(metadata)}")
+        raise TypeError(f"{name}_metadata must be a dict of names and values; got {checks.shown(metadata)}")
     if not wanted:
         return nnx.data(None)
     if not isinstance(rngs, nnx.Rngs):
-        raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {_checks.shown(rngs)}")
+        raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {checks.shown(rngs)}")
     made = nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata)
     if (shape := jnp.shape(made.get_value())) != (num_features,):
         raise ValueError(f"{name}_init must return an array of shape {(num_features,)}; it returned {shape}")
@@ -71,7 +71,7 @@ def output_dtype(x: Array, *params: Array | None, dtype: Any = None) -> Any:
     if dtype is not None:
         return dtype
     common = functools.reduce(jnp.promote_types, (p.dtype for p in params if p is not None), x.dtype)
-    return common if jnp.issubdtype(common, jnp.inexact) else _numerics.working_dtype(x)
+    return common if jnp.issubdtype(common, jnp.inexact) else numerics.working_dtype(x)
 
 
 def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int, name: str = "axis") -> tuple[int, ...]:
@@ -105,7 +105,7 @@ def as_mask(x: Array, mask: Any) -> jax.Array | None:
         )
     if jnp.iscomplexobj(mask):
         raise TypeError(f"mask must hold booleans, or numbers of at least 0; got {mask.dtype}")
-    if not _checks.is_traced(mask) and mask.dtype != bool:
+    if not checks.is_traced(mask) and mask.dtype != bool:
         _check_weights(np.asarray(mask))
     return mask
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Initializer
 
-from lectopt import _checks, _numerics
-from lectopt._arrays import as_array
-from lectopt._types import Array, Numeric
+from lectopt._internal import checks, numerics
+from lectopt._internal.arrays import as_array
+from lectopt._internal.types import Array, Numeric
 from lectopt.norms import affine, moments
 
 
@@ -112,15 +112,15 @@ class BatchNorm(nnx.Module):
     ):
         """Makes the variables: see the class."""
         decay = decay if momentum is None else momentum
-        _checks.check_number("decay" if momentum is None else "momentum", decay, _checks.Interval(0, 1))
-        _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
-        _checks.check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        checks.check_number("decay" if momentum is None else "momentum", decay, checks.Interval(0, 1))
+        checks.check_number("epsilon", epsilon, checks.NON_NEGATIVE)
+        checks.check_dtypes(dtype=dtype, param_dtype=param_dtype)
         moments.check_axes(axis=axis)
-        self.num_features = _checks.check_count("num_features", num_features)
+        self.num_features = checks.check_count("num_features", num_features)
         if use_running_average is not None:
-            use_running_average = _checks.check_flag("use_running_average", use_running_average)
-        use_bias, use_scale = _checks.check_flag("use_bias", use_bias), _checks.check_flag("use_scale", use_scale)
-        self.window = None if window is None else _checks.check_count("window", window)
+            use_running_average = checks.check_flag("use_running_average", use_running_average)
+        use_bias, use_scale = checks.check_flag("use_bias", use_bias), checks.check_flag("use_scale", use_scale)
+        self.window = None if window is None else checks.check_count("window", window)
         dtype_of_statistics = jnp.promote_types(param_dtype, jnp.float32)
         if self.window is None:
             self.mean = nnx.BatchStat(jnp.zeros(num_features, dtype_of_statistics))
@@ -151,7 +151,7 @@ class BatchNorm(nnx.Module):
         if jnp.iscomplexobj(x):
             raise TypeError("BatchNorm keeps real statistics; got complex inputs")
         if use_running_average is not None:
-            _checks.check_flag("use_running_average", use_running_average)
+            checks.check_flag("use_running_average", use_running_average)
         evaluates = self.use_running_average if use_running_average is None else use_running_average
         if evaluates is None:
             raise ValueError("BatchNorm needs use_running_average, in the constructor or in the call")
@@ -180,7 +180,7 @@ class BatchNorm(nnx.Module):
           use_running_average: if True, the statistics of previous batches take the batch's place.
         """
         if use_running_average is not None:
-            self.use_running_average = _checks.check_flag("use_running_average", use_running_average)
+            self.use_running_average = checks.check_flag("use_running_average", use_running_average)
 
     def _from_statistics(self, x: Array, features: tuple[int, ...]) -> tuple[Array, Array]:
         _, mean, var = self.statistics()
@@ -213,7 +213,7 @@ class BatchNorm(nnx.Module):
             self._write(batch, self.window)
 
     def _average(self, batch: moments.Moments) -> None:
-        decay = _numerics.as_number(self.decay)
+        decay = numerics.as_number(self.decay)
         for kept, new in ((self.mean, batch.mean), (self.var, batch.var)):
             old = kept[...]
             rho = decay.astype(old.dtype)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.typing import Initializer
 
-from lectopt import _checks
-from lectopt._arrays import as_array
-from lectopt._types import Array, Numeric
+from lectopt._internal import checks
+from lectopt._internal.arrays import as_array
+from lectopt._internal.types import Array, Numeric
 from lectopt.norms import affine, moments
 
 
@@ -84,11 +84,11 @@ class LayerNorm(nnx.Module):
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
         """Makes the variables: see the class."""
-        _checks.check_number("epsilon", epsilon, _checks.NON_NEGATIVE)
-        _checks.check_dtypes(dtype=dtype, param_dtype=param_dtype)
+        checks.check_number("epsilon", epsilon, checks.NON_NEGATIVE)
+        checks.check_dtypes(dtype=dtype, param_dtype=param_dtype)
         moments.check_axes(reduction_axes=reduction_axes, feature_axes=feature_axes)
-        self.num_features = _checks.check_count("num_features", num_features)
-        use_bias, use_scale = _checks.check_flag("use_bias", use_bias), _checks.check_flag("use_scale", use_scale)
+        self.num_features = checks.check_count("num_features", num_features)
+        use_bias, use_scale = checks.check_flag("use_bias", use_bias), checks.check_flag("use_scale", use_scale)
         self.scale = affine.parameter("scale", use_scale, scale_init, rngs, num_features, param_dtype, scale_metadata)
         self.bias = affine.parameter("bias", use_bias, bias_init, rngs, num_features, param_dtype, bias_metadata)
         self.epsilon = epsilon

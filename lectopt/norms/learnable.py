@@ -6,20 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _arrays, _checks, _numerics
+from lectopt._internal import arrays, checks, numerics
 
 
 def check_learnable(name: str, x: Any) -> None:
     """Raises ValueError unless concrete inputs [n, ..., features] are finite, and their moments tell what they are."""
-    if not _checks.is_traced(x):
+    if not checks.is_traced(x):
         check_told_apart(name, x)
-        check_moments(name, np.asarray(x).reshape(-1, x.shape[-1]), _numerics.working_dtype(x))
+        check_moments(name, np.asarray(x).reshape(-1, x.shape[-1]), numerics.working_dtype(x))
 
 
 def check_told_apart(name: str, x: jax.Array) -> None:
     """Raises ValueError where concrete whole numbers are no longer told apart when they are taken as float32."""
-    if not _checks.is_traced(x) and jnp.issubdtype(x.dtype, jnp.integer) and x.size:
-        _arrays.check_told_apart(name, np.asarray(x), _numerics.working_dtype(x))
+    if not checks.is_traced(x) and jnp.issubdtype(x.dtype, jnp.integer) and x.size:
+        arrays.check_told_apart(name, np.asarray(x), numerics.working_dtype(x))
 
 
 def check_moments(name: str, columns: np.ndarray, dtype: Any, counts: np.ndarray | bool = True) -> None:

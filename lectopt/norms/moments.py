@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from lectopt import _numerics
-from lectopt._types import Array
+from lectopt._internal import numerics
+from lectopt._internal.types import Array
 
 Axes: TypeAlias = int | Sequence[int]
 
@@ -65,7 +65,7 @@ def center(
     x = as_float(x)
     axes = canonical_axes(x.ndim, axes)
     if weights is not None:
-        weights = jnp.asarray(weights, _numerics.real_dtype(x))
+        weights = jnp.asarray(weights, numerics.real_dtype(x))
         weights = jnp.where((weights > 0) & (weights < jnp.inf), weights, 0)
         x = jnp.where((weights > 0) | jnp.isfinite(x), x, 0)
 
@@ -75,14 +75,14 @@ def center(
     def totals(*terms: Array) -> tuple[Array, ...]:
         return over_devices(tuple(jnp.sum(_weighted(term, weights), axes, keepdims=True) for term in terms))
 
-    count = jnp.asarray(over_devices(_total_weight(x, axes, weights)), _numerics.real_dtype(x))
+    count = jnp.asarray(over_devices(_total_weight(x, axes, weights)), numerics.real_dtype(x))
     divisor = jnp.where(count > 0, count, 1)
     # A bare sum: XLA may round a division of the sum anew at each use, and c has to be one number in all of them.
     (c,) = totals(jax.lax.stop_gradient(x) * (1 / divisor).astype(x.dtype))
     d = x - c
-    shift, mean_of_squares = (total / divisor for total in totals(d, _numerics.squared_magnitude(d)))
+    shift, mean_of_squares = (total / divisor for total in totals(d, numerics.squared_magnitude(d)))
     # Rounding can bring the difference below 0 where all x are equal.
-    var = jnp.maximum(mean_of_squares - _numerics.squared_magnitude(shift), 0)
+    var = jnp.maximum(mean_of_squares - numerics.squared_magnitude(shift), 0)
     return d - shift, Moments(jnp.broadcast_to(count, var.shape), c + shift, var)
 
 
@@ -125,7 +125,7 @@ def measure(x: Array, axes: Axes, weights: Array | None = None) -> Moments:
     x = as_float(x)
     counts = jnp.isfinite(x)
     if weights is not None:
-        counts &= jnp.asarray(weights, _numerics.real_dtype(x)) > 0
+        counts &= jnp.asarray(weights, numerics.real_dtype(x)) > 0
     size = jnp.max(jnp.where(counts, jnp.abs(x), 0), canonical_axes(x.ndim, axes), keepdims=True, initial=0)
     edge = 2.0 ** (jnp.finfo(x.dtype).maxexp * 15 // 64)  # 2^30 in float32
     scale = jnp.where(size > edge, edge**-2, jnp.where(size < 1 / edge, edge**2, 1)).astype(size.dtype)
@@ -135,7 +135,7 @@ def measure(x: Array, axes: Axes, weights: Array | None = None) -> Moments:
 
 def as_float(x: Array) -> Array:
     """The array in the dtype that moments are computed in: float32 or wider, complex where it is complex."""
-    return jnp.asarray(x, _numerics.working_dtype(x))
+    return jnp.asarray(x, numerics.working_dtype(x))
 
 
 def canonical_axes(ndim: int, axes: Axes, name: str = "axes") -> tuple[int, ...]:

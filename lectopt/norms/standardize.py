@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lectopt import _arrays, _checks, _numerics
-from lectopt._types import Array
+from lectopt._internal import arrays, checks, numerics
+from lectopt._internal.types import Array
 from lectopt.norms import affine, moments
 from lectopt.norms.accumulating import accumulate
 from lectopt.norms.learnable import check_moments, check_told_apart
@@ -55,8 +55,8 @@ class Standardize(nnx.Module):
     def __init__(self, num_features: int, *, axis: moments.Axes = -1, dtype: Any = None):
         """Makes the variables: see the class."""
         moments.check_axes(axis=axis)
-        self.num_features = _checks.check_count("num_features", num_features)
-        _checks.check_dtypes(dtype=dtype)
+        self.num_features = checks.check_count("num_features", num_features)
+        checks.check_dtypes(dtype=dtype)
         self.axis = axis
         self.dtype = dtype
         self.count, self.mean, self.var = (
@@ -81,7 +81,7 @@ class Standardize(nnx.Module):
                 away what tells the entries of a feature apart, or the mask holds NaN, infinite or negative numbers.
             TypeError: if x is complex or no numbers, or the mask neither booleans nor numbers.
         """
-        x = _arrays.as_examples("inputs", x)
+        x = arrays.as_examples("inputs", x)
         check_told_apart("inputs", x)
         return self.store(self._moments(x, mask))
 
@@ -109,7 +109,7 @@ class Standardize(nnx.Module):
     def _moments(self, x: Array, mask: Array | None) -> moments.Moments:
         x, features = self._checked(x)
         mask = affine.as_mask(x, mask)
-        if not _checks.is_traced((x, mask)):
+        if not checks.is_traced((x, mask)):
             self._check_moments(x, features, mask)
         found = moments.measure(x, [axis for axis in range(x.ndim) if axis not in features], mask)
         return moments.Moments(*(m.reshape(-1).astype(self.mean[...].dtype) for m in found))
@@ -120,10 +120,10 @@ class Standardize(nnx.Module):
             return last.reshape(-1, self.num_features)
 
         counts = True if mask is None else columns(np.asarray(mask) > 0)
-        check_moments("inputs", columns(np.asarray(x)), _numerics.working_dtype(x), counts)
+        check_moments("inputs", columns(np.asarray(x)), numerics.working_dtype(x), counts)
 
     def _checked(self, x: Array) -> tuple[jax.Array, tuple[int, ...]]:
-        x = _arrays.as_array("inputs", x)
+        x = arrays.as_array("inputs", x)
         if jnp.iscomplexobj(x):
             raise TypeError("Standardize keeps real statistics; got complex inputs")
         return x, affine.check_features("Standardize", x, self.axis, self.num_features)

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from lectopt import _checks
-from lectopt._types import Array
+from lectopt._internal import checks
+from lectopt._internal.types import Array
 
 Corrupt: TypeAlias = Callable[[jax.Array, Array], Array]
 
@@ -20,7 +20,7 @@ def as_corruption(corruption: Any) -> Corrupt:
     """
     if callable(corruption):
         return corruption
-    _checks.check_number("corruption", corruption, _checks.FRACTION)
+    checks.check_number("corruption", corruption, checks.FRACTION)
 
     def mask(key: jax.Array, x: Array) -> Array:
         return jnp.where(jax.random.uniform(key, x.shape) < corruption, 0, x)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 from flax import nnx
 
-from lectopt._types import Array
+from lectopt._internal.types import Array
 
 
 class Passage(NamedTuple):

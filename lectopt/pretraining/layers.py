@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from lectopt._types import ArrayTree
-from lectopt.history import History
+from lectopt._internal.types import ArrayTree
 from lectopt.pretraining.decoders import Decoder
 from lectopt.pretraining.network_layers import NetworkLayers
 from lectopt.pretraining.parts import model_paths
@@ -17,6 +16,7 @@ from lectopt.pretraining.renaming import ModelPath
 from lectopt.pretraining.results import Pretrained
 from lectopt.pretraining.stages import layer_stage
 from lectopt.pretraining.training import Recipe
+from lectopt.training.history import History
 
 
 def pretrain_layers(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt._types import Array
+from lectopt._internal.types import Array
 from lectopt.pretraining.renaming import ModelPath
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import jax
 
-from lectopt._types import Array
-from lectopt.models import FunctionAdapter, Params
+from lectopt._internal.types import Array
 from lectopt.pretraining.decoders import Passage
 from lectopt.pretraining.parts import model_paths
 from lectopt.pretraining.renaming import ModelPath
-from lectopt.probe import Probe
-from lectopt.task import Task
+from lectopt.tasks.models import FunctionAdapter, Params
+from lectopt.tasks.probe import Probe
+from lectopt.tasks.task import Task
 
 
 class NetworkLayers:

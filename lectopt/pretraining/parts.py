@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from lectopt._leaves import paths
-from lectopt.models import Params, State
-from lectopt.nnx_parts import split
+from lectopt._internal.trees import paths
 from lectopt.pretraining.renaming import ModelPath
+from lectopt.tasks.models import Params, State
+from lectopt.tasks.nnx_parts import split
 
 _COLLECTIONS = ("params", "batch_stats")  # of Linen, whose modules hold both under the same path
 

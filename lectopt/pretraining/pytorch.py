@@ -5,7 +5,7 @@ from typing import Any
 
 from flax import nnx
 
-from lectopt import _checks
+from lectopt._internal import checks
 from lectopt.pretraining.renaming import ModelPath, as_path
 
 _NAMES = {
@@ -49,7 +49,7 @@ def parse_flattened(flattened: Mapping[str, Sequence[int]] | None) -> dict[Model
     for path, shape in (flattened or {}).items():
         if not isinstance(path, str) or not isinstance(shape, (tuple, list)):
             raise TypeError(f"flattened must hold {{path: (channels, height, width)}}; got {path!r}: {shape!r}")
-        images[as_path(path)] = tuple(_checks.check_count(f"flattened[{path!r}]", size) for size in shape)
+        images[as_path(path)] = tuple(checks.check_count(f"flattened[{path!r}]", size) for size in shape)
     return images
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from lectopt.history import History
-from lectopt.models import Params
-from lectopt.origin import Origin
-from lectopt.task import ModelState, Task
+from lectopt.tasks.models import Params
+from lectopt.tasks.task import ModelState, Task
+from lectopt.training.history import History
+from lectopt.training.origin import Origin
 
 
 @jax.tree_util.register_dataclass

@@ -7,15 +7,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt._types import Array
-from lectopt.interception import LayerCall
-from lectopt.meshes import Specs
-from lectopt.models import Adapter, Params, State
+from lectopt._internal.meshes import Specs
+from lectopt._internal.types import Array
 from lectopt.pretraining.corruption import Corrupt
 from lectopt.pretraining.network_layers import NetworkLayers
 from lectopt.pretraining.renaming import ModelPath
-from lectopt.probe import Probe
-from lectopt.task import Batch, Task
+from lectopt.tasks.interception import LayerCall
+from lectopt.tasks.models import Adapter, Params, State
+from lectopt.tasks.probe import Probe
+from lectopt.tasks.task import Batch, Task
 
 
 def layer_stage(task: Task, layers: NetworkLayers, name: str, decoder: Callable[..., nnx.Module], c: Corrupt) -> Task:

@@ -8,19 +8,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lectopt import _checks, _shapes
-from lectopt._keys import as_key
-from lectopt.evaluation import batch_shapes, check_finite
-from lectopt.fitting import fit
-from lectopt.models import Params
-from lectopt.origin import Origin
+from lectopt._internal import checks, shapes
+from lectopt._internal.keys import as_key
+from lectopt.data.batches import steps_per_epoch
+from lectopt.data.subsets import Subset, as_subset
 from lectopt.pretraining.corruption import Corrupt, as_corruption
-from lectopt.run import Run
-from lectopt.schedules import steps_per_epoch
-from lectopt.setup import drawn, step_count
-from lectopt.subsets import Subset, as_subset
-from lectopt.task import ModelState, Task
-from lectopt.training import train
+from lectopt.tasks.evaluation import batch_shapes, check_finite
+from lectopt.tasks.models import Params
+from lectopt.tasks.task import ModelState, Task
+from lectopt.training.fitting import fit
+from lectopt.training.origin import Origin
+from lectopt.training.run import Run
+from lectopt.training.setup import drawn, step_count
+from lectopt.training.training import train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Recipe:
         **options: Any,
     ) -> "Recipe":
         """Checks the arguments and puts them together."""
-        shown = _checks.check_flag("progress", progress)
+        shown = checks.check_flag("progress", progress)
         if not isinstance(task, Task):
             task = Task(task, objective=_nothing)
         if not isinstance(optimizer, optax.GradientTransformation):
@@ -61,7 +61,7 @@ class Recipe:
             raise ValueError(
                 f"valid must have examples of shape {_shape(there)}, as inputs; got {_shape(options['valid'])}"
             )
-        batch_size = _checks.check_count("batch_size", options["batch_size"])
+        batch_size = checks.check_count("batch_size", options["batch_size"])
         step_count(options["epochs"], options["steps"], steps_per_epoch(there.capacity, batch_size))
         recipe = cls(task, there, options, as_corruption(corruption), as_key(key), shown)
         recipe.check("the network", task, task.outputs)
@@ -84,7 +84,7 @@ class Recipe:
             return function(params, state, x, key, True)
 
         x = self.shapes
-        _shapes.of(f"{what} must fit the inputs, {x.dtype}{list(x.shape)}", call, jax.random.key(0), x)
+        shapes.of(f"{what} must fit the inputs, {x.dtype}{list(x.shape)}", call, jax.random.key(0), x)
 
     def run(
         self, stage: Task, optimizer: optax.GradientTransformation, params: Params, state: ModelState, number: int
@@ -96,7 +96,7 @@ class Recipe:
         variables = {**found.variables, "network": state.variables}
         start = Origin({**others, "network": params}, variables)
         options: dict[str, Any] = {**self.options, "key": key, "start": start}
-        if _checks.is_traced((self.key, self.inputs, jnp.zeros(()))):  # the last one is, inside of any `jit`
+        if checks.is_traced((self.key, self.inputs, jnp.zeros(()))):  # the last one is, inside of any `jit`
             return train(stage, optimizer, self.inputs, **options)
         return fit(stage, optimizer, self.inputs, progress=self.progress, **options)
 

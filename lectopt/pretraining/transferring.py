@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lectopt import _checks
-from lectopt._tables import as_html, as_text, pandas
-from lectopt._types import Array, ArrayTree
-from lectopt.origin import Origin
+from lectopt._internal import checks
+from lectopt._internal.tables import as_html, as_text, pandas
+from lectopt._internal.types import Array, ArrayTree
 from lectopt.pretraining import pytorch
 from lectopt.pretraining.layouts import Layout, convert
 from lectopt.pretraining.parts import model_paths, take_apart
 from lectopt.pretraining.renaming import ModelPath, Rules, rename_all
 from lectopt.pretraining.sources import Source, read
+from lectopt.training.origin import Origin
 
 LAYOUTS = ("flax", "torch")
 STATISTICS = ("take", "keep")
@@ -130,9 +130,9 @@ def transfer(
 
     Source: the lecture, "Further techniques": pre-training on similar tasks.
     """
-    _checks.check_choice("layout", layout, LAYOUTS)
+    checks.check_choice("layout", layout, LAYOUTS)
     if statistics is not None:
-        _checks.check_choice("statistics", statistics, STATISTICS)
+        checks.check_choice("statistics", statistics, STATISTICS)
     images = pytorch.parse_flattened(flattened)
     if images and layout == "flax":
         raise ValueError("flattened goes with layout='torch': in Flax the channels are last everywhere")

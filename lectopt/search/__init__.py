@@ -1,10 +1,23 @@
-"""Hyperparameter and architecture search: hundreds of trainings side by side in one compiled program."""
+"""Hyperparameter search: spaces and settings, sweeps and cross-validation, selection, nesting, halving, results.
 
-from lectopt.search.architecture.design import Architecture as Architecture
-from lectopt.search.architecture.design import Layer as Layer
-from lectopt.search.choices import Record as Record
-from lectopt.search.evolution import evolve as evolve
-from lectopt.search.random_search import random_choices as random_choices
-from lectopt.search.reinforcement import ZOPH_LE as ZOPH_LE
-from lectopt.search.reinforcement import Controller as Controller
-from lectopt.search.reinforcement import reinforce as reinforce
+Imports `engine` and what stands below it; `lectopt.search` also hands on the strategies and architectures.
+"""
+
+from lectopt.architecture import Architecture as Architecture
+from lectopt.architecture import Layer as Layer
+from lectopt.search import space as space
+from lectopt.search.halving import Halving as Halving
+from lectopt.search.learning_rate import suggest_learning_rate as suggest_learning_rate
+from lectopt.search.nesting import nested_cross_validate as nested_cross_validate
+from lectopt.search.results import Results as Results
+from lectopt.search.selection import select as select
+from lectopt.search.settings import grid as grid
+from lectopt.search.settings import sample as sample
+from lectopt.search.sweeping import cross_validate as cross_validate
+from lectopt.search.sweeping import sweep as sweep
+from lectopt.strategies import ZOPH_LE as ZOPH_LE
+from lectopt.strategies import Controller as Controller
+from lectopt.strategies import Record as Record
+from lectopt.strategies import evolve as evolve
+from lectopt.strategies import random_choices as random_choices
+from lectopt.strategies import reinforce as reinforce

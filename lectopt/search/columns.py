@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lectopt import _checks
+from lectopt._internal import checks
 from lectopt.search.space import Static
 
 
@@ -22,7 +22,7 @@ def columns_of(settings: Any) -> dict[str, Any]:
         raise ValueError("settings must hold at least 1 hyperparameter; got none")
     if odd := [name for name in given if not isinstance(name, str)]:
         raise TypeError(f"settings must have strings for names; got {odd[0]!r}")
-    if _checks.is_traced(list(given.values())):
+    if checks.is_traced(list(given.values())):
         raise TypeError("settings must not be traced: call the search outside of jit and vmap")
     return {name: _column(name, values) for name, values in given.items()}
 

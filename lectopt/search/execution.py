@@ -6,21 +6,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from lectopt import _checks
-from lectopt._keys import as_key
-from lectopt._numerics import one_program
-from lectopt.claims import claim, fingerprint
-from lectopt.progress import ProgressBar
-from lectopt.search import devices
-from lectopt.search.engine import Board, Options, Progress, gather, run_group, share
+from lectopt._internal import checks
+from lectopt._internal.keys import as_key
+from lectopt._internal.numerics import one_program
+from lectopt._internal.progress import ProgressBar
+from lectopt._internal.run_directories import claim, fingerprint
+from lectopt.data import Folds
+from lectopt.engine import devices
+from lectopt.engine.engine import Board, Options, Progress, gather, run_group, share
+from lectopt.engine.lanes import Outcome, Pair, Shared, Trial, Whole
+from lectopt.engine.objective import checked_metric
+from lectopt.engine.program import Program
+from lectopt.engine.programs import recall
+from lectopt.engine.records import Records
 from lectopt.search.halving import Halving, Past, Rung, climb_alone
-from lectopt.search.lanes import Outcome, Pair, Shared, Trial, Whole
-from lectopt.search.program import Program
-from lectopt.search.programs import recall
-from lectopt.search.records import Records
 from lectopt.search.results import Results
 from lectopt.search.settings import Group, Settings, as_settings, group_of, groups
-from lectopt.splits import Folds
 
 
 class Scores:
@@ -84,7 +85,7 @@ class Search:
         if halving is not None and not isinstance(halving, Halving):
             raise TypeError(f"halving must be a lectopt.Halving; got {type(halving).__name__}")
         Trial(function).check(folds=folds is not None, halving=halving is not None)
-        count = _checks.check_count("seeds", seeds)
+        count = checks.check_count("seeds", seeds)
         shape = (settings.count, 1 if folds is None else len(folds), count)
         fold, seed = np.divmod(np.arange(shape[1] * count), count)
         return cls(
@@ -234,21 +235,6 @@ class Search:
             call = jax.jit(lambda numbers, pair, shared: self.trial.call({**group.static, **numbers}, pair, shared))
             return call(*arguments)
         return climb_alone(self.trial, group.static, self.halving.rungs(self.shape[0])[:rungs], *arguments)
-
-
-def checked_metric(minimize: Any, maximize: Any) -> str:
-    """The metric to choose by.
-
-    Raises:
-        ValueError: unless exactly one of them is given.
-        TypeError: unless it is a name.
-    """
-    if (minimize is None) == (maximize is None):
-        raise ValueError(f"exactly one of minimize and maximize must be given; got {minimize=}, {maximize=}")
-    metric = minimize if maximize is None else maximize
-    if not isinstance(metric, str):
-        raise TypeError(f"{'minimize' if maximize is None else 'maximize'} must be a metric's name; got {metric!r}")
-    return metric
 
 
 def _names(metrics: Any) -> str:

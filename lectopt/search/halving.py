@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt import _checks
-from lectopt._leaves import fill_in_order
-from lectopt.run import Run
-from lectopt.search.lanes import Outcome, Pair, Shared, Trial, outcome
+from lectopt._internal import checks
+from lectopt._internal.trees import fill_in_order
+from lectopt.engine.lanes import Outcome, Pair, Shared, Trial, outcome
+from lectopt.training.run import Run
 
 
 class Halving(NamedTuple):
@@ -51,9 +51,9 @@ class Halving(NamedTuple):
 
     def checked(self) -> "Halving":
         """Itself, if it is possible."""
-        epochs = _checks.check_count("epochs", self.epochs)
-        _checks.check_number("factor", self.factor, _checks.Interval(1, math.inf, low_open=True, high_open=True))
-        if _checks.check_count("least", self.least) > epochs:
+        epochs = checks.check_count("epochs", self.epochs)
+        checks.check_number("factor", self.factor, checks.Interval(1, math.inf, low_open=True, high_open=True))
+        if checks.check_count("least", self.least) > epochs:
             raise ValueError(f"least must be at most epochs; got least={self.least}, epochs={epochs}")
         return self
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lectopt import _checks
-from lectopt._types import Array, Numeric
+from lectopt._internal import checks
+from lectopt._internal.types import Array, Numeric
+from lectopt.data.subsets import as_subset
 from lectopt.search.execution import Search
 from lectopt.search.settings import python_value
-from lectopt.subsets import as_subset
-from lectopt.task import Batch, Task
-from lectopt.training import train as train_task
+from lectopt.tasks.task import Batch, Task
+from lectopt.training.training import train as train_task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ class RateSuggestion:
 
     def plot(self) -> "Figure":
         """The loss against the rate, with the three rates marked; returns a matplotlib figure."""
-        from lectopt.monitoring.search_plots import plot_rates  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.search import plot_rates  # noqa: PLC0415, matplotlib is heavy
 
         return plot_rates(self)
 
@@ -142,13 +142,13 @@ def suggest_learning_rate(
         raise TypeError(
             f"optimizer must be a function of the rate, such as lectopt.momentum; got {type(optimizer).__name__}"
         )
-    steps = _checks.check_count("steps", steps, least=LEAST_STEPS)
-    points = _checks.check_count("points", points, least=5)
-    seeds = _checks.check_count("seeds", seeds)
+    steps = checks.check_count("steps", steps, least=LEAST_STEPS)
+    points = checks.check_count("points", points, least=5)
+    seeds = checks.check_count("seeds", seeds)
     for name, flag in (("shuffle", shuffle), ("progress", progress)):
-        _checks.check_flag(name, flag)
+        checks.check_flag(name, flag)
     for name, value in (("low", low), ("high", high)):
-        _checks.check_number(name, value, _checks.POSITIVE)
+        checks.check_number(name, value, checks.POSITIVE)
     if not low < high:
         raise ValueError(f"low must be below high; got low={low:g}, high={high:g}")
     examples, fixed = as_subset(train, "train"), _dictionary(hyperparameters)

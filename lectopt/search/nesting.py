@@ -8,14 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from lectopt._keys import as_key
+from lectopt._internal.keys import as_key
+from lectopt.data import Folds
+from lectopt.data.as_folds import as_folds
+from lectopt.data.folds import join
+from lectopt.data.subsets import as_subset
 from lectopt.search.execution import Search
 from lectopt.search.interruption import results_of
 from lectopt.search.results import Results
-from lectopt.search.selection import Retraining, as_folds
-from lectopt.splits import Folds
-from lectopt.splits.folds import join
-from lectopt.subsets import as_subset
+from lectopt.search.selection import Retraining
 
 
 @dataclasses.dataclass(frozen=True)

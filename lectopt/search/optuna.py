@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lectopt import _checks
-from lectopt.progress import ProgressBar, interactive
+from lectopt._internal import checks
+from lectopt._internal.progress import ProgressBar, interactive
+from lectopt.data import Folds
 from lectopt.search.execution import Search
 from lectopt.search.results import Results
 from lectopt.search.settings import Settings, canonical
 from lectopt.search.space import Choice, Distribution, Integers, LogUniform, Static, Uniform, as_distribution
-from lectopt.splits import Folds
 
 try:
     import optuna
@@ -94,8 +94,8 @@ def optimize(
     if not isinstance(space, Mapping) or not space:
         raise ValueError('space must be a dictionary {"name": distribution} of at least 1; got ' + repr(space))
     distributions = {name: _optunas(name, as_distribution(name, entry)) for name, entry in space.items()}
-    n_trials, batch_size = _checks.check_count("n_trials", n_trials), _checks.check_count("batch_size", batch_size)
-    _checks.check_flag("progress", progress)
+    n_trials, batch_size = checks.check_count("n_trials", n_trials), checks.check_count("batch_size", batch_size)
+    checks.check_flag("progress", progress)
     options: dict[str, Any] = {"seeds": seeds, "key": key, "memory": memory, "progress": False}
     rows = math.ceil(batch_size / min(batch_size, _programs(space)))
     options["maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"] = metric

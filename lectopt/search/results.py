@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lectopt import _checks
-from lectopt._tables import pandas
-from lectopt.files import checked_path, read_arrays, save_arrays
+from lectopt._internal import checks
+from lectopt._internal.files import checked_path, read_arrays, save_arrays
+from lectopt._internal.tables import pandas
 from lectopt.search.missing import Missing
 from lectopt.search.settings import Settings, as_settings, python_value
 from lectopt.search.space import Static
@@ -155,7 +155,7 @@ class Results:
             raise ValueError("results from a file have no trial to replay")
         _, folds, seeds = self.diverged_at.shape
         for name, value, count in (("fold", fold, folds), ("seed", seed, seeds)):
-            if not 0 <= _checks.check_count(name, value, least=0) < count:
+            if not 0 <= checks.check_count(name, value, least=0) < count:
                 raise ValueError(f"{name} must be below {count}; got {value}")
         return self._replay(self._row("setting", setting), fold, seed)
 
@@ -239,21 +239,21 @@ class Results:
 
     def plot(self) -> "Figure":
         """The score against each hyperparameter, with the best one marked; returns a matplotlib figure."""
-        from lectopt.monitoring.search_plots import plot_scores  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.search import plot_scores  # noqa: PLC0415, matplotlib is heavy
 
         return plot_scores(self)
 
     def plot_parallel(self) -> "Figure":
         """Every setting as a line across its hyperparameters to its score; returns a matplotlib figure."""
-        from lectopt.monitoring.search_plots import plot_parallel  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.search import plot_parallel  # noqa: PLC0415, matplotlib is heavy
 
         return plot_parallel(self)
 
     def plot_folds(self, settings: int = 10) -> "Figure":
         """The scores of the best settings fold by fold; returns a matplotlib figure."""
-        from lectopt.monitoring.search_plots import plot_folds  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.search import plot_folds  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_folds(self, _checks.check_count("settings", settings))
+        return plot_folds(self, checks.check_count("settings", settings))
 
     def __repr__(self) -> str:
         n, folds, seeds = self.diverged_at.shape
@@ -271,7 +271,7 @@ class Results:
         return values.mean(axis=2) if values.shape[1] > 1 else values[:, 0]
 
     def _row(self, name: str, value: Any) -> int:
-        if _checks.check_count(name, value, least=0) >= len(self):
+        if checks.check_count(name, value, least=0) >= len(self):
             raise ValueError(f"{name} must be below the number of settings, {len(self)}; got {value}")
         return int(value)
 

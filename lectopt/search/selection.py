@@ -1,33 +1,27 @@
 """The lecture's whole recipe: validate each setting, retrain the best on all but the test set, test that."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from lectopt import _checks
-from lectopt._arrays import as_array
-from lectopt._keys import as_key
-from lectopt._numerics import one_program
-from lectopt.run import Run
+from lectopt._internal.arrays import as_array
+from lectopt._internal.keys import as_key
+from lectopt._internal.numerics import one_program
+from lectopt.data import Folds
+from lectopt.data.as_folds import as_folds
+from lectopt.data.subsets import Subset, as_subset
+from lectopt.engine.lanes import Whole
+from lectopt.engine.program import Program
 from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
 from lectopt.search.interruption import results_of
-from lectopt.search.lanes import Whole
-from lectopt.search.program import Program
 from lectopt.search.results import Results
 from lectopt.search.settings import Group, group_of
 from lectopt.search.warning import warn_of_edges
-from lectopt.splits import Folds, holdout, k_fold, stratified_k_fold
-from lectopt.splits.drawing import has_labels, labels
-from lectopt.splits.folds import join
-from lectopt.subsets import Subset, as_subset
-
-_SHARE = _checks.Interval(0, 1, low_open=True, high_open=True)
+from lectopt.training.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,45 +128,6 @@ def select(
         return Selection(results.best(), results, None, None)
     run = last(warn_of_edges(results).best_index, rest)
     return Selection(results.best(), results, run, None if tested is None else run.evaluate(tested))
-
-
-def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Folds:
-    """A number of folds, a held-out share, or Folds as they are."""
-    if isinstance(folds, Folds):
-        _check_within(folds, examples, name)
-        return folds
-    if isinstance(folds, (float, np.floating)):
-        _checks.check_number(name, folds, _SHARE)
-        return join([holdout(examples, float(folds), key=key, stratify=_looks_labelled(examples, 2, name))])
-    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, a share in (0, 1) or lectopt.Folds; got {folds!r}")
-    folds = _checks.check_count(name, folds, least=2)
-    return (stratified_k_fold if _looks_labelled(examples, folds, name) else k_fold)(examples, folds, key=key)
-
-
-def _looks_labelled(examples: Subset, least: int, name: str) -> bool:
-    """Whether the last array holds labels each of which comes so often; warns where they may be rare classes."""
-    if not has_labels(examples):
-        return False
-    values, sizes = np.unique(labels(examples, name), return_counts=True)
-    if sizes.min() < least and len(sizes) <= len(examples) ** 0.5:
-        warnings.warn(
-            f"{name} are not stratified: the label {values[sizes.argmin()]} comes {sizes.min()} time(s), and "
-            f"stratifying takes {least}. If the targets are no classes, give {name}=lectopt.k_fold(...) to say so",
-            stacklevel=4,
-        )
-    return bool(sizes.min() >= least)
-
-
-def _check_within(folds: Folds, examples: Subset, name: str) -> None:
-    """Raises where folds hold what is not among the examples: of a test set, perhaps."""
-    arrays, others = jax.tree.leaves(folds.train.arrays), jax.tree.leaves(examples.arrays)
-    same = len(arrays) == len(others) and all(
-        a is b or np.array_equal(a, b) for a, b in zip(arrays, others, strict=True)
-    )
-    known = np.asarray(examples.indices)[: len(examples)]
-    if not same or not all(np.isin(part.indices, known).all() for part in (folds.train, folds.valid)):
-        raise ValueError(f"{name} must be over the examples that are given; they hold others, such as a test set's")
 
 
 class Retraining:

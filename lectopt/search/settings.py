@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lectopt import _checks
-from lectopt._keys import as_key
+from lectopt._internal import checks
+from lectopt._internal.keys import as_key
 from lectopt.search.columns import canonical, columns_of
 from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, as_distribution
 
@@ -95,7 +95,7 @@ def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Setti
     columns = []
     for name, distribution in space.items():
         number = points.get(name, 5) if isinstance(points, Mapping) else points
-        columns.append(distribution.spaced(_checks.check_count("points", number)))
+        columns.append(distribution.spaced(checks.check_count("points", number)))
     if (count := math.prod(map(len, columns))) > _MOST:
         raise ValueError(f"points must give at most {_MOST:,} settings; got {count:,}: draw some with lectopt.sample")
     places = np.array(list(itertools.product(*(range(len(column)) for column in columns))))
@@ -130,11 +130,11 @@ def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
     Source: the lecture, "Random Search"; Bergstra and Bengio (2012), "Random search for hyper-parameter optimization".
     """
     space = _checked(space)
-    n = _checks.check_count("n", n)
+    n = checks.check_count("n", n)
     counts = [distribution.count for distribution in space.values()]
     if None not in counts and (there := math.prod(counts)) < n:  # type: ignore[arg-type]
         raise ValueError(f"n must be at most the {there} settings that the space holds; got {n}: take lectopt.grid")
-    if _checks.is_traced(key):
+    if checks.is_traced(key):
         raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
     streams = {name: _uniforms(as_key(key), name) for name in space}
     rows: dict[tuple, tuple] = {}  # by what tells them apart, in the order drawn

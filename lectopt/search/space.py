@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from lectopt import _checks
+from lectopt._internal import checks
 
 
 class Static(list):
@@ -155,7 +155,7 @@ def log_uniform(low: float, high: float) -> LogUniform:
 
     Source: the lecture, "Random search".
     """
-    return LogUniform(*_ends(low, high, _checks.POSITIVE))
+    return LogUniform(*_ends(low, high, checks.POSITIVE))
 
 
 def integers(low: int, high: int, *, static: bool = False) -> Integers:
@@ -175,10 +175,10 @@ def integers(low: int, high: int, *, static: bool = False) -> Integers:
         >>> lo.grid({"width": lo.space.integers(16, 64, static=True)}, points=3)["width"]
         [16, 40, 64]
     """
-    low, high = (_checks.check_count(name, value, least=-(2**31)) for name, value in (("low", low), ("high", high)))
+    low, high = (checks.check_count(name, value, least=-(2**31)) for name, value in (("low", low), ("high", high)))
     if not low < high < 2**31:
         raise ValueError(f"low must be below high, and high below 2**31; got low={low}, high={high}")
-    return Integers(low, high, _checks.check_flag("static", static))
+    return Integers(low, high, checks.check_flag("static", static))
 
 
 def choice(values: Sequence[Any], static: bool = False) -> Choice:
@@ -214,7 +214,7 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
     numbers = all(_is_number(value) for value in values)
     if numbers and not all(np.isfinite(value) for value in values):
         raise ValueError(f"values must be finite; got {list(values)}")
-    return Choice(values, static=_checks.check_flag("static", static) or not numbers)
+    return Choice(values, static=checks.check_flag("static", static) or not numbers)
 
 
 def as_distribution(name: str, entry: Any) -> Distribution:
@@ -239,12 +239,12 @@ def as_distribution(name: str, entry: Any) -> Distribution:
     )
 
 
-_REAL = _checks.Interval(-np.inf, np.inf, low_open=True, high_open=True)
+_REAL = checks.Interval(-np.inf, np.inf, low_open=True, high_open=True)
 
 
-def _ends(low: Any, high: Any, allowed: _checks.Interval) -> tuple[float, float]:
+def _ends(low: Any, high: Any, allowed: checks.Interval) -> tuple[float, float]:
     for name, value in (("low", low), ("high", high)):
-        _checks.check_number(name, value, allowed)
+        checks.check_number(name, value, allowed)
     low, high = float(low), float(high)
     if not low < high:
         raise ValueError(f"low must be below high; got low={low:g}, high={high:g}")

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lectopt.data import Folds
 from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
 from lectopt.search.interruption import results_of
 from lectopt.search.results import Results
 from lectopt.search.warning import warn_of_edges
-from lectopt.splits import Folds
 
 
 def sweep(

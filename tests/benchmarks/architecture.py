@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import lectopt as lo
-from lectopt.search.architecture.children import Children
+from lectopt.architecture.children import Children
 from tests.benchmarks import timing
 
 OURS, THEIRS = 64, 8

@@ -1,0 +1,144 @@
+"""Training on a mesh of devices: batches split over its first axis, parameters where their annotations say."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lectopt._internal.trees import paths
+
+Specs: TypeAlias = Mapping[tuple[str, ...], PartitionSpec]
+"""How parameters are annotated to lie on a mesh, by path."""
+
+
+def as_mesh(mesh: Any) -> Mesh | None:
+    """The mesh with automatic axes, over which the compiler adds the communication; None stays None.
+
+    Raises:
+        TypeError: if it is neither.
+    """
+    if mesh is None:
+        return None
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh, such as jax.make_mesh returns; got {type(mesh).__name__}")
+    return Mesh(mesh.devices, mesh.axis_names)
+
+
+def check(mesh: Mesh, batch_size: int, specs: Specs) -> None:
+    """Raises ValueError unless batches can be split evenly and all annotated axes are there."""
+    if batch_size % (parts := ways(mesh)):
+        raise ValueError(f"batch_size must be a multiple of the {parts} parts that mesh splits it in; got {batch_size}")
+    for path, spec in specs.items():
+        for axis in jax.tree.leaves(tuple(spec)):
+            if axis not in mesh.axis_names:
+                raise ValueError(
+                    f"mesh must have the axes that parameters are annotated with; {'/'.join(path)} names {axis!r}, "
+                    f"mesh has {', '.join(mesh.axis_names)}"
+                )
+
+
+def within(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """The mesh as JAX's own for what runs inside, whatever one the caller has set (`jax.set_mesh`).
+
+    Not with several processes: one looks at its copies alone, and under a mesh of all it would wait for the others.
+    """
+    return contextlib.nullcontext() if mesh is None or are_several(mesh) else jax.set_mesh(mesh)
+
+
+def ways(mesh: Mesh | None) -> int:
+    """The number of parts that a batch is split in."""
+    return 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
+
+
+def split(mesh: Mesh | None, rows: Any) -> Any:
+    """Arrays [rows, ...] with their rows split over the first axis of the mesh; within `jit`."""
+    if mesh is None:
+        return rows
+    return jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])))
+
+
+def spread(mesh: Mesh | None, tree: Any) -> Any:
+    """Copies of the arrays on every device; what lies on the mesh already stays as it is."""
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def there(leaf: Any) -> bool:
+        return isinstance(leaf, jax.Array) and getattr(leaf.sharding, "mesh", None) == mesh
+
+    return jax.tree.map(lambda leaf: leaf if there(leaf) else _put(leaf, everywhere), tree)
+
+
+def placed_as(mesh: Mesh | None, like: Any, tree: Any) -> Any:
+    """The arrays of `tree` where those of `like` lie."""
+    if mesh is None:
+        return tree
+    return jax.tree.map(lambda place, leaf: _put(leaf, place.sharding), like, tree)
+
+
+def arranged(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
+    """The tree with what has the path and shape of an annotated parameter where that one lies; within `jit`.
+
+    So moments and velocities lie where their parameters do. All else is on every device.
+    """
+    shapes = dict(zip(paths(params), map(np.shape, jax.tree.leaves(params)), strict=True))
+
+    def spec(path: tuple[str, ...], leaf: Any) -> PartitionSpec:
+        owner = next((path[i:] for i in range(len(path)) if path[i:] in specs), None)
+        return specs[owner] if owner is not None and shapes[owner] == np.shape(leaf) else PartitionSpec()
+
+    leaves, treedef = jax.tree.flatten(tree)
+    places = [NamedSharding(mesh, spec(path, leaf)) for path, leaf in zip(paths(tree), leaves, strict=True)]
+    return jax.lax.with_sharding_constraint(tree, jax.tree.unflatten(treedef, places))
+
+
+def agreed(mesh: Mesh | None, number: int) -> int:
+    """What the first process says where several train together: clocks differ, what they run must not."""
+    if not are_several(mesh):
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+def leads(mesh: Mesh | None) -> bool:
+    """Whether this process is the one that shows and logs."""
+    return not are_several(mesh) or jax.process_index() == 0
+
+
+def first(act: Callable[[], None], *, several: bool) -> None:
+    """Calls `act` in the first of several processes, while the others wait, or in the one there is.
+
+    Raises:
+        What `act` raises; OSError in the other processes.
+    """
+    problem = None
+    if not several or jax.process_index() == 0:
+        try:
+            act()
+        except Exception as error:
+            problem = error
+    failed = several and bool(multihost_utils.broadcast_one_to_all(np.int32(problem is not None)))
+    if problem is not None:
+        raise problem
+    if failed:
+        raise OSError("the first process could not write; see its error")
+
+
+def own(mesh: Mesh | None, tree: Any) -> Any:
+    """The copy in this process of arrays that all processes hold, so that it can look at them alone."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if are_several(mesh) else tree
+
+
+def are_several(mesh: Mesh | None) -> bool:
+    """Whether several processes train on it together."""
+    return mesh is not None and mesh.is_multi_process
+
+
+def _put(leaf: Any, place: jax.sharding.Sharding) -> jax.Array:
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):  # cannot be put on several processes' devices
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), place), impl=jax.random.key_impl(leaf))
+    return jax.device_put(leaf, place)

@@ -1,0 +1,177 @@
+"""Arithmetic that the transformations share: hyperparameters, leaves, moments, norms.
+
+A hyperparameter is one float32 number (float64 under x64), and all that is derived from it is derived from that
+number. State and arithmetic are float32 or wider, whatever the gradients are.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._internal.types import Array, ArrayTree, Numeric
+
+Schedule: TypeAlias = Callable[[Numeric], Numeric]
+Hyperparameter: TypeAlias = Numeric | Schedule
+"""A number, an array of shape (), a traced value, or a function of the step count that returns one of these."""
+
+
+def as_number(value: Numeric) -> jax.Array:
+    """The canonical form of a hyperparameter: a float32 scalar (float64 under x64).
+
+    It is a copy, so that a state which holds it can be donated without taking the user's array along.
+    """
+    return jnp.array(value, jnp.result_type(float))
+
+
+def as_constant(value: Numeric) -> Numeric:
+    """The same number, to be kept until a trace: a NumPy scalar unless JAX holds it already.
+
+    An array of JAX's would start its backend, and `jax.distributed.initialize` has to be called before that.
+    """
+    if isinstance(value, jax.Array):
+        return as_number(value)
+    return np.array(value, jax.dtypes.canonicalize_dtype(float))
+
+
+def at_step(value: Hyperparameter, count: Numeric) -> jax.Array:
+    """The hyperparameter's number at step `count` = 0, 1, 2, ..."""
+    return as_number(value(count) if callable(value) else value)
+
+
+def first_step() -> jax.Array:
+    """The step count at the start."""
+    return jnp.zeros((), jnp.int32)
+
+
+def working_dtype(x: Array) -> Any:
+    """The dtype to compute in and to keep state in: at least float32, complex where `x` is."""
+    dtype = jnp.result_type(x)
+    narrow = not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
+    return np.dtype(np.float32) if narrow else dtype
+
+
+def real_dtype(x: Array) -> Any:
+    """The dtype of |x| in the working precision."""
+    return jnp.finfo(working_dtype(x)).dtype
+
+
+def zeros_like(params: ArrayTree) -> ArrayTree:
+    """Zeros in the working dtype, for what is averaged over gradients."""
+    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=working_dtype(p)), params)
+
+
+def real_zeros_like(params: ArrayTree) -> ArrayTree:
+    """Zeros in the real working dtype, for what is averaged over squared magnitudes."""
+    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=real_dtype(p)), params)
+
+
+def squared_magnitude(x: Array) -> Array:
+    """|x|^2, without a root, real also where x is complex."""
+    return x.real * x.real + x.imag * x.imag if jnp.iscomplexobj(x) else x * x
+
+
+@jax.custom_jvp
+def one_minus_power(b: jax.Array, t: jax.Array) -> jax.Array:
+    """1 - b^t without cancellation, to the last digits of the number that b is; t = 1, 2, ... is a constant."""
+    return -jnp.expm1(t * jnp.log1p(-(1 - b)))
+
+
+@one_minus_power.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    b, t = primals
+    return one_minus_power(b, t), -t * b ** (t - 1) * tangents[0]  # by the logarithm it would be 0 * inf at b = 0
+
+
+def root(x: Array) -> Array:
+    """sqrt(x), with the derivative 0 at 0, where the gradient of a weight that is not used has always been 0."""
+    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
+
+
+def divide(g: Array, denominator: Array) -> Array:
+    """g / denominator, and 0 where the denominator is 0 (not where it is NaN: that has to be seen)."""
+    return g / jnp.where(denominator == 0, jnp.inf, denominator)
+
+
+def map_leaves(
+    rule: Callable[..., tuple],
+    gradients: ArrayTree,
+    *states: ArrayTree,
+    params: ArrayTree | None = None,
+    **numbers: jax.Array,
+) -> tuple[ArrayTree, ...]:
+    """Applies `rule(g, *states, **numbers) -> (update, *new states)` to each leaf; returns one tree for each result.
+
+    The rule computes in the working dtype, to which the numbers are rounded first, so that it derives all from the
+    same; its update comes back in the wider of g's and its parameter's dtype (g's where there are no `params`), and
+    states in their own. Where a gradient is None, so is the update, and the states stay as they are.
+    """
+    treedef: Any  # jaxlib's own type, unknown to mypy
+    leaves, treedef = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
+    columns = [treedef.flatten_up_to(tree) for tree in (gradients if params is None else params, *states)]
+
+    def at_leaf(g: Any, p: Any, *old: Array) -> tuple:
+        if g is None:
+            return None, *old
+        wide = jnp.asarray(g, working_dtype(_widest(g, p, *old)))
+        wide_old = (jnp.asarray(o, wide.dtype if jnp.iscomplexobj(o) else real_dtype(wide)) for o in old)
+        update, *new = rule(wide, *wide_old, **{name: x.astype(real_dtype(wide)) for name, x in numbers.items()})
+        return update.astype(_widest(g, p)), *(n.astype(o.dtype) for n, o in zip(new, old, strict=True))
+
+    rows = [at_leaf(*row) for row in zip(leaves, *columns, strict=True)]
+    results = zip(*rows, strict=True) if rows else [()] * (1 + len(states))
+    return tuple(jax.tree.unflatten(treedef, result) for result in results)
+
+
+def tree_norm(tree: ArrayTree, dtype: Any = np.float32) -> jax.Array:
+    """sqrt(sum |x|^2) over all leaves, in `dtype` or wider; right also where the squares overflow or underflow.
+
+    Its derivative at zero is zero.
+    """
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        return as_number(0.0)
+    real = np.result_type(dtype, *map(real_dtype, leaves))  # one precision for all, so that one range holds for all
+    wide = [jnp.asarray(x, np.promote_types(working_dtype(x), real)) for x in leaves]
+    total = _sum_of_squares(wide)
+    # In range, with room below for leaves whose own sums are small; this is also the test for NaN and inf.
+    info = jnp.finfo(total.dtype)
+    ordinary = (total > 1e8 * info.tiny) & (total < info.max)
+    return jax.lax.cond(ordinary, lambda: jnp.sqrt(total), lambda: _scaled_norm(wide, total))
+
+
+def _widest(*arrays: Array | None) -> Any:
+    """The dtype that holds the numbers of all that are there."""
+    with jax.numpy_dtype_promotion("standard"):  # it is meant, however strict the user is with their own
+        return functools.reduce(jnp.promote_types, [jnp.result_type(x) for x in arrays if x is not None])
+
+
+def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
+    return sum((jnp.sum(squared_magnitude(x)) for x in leaves[1:]), start=jnp.sum(squared_magnitude(leaves[0])))
+
+
+def _scaled_norm(leaves: list[jax.Array], total: jax.Array) -> jax.Array:
+    """||c x|| / c, with c a power of two (so nothing is rounded) that brings the squares back into range."""
+    power = 2.0 ** int(0.7 * jnp.finfo(total.dtype).maxexp)
+    c = jnp.where(total < 1, power, 1 / power).astype(total.dtype)
+    # Behind a barrier: XLA may turn (c x)^2 into c^2 x^2, which is inf * 0 where it knows that x is 0.
+    scaled = _sum_of_squares(jax.lax.optimization_barrier([x * c for x in leaves]))
+    return jnp.where(scaled > 0, jnp.sqrt(jnp.where(scaled > 0, scaled, 1)) / c, scaled)
+
+
+@contextlib.contextmanager
+def ordinary_promotion() -> Iterator[None]:
+    """Around, or decorating, what mixes ranks and dtypes as it means to, however strict the user is with their own."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@contextlib.contextmanager
+def one_program() -> Iterator[None]:
+    """Around what is compiled, with NaN for what is not known yet, even where a user has JAX look for faults."""
+    with jax.disable_jit(False), jax.debug_nans(False):
+        yield

@@ -1,0 +1,71 @@
+"""Directories that belong to one training or search: called again with the same arguments it goes on there."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lectopt._internal.files import clear_stumps, is_stump, reason, refused, replace_file
+from lectopt._internal.trees import plain
+
+
+def fingerprint(program: str, arrays: Any) -> str:
+    """A digest of a lowered program and of the arrays that go into it, equal between processes."""
+    digest = hashlib.sha256(program.encode())
+    for leaf in map(plain, jax.tree.leaves(arrays)):
+        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def make_directory(name: str, path: Path) -> None:
+    """Makes a directory, unless it is there.
+
+    Raises:
+        ValueError: if that is not possible, or nothing can be written in it; the message calls it `name`.
+    """
+    with refused(name, path, "directory"):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+
+
+def claim(path: Path, fingerprint: str, what: str) -> None:
+    """Writes the fingerprint into a new directory, in one stroke; clears away what killed processes left in it.
+
+    Raises:
+        ValueError: if there is anything in it but the same fingerprint; the message says `what` it is kept for.
+    """
+    make_directory("directory", path)
+    note = path / "fingerprint"
+    if not note.exists() and all(is_stump(file, owned=True) for file in path.iterdir()):
+        with refused("directory", path, "directory"):
+            replace_file(note, lambda file: file.write(fingerprint.encode()))
+    if not note.is_file() or note.read_bytes() != fingerprint.encode():
+        raise ValueError(
+            f"directory must be new, or of the same {what}; {path} holds something else (other data, model, "
+            "optimizer, numbers, epochs, key, or version of JAX)"
+        )
+    clear_stumps(path, owned=True)
+
+
+@contextlib.contextmanager
+def keeping(path: Path) -> Iterator[None]:
+    """Around what writes into a claimed directory, perhaps after hours.
+
+    Raises:
+        OSError: if that is not possible (the disk is full, say); the message says what is kept.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"directory cannot be written any more ({reason(error)}). What was kept in {path} before is there still: "
+            "make room, and call again with the same arguments",
+        ) from error

@@ -1,0 +1,208 @@
+"""The children of a round: trained side by side on all devices, each as masks of the one network."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from lectopt._internal import checks
+from lectopt._internal.types import Array
+from lectopt.architecture.masked import MaskedNetwork
+from lectopt.architecture.space import ArchitectureSpace
+from lectopt.data import Folds
+from lectopt.data.as_folds import as_folds
+from lectopt.data.subsets import Subset
+from lectopt.engine.objective import checked_metric
+from lectopt.optim.optimizers import adam
+from lectopt.tasks.standard_tasks import classification, regression
+from lectopt.tasks.task import Task
+from lectopt.training.recipes import Optimizer
+from lectopt.training.run import Run
+from lectopt.training.training import train
+
+AT_ONCE = 8
+"""Children side by side on a CPU device: what they compute stays in its cache. Other accelerators take all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How every network is trained, children and others."""
+
+    task: Callable[[Any], Task]
+    optimizer: Optimizer
+    batch_size: int
+    epochs: int
+
+    def train(self, model: Any, examples: Subset, valid: Subset | None, key: jax.Array) -> Run:
+        """A training from beginning to end."""
+        options: dict[str, Any] = {"batch_size": self.batch_size, "epochs": self.epochs, "key": key}
+        return train(self.task(model), self.optimizer, examples, valid=valid, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What a child is judged by."""
+
+    metric: str
+    """A metric of each epoch, such as "valid_accuracy"."""
+    maximizes: bool
+    last: int
+    """The best of so many last epochs counts."""
+
+    def score(self, run: Run) -> Array:
+        """float32[]: higher is better; NaN for a training that diverged."""
+        epochs = run.history.epochs
+        if self.metric not in epochs:
+            argument, known = "maximize" if self.maximizes else "minimize", ", ".join(map(repr, epochs))
+            raise ValueError(f"{argument} must be one of {known}; got {self.metric!r}")
+        values = jnp.asarray(epochs[self.metric])[-self.last :]
+        best = jnp.max(values) if self.maximizes else -jnp.min(values)
+        return jnp.where((run.diverged_at < 0) & jnp.isfinite(best), best, jnp.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Children:
+    """Architectures in, scores out: what the search takes for its score."""
+
+    space: ArchitectureSpace
+    shape: tuple[int, ...]  # of one input
+    outputs: int
+    recipe: Recipe
+    goal: Goal
+    folds: Folds
+    devices: Sequence[Any]
+    at_once: int  # children side by side on a device
+
+    @classmethod
+    def of(
+        cls,
+        space: Any,
+        examples: Subset,
+        *,
+        task: Any = None,
+        outputs: Any = None,
+        optimizer: Any = None,
+        batch_size: Any,
+        epochs: Any,
+        folds: Any,
+        minimize: Any = None,
+        maximize: Any = None,
+        last: Any,
+        chunk: Any = None,
+        key: Any,
+    ) -> "Children":
+        """The arguments of `search_architecture`, checked."""
+        if not isinstance(space, ArchitectureSpace):
+            raise TypeError(f"space must be a lectopt.ArchitectureSpace; got {type(space).__name__}")
+        recipe = Recipe(
+            _task(examples) if task is None else _checked_task(task),
+            adam(0.003) if optimizer is None else optimizer,
+            checks.check_count("batch_size", batch_size),
+            checks.check_count("epochs", epochs),
+        )
+        local = tuple(jax.local_devices())
+        usual = AT_ONCE if local[0].platform == "cpu" else sys.maxsize
+        return cls(
+            space=space,
+            shape=_shape(space, examples),
+            outputs=_outputs(examples) if outputs is None else checks.check_count("outputs", outputs),
+            recipe=recipe,
+            goal=_goal(recipe, minimize, maximize, checks.check_count("last", last)),
+            folds=as_folds(examples, folds, key),
+            devices=local,
+            at_once=usual if chunk is None else checks.check_count("chunk", chunk),
+        )
+
+    def model(self, vector: Array) -> Callable[[nnx.Rngs], nnx.Module]:
+        """A child as masks, as a model for a task."""
+        return lambda rngs: MaskedNetwork(self.space, vector, self.shape, self.outputs, rngs=rngs)
+
+    def __call__(self, vectors: Array, key: jax.Array) -> Array:
+        """float32[children]: the scores of int32[children, decisions], means over the folds.
+
+        All start from one key: children differ by what they are, not by how their weights were drawn.
+        """
+        return self.side_by_side(lambda vector, key: self.score(self.model(vector), key), vectors, key)
+
+    def score(self, model: Any, key: jax.Array) -> Array:
+        """float32[]: the score of one network, the mean over the folds."""
+
+        def on(fold: Array) -> Array:
+            examples, valid = self.folds.at(fold)
+            return self.goal.score(self.recipe.train(model, examples, valid, key))
+
+        if len(self.folds) == 1:
+            return on(jnp.int32(0))  # without the axis of folds, which makes normalisation twice as slow
+        return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
+
+    def waste(self, vectors: np.ndarray) -> float:
+        """The share of multiplications that masks make useless, for these children."""
+        needed = [self.space.decode(vector).multiplications(self.shape, self.outputs) for vector in vectors]
+        return 1 - float(np.mean(needed)) / self.space.multiplications(self.shape, self.outputs)
+
+    def side_by_side(self, function: Callable[[Array, jax.Array], Any], vectors: Array, key: jax.Array) -> Any:
+        """function(vector, key) for each vector, split over the devices."""
+        count = vectors.shape[0]
+        each = -(-count // len(self.devices))
+        # Filled up with the first ones again, so that each device has as many.
+        rows = jnp.resize(vectors, (each * len(self.devices), *vectors.shape[1:]))
+        mesh = jax.make_mesh((len(self.devices),), ("children",), (AxisType.Auto,), devices=self.devices)
+
+        def part(rows: Array, key: jax.Array) -> Any:
+            size = min(self.at_once, each)
+            return jax.lax.map(lambda row: function(row, key), rows, batch_size=size)
+
+        split = jax.shard_map(part, mesh=mesh, in_specs=(P("children"), P()), out_specs=P("children"), check_vma=False)
+        return jax.tree.map(lambda leaf: leaf[:count], split(rows, key))
+
+
+def _shape(space: ArchitectureSpace, examples: Subset) -> tuple[int, ...]:
+    """The shape of one input.
+
+    Raises:
+        ValueError: if it does not fit the space.
+    """
+    inputs = examples.arrays[0]
+    shape = tuple(jnp.shape(inputs)[1:]) if hasattr(inputs, "shape") else ()
+    dense = space.kernel_size is None
+    if not (len(shape) == 1 if dense else len(shape) in (2, 3)):
+        wanted = "(features,) for dense layers" if dense else "(length, channels) or (height, width, channels)"
+        raise ValueError(f"examples must have inputs of shape {wanted}, which the space asks for; got {shape}")
+    return shape
+
+
+def _outputs(examples: Subset) -> int:
+    """How many outputs the targets ask for: classes of whole numbers, or numbers of each example."""
+    targets = np.asarray(examples.arrays[-1])
+    if np.issubdtype(targets.dtype, np.integer):
+        return int(targets.max()) + 1
+    return 1 if targets.ndim == 1 else int(targets.shape[1])
+
+
+def _task(examples: Subset) -> Callable[[Any], Task]:
+    """By the targets, whole numbers or not."""
+    labelled = np.issubdtype(np.asarray(examples.arrays[-1]).dtype, np.integer)
+    return functools.partial(classification if labelled else regression, standardize=True)
+
+
+def _checked_task(task: Any) -> Callable[[Any], Task]:
+    """Itself, if it makes a Task of a model."""
+    made = task(lambda rngs: nnx.Linear(1, 1, rngs=rngs)) if callable(task) else None
+    if not isinstance(made, Task):
+        raise TypeError(f"task must be a function model -> lectopt.Task, such as lectopt.regression; got {task!r}")
+    return task
+
+
+def _goal(recipe: Recipe, minimize: Any, maximize: Any, last: int) -> Goal:
+    if minimize is None and maximize is None:
+        has_accuracy = "accuracy" in recipe.task(lambda rngs: nnx.Linear(1, 1, rngs=rngs)).metrics
+        minimize, maximize = (None, "valid_accuracy") if has_accuracy else ("valid_loss", None)
+    return Goal(checked_metric(minimize, maximize), maximize is not None, min(last, recipe.epochs))

@@ -1,0 +1,181 @@
+"""A child as masks of one network: the largest of its space, with all sizes fixed and everything chosen traced."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lectopt._internal.numerics import ordinary_promotion
+from lectopt._internal.types import Array
+from lectopt.architecture.design import ACTIVATIONS, thin
+from lectopt.architecture.space import ArchitectureSpace
+from lectopt.norms import BatchNorm, LayerNorm
+
+
+class Chosen(nnx.Variable):
+    """What an architecture says about the network: not trained, and traced."""
+
+
+class MaskedNetwork(nnx.Module):
+    r"""Equal to the network of an architecture, in the shapes of the largest one of the space.
+
+    Of the kernel of each layer only the taps, inputs and units that the architecture has are used, the others are
+    multiplied by 0; they start at 0 and get no gradient, so that the optimizer leaves them there. Initial weights
+    have the variance 1/m with the number m of inputs that the architecture has, as in Flax (`lecun_normal`).
+
+    Args:
+        space: the architectures.
+        vector: int[decisions], which one; may be traced.
+        inputs: the shape of one example, as for `Architecture.network`.
+        outputs: how many outputs there are.
+        param_dtype: of the parameters.
+        rngs: the source of keys for the initial weights.
+    """
+
+    @ordinary_promotion()
+    def __init__(
+        self,
+        space: ArchitectureSpace,
+        vector: Array,
+        inputs: Sequence[int],
+        outputs: int,
+        *,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        widest = max(space.width)
+        depth = space.values("depth", 0, vector)
+        used = [jnp.ones(inputs[-1], bool)]
+        layers = []
+        for number in range(1, space.deepest + 1):
+            units = (jnp.arange(widest) < space.values("width", number, vector)) & (number <= depth)
+            # Of the earlier layers only those that may be skipped from cost anything.
+            sources = [j for j in range(number) if space.skip or j == number - 1]
+            chosen = [True if j == number - 1 else space.values("skip", number, vector, j) for j in sources]
+            reads = jnp.concatenate([used[j] & chosen[i] for i, j in enumerate(sources)])
+            gathered = tuple((j, space.largest.step(j, number)) for j in sources)
+            layers.append(
+                MaskedHidden(space, vector, number, gathered, reads, units, len(inputs) - 1, param_dtype, rngs)
+            )
+            used.append(units)
+        self.layers = nnx.List(layers)
+        last = jnp.stack(used[1:])[depth - 1]
+        self.depth, self.last = Chosen(jnp.asarray(depth)), Chosen(last)
+        kernel = _scaled(rngs.params(), (widest, outputs), last[:, None], param_dtype)
+        self.kernel, self.bias = nnx.Param(kernel), nnx.Param(jnp.zeros(outputs, param_dtype))
+
+    @ordinary_promotion()
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The outputs [n, outputs] for inputs [n, ..., channels]."""
+        found = [x]
+        for layer in self.layers:
+            found.append(layer(found))
+        means = jnp.stack([jnp.mean(h, axis=tuple(range(1, x.ndim - 1))) for h in found[1:]])
+        features = jnp.einsum("d,dnc->nc", jnp.arange(1, len(found)) == self.depth[...], means)
+        return features @ (self.kernel[...] * self.last[...][:, None]) + self.bias[...]
+
+
+class MaskedHidden(nnx.Module):
+    """One hidden layer."""
+
+    @ordinary_promotion()
+    def __init__(
+        self,
+        space: ArchitectureSpace,
+        vector: Array,
+        number: int,
+        sources: tuple[tuple[int, int], ...],
+        reads: Array,
+        units: Array,
+        dimensions: int,
+        param_dtype: Any,
+        rngs: nnx.Rngs,
+    ):
+        self.sources, self.stride = sources, space.strides[number - 1]
+        self.sizes = () if space.kernel_size is None else (max(space.kernel_size),) * dimensions
+        self.activations, self.norms = space.activation, space.norm
+        self.activation = Chosen(jnp.asarray(space.values("activation", number, vector)))
+        self.norm = Chosen(jnp.asarray(space.values("norm", number, vector)))
+        self.reads, self.units = Chosen(reads), Chosen(units)
+        self.taps = Chosen(_taps(self.sizes, space.values("kernel_size", number, vector)))
+        shape = (math.prod(self.sizes), len(reads), len(units))
+        self.kernel = nnx.Param(_scaled(rngs.params(), shape, self._mask(), param_dtype))
+        has_bias = set(space.norm) != {"batch"}
+        self.bias = nnx.Param(jnp.zeros(len(units), param_dtype)) if has_bias else nnx.data(None)
+        # At most one of the two is used: the other one's scale and bias get no gradient.
+        options: dict[str, Any] = {"param_dtype": param_dtype, "rngs": rngs}
+        self.batch_norm = BatchNorm(len(units), **options) if "batch" in space.norm else nnx.data(None)
+        self.layer_norm = LayerNorm(len(units), **options) if "layer" in space.norm else nnx.data(None)
+
+    @ordinary_promotion()
+    def __call__(self, found: Sequence[jax.Array]) -> jax.Array:
+        """Its outputs, of the input and the outputs of all layers so far."""
+        x = jnp.concatenate([thin(found[j], step) for j, step in self.sources], axis=-1)
+        kernel = self.kernel[...] * self._mask()
+        z = _patches(x, self.sizes, self.stride) @ kernel.reshape(-1, kernel.shape[-1])
+        return self._activate(self._normalise(z if self.bias is None else z + self._bias()))
+
+    def _mask(self) -> Array:
+        """Which entries of the kernel [taps, inputs, units] the architecture has."""
+        return self.taps[...][:, None, None] & self.reads[...][:, None] & self.units[...]
+
+    def _bias(self) -> Array:
+        """There is none before BatchNorm."""
+        used = self.units[...]
+        if "batch" in self.norms:
+            used = used & (self.norm[...] != self.norms.index("batch"))
+        return self.bias[...] * used  # type: ignore[index]
+
+    def _normalise(self, z: Array) -> Array:
+        kinds = {
+            "none": lambda: z,
+            "batch": lambda: self.batch_norm(z),  # type: ignore[misc]
+            "layer": lambda: self.layer_norm(z, mask=self.units[...]),  # type: ignore[misc]
+        }
+        return _select(self.norm[...], [kinds[name]() for name in self.norms])
+
+    def _activate(self, z: Array) -> Array:
+        return _select(self.activation[...], [ACTIVATIONS[name](z) for name in self.activations])
+
+
+def _select(place: Array, values: list[Array]) -> Array:
+    return values[0] if len(values) == 1 else jax.lax.select_n(place, *values)
+
+
+def _taps(sizes: tuple[int, ...], chosen: Any) -> Array:
+    """bool[taps]: those around the middle of a kernel of these sizes that a smaller one has."""
+    if not sizes:
+        return jnp.array([True])
+    away = [max(abs(t - size // 2) for t, size in zip(tap, sizes, strict=True)) for tap in _places(sizes)]
+    return jnp.array(away) <= chosen // 2
+
+
+def _places(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The taps of a kernel, in the order of its first axis."""
+    return itertools.product(*map(range, sizes))
+
+
+def _patches(x: Array, sizes: tuple[int, ...], stride: int) -> Array:
+    """[n, ..., channels] -> [n, ..., taps * channels]; under vmap, a convolution would fall back to slow loops."""
+    if not sizes:
+        return x
+    middle = range(1, x.ndim - 1)
+    padded = jnp.pad(x, [(0, 0), *((size // 2, size // 2) for size in sizes), (0, 0)])
+    spans = [(x.shape[axis] - 1) // stride * stride + 1 for axis in middle]
+    slices = [
+        padded[:, *(slice(t, t + span, stride) for t, span in zip(tap, spans, strict=True))] for tap in _places(sizes)
+    ]
+    return jnp.concatenate(slices, axis=-1)
+
+
+def _scaled(key: jax.Array, shape: tuple[int, ...], mask: Array, dtype: Any) -> Array:
+    """Flax's default weights, `lecun_normal`, for the inputs that the mask leaves to each unit."""
+    mask = jnp.broadcast_to(mask, shape)
+    fan = jnp.max(jnp.sum(mask, axis=tuple(range(len(shape) - 1))))
+    # A normal variable cut off at 2 sd has the variance 0.774...; JAX divides by the same root.
+    draws = jax.random.truncated_normal(key, -2, 2, shape, dtype) / 0.87962566103423978
+    return jnp.where(mask, draws / jnp.sqrt(jnp.maximum(fan, 1)).astype(dtype), 0)

@@ -1,0 +1,55 @@
+"""What is given for folds: a number of them, a held-out share, or folds that were made before."""
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from lectopt._internal import checks
+from lectopt.data.drawing import has_labels, labels
+from lectopt.data.folds import Folds, join
+from lectopt.data.holdouts import holdout
+from lectopt.data.k_folds import k_fold, stratified_k_fold
+from lectopt.data.subsets import Subset
+
+_SHARE = checks.Interval(0, 1, low_open=True, high_open=True)
+
+
+def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Folds:
+    """A number of folds, a held-out share, or Folds as they are."""
+    if isinstance(folds, Folds):
+        _check_within(folds, examples, name)
+        return folds
+    if isinstance(folds, (float, np.floating)):
+        checks.check_number(name, folds, _SHARE)
+        return join([holdout(examples, float(folds), key=key, stratify=_looks_labelled(examples, 2, name))])
+    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, a share in (0, 1) or lectopt.Folds; got {folds!r}")
+    folds = checks.check_count(name, folds, least=2)
+    return (stratified_k_fold if _looks_labelled(examples, folds, name) else k_fold)(examples, folds, key=key)
+
+
+def _looks_labelled(examples: Subset, least: int, name: str) -> bool:
+    """Whether the last array holds labels each of which comes so often; warns where they may be rare classes."""
+    if not has_labels(examples):
+        return False
+    values, sizes = np.unique(labels(examples, name), return_counts=True)
+    if sizes.min() < least and len(sizes) <= len(examples) ** 0.5:
+        warnings.warn(
+            f"{name} are not stratified: the label {values[sizes.argmin()]} comes {sizes.min()} time(s), and "
+            f"stratifying takes {least}. If the targets are no classes, give {name}=lectopt.k_fold(...) to say so",
+            stacklevel=4,
+        )
+    return bool(sizes.min() >= least)
+
+
+def _check_within(folds: Folds, examples: Subset, name: str) -> None:
+    """Raises where folds hold what is not among the examples: of a test set, perhaps."""
+    arrays, others = jax.tree.leaves(folds.train.arrays), jax.tree.leaves(examples.arrays)
+    same = len(arrays) == len(others) and all(
+        a is b or np.array_equal(a, b) for a, b in zip(arrays, others, strict=True)
+    )
+    known = np.asarray(examples.indices)[: len(examples)]
+    if not same or not all(np.isin(part.indices, known).all() for part in (folds.train, folds.valid)):
+        raise ValueError(f"{name} must be over the examples that are given; they hold others, such as a test set's")

@@ -1,0 +1,48 @@
+"""A few examples of each class, as when labels are dear."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._internal import checks
+from lectopt._internal.keys import as_key
+from lectopt.data import drawing
+from lectopt.data.subsets import Subset, as_subset
+
+
+def few_labels(examples: Any, per_class: int, *, key: Any) -> Subset:
+    """Draws the same number of examples of each class, to learn from few labels.
+
+    Args:
+        examples: a tuple of arrays [n, ...], or a Subset; the last array holds the labels, whole numbers.
+        per_class: how many of each class that occurs.
+        key: an int or a `jax.random.key`. It may be traced, so that the lanes of a search draw differently.
+
+    Returns:
+        A Subset of `per_class` times as many examples as there are classes, over the same copy of the data.
+
+    Raises:
+        ValueError: if a class has fewer examples, or there are no labels.
+        TypeError: if the labels are being traced.
+
+    Example:
+        >>> import lectopt as lo, numpy as np
+        >>> few = lo.few_labels(lo.datasets.digits(), 2, key=0)
+        >>> np.bincount(few.examples()[1])
+        array([2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+    """
+    whole, per_class = as_subset(examples), checks.check_count("per_class", per_class)
+    if whole.indices.ndim != 1:
+        raise ValueError(f"examples must be one part; got {len(whole.indices)} folds: take one, folds[0]")
+    classes, place, sizes = np.unique(drawing.labels(whole, "few_labels"), return_inverse=True, return_counts=True)
+    if per_class > sizes.min():
+        raise ValueError(
+            f"per_class must be at most {sizes.min()}, as many examples as class {classes[sizes.argmin()]} has; got "
+            f"{per_class}"
+        )
+    # By class, and within a class at random: the first of each class are its draw.
+    order = jnp.lexsort((jax.random.uniform(as_key(key), (len(whole),)), jnp.asarray(place)))
+    drawn = order[(np.cumsum(sizes) - sizes)[:, None] + np.arange(per_class)].ravel()
+    return Subset(whole.arrays, whole.indices[drawn].astype(jnp.int32), jnp.int32(drawn.size), least=drawn.size)

@@ -1,0 +1,140 @@
+"""Pairs of a training and a validation part, of a fixed shape."""
+
+import dataclasses
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._internal.arrays import as_numpy
+from lectopt._internal.types import Array, Numeric
+from lectopt.data import drawing
+from lectopt.data.subsets import Subset, as_subset, view
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """Pairs of a training and a validation part of the same examples.
+
+    Iterating gives unpadded (train, valid) pairs of Subsets; `len(folds)` is their number.
+    """
+
+    train: Subset  # indices int32[folds, capacity], size int32[folds]
+    valid: Subset
+
+    def __len__(self) -> int:
+        return len(self.train.indices)
+
+    def __iter__(self) -> Iterator[tuple[Subset, Subset]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> tuple[Subset, Subset]:
+        if not -len(self) <= operator.index(i) < len(self):
+            raise IndexError(f"fold must be one of {len(self)}; got {i}")
+        train, valid = (_fold(part, i) for part in (self.train, self.valid))
+        return tuple(view(p.arrays, np.asarray(p.indices)[: len(p)]) for p in (train, valid))  # type: ignore[return-value]
+
+    def at(self, i: Numeric) -> tuple[Subset, Subset]:
+        """The pair i, which may be traced, filled up to the shape that all pairs share."""
+        return _fold(self.train, i), _fold(self.valid, i)
+
+    def __repr__(self) -> str:
+        sizes = (f"{part.least} to {part.capacity}" for part in (self.train, self.valid))
+        return f"Folds({len(self)} x ({' training, '.join(sizes)} validation examples))"
+
+
+def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
+    """Folds from pairs of indices, or from one of scikit-learn's splitters.
+
+    Args:
+        examples: a tuple of arrays [n, ...], or a Subset; the indices count within it.
+        splits: pairs (training indices, validation indices), or an object with scikit-learn's `split(X, y, groups)`,
+            which is given the first array, the last one (None for a tree of targets) and the groups.
+        groups: [n], for a splitter that asks for them.
+
+    Returns:
+        Folds, in the order of the pairs.
+
+    Raises:
+        ValueError: if there are no pairs, a part is empty, or an index is outside of the examples or in both parts.
+            Also if the splitter cannot split the examples.
+        TypeError: if splits is neither of these, or indices are not whole numbers.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from sklearn.model_selection import TimeSeriesSplit
+        >>> folds = lo.from_indices(lo.datasets.iris(), TimeSeriesSplit(4))
+        >>> [len(train) for train, valid in folds]
+        [30, 60, 90, 120]
+    """
+    whole = as_subset(examples)
+    drawing.check_concrete(whole, None)
+    if hasattr(splits, "split") and not isinstance(splits, str):
+        splits = _split_by(splits, whole, groups)
+    elif groups is not None:
+        raise ValueError("groups are for a splitter; pairs of indices already say who is together")
+    if not isinstance(splits, Iterable) or isinstance(splits, str):
+        raise TypeError(f"splits must be pairs of indices or a splitter; got {type(splits).__name__}")
+    splits = [tuple(pair) if isinstance(pair, Iterable) else pair for pair in splits]
+    if any(not isinstance(pair, tuple) for pair in splits):
+        raise TypeError(f"splits must hold pairs of arrays of whole numbers; got {splits[0]!r}")
+    pairs = [tuple(_rows(part, len(whole)) for part in pair) for pair in splits]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise ValueError("splits must be one or more pairs (training indices, validation indices)")
+    for i, (train, valid) in enumerate(pairs):
+        if both := set(train.tolist()) & set(valid.tolist()):
+            raise ValueError(f"splits must not train and validate on the same example; pair {i} does on {min(both)}")
+    return pack(whole, pairs)
+
+
+def pack(whole: Subset, pairs: Sequence[tuple[np.ndarray, ...]]) -> Folds:
+    """Pairs of positions within the part as Folds, each filled up with its own rows."""
+    rows = np.asarray(whole.indices)
+    return Folds(*(_stack(whole.arrays, [rows[part] for part in parts]) for parts in zip(*pairs, strict=True)))
+
+
+def _split_by(splitter: Any, whole: Subset, groups: Any) -> list[Any]:
+    """The pairs that a splitter gives; labels are one array, so of trees of targets it sees none."""
+    x, targets = jax.tree.leaves(whole.examples()[0])[0], whole.examples()[-1]
+    labels = np.asarray(targets) if isinstance(targets, jax.Array) else None
+    try:
+        return list(splitter.split(np.asarray(x), labels, groups))
+    except (TypeError, ValueError) as error:
+        without = "" if labels is not None else ", which it gets without labels: the targets are no single array"
+        raise ValueError(f"splits must be a splitter that can split these examples{without}; {error}") from error
+
+
+def _rows(part: Any, count: int) -> np.ndarray:
+    rows = as_numpy("splits", part)
+    if not rows.size:
+        raise ValueError("splits must not hold an empty part")
+    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+        hint = ": give numpy.flatnonzero(mask) for a mask" if rows.dtype == bool else ""
+        raise TypeError(f"splits must hold arrays of whole numbers; got {rows.dtype} of shape {rows.shape}{hint}")
+    if rows.min() < 0 or rows.max() >= count:
+        raise ValueError(f"splits must hold indices from 0 to {count - 1}; got {rows.min()} to {rows.max()}")
+    return rows
+
+
+def join(pairs: Sequence[tuple[Subset, Subset]]) -> Folds:
+    """Pairs of parts of the same examples as Folds."""
+    arrays = pairs[0][0].arrays
+    rows = ([np.asarray(part.indices)[: len(part)] for part in parts] for parts in zip(*pairs, strict=True))
+    return Folds(*(_stack(arrays, parts) for parts in rows))
+
+
+def _stack(arrays: tuple[Any, ...], parts: list[np.ndarray]) -> Subset:
+    """Parts of different size, each filled up with its own rows."""
+    sizes = [len(part) for part in parts]
+    with jax.ensure_compile_time_eval():
+        indices = jnp.asarray(np.stack([np.resize(part, max(sizes)) for part in parts]), jnp.int32)
+        return Subset(arrays, indices, jnp.asarray(sizes, jnp.int32), least=min(sizes))
+
+
+def _fold(part: Subset, i: Numeric) -> Subset:
+    index: Array = part.indices[i]
+    return dataclasses.replace(part, indices=index, size=part.size[i])

@@ -1,0 +1,81 @@
+"""One held-out part."""
+
+from typing import Any
+
+import numpy as np
+
+from lectopt._internal import checks
+from lectopt.data import drawing
+from lectopt.data.subsets import Subset, view
+
+_SHARE = checks.Interval(0, 1, low_open=True, high_open=True)
+
+
+def holdout(
+    examples: Any, fraction: float, *, key: Any, stratify: bool = False, groups: Any = None
+) -> tuple[Subset, Subset]:
+    """Splits examples at random into the rest and a held-out part.
+
+    Args:
+        examples: a tuple of arrays [n, ...], or a Subset.
+        fraction: the held-out share, in (0, 1); round(fraction n) examples are held out.
+        key: an int or a `jax.random.key`.
+        stratify: draw the same share from each class, to within one example. The last array must hold the labels,
+            whole numbers.
+        groups: [n], one entry for each example: those of a group stay together. Groups are drawn while they fit, so
+            that the share is met as nearly as they allow and never exceeded. None may be missing (NaN, None).
+
+    Returns:
+        (rest, held_out), two Subsets over one copy of the data.
+
+    Raises:
+        ValueError: if fraction is outside (0, 1), a part would be empty, there are no labels to stratify by, or both
+            stratify and groups are given.
+        TypeError: if the indices, the key, or labels to stratify by are being traced.
+
+    Example:
+        >>> import lectopt as lo
+        >>> rest, test = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
+        >>> len(rest), len(test)
+        (1438, 359)
+
+    Source: the lecture, "Validation".
+    """
+    checks.check_number("fraction", fraction, _SHARE)
+    whole, order = drawing.shuffled(examples, key)
+    held = round(float(fraction) * len(whole))
+    if not 0 < held < len(whole):
+        raise ValueError(f"fraction must leave examples in both parts; got {fraction} of {len(whole)} examples")
+    if checks.check_flag("stratify", stratify) and groups is not None:
+        raise ValueError("holdout takes one of stratify and groups, not both")
+    if stratify:
+        out = _share_of_each_class(drawing.labels(whole)[order], held)
+    elif groups is not None:
+        out = _whole_groups(drawing.groups(groups, whole, order), held)
+        if not out.any():
+            raise ValueError(f"groups must fit into the held-out part: each one has more than {held} examples")
+    else:
+        out = np.arange(len(whole)) < held
+    rows = np.asarray(whole.indices)[order]
+    return view(whole.arrays, np.sort(rows[~out])), view(whole.arrays, np.sort(rows[out]))
+
+
+def _share_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
+    """Which `count` of the shuffled labels to take so that each class has its share, to within one example: bool[n]."""
+    _, first, classes, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    shares, remainders = np.divmod(sizes * count, len(labels))
+    # The largest remainders get one more; among equal ones, the class that the shuffling put first.
+    shares[np.lexsort((first, -remainders))[: count - shares.sum()]] += 1
+    rank = np.empty(len(labels), int)
+    rank[np.argsort(classes, kind="stable")] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank < shares[classes]
+
+
+def _whole_groups(groups: np.ndarray, count: int) -> np.ndarray:
+    """Which of the shuffled examples to take, whole groups, numbered, while they fit into `count`: bool[n]."""
+    out = np.zeros(len(groups), bool)
+    for group in range(groups.max() + 1):
+        members = groups == group
+        if out.sum() + members.sum() <= count:
+            out |= members
+    return out

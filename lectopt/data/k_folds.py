@@ -1,0 +1,147 @@
+"""Splits into parts that are validated on in turn."""
+
+from typing import Any
+
+import numpy as np
+
+from lectopt._internal import checks
+from lectopt.data import drawing
+from lectopt.data.folds import Folds, pack
+from lectopt.data.subsets import Subset, as_subset
+
+
+def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
+    """Splits examples at random into parts of equal size (to within one), each of which is validated on in turn.
+
+    Args:
+        examples: a tuple of arrays [n, ...], or a Subset.
+        folds: the number m of parts, from 2 to the number of examples (or of groups).
+        key: an int or a `jax.random.key`.
+        groups: [n], one entry for each example: those of a group stay together, and sizes are as equal as that allows.
+            None may be missing (NaN, None).
+
+    Returns:
+        Folds, over one copy of the data.
+
+    Raises:
+        ValueError: if there are fewer than 2 folds, or more than examples or groups.
+        TypeError: if folds is not a whole number, or the indices or the key are being traced.
+
+    Example:
+        >>> import lectopt as lo
+        >>> folds = lo.k_fold(lo.datasets.iris(), 4, key=0)
+        >>> [len(valid) for train, valid in folds]
+        [38, 38, 37, 37]
+
+    Source: the lecture, "Cross-Validation".
+    """
+    whole, order = drawing.shuffled(examples, key)
+    folds = _fold_count(folds, len(whole), "examples")
+    parts = np.empty(len(whole), int)
+    if groups is None:
+        parts[order] = np.arange(len(whole)) % folds
+    else:
+        members = drawing.groups(groups, whole, order)
+        parts[order] = _deal_groups(np.zeros(len(whole), int), members, _fold_count(folds, members.max() + 1, "groups"))
+    return _validate_on_each(whole, parts, folds)
+
+
+def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
+    """Splits examples at random into parts of equal size, in each of which every class has its share.
+
+    Args:
+        examples: a tuple of arrays [n, ...], or a Subset; the last array holds the labels, whole numbers [n].
+        folds: the number m of parts, from 2 to the size of the smallest class.
+        key: an int or a `jax.random.key`.
+        groups: [n], one entry for each example: those of a group stay together, and shares are as equal as a greedy
+            choice, the most uneven groups first, makes them.
+
+    Returns:
+        Folds, over one copy of the data. Without groups, sizes differ by at most one, and so do the counts of a class.
+
+    Raises:
+        ValueError: if there are fewer than 2 folds, or more than members of a class (says which) or groups, or there
+            are no labels.
+        TypeError: if folds is not a whole number, or the examples or the key are being traced.
+
+    Example:
+        >>> import lectopt as lo, numpy as np
+        >>> folds = lo.stratified_k_fold(lo.datasets.iris(), 4, key=0)
+        >>> [np.bincount(valid.examples()[1]).tolist() for train, valid in folds]
+        [[13, 13, 12], [13, 13, 12], [12, 12, 13], [12, 12, 13]]
+
+    Source: the lecture, "Stratified Cross-Validation".
+    """
+    whole, order = drawing.shuffled(examples, key)
+    folds = _fold_count(folds, len(whole), "examples")
+    labels = drawing.labels(whole)
+    values, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if sizes.min() < folds:
+        rarest = sizes.argmin()
+        raise ValueError(
+            f"folds must be at most the number of members of each class; got {folds}, and class {values[rarest]} has "
+            f"{sizes[rarest]}"
+        )
+    parts = np.empty(len(whole), int)
+    if groups is None:
+        # Dealt out class after class without a break: both the classes and the parts come out even, to within one.
+        dealt = order[np.argsort(drawing.numbered(classes[order].tolist()), kind="stable")]
+        parts[dealt] = np.arange(len(whole)) % folds
+    else:
+        members = drawing.groups(groups, whole, order)
+        parts[order] = _deal_groups(classes[order], members, _fold_count(folds, members.max() + 1, "groups"))
+    return _validate_on_each(whole, parts, folds)
+
+
+def leave_one_out(examples: Any) -> Folds:
+    """One fold for each example, which is validated on alone.
+
+    Args:
+        examples: a tuple of arrays [n, ...], or a Subset, of at least 2 examples.
+
+    Returns:
+        n Folds, in the order of the examples.
+
+    Raises:
+        ValueError: if there are fewer than 2 examples.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> [valid.indices.tolist() for train, valid in lo.leave_one_out((jnp.ones((3, 2)), jnp.ones(3)))]
+        [[0], [1], [2]]
+
+    Source: the lecture, "Leave-one-out Cross-Validation".
+    """
+    whole = as_subset(examples)
+    drawing.check_concrete(whole, None)
+    if len(whole) < 2:
+        raise ValueError("examples must be at least 2, to leave one out; got 1")
+    return _validate_on_each(whole, np.arange(len(whole)), len(whole))
+
+
+def _fold_count(folds: Any, most: int, of: str) -> int:
+    folds = checks.check_count("folds", folds, least=2)
+    if folds > most:
+        raise ValueError(f"folds must be at most the number of {of}; got {folds} of {most} {of}")
+    return folds
+
+
+def _deal_groups(classes: np.ndarray, members: np.ndarray, folds: int) -> np.ndarray:
+    """Puts each group into the part where the shares of the classes stay most even, uneven and large groups first."""
+    counts = np.zeros((members.max() + 1, classes.max() + 1))  # [groups, classes]
+    np.add.at(counts, (members, classes), 1)
+    totals = counts.sum(axis=0)
+    filled, chosen = np.zeros((folds, len(totals))), np.empty(len(counts), int)
+    for done, group in enumerate(np.lexsort((-counts.sum(axis=1), -counts.std(axis=1)))):
+        empty = filled.sum(axis=1) == 0
+        open_to_it = empty if len(counts) - done == empty.sum() else np.full(folds, True)  # no part may stay empty
+        after = filled + counts[group] * np.eye(folds)[:, :, None]  # [part it is put into, parts, classes]
+        uneven = (after / totals).std(axis=1).sum(axis=1).round(12)
+        # Of equals, the part with the fewest examples.
+        chosen[group] = np.lexsort((filled.sum(axis=1), uneven, ~open_to_it))[0]
+        filled[chosen[group]] += counts[group]
+    return chosen[members]
+
+
+def _validate_on_each(whole: Subset, parts: np.ndarray, folds: int) -> Folds:
+    return pack(whole, [(np.flatnonzero(parts != i), np.flatnonzero(parts == i)) for i in range(folds)])

@@ -1,0 +1,104 @@
+"""Examples and parts of them: index sets of fixed shape over one device copy of the data."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._internal import checks
+from lectopt._internal.arrays import as_examples, as_tree
+from lectopt._internal.types import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """A part of some examples: a view, nothing is copied.
+
+    The first `size` indices are the part; what follows fills it up, so that parts of different size (folds differ by
+    one) have one shape. Under `vmap` over folds the indices and sizes are mapped, the arrays never.
+    """
+
+    arrays: tuple[Any, ...]  # all examples: arrays (or trees of arrays) [examples, ...]
+    indices: Array  # int32[capacity], rows of `arrays`
+    size: Array  # int32[], how many of the indices count
+    least: int = dataclasses.field(metadata={"static": True})  # at least so many count, in every fold
+
+    @property
+    def capacity(self) -> int:
+        """The number of indices, the ones that fill up included."""
+        return self.indices.shape[-1]
+
+    def __len__(self) -> int:
+        """The number of examples, where it is not being traced and there is one part.
+
+        Raises:
+            TypeError: otherwise; `size` is the number as an array, `capacity` the one that shapes go by.
+        """
+        if checks.is_traced(self.size) or np.ndim(self.size):
+            raise TypeError(
+                "len() of a Subset must be known: it is traced here, or there are several parts. Take .size (an array) "
+                "or .capacity (what shapes go by), or lectopt.steps_per_epoch(subset, batch_size)"
+            )
+        return int(self.size)
+
+    def __bool__(self) -> bool:
+        """True, also while it is being traced: there is no empty part."""
+        return True
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape[1:])}" for leaf in jax.tree.leaves(self.arrays))
+        size = "?" if checks.is_traced(self.size) or np.ndim(self.size) else len(self)
+        return f"Subset({size} of {len(jax.tree.leaves(self.arrays)[0])} examples: {shapes})"
+
+    def take(self, rows: Array) -> tuple[Any, ...]:
+        """The examples at these rows of `arrays`."""
+        return jax.tree.map(lambda a: a[rows], self.arrays)
+
+    def unlabelled(self) -> "Subset":
+        """The inputs alone, the first of the arrays, of the same examples."""
+        return dataclasses.replace(self, arrays=self.arrays[:1])
+
+    def examples(self) -> tuple[Any, ...]:
+        """The examples of this part as arrays of their own."""
+        return self.take(self.indices[: len(self)])
+
+
+def as_subset(examples: Any, name: str = "examples", convert: Callable[[str, Any], jax.Array] = as_examples) -> Subset:
+    """A tuple of arrays, or a Subset as it is, as a Subset.
+
+    Args:
+        examples: what was given.
+        name: what messages call it.
+        convert: from a user's array to JAX's: `as_array` where examples are only scored, which may be few and alike.
+
+    Raises:
+        TypeError: if it is neither, or holds what is no array of numbers.
+        ValueError: if the arrays differ in length, are empty, or hold numbers that JAX would cut short.
+    """
+    if isinstance(examples, Subset):
+        return examples
+    if not isinstance(examples, (tuple, list)) or not examples:
+        raise TypeError(f"{name} must be a tuple of arrays such as (x, y), or a Subset; got {type(examples).__name__}")
+    if any(isinstance(part, list) for part in examples):
+        raise TypeError(f"{name} must be a tuple of arrays such as (x, y), not of lists: use numpy.asarray")
+    with jax.ensure_compile_time_eval():  # so that data closed over by a jitted function can still be checked
+        arrays = as_tree(name, tuple(examples), convert)
+    leaves = jax.tree.leaves(arrays)
+    if any(leaf.ndim == 0 for leaf in leaves):
+        raise ValueError(f"{name} must be arrays with one row per example; got shapes {[x.shape for x in leaves]}")
+    lengths = [leaf.shape[0] for leaf in leaves]
+    if len(set(lengths)) != 1:
+        raise ValueError(f"{name} must be arrays of equal length; got lengths {lengths}")
+    if lengths[0] == 0:
+        raise ValueError(f"{name} must hold at least 1 example; got none")
+    return view(arrays, np.arange(lengths[0], dtype=np.int32))
+
+
+def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
+    """The examples at these rows, as a part."""
+    with jax.ensure_compile_time_eval():
+        return Subset(arrays, jnp.asarray(indices), jnp.int32(len(indices)), least=len(indices))

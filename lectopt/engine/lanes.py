@@ -1,0 +1,120 @@
+"""A trial as a lane: one setting on one fold from one seed, a pure function of arrays."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lectopt._internal import checks
+from lectopt._internal.types import Array
+from lectopt.data import Folds
+from lectopt.training.run import Run
+
+
+class Pair(NamedTuple):
+    """What all settings share, so that they start alike and are compared in pairs."""
+
+    fold: Any  # int32[] (or [pairs])
+    seed: Any
+
+
+class Shared(NamedTuple):
+    """What all lanes read."""
+
+    folds: Folds | None
+    key: jax.Array
+
+
+class Outcome(NamedTuple):
+    """What is left of a lane."""
+
+    metrics: dict[str, Array]  # float32[], NaN where they were not finite
+    diverged_at: Array  # int32[], -1 if it did not
+    kept: Any  # what goes on in a next rung, or None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """The user's function, and how a lane calls it."""
+
+    function: Callable[..., Any]
+
+    def check(self, *, folds: bool, halving: bool) -> None:
+        """Raises TypeError unless the function takes the arguments that it will be called with."""
+        names = ["setting", "train", "valid", "key"] if folds else ["setting", "key"]
+        extra = ["epochs", "start"] if halving else []
+        try:
+            inspect.signature(self.function).bind(*names, **dict.fromkeys(extra))
+        except ValueError:  # of some builtins nothing is known
+            return
+        except TypeError as error:
+            call = ", ".join([*names, *(f"{name}=" for name in extra)])
+            why = " for halving" if halving else ""
+            raise TypeError(f"trial must be a function that can be called as trial({call}){why}; {error}") from error
+
+    def call(self, setting: Mapping[str, Any], pair: Pair, shared: Shared, **extra: Any) -> Any:
+        """What the user's function returns for one lane."""
+        key = jax.random.fold_in(jax.random.fold_in(shared.key, pair.fold), pair.seed)
+        if shared.folds is None:
+            return self.function(dict(setting), key, **extra)
+        train, valid = shared.folds.at(pair.fold)
+        return self.function(dict(setting), train, valid, key, **extra)
+
+
+def outcome(returned: Any) -> Outcome:
+    """What a trial returned, checked.
+
+    Raises:
+        TypeError: unless it is a Run or a dictionary of numbers.
+        ValueError: if one of them is not a scalar.
+    """
+    if isinstance(returned, Run):
+        return Outcome(_scalars(returned.metrics), jnp.int32(returned.diverged_at), None)
+    if not isinstance(returned, Mapping) or not returned:
+        found = f"an empty {type(returned).__name__}" if isinstance(returned, Mapping) else checks.kind(returned)
+        raise TypeError(f"trial must return a lectopt.Run or a dictionary of scalars; it returned {found}")
+    diverged_at = _diverged_at(returned.get("diverged_at", -1))
+    metrics = _scalars({name: value for name, value in returned.items() if name != "diverged_at"})
+    lost = diverged_at >= 0
+    return Outcome({name: jnp.where(lost, jnp.nan, value) for name, value in metrics.items()}, diverged_at, None)
+
+
+def _diverged_at(value: Any) -> Array:
+    """The step at which a trial says that it diverged, -1 if it did not."""
+    if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.integer) or jnp.shape(value):
+        found = f"{value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else repr(value)
+        raise TypeError(f"trial must return a whole number, or -1, as 'diverged_at'; it returned {found}")
+    return jnp.asarray(value, jnp.int32)
+
+
+def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
+    scalars = {}
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise TypeError(f"trial must return scalars by name; got the name {name!r}")
+        try:
+            array = jnp.asarray(value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"trial must return scalars; {name!r} is {type(value).__name__}") from error
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise TypeError(f"trial must return real scalars; {name!r} is {array.dtype}")
+        array = array.astype(jnp.float32)
+        if array.shape != ():
+            raise ValueError(f"trial must return scalars; {name!r} has shape {array.shape}")
+        scalars[name] = jnp.where(jnp.isfinite(array), array, jnp.nan)
+    return scalars
+
+
+class Whole:
+    """A lane that runs a trial from beginning to end."""
+
+    def __init__(self, trial: Trial, static: Mapping[str, Any]):
+        self._trial = trial
+        self.static = static
+
+    def __call__(self, numbers: Mapping[str, Any], pair: Pair, start: Any, shared: Shared) -> Outcome:
+        """The outcome of a lane; there is nothing to start from."""
+        return outcome(self._trial.call({**self.static, **numbers}, pair, shared))

@@ -1,0 +1,4 @@
+"""The jobs of `python -m lectopt`, one a file.
+
+Imports everything else.
+"""

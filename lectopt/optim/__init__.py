@@ -1,0 +1,36 @@
+"""Optimizers: small pure links for `optax.chain`, one rule a file; the algorithms as chains of them; schedules.
+
+Imports `_internal` only.
+"""
+
+from lectopt.optim.adagrad import ScaleByAdagradState as ScaleByAdagradState
+from lectopt.optim.adagrad import scale_by_adagrad as scale_by_adagrad
+from lectopt.optim.adam import ScaleByAdamState as ScaleByAdamState
+from lectopt.optim.adam import scale_by_adam as scale_by_adam
+from lectopt.optim.clipping import ClipByNormState as ClipByNormState
+from lectopt.optim.clipping import clip_by_norm as clip_by_norm
+from lectopt.optim.dictionaries import accept_dicts as accept_dicts
+from lectopt.optim.evaluating import eval_params as eval_params
+from lectopt.optim.evaluating import register_eval_params as register_eval_params
+from lectopt.optim.learning_rate import ScaleByLearningRateState as ScaleByLearningRateState
+from lectopt.optim.learning_rate import scale_by_learning_rate as scale_by_learning_rate
+from lectopt.optim.momentum import TraceMomentumState as TraceMomentumState
+from lectopt.optim.momentum import trace_momentum as trace_momentum
+from lectopt.optim.nesterov import TraceNesterovState as TraceNesterovState
+from lectopt.optim.nesterov import trace_nesterov as trace_nesterov
+from lectopt.optim.optimizers import adagrad as adagrad
+from lectopt.optim.optimizers import adam as adam
+from lectopt.optim.optimizers import momentum as momentum
+from lectopt.optim.optimizers import nesterov as nesterov
+from lectopt.optim.optimizers import rmsprop as rmsprop
+from lectopt.optim.optimizers import rmsprop_nesterov as rmsprop_nesterov
+from lectopt.optim.optimizers import sgd as sgd
+from lectopt.optim.penalty import AddL2State as AddL2State
+from lectopt.optim.penalty import add_l2 as add_l2
+from lectopt.optim.rmsprop import ScaleByRmspropState as ScaleByRmspropState
+from lectopt.optim.rmsprop import scale_by_rmsprop as scale_by_rmsprop
+from lectopt.optim.schedules import linear_decay as linear_decay
+from lectopt.optim.schedules import momentum_ramp as momentum_ramp
+from lectopt.optim.schedules import robbins_monro as robbins_monro
+from lectopt.optim.watching import WatchNormsState as WatchNormsState
+from lectopt.optim.watching import watch_norms as watch_norms

@@ -1,0 +1,80 @@
+"""Gradient clipping by norm."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lectopt._internal import checks, numerics
+from lectopt._internal.types import Array, ArrayTree
+
+
+class ClipByNormState(NamedTuple):
+    """State of `clip_by_norm`."""
+
+    count: Array  # int32[], the number of steps taken
+    norm: Array  # float32[], ||g|| of the last step, before clipping
+    clipped: Array  # bool[], whether the last step was clipped
+    threshold: Array  # float32[], nu of the last step
+
+
+def clip_by_norm(
+    max_norm: numerics.Hyperparameter, nonfinite: str = "propagate"
+) -> optax.GradientTransformationExtraArgs:
+    r"""Shortens a gradient that is longer than a threshold and keeps its direction.
+
+    .. math:: g \leftarrow g \min(1, \nu / \lVert g \rVert)
+
+    The norm is over all leaves together, summed in float32 or wider, and right also where the squares overflow or
+    underflow. The gradient is multiplied once by one scalar (which is 0 in float32 once the norm is
+    :math:`10^{38}` times the threshold).
+
+    Args:
+        max_norm: nu > 0, in units of the gradient: a number, an array of shape (), a traced value, or a function of
+            the step.
+        nonfinite: what a gradient with an infinite or NaN norm becomes: "propagate" makes every entry NaN, so that
+            nobody overlooks it (`optax.apply_if_finite` then skips the step, lectopt's training stops); "zero" makes
+            every entry 0.
+
+    Returns:
+        A link for `optax.chain`. `state.norm` is the norm before clipping, `state.clipped` whether it exceeded nu,
+        `state.threshold` nu itself. Its updates come back in the wider of the gradient's and the parameter's dtype (the
+        gradient's where `update` is given no parameters).
+
+    Raises:
+        ValueError: if a concrete max_norm is not positive, or nonfinite is another word.
+        TypeError: if max_norm is not a number.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> link = lo.clip_by_norm(1.0)
+        >>> updates, state = link.update(jnp.array([3.0, 4.0]), link.init(jnp.zeros(2)))
+        >>> print(updates, state.norm, state.clipped)
+        [0.6 0.8] 5.0 True
+
+    Source: the lecture, "Gradient Clipping"; Pascanu et al. (2013).
+    """
+    checks.check_hyperparameter("max_norm", max_norm, checks.POSITIVE)
+    checks.check_choice("nonfinite", nonfinite, ("propagate", "zero"))
+
+    def init(params: ArrayTree) -> ClipByNormState:
+        dtype = jax.eval_shape(numerics.tree_norm, params).dtype
+        threshold = numerics.at_step(max_norm, 0).astype(dtype)
+        return ClipByNormState(numerics.first_step(), jnp.zeros((), dtype), jnp.zeros((), bool), threshold)
+
+    def update(updates, state, params=None, **extra):
+        del extra
+        norm = numerics.tree_norm(updates, state.norm.dtype)
+        threshold = numerics.at_step(max_norm, state.count).astype(norm.dtype)
+        clipped = norm > threshold
+        factor = jnp.where(clipped, threshold / jnp.where(clipped, norm, 1), 1)
+        factor = jnp.where(jnp.isfinite(norm), factor, jnp.nan if nonfinite == "propagate" else 0)
+        # Not a bare product: 0 times an infinite or NaN entry would be NaN.
+        rule = lambda g, f: (jnp.where(f == 0, 0, f * g),)  # noqa: E731
+        (updates,) = numerics.map_leaves(rule, updates, params=params, f=factor)
+        dtype = state.norm.dtype
+        state = (optax.safe_increment(state.count), norm.astype(dtype), clipped, threshold.astype(dtype))
+        return updates, ClipByNormState(*state)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,246 @@
+"""The parameters to evaluate where a training holds others: each kind of state says how they follow from these."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from lectopt._internal.trees import Bare, is_variable, leaves_with_paths, listed, value_of
+from lectopt._internal.types import Array, ArrayTree
+
+Rule = Callable[[Any, ArrayTree], ArrayTree]
+Path = tuple[str, ...]
+
+
+class _Kind(NamedTuple):
+    rule: Rule
+    like: str
+    inner: tuple[str, ...]
+
+
+_KINDS: dict[type, _Kind] = {}
+
+
+def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequence[str] = ()) -> None:
+    """Tells `eval_params`, and so `fit`, `train` and the searches, what to evaluate under an optimizer of yours.
+
+    Some optimizers train at one point and are to be evaluated at another. lectopt knows its own Nesterov momentum,
+    and of Optax `optax.contrib.schedule_free` (evaluated at x) and `optax.contrib.sam` (at the outer parameters).
+
+    Args:
+        state_type: the optimizer's state, a NamedTuple; it is found in chains and behind wrappers.
+        rule: (state, params) -> the parameters to evaluate, from those that are held. Both come as plain arrays; where
+            a wrapper such as `optax.masked` hides parameters from the optimizer, both hold `optax.MaskedNode` there.
+        like: the name of the field of the state that has the structure of the parameters.
+        inner: the names of its fields that hold states of other optimizers. Where those are empty, nothing is left of
+            them in an `nnx.State`, and the state is recognised without them.
+
+    Raises:
+        TypeError: if state_type is no NamedTuple, or rule no function.
+        ValueError: if the state has no such fields.
+
+    Example:
+        >>> from typing import Any, NamedTuple
+        >>> import jax, jax.numpy as jnp, lectopt as lo
+        >>> class AverageState(NamedTuple):
+        ...     mean: Any
+        >>> lo.register_eval_params(AverageState, lambda state, params: state.mean, like="mean")
+        >>> print(lo.eval_params((AverageState({"w": jnp.zeros(2)}),), {"w": jnp.ones(2)}))
+        {'w': Array([0., 0.], dtype=float32)}
+    """
+    if not (isinstance(state_type, type) and issubclass(state_type, tuple) and hasattr(state_type, "_fields")):
+        raise TypeError(f"state_type must be a NamedTuple class; got {state_type!r}")
+    if not callable(rule):
+        raise TypeError(f"rule must be a function (state, params) -> params; got {type(rule).__name__}")
+    for argument, names in (("like", [like]), ("inner", inner)):
+        if unknown := set(names) - set(state_type._fields):
+            fields = ", ".join(state_type._fields)
+            raise ValueError(f"{argument} must name fields of the state, {fields}; got {', '.join(map(repr, unknown))}")
+    _KINDS[state_type] = _Kind(rule, like, tuple(inner))
+
+
+def eval_params(opt_state: Any, params: Any) -> Any:
+    r"""The parameters w to evaluate and to keep, from those that are held while training.
+
+    Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - c v`; other kinds of state
+    say for themselves what w is, see `register_eval_params`; where none does, w is `params`. The states are found
+    through `optax.chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams` and `apply_if_finite`, in the state
+    of an `nnx.Optimizer`, and in what has been restored without its classes, as nested dictionaries.
+
+    Args:
+        opt_state: the optimizer's state; or an `nnx.Optimizer`.
+        params: the parameters that go with it, any pytree; with an `nnx.Optimizer`, its model.
+
+    Returns:
+        A tree like `params`, with its dtypes; for a model, its `nnx.state` of what the optimizer trains.
+
+    Raises:
+        ValueError: if two states say what to evaluate for the same parameters, or one does not have their structure
+            and shapes; if opt_state is a bare list of arrays.
+        TypeError: if the two arguments are swapped.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> params = {"w": jnp.ones(3)}
+        >>> print(lo.eval_params(lo.adam().init(params), params)["w"])
+        [1. 1. 1.]
+
+    Source: see `trace_nesterov`.
+    """
+    opt_state, params = _plain_arguments(opt_state, params)
+    treedef: Any  # jaxlib's own type, unknown to mypy
+    leaves, treedef = jax.tree.flatten(params, is_leaf=is_variable)
+    names = [path for path, _ in leaves_with_paths(params)]
+    moved: set[int] = set()
+    for state in _states(opt_state):
+        kind = _KINDS[type(state)]
+        if (tree := getattr(state, kind.like)) is None:
+            continue
+        seen = _seen(tree, names)
+        own = {i for i, x in enumerate(seen) if not _is_masked(x)}
+        if own & moved:
+            raise ValueError(
+                "opt_state holds two states, such as two Nesterov look-aheads, that say what to evaluate for the same "
+                f"parameters ({listed(names[i] for i in sorted(own & moved))}); one is allowed"
+            )
+        moved |= own
+        held = [_checked(value_of(leaf), x) for leaf, x in zip(leaves, seen, strict=True)]
+        aligned = state._replace(**{kind.like: jax.tree.unflatten(treedef, seen)})
+        new = treedef.flatten_up_to(kind.rule(aligned, jax.tree.unflatten(treedef, held)))
+        leaves = [_put(x, new[i]) if i in own else x for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def one_number(name: str, value: Any) -> Array:
+    """A number of a state, for all parameters; one with a batch axis is refused."""
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"opt_state does not belong to params: {name} has shape {jnp.shape(value)}; where both have a batch axis, "
+            "use jax.vmap(eval_params)"
+        )
+    return jnp.asarray(value)
+
+
+def _plain_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
+    found = jax.tree.leaves(params, is_leaf=_is_state)
+    if isinstance(params, nnx.Optimizer) or any(map(_is_state, found)):
+        raise TypeError(
+            "params must be parameters; got an optimizer's state. The order is eval_params(opt_state, params)"
+        )
+    if isinstance(opt_state, Bare):
+        raise ValueError("opt_state must be the optimizer's state; a loaded run has its arrays alone: take run.params")
+    if isinstance(opt_state, list) and any(jax.tree_util.all_leaves([x]) for x in opt_state):
+        raise ValueError(
+            "opt_state must be the optimizer's state; got a bare list of arrays, which does not say what they are: put "
+            "them into its structure by jax.tree.unflatten(jax.tree.structure(optimizer.init(params)), opt_state)"
+        )
+    if isinstance(opt_state, nnx.Optimizer):
+        params = nnx.state(params, opt_state.wrt) if isinstance(params, nnx.Module) else params
+        opt_state = opt_state.opt_state
+    return opt_state, params
+
+
+def _states(tree: Any) -> Iterator[Any]:
+    """The states of a known kind in it, as plain arrays; also those within others."""
+    for node in jax.tree.leaves(tree, is_leaf=lambda x: _kind(x) is not None):
+        kind = _kind(node)
+        if kind is None:
+            continue
+        plain: Any = jax.tree.map(value_of, node, is_leaf=is_variable)
+        state: Any = plain if isinstance(plain, kind) else _rebuilt(kind, plain)
+        yield state
+        yield from _states(tuple(state))
+
+
+def _kind(x: Any) -> type | None:
+    """The registered type that x is of, or whose fields it has, as after `nnx.state`, `to_state_dict` and Orbax."""
+    if type(x) in _KINDS:
+        return type(x)
+    if not isinstance(x, Mapping):
+        return None
+    found = set(map(str, x))
+    return next(
+        (t for t, kind in _KINDS.items() if found | set(kind.inner) == set(_fields(t)) and kind.like in found), None
+    )
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+    return kind._fields
+
+
+def _rebuilt(kind: type, fields: Mapping) -> Any:
+    """The state that these were the fields of; Orbax leaves None where a mask was, Flax an empty dictionary."""
+    like = _KINDS[kind].like
+    state = kind(**dict.fromkeys(_fields(kind), ()) | {str(name): value for name, value in fields.items()})
+    hidden = lambda x: x is None or (isinstance(x, Mapping) and not x)  # noqa: E731
+    tree = jax.tree.map(lambda x: optax.MaskedNode() if hidden(x) else x, getattr(state, like), is_leaf=hidden)
+    return state._replace(**{like: tree})
+
+
+def _seen(tree: ArrayTree, names: list[Path]) -> list[Any]:
+    """What `tree` holds for each of the parameters; MaskedNode where it hides one, or a whole subtree.
+
+    By path, since the containers differ: a list is a dictionary in an `nnx.State`, and in much that is restored.
+    """
+    held = dict(leaves_with_paths(tree, is_leaf=_is_masked))
+    masks = {path for path, x in held.items() if _is_masked(x)}
+    hidden = {name for name in names if any(name[:n] in masks for n in range(len(name) + 1))}
+    missing = [name for name in names if name not in held and name not in hidden]
+    surplus = [path for path in held if path not in masks and path not in set(names)]
+    if missing or surplus:
+        raise ValueError(
+            "opt_state does not belong to params: their structures differ. "
+            + "".join(f"Only {where} has {listed(paths)}. " for where, paths in _sides(surplus, missing) if paths)
+            + "Give the parameters that the optimizer was initialised with, or, for an nnx.Optimizer, "
+            "eval_params(optimizer, model); restore a saved state into optimizer.init(params)"
+        )
+    return [optax.MaskedNode() if name in hidden else held[name] for name in names]
+
+
+def _sides(surplus: list[Path], missing: list[Path]) -> tuple[tuple[str, list[Path]], ...]:
+    return ("opt_state", surplus), ("params", missing)
+
+
+def _checked(p: Any, x: Any) -> Any:
+    """The parameter beside what the state holds for it, masked like that."""
+    if _is_masked(x):
+        return x
+    if jnp.shape(x) != jnp.shape(p):
+        raise ValueError(
+            f"opt_state does not belong to params: it has an array of shape {jnp.shape(x)} for a parameter of shape "
+            f"{jnp.shape(p)}; where both have a batch axis, use jax.vmap(eval_params)"
+        )
+    return p
+
+
+def _put(leaf: Any, new: Array) -> Any:
+    new = jnp.asarray(new, jnp.result_type(value_of(leaf)))
+    return leaf.replace(new) if is_variable(leaf) else new
+
+
+def _is_masked(x: Any) -> bool:
+    return isinstance(x, optax.MaskedNode)
+
+
+def _is_state(x: Any) -> bool:
+    """Whether it is a state of Optax's or lectopt's, or one that is registered."""
+    ours = isinstance(x, tuple) and hasattr(x, "_fields") and type(x).__module__.split(".")[0] in ("optax", "lectopt")
+    return _kind(x) is not None or (ours and not isinstance(x, (optax.MaskedNode, optax.LookaheadParams)))
+
+
+def _outer(state: optax.contrib.SAMState, params: ArrayTree) -> ArrayTree:
+    """The cached ones while the held ones are adversarial."""
+    held = one_number("steps_since_sync", state.steps_since_sync) == 0
+    return jax.tree.map(lambda p, cached: jnp.where(held, p, cached), params, state.cache)
+
+
+def _averaged(state: optax.contrib.ScheduleFreeState, params: ArrayTree) -> ArrayTree:
+    """The average x."""
+    return optax.contrib.schedule_free_eval_params(state._replace(b1=one_number("b1", state.b1)), params)
+
+
+register_eval_params(optax.contrib.SAMState, _outer, like="cache", inner=("opt_state", "adv_state"))
+register_eval_params(optax.contrib.ScheduleFreeState, _averaged, like="z", inner=("base_optimizer_state",))

@@ -1,0 +1,59 @@
+"""The step along the gradient: u = -epsilon_k g."""
+
+from typing import NamedTuple
+
+import optax
+
+from lectopt._internal import checks, numerics
+from lectopt._internal.types import Array, ArrayTree
+
+
+class ScaleByLearningRateState(NamedTuple):
+    """State of `scale_by_learning_rate`."""
+
+    count: Array  # int32[], the number of steps taken
+    step_size: Array  # float32[], the learning rate of the last step
+
+
+def scale_by_learning_rate(learning_rate: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
+    r"""Turns a direction into a step downhill.
+
+    .. math:: u_k = -\epsilon_k g_k
+
+    It differs from Optax's link of the same name in that the rate may be traced and the rate that was used can be
+    read from the state, which is how the training history knows it.
+
+    Args:
+        learning_rate: epsilon, at least 0, in units of weight per unit of the incoming update: a number, an array of
+            shape (), a traced value, or a function of the step k = 0, 1, 2, ...
+
+    Returns:
+        A link for `optax.chain`. Its updates come back in the wider of the incoming update's and the parameter's dtype
+        (the former where `update` is given no parameters).
+
+    Raises:
+        ValueError: if a concrete learning_rate is negative, infinite or NaN.
+        TypeError: if it is not a number.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> link = lo.scale_by_learning_rate(0.5)
+        >>> updates, state = link.update(jnp.array([2.0, -4.0]), link.init(jnp.zeros(2)))
+        >>> print(updates, state.step_size)
+        [-1.  2.] 0.5
+
+    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    """
+    checks.check_hyperparameter("learning_rate", learning_rate, checks.NON_NEGATIVE)
+
+    def init(params: ArrayTree) -> ScaleByLearningRateState:
+        del params
+        return ScaleByLearningRateState(numerics.first_step(), numerics.at_step(learning_rate, 0))
+
+    def update(updates, state, params=None, **extra):
+        del extra
+        rate = numerics.at_step(learning_rate, state.count)
+        (updates,) = numerics.map_leaves(lambda g, rate: (-rate * g,), updates, params=params, rate=rate)
+        return updates, ScaleByLearningRateState(optax.safe_increment(state.count), rate)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,101 @@
+"""Nesterov momentum without a second gradient: the parameters that a user holds are the look-ahead point."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lectopt._internal import checks, numerics
+from lectopt._internal.types import Array, ArrayTree
+from lectopt.optim.evaluating import one_number, register_eval_params
+
+
+class TraceNesterovState(NamedTuple):
+    """State of `trace_nesterov`."""
+
+    count: Array  # int32[], the number of steps taken
+    lookahead: Array  # float32[], c: the held parameters are w + c v
+    velocity: ArrayTree  # v, like the parameters, float32 or wider
+
+
+def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
+    r"""Stands *after* the learning rate and *last*; take `lectopt.nesterov`, which has the order inside.
+
+    Nesterov's method takes the gradient where the velocity leads:
+
+    .. math:: v_{k+1} = \alpha_k v_k - \epsilon_k \nabla L(w_k + \alpha_k v_k), \qquad w_{k+1} = w_k + v_{k+1}
+
+    A chain only sees gradients at the parameters that it is handed. So those are :math:`\varphi_k = w_k + \alpha_k
+    v_k`, and with :math:`u_k = -\epsilon_k \nabla L(\varphi_k)` the same method reads
+
+    .. math:: v_{k+1} = \alpha_k v_k + u_k, \qquad \varphi_{k+1} = \varphi_k + u_k + \alpha_{k+1} v_{k+1}
+
+    exactly, also with both :math:`\epsilon` and :math:`\alpha` scheduled. `eval_params` gives w back. The state keeps
+    the look-ahead c that the gradient was taken at, and it is :math:`\alpha_k` in the velocity too, so w stays right
+    where something outside, such as `optax.inject_hyperparams`, changes alpha between steps: the new alpha takes
+    effect with the next look-ahead.
+
+    Nothing that changes updates may follow this link in a chain, or w is lost. Penalties go before the rate, where
+    they are part of g: `optax.chain(lo.add_l2(1e-4), lo.nesterov(0.1))`. So does decoupled weight decay: what
+    `optax.add_decayed_weights(d)` adds before `lo.nesterov` enters the velocity like a gradient.
+
+    Args:
+        momentum: alpha in [0, 1): a number, an array of shape (), a traced value, or a function of the step.
+
+    Returns:
+        A link for `optax.chain`. Its state is float32 or wider; its updates come back in the wider of the
+        incoming update's and the parameter's dtype (the former where `update` is given no parameters).
+
+    Raises:
+        ValueError: if a concrete momentum is outside [0, 1).
+        TypeError: if it is not a number.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax, lectopt as lo
+        >>> link = lo.nesterov(0.1, momentum=0.9)  # scale_by_learning_rate(0.1), then trace_nesterov(0.9)
+        >>> held = jnp.array(1.0)
+        >>> state = link.init(held)
+        >>> for _ in range(2):
+        ...     updates, state = link.update(jax.grad(lambda w: w**2 / 2)(held), state, held)
+        ...     held = optax.apply_updates(held, updates)
+        >>> print(f"{held:.4f} {lo.eval_params(state, held):.4f}")  # the look-ahead point, and w
+        0.5751 0.7290
+
+    Source: the lecture, "(3) Nesterov Momentum"; Sutskever et al. (2013), equations 3 and 4.
+    """
+    checks.check_hyperparameter("momentum", momentum, checks.FRACTION)
+
+    def init(params: ArrayTree) -> TraceNesterovState:
+        alpha = numerics.at_step(momentum, 0)
+        return TraceNesterovState(numerics.first_step(), alpha, numerics.zeros_like(params))
+
+    def update(updates, state, params=None, **extra):
+        del extra
+
+        def rule(u, v, lookahead, alpha_next):
+            # Both from the new v: were the old one read twice, XLA would copy all of it before overwriting it.
+            v = lookahead * v + u
+            return u + alpha_next * v, v
+
+        count = optax.safe_increment(state.count)
+        alpha_next = numerics.at_step(momentum, count)
+        updates, velocity = numerics.map_leaves(
+            rule, updates, state.velocity, params=params, lookahead=state.lookahead, alpha_next=alpha_next
+        )
+        return updates, TraceNesterovState(count, alpha_next, velocity)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _step_back(state: TraceNesterovState, params: ArrayTree) -> ArrayTree:
+    lookahead = one_number("a look-ahead", state.lookahead)
+
+    def at_leaf(p: Array, v: Array) -> Array:
+        dtype = numerics.working_dtype(p)
+        return jnp.asarray(p, dtype) - lookahead.astype(numerics.real_dtype(p)) * jnp.asarray(v, dtype)
+
+    return jax.tree.map(at_leaf, params, state.velocity)
+
+
+register_eval_params(TraceNesterovState, _step_back, like="velocity")

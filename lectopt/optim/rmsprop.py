@@ -1,0 +1,69 @@
+"""RMSProp: rates divided by the root of a running average of squared gradients."""
+
+from typing import NamedTuple
+
+import optax
+
+from lectopt._internal import checks, numerics
+from lectopt._internal.types import Array, ArrayTree
+
+
+class ScaleByRmspropState(NamedTuple):
+    """State of `scale_by_rmsprop`."""
+
+    count: Array  # int32[], the number of steps taken
+    mean_of_squares: ArrayTree  # r, real, like the parameters, float32 or wider
+
+
+def scale_by_rmsprop(
+    decay: numerics.Hyperparameter = 0.9, eps: numerics.Hyperparameter = 1e-6
+) -> optax.GradientTransformationExtraArgs:
+    r"""Divides each entry by the root of a running average of its squares, which forgets the extreme past.
+
+    .. math:: r_{k+1} = \rho r_k + (1 - \rho) g_k \odot g_k, \qquad u_k = \frac{g_k}{\sqrt{\delta + r_{k+1}}},
+        \qquad r_0 = 0
+
+    The constant stands *inside* the root, as in the lecture; PyTorch has it outside.
+
+    Args:
+        decay: rho in [0, 1) (0.9 is our default; the lecture gives none): a number, an array of shape (), a traced
+            value, or a function of the step.
+        eps: delta, at least 0, in units of the squared gradient; the same kinds of value. An entry whose denominator
+            is 0 (eps = 0 and no gradient so far) is not updated.
+
+    Returns:
+        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates come
+        back in the wider of the gradient's and the parameter's dtype (the gradient's where `update` is given no
+        parameters). The rate of each weight is epsilon / sqrt(delta + r), r = `state.mean_of_squares`.
+
+    Raises:
+        ValueError: if a concrete decay is outside [0, 1), or eps negative, infinite or NaN.
+        TypeError: if one of them is not a number.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> link = lo.scale_by_rmsprop(decay=0.75)
+        >>> updates, state = link.update(jnp.array([1.0, 100.0]), link.init(jnp.zeros(2)))
+        >>> print(updates.round(3), state.mean_of_squares)
+        [2. 2.] [2.5e-01 2.5e+03]
+
+    Source: the lecture, "(4.2) RMSProp", algorithm 8.5 of Goodfellow et al. (2016); Hinton (2012).
+    """
+    checks.check_hyperparameter("decay", decay, checks.FRACTION)
+    checks.check_hyperparameter("eps", eps, checks.NON_NEGATIVE)
+
+    def init(params: ArrayTree) -> ScaleByRmspropState:
+        return ScaleByRmspropState(numerics.first_step(), numerics.real_zeros_like(params))
+
+    def update(updates, state, params=None, **extra):
+        del extra
+
+        def rule(g, r, rho, delta):
+            r = rho * r + (1 - rho) * numerics.squared_magnitude(g)
+            return numerics.divide(g, numerics.root(delta + r)), r
+
+        rho, delta = numerics.at_step(decay, state.count), numerics.at_step(eps, state.count)
+        updates, r = numerics.map_leaves(rule, updates, state.mean_of_squares, params=params, rho=rho, delta=delta)
+        return updates, ScaleByRmspropState(optax.safe_increment(state.count), r)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,85 @@
+"""Norms of gradients, updates and weights, layer by layer, in the optimizer's state."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lectopt._internal import numerics
+from lectopt._internal.trees import leaves_with_paths
+from lectopt._internal.types import Array, ArrayTree
+
+
+class WatchNormsState(NamedTuple):
+    """State of `watch_norms`."""
+
+    norms: dict[str, dict[str, Array]]  # {"<name>_norm": {layer: float32[], of the last step}}
+
+
+def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
+    r"""Records the norms of what passes, layer by layer, and changes nothing: for training loops of one's own.
+
+    As the first link of a chain it sees the gradient, as the last one the update; with the name "weight" it measures
+    the parameters instead. Its norms are read from the optimizer's state by `optax.tree.get(state, "gradient_norm")`.
+    (`train` and `fit` need no such link: see `lectopt.watch`.)
+
+    Args:
+        *names: what to call what passes here, such as "gradient" or "update"; "weight" is the parameters. Different
+            ones for all links of a chain, since `optax.tree.get` finds them by name.
+
+    Returns:
+        A link for `optax.chain`. `state.norms` is {"<name>_norm": {layer: float32[]}}: the root of the sum of squares
+        over the leaves below one path, such as a layer's kernel and bias, in float32 or wider. 0 before the first step.
+
+    Raises:
+        ValueError: if there is no name, or one is given twice; at `update`, if no params are given where "weight" is to
+            be measured, or there are layers that `init` was not given.
+        TypeError: if one is no string.
+
+    Example:
+        >>> import jax.numpy as jnp, optax, lectopt as lo
+        >>> optimizer = optax.chain(lo.watch_norms("gradient"), lo.sgd(0.1), lo.watch_norms("update", "weight"))
+        >>> params = {"dense": {"kernel": jnp.array([3.0, 4.0])}}
+        >>> updates, state = optimizer.update(params, optimizer.init(params), params)
+        >>> print(optax.tree.get(state, "gradient_norm"), optax.tree.get(state, "update_norm"))
+        {'dense': Array(5., dtype=float32)} {'dense': Array(0.5, dtype=float32)}
+
+    Source: the lecture, "Monitoring the Training Process".
+    """
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"names must be strings such as 'gradient'; got {names}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"names must be at least 1, each once; got {names}")
+
+    def init(params: ArrayTree) -> WatchNormsState:
+        norms = jax.eval_shape(_by_layer, params)
+        return WatchNormsState({f"{n}_norm": jax.tree.map(lambda x: jnp.zeros((), x.dtype), norms) for n in names})
+
+    def update(updates, state, params=None, **extra):
+        del extra
+        if params is None and "weight" in names:
+            raise ValueError("update must be given params where watch_norms is to measure the weights")
+        seen = {f"{name}_norm": _by_layer(params if name == "weight" else updates) for name in names}
+        for name, layers in seen.items():
+            if unknown := sorted(set(layers) - set(state.norms[name])):
+                raise ValueError(
+                    f"update must be given the layers that init was given, {', '.join(state.norms[name])}; got "
+                    f"{', '.join(unknown)} as well"
+                )
+        # By the layers of the parameters: the gradient may lack some (None), and then is 0 there.
+        return updates, WatchNormsState(
+            {
+                name: {layer: seen[name].get(layer, jnp.zeros(())).astype(x.dtype) for layer, x in layers.items()}
+                for name, layers in state.norms.items()
+            }
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _by_layer(tree: ArrayTree) -> dict[str, Array]:
+    layers: dict[str, list[Array]] = {}
+    for path, leaf in leaves_with_paths(tree):
+        layers.setdefault("/".join(path[:-1] or path), []).append(leaf)
+    return {name: numerics.tree_norm(leaves) for name, leaves in layers.items()}

@@ -1,0 +1,12 @@
+"""Search over vectors of choices: a controller that learns by REINFORCE, regularised evolution, random choices; and the
+rounds in which they ask, are scored, and are told.
+
+Imports `engine`, `optim`, `_internal`.
+"""
+
+from lectopt.strategies.choices import Record as Record
+from lectopt.strategies.evolution import evolve as evolve
+from lectopt.strategies.random_search import random_choices as random_choices
+from lectopt.strategies.reinforcement import ZOPH_LE as ZOPH_LE
+from lectopt.strategies.reinforcement import Controller as Controller
+from lectopt.strategies.reinforcement import reinforce as reinforce

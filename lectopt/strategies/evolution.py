@@ -1,0 +1,124 @@
+"""Regularised evolution of vectors of choices."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lectopt._internal import checks
+from lectopt._internal.types import Array
+from lectopt.strategies.choices import Decisions, Record, as_decisions
+from lectopt.strategies.random_search import draw
+from lectopt.strategies.rounds import Asked, Score, alone
+
+
+class Population(NamedTuple):
+    """The living, in a ring: the next one to be born takes the place of the oldest."""
+
+    vectors: Array  # int32[population, decisions]
+    scores: Array  # float32[population]
+    born: Array  # int32[], how many ever were
+
+
+class Evolution(NamedTuple):
+    """Each child is the best of a few of the living with one decision changed; the oldest die."""
+
+    decisions: Decisions
+    children: int
+    population: int = 20
+    tournament: int = 10
+
+    def init(self, key: jax.Array) -> Population:
+        """Nobody is born yet."""
+        del key
+        shape = self.population, len(self.decisions.options)
+        return Population(jnp.zeros(shape, jnp.int32), jnp.full(shape[0], -jnp.inf), jnp.int32(0))
+
+    def ask(self, state: Population, key: jax.Array) -> Asked:
+        """What to try next: drawn at random, in whole rounds, until there is a whole population."""
+        key_random, key_parent, key_child = jax.random.split(key, 3)
+        drawn = draw(self.decisions, key_random, self.children)
+        # Contestants are different ones.
+        places = jax.vmap(lambda k: jax.random.choice(k, self.population, (self.tournament,), replace=False))(
+            jax.random.split(key_parent, self.children)
+        )
+        parents = state.vectors[jnp.take_along_axis(places, jnp.argmax(state.scores[places], axis=1)[:, None], 1)[:, 0]]
+        bred = self.decisions.canonical(jax.vmap(self._mutated)(jax.random.split(key_child, self.children), parents))
+        return Asked(jnp.where(state.born < self.population, drawn, bred), {})
+
+    def tell(self, state: Population, vectors: Array, scores: Array) -> Population:
+        """The children take the places of the oldest."""
+        # Of more children than places, the last ones stay.
+        kept = min(self.children, self.population)
+        places = (state.born + jnp.arange(self.children)[-kept:]) % self.population
+        return Population(
+            state.vectors.at[places].set(vectors[-kept:]),
+            state.scores.at[places].set(scores[-kept:]),
+            state.born + self.children,
+        )
+
+    def _mutated(self, key: jax.Array, vector: Array) -> Array:
+        """The vector with one decision that matters changed to another option."""
+        key_place, key_option, key_new = jax.random.split(key, 3)
+        options = jnp.array(self.decisions.options)
+        can = self.decisions.matter(vector[None])[0] & (options > 1)
+        place = jax.random.categorical(key_place, jnp.where(can, 0.0, -jnp.inf))
+        step = jax.random.randint(key_option, (), 1, jnp.maximum(options[place], 2))
+        child = jnp.where(can.any(), vector.at[place].set((vector[place] + step) % options[place]), vector)
+        # What means something only now, as the layers of a deeper network, is drawn.
+        new = self.decisions.matter(child[None])[0] & ~self.decisions.matter(vector[None])[0]
+        return jnp.where(new, draw(self.decisions._replace(active=None), key_new, 1)[0], child)
+
+
+def evolve(
+    choices: Any,
+    score: Score,
+    rounds: int,
+    children: int,
+    key: Any,
+    *,
+    population: int = 20,
+    tournament: int = 10,
+    host: bool = False,
+    directory: str | Path | None = None,
+    progress: bool = True,
+) -> Record:
+    """Searches vectors of choices by regularised evolution.
+
+    Rounds are random until there are `population` vectors. Every later vector is a copy, with one decision changed, of
+    the best of `tournament` vectors drawn from the population, and takes the place of the oldest there; decisions that
+    come to mean something by that are drawn at random. The children of a round are all born of the population at its
+    beginning.
+
+    Args:
+        choices: as for `reinforce`.
+        score: as for `reinforce`.
+        rounds: as for `reinforce`.
+        children: as for `reinforce`.
+        key: as for `reinforce`.
+        population: how many live, at least 1.
+        tournament: how many compete to be a parent, at least 1 and at most the population.
+        host: as for `reinforce`.
+        directory: as for `reinforce`.
+        progress: as for `reinforce`.
+
+    Returns:
+        A Record.
+
+    Raises:
+        ValueError, TypeError: as `reinforce`; if population or tournament is out of range.
+
+    Example:
+        >>> import lectopt as lo
+        >>> record = lo.search.evolve([8] * 6, lambda vectors: vectors.sum(axis=1), 40, 10, key=0)
+        >>> float(record.scores[-1].mean()) > float(record.scores[0].mean()) + 10
+        True
+
+    Source: Real, Aggarwal, Huang and Le (2019), "Regularized evolution for image classifier architecture search".
+    """
+    population = checks.check_count("population", population)
+    if checks.check_count("tournament", tournament) > population:
+        raise ValueError(f"tournament must be at most the population, {population}; got {tournament}")
+    method = Evolution(as_decisions(choices), checks.check_count("children", children), population, tournament)
+    return alone(method, score, rounds, key, host=host, directory=directory, progress=progress)

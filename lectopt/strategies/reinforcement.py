@@ -1,0 +1,227 @@
+"""REINFORCE: the controller makes better choices more likely."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from lectopt._internal import checks
+from lectopt._internal.types import Array
+from lectopt.optim.optimizers import adam
+from lectopt.strategies.choices import Decisions, Record, as_decisions
+from lectopt.strategies.controller import ControllerNetwork
+from lectopt.strategies.rounds import Asked, Score, alone
+
+
+def cube(scores: Array) -> Array:
+    """The reward of Zoph and Le: the cube of an accuracy."""
+    return scores**3
+
+
+def identity(scores: Array) -> Array:
+    """The score itself as the reward."""
+    return scores
+
+
+class Controller(NamedTuple):
+    """The settings of the controller and of how it learns; the default is for short budgets, some hundred children.
+
+    Args:
+        units: of each LSTM layer.
+        layers: how many LSTM layers.
+        init_scale: s; all weights begin at U(-s, s).
+        learning_rate: of Adam.
+        baseline_decay: of the moving average of rewards, in [0, 1).
+        normalize: divide advantages by their root mean square, so that the size of scores does not matter.
+        entropy: a bonus for the entropy of the choices, at least 0; keeps the controller curious.
+        reward: scores -> rewards, in JAX; higher must stay better.
+
+    Source: Zoph and Le (2016), sections 3.2 and 4.1; Williams (1992).
+    """
+
+    units: int = 35
+    layers: int = 2
+    init_scale: float = 0.08
+    learning_rate: float = 0.04
+    baseline_decay: float = 0.5
+    normalize: bool = True
+    entropy: float = 0.3
+    reward: Callable[[Array], Array] = identity
+
+
+def checked_controller(controller: Any) -> Controller:
+    """Itself, if it is possible."""
+    if not isinstance(controller, Controller):
+        raise TypeError(f"controller must be a lectopt.search.Controller; got {type(controller).__name__}")
+    checks.check_count("units", controller.units)
+    checks.check_count("layers", controller.layers)
+    for name in ("init_scale", "learning_rate"):
+        checks.check_number(name, getattr(controller, name), checks.POSITIVE)
+    checks.check_number("baseline_decay", controller.baseline_decay, checks.FRACTION)
+    checks.check_flag("normalize", controller.normalize)
+    checks.check_number("entropy", controller.entropy, checks.NON_NEGATIVE)
+    if not callable(controller.reward):
+        raise TypeError(f"reward must be a function of the scores; got {type(controller.reward).__name__}")
+    return controller
+
+
+SHORT = Controller()
+"""For some hundred children."""
+
+ZOPH_LE = Controller(learning_rate=6e-4, baseline_decay=0.95, normalize=False, entropy=0.0, reward=cube)
+"""The paper's setting, for tens of thousands of children."""
+
+
+class Learned(NamedTuple):
+    """What the controller knows."""
+
+    params: Any
+    opt_state: optax.OptState
+    baseline: Array  # float32[], the moving average of rewards; NaN before any
+    worst: Array  # float32[], the lowest finite score so far
+
+
+class Reinforce(NamedTuple):
+    """The controller samples, and learns from the rewards."""
+
+    decisions: Decisions
+    children: int
+    controller: Controller = SHORT
+
+    def init(self, key: jax.Array) -> Learned:
+        """A controller that has seen nothing."""
+        params = nnx.as_pure(nnx.state(self._network(key), nnx.Param))
+        return Learned(params, self._optimizer().init(params), jnp.float32(math.nan), jnp.float32(math.inf))
+
+    def ask(self, state: Learned, key: jax.Array) -> Asked:
+        """Vectors sampled from the controller."""
+
+        def sample(key: jax.Array) -> tuple[Array, Array]:
+            keys = jax.random.split(key, len(self.decisions.options))
+            said = self._merged(state.params).say(
+                lambda t, logp: jax.random.categorical(keys[t], logp).astype(jnp.int32)
+            )
+            return said.vector, said.log_probabilities
+
+        vectors, log_probabilities = jax.vmap(sample)(jax.random.split(key, self.children))
+        matters = self.decisions.matter(vectors)
+        probabilities = jnp.exp(log_probabilities)
+        notes = {
+            "entropy": jnp.mean(jnp.sum(_entropies(log_probabilities) * matters, axis=1)),
+            "probabilities": jnp.mean(probabilities, axis=0),
+        }
+        return Asked(self.decisions.canonical(vectors), notes)
+
+    def tell(self, state: Learned, vectors: Array, scores: Array) -> Learned:
+        """One step of Adam along the gradient of the expected reward, as these children estimate it."""
+        finite = jnp.isfinite(scores)
+        worst = jnp.minimum(state.worst, jnp.min(jnp.where(finite, scores, jnp.inf)))
+        known = jnp.isfinite(worst)
+        # What has no score is as bad as the worst that ever had one; before any, there is nothing to learn.
+        rewards = self._rewards(jnp.where(finite, scores, jnp.where(known, worst, 0)))
+        baseline = jnp.where(jnp.isnan(state.baseline), jnp.mean(rewards), state.baseline)
+        advantages = jnp.where(known, rewards - baseline, 0)
+        if self.controller.normalize:
+            advantages = advantages / jnp.sqrt(jnp.mean(advantages**2) + 1e-12)
+        gradients = jax.grad(self.loss)(state.params, vectors, advantages)
+        updates, opt_state = self._optimizer().update(gradients, state.opt_state, state.params)
+        decay = self.controller.baseline_decay
+        average = jnp.where(known, decay * baseline + (1 - decay) * jnp.mean(rewards), jnp.nan)
+        return Learned(optax.apply_updates(state.params, updates), opt_state, average, worst)
+
+    def loss(self, params: Any, vectors: Array, advantages: Array) -> Array:
+        """Whose gradient is that of the expected reward, with the sign turned."""
+
+        def said(vector: Array) -> tuple[Array, Array]:
+            log_probabilities = self._merged(params).say(lambda t, _: vector[t]).log_probabilities
+            return jnp.take_along_axis(log_probabilities, vector[:, None], axis=1)[:, 0], _entropies(log_probabilities)
+
+        taken, entropies = jax.vmap(said)(vectors)
+        matters = self.decisions.matter(vectors)
+        bonus = self.controller.entropy * jnp.sum(entropies * matters, axis=1)
+        return -jnp.mean(jnp.sum(taken * matters, axis=1) * advantages + bonus)
+
+    def _rewards(self, scores: Array) -> Array:
+        rewards = jnp.asarray(self.controller.reward(scores))
+        if rewards.shape != scores.shape:
+            raise ValueError(f"reward must return one number for each score, {scores.shape}; got shape {rewards.shape}")
+        return rewards
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return adam(self.controller.learning_rate)
+
+    def _network(self, key: jax.Array) -> ControllerNetwork:
+        c = self.controller
+        return ControllerNetwork(self.decisions, c.units, c.layers, c.init_scale, nnx.Rngs(key))
+
+    def _merged(self, params: Any) -> ControllerNetwork:
+        network = nnx.eval_shape(lambda: self._network(jax.random.key(0)))
+        return nnx.merge(nnx.graphdef(network), params)
+
+
+def _entropies(log_probabilities: Array) -> Array:
+    """In nats, over the last axis."""
+    return -jnp.sum(jnp.exp(log_probabilities) * jnp.maximum(log_probabilities, -1e9), axis=-1)
+
+
+def reinforce(
+    choices: Any,
+    score: Score,
+    rounds: int,
+    children: int,
+    key: Any,
+    *,
+    controller: Controller = SHORT,
+    host: bool = False,
+    directory: str | Path | None = None,
+    progress: bool = True,
+) -> Record:
+    r"""Searches vectors of choices by a recurrent controller that learns by REINFORCE.
+
+    In each round the controller samples m vectors a_1, ..., a_m, and its parameters theta climb along
+
+    .. math:: \nabla_\theta J \approx \frac{1}{m} \sum_{k=1}^m \sum_t
+        \nabla_\theta \log P_\theta(a_{k,t} \mid a_{k,1}, \dots, a_{k,t-1}) (R_k - b)
+
+    with the rewards R_k and b, a moving average of the rewards of earlier rounds (in the first round, the
+    mean of its own).
+
+    Args:
+        choices: the numbers of options of the decisions, at least 1 each; or an `ArchitectureSpace`.
+        score: a JAX function int32[children, decisions] -> float[children], such as a table or a simulator. Higher is
+            better. With host=True any Python function of NumPy arrays.
+        rounds: how many rounds.
+        children: how many vectors are tried in a round.
+        key: an int or a `jax.random.key`.
+        controller: settings, see `Controller`; `lectopt.search.ZOPH_LE` are the paper's.
+        host: whether score is called from Python, outside of any compiled program.
+        directory: keep the status here. Killed at any moment and called again with the same arguments, the search
+            goes on from there, and ends as it would have.
+        progress: show a bar on standard error.
+
+    Returns:
+        A Record with `.choices` int32[rounds, children, decisions] and `.scores` float32[rounds, children]. Without
+        host and directory this is a pure function, to be jitted and vmapped over keys. Ctrl-C, where a person sits in
+        front of it, gives back the rounds that are done, with a warning.
+
+    Raises:
+        ValueError: if an argument is out of range, a score has the wrong shape or is not finite, or directory holds
+            another search (of a score on the host it cannot know).
+        TypeError: if an argument or a score is of the wrong kind.
+
+    Example:
+        >>> import lectopt as lo
+        >>> record = lo.search.reinforce([8] * 6, lambda vectors: vectors.sum(axis=1), 40, 10, key=0)
+        >>> float(record.scores[-1].mean()) > float(record.scores[0].mean()) + 10
+        True
+
+    Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016); Williams (1992).
+    """
+    children = checks.check_count("children", children)
+    method = Reinforce(as_decisions(choices), children, checked_controller(controller))
+    return alone(method, score, rounds, key, host=host, directory=directory, progress=progress)

@@ -1,0 +1,92 @@
+"""Scoring a model on examples, in evaluation mode, in batches that fit."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lectopt import norms
+from lectopt._internal import meshes
+from lectopt._internal.checks import is_traced
+from lectopt._internal.types import Array, Numeric
+from lectopt.data.batches import Minibatches, minibatches
+from lectopt.data.subsets import Subset
+from lectopt.tasks.metrics import WholeSetMetric
+from lectopt.tasks.models import Params
+from lectopt.tasks.task import Batch, ModelState, Task
+
+BATCH = 1024
+"""Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""
+
+
+def evaluate(
+    task: Task, params: Params, state: ModelState, subset: Subset, mesh: Mesh | None = None
+) -> dict[str, Numeric]:
+    """The mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
+    batches = minibatches(subset, _balanced(subset.capacity, meshes.ways(mesh)), shuffle=False)
+    whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
+
+    def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Array, Any]]:
+        examples = meshes.split(mesh, subset.take(batch.indices))
+        scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
+        # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
+        values = {"loss": scores.losses, **scores.metrics}
+        counts = batch.weights if scores.counts is None else batch.weights * scores.counts
+        sums = {name: jnp.sum(jnp.where(counts > 0, v * counts.astype(v.dtype), 0)) for name, v in values.items()}
+        return None, (sums, counts, scores.outputs if whole else None)
+
+    _, (sums, counts, outputs) = jax.lax.scan(score, None, batches)
+    total = jnp.sum(jnp.sum(counts, axis=1))  # batch by batch: float32 stops counting ones at 2^24
+    means = {name: jnp.sum(values) / total for name, values in sums.items()}
+    rows, counts, outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (batches.indices, counts, outputs))
+    targets = subset.take(rows)[-1] if whole else None
+    weights = (counts > 0).astype(jnp.float32)
+    return means | {name: metric(outputs, targets, weights) for name, metric in whole.items()}
+
+
+def predict(task: Task, params: Params, state: ModelState, x: Any) -> Any:
+    """The outputs for inputs x, in evaluation mode."""
+    outputs, _ = task.outputs(params, state, x, jax.random.key(0), training=False)
+    return outputs
+
+
+def check_examples(task: Task, subset: Subset, name: str, batch_size: int = BATCH) -> None:
+    """Raises ValueError, before anything compiles, unless the examples are finite and fit the task."""
+    batch = batch_shapes(subset, batch_size)
+    known = not is_traced(subset.arrays)
+    task.validate(batch, subset.arrays[-1] if known else None, name)
+    check_finite(subset, name)
+
+
+def check_learnable(task: Task, train: Subset, name: str) -> None:
+    """Raises ValueError where a task that standardises could not learn how from these concrete inputs."""
+    if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
+        x, rows = np.asarray(train.arrays[0]), np.asarray(train.indices)[: len(train)]
+        norms.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])
+
+
+def check_finite(subset: Subset, name: str) -> None:
+    """Raises ValueError if any number is NaN or infinite; what is being traced passes."""
+    known = not is_traced(subset.arrays)
+    # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
+    for array in map(np.asarray, jax.tree.leaves(subset.arrays) if known else []):
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            raise ValueError(
+                f"{name} must be finite; {bad.sum()} of {len(array)} examples hold NaN or infinite numbers, "
+                f"the first in row {bad.argmax()}"
+            )
+
+
+def batch_shapes(subset: Subset, batch_size: int) -> Batch:
+    """The shapes of a batch of these examples, as `jax.ShapeDtypeStruct`s."""
+    rows = min(batch_size, subset.capacity)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), subset.arrays)
+
+
+def _balanced(count: int, ways: int) -> int:
+    """The size of the smallest equal batches, none above `BATCH`, that hold `count` examples and split evenly."""
+    return math.ceil(count / math.ceil(count / BATCH) / ways) * ways

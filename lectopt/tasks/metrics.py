@@ -1,0 +1,39 @@
+"""Metrics: numbers of single examples, or of all outputs at once."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from lectopt._internal.types import Array, Numeric
+from lectopt.tasks import task_checks
+
+PerExample: TypeAlias = Callable[[Any, Any], Array]
+"""(outputs [batch, ...], targets [batch, ...]) -> float[batch]"""
+
+
+class WholeSetMetric:
+    """A metric of all outputs at once; see `whole_set`."""
+
+    def __init__(self, function: Callable[[Any, Any, Array], Numeric]):
+        self.function = function
+
+
+def whole_set(function: Callable[[Any, Any, Array], Numeric]) -> WholeSetMetric:
+    """Marks a metric that is not a mean over examples, such as an F score or an area under a curve.
+
+    Args:
+        function: (outputs [n, ...], targets [n, ...], weights float32[n]) -> a scalar, in JAX. Examples of weight 0
+            only fill up the shape and must not count.
+
+    Returns:
+        Something to stand among the metrics of a `Task`.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> @lo.whole_set
+        ... def explained_variance(outputs, targets, weights):
+        ...     mean = jnp.average(targets, axis=0, weights=weights)
+        ...     rest = jnp.sum((targets - outputs) ** 2 * weights[:, None])
+        ...     return 1 - rest / jnp.sum((targets - mean) ** 2 * weights[:, None])
+    """
+    task_checks.check_function("a metric of the whole set", function, "outputs, targets, weights")
+    return WholeSetMetric(function)

@@ -1,0 +1,268 @@
+"""Models as pure functions over arrays: one adapter for each kind of model that people bring.
+
+An adapter offers `init(key, x) -> (params, state)` and `call(function, params, state, key, training) -> (result,
+state)`, which hands `function` something to call as a model; `forward(model, x, training)` calls it for outputs, and
+tells it whether it trains.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+from jax.sharding import PartitionSpec
+
+from lectopt._internal import checks
+from lectopt._internal.meshes import Specs
+from lectopt._internal.trees import paths
+from lectopt._internal.types import ArrayTree
+from lectopt.tasks import flags, modes
+from lectopt.tasks.nnx_parts import check_arrays, check_factory, reseed, split
+
+Params: TypeAlias = ArrayTree
+State: TypeAlias = ArrayTree
+
+
+class Adapter(Protocol):
+    """What training needs of a model."""
+
+    has_weights: bool  # `init` gives back weights that are there, whatever the key
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        """Fresh parameters, and the variables that are not trained."""
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        """What `function(model)` returns, and the state after it."""
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        """The outputs for inputs x."""
+
+    def check_call(self) -> None:
+        """Raises TypeError if the model needs more than its inputs and flags of training to be called with."""
+
+    def present(self, params: Params, state: State) -> Any:
+        """What a user gets back as the trained model."""
+
+    def path(self, place: Any) -> tuple[str, ...]:
+        """The path to a parameter in `params`: of a function module -> variable (NNX), or a path as it is."""
+
+    def specs(self) -> Specs:
+        """How parameters are annotated to lie on a mesh, by path; NNX only."""
+
+
+def adapt(model: Any) -> Adapter:
+    """The adapter for `model`.
+
+    Raises:
+        TypeError: if it is none of the kinds of model that `lectopt.Task` lists.
+    """
+    if isinstance(model, linen.Module):
+        return LinenAdapter(model)
+    if isinstance(model, nnx.Module):
+        return NNXAdapter(lambda rngs: model, given=nnx.clone(model))
+    if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
+        return FunctionAdapter(*model)
+    if isinstance(model, type) and issubclass(model, linen.Module):
+        raise TypeError(f"model must be a Linen module, not its class: give {model.__name__}(...)")
+    if callable(model):
+        return NNXAdapter(model)
+    raise TypeError(
+        "model must be a function rngs -> nnx.Module, an nnx.Module, a Linen module, or a pair of functions "
+        f"(init, apply); got {type(model).__name__}"
+    )
+
+
+class NNXAdapter:
+    """A function rngs -> nnx.Module, or a module that is there (`given`) and starts from its weights."""
+
+    def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], given: nnx.Module | None = None):
+        self.has_weights = given is not None
+        self._factory: Callable[..., nnx.Module] = factory
+        self._by_name = check_factory(factory)
+        self._given = given
+        if given is not None:
+            modes.warn_if_frozen(given)
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        del x
+        module = self._make(key) if self._given is None else self._given
+        _, params, _, state = split(module)
+        return nnx.as_pure(params), nnx.as_pure(state)
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        graphdef, rngs = self._structure[training]
+        # A copy, or BatchNorm and Dropout could not write to variables of an outer trace under `jax.grad`.
+        module = nnx.merge(graphdef, params, reseed(rngs, key), state, copy=True)
+        result = function(module)
+        return result, nnx.as_pure(split(module)[3])
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        # None is for the layers' own mode, which is frozen in some.
+        args, kwargs = flags.arguments(type(model), training, leave=lambda name: self._has_frozen)
+        return model(x, *args, **kwargs)
+
+    def check_call(self) -> None:
+        flags.arguments(type(self._module), training=True)
+
+    def present(self, params: Params, state: State) -> nnx.Module:
+        graphdef, rngs = self._structure["handed out"]
+        return nnx.merge(graphdef, params, reseed(rngs, jax.random.key(0)), state, copy=True)
+
+    def _make(self, key: Any) -> nnx.Module:
+        with nnx.use_eager_sharding(False):  # annotated variables need no mesh until they are put on one
+            module = self._factory(rngs=nnx.Rngs(key)) if self._by_name else self._factory(nnx.Rngs(key))
+        if not isinstance(module, nnx.Module):
+            raise checks.Refusal(f"model must return an nnx.Module; it returned {checks.kind(module)}")
+        check_arrays(module)
+        return module
+
+    def path(self, place: Any) -> tuple[str, ...]:
+        if not callable(place):
+            return _path(place)
+        module = self._module
+        try:
+            variable = place(module)
+        except Exception as error:
+            raise ValueError(f"output_bias must be a function module -> variable; it raises {error!r}") from error
+        for path, node in nnx.iter_graph(module):
+            if node is variable and isinstance(node, nnx.Variable):
+                return tuple(map(str, path))
+        raise ValueError(
+            "output_bias must return a variable of the module, such as module.bias; it returned a "
+            f"{type(variable).__name__}"
+        )
+
+    def specs(self) -> Specs:
+        params = nnx.state(self._module, nnx.Param)
+        tree = nnx.as_pure(nnx.get_partition_spec(params))
+        found = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
+        return {path: spec for path, spec in zip(paths(nnx.as_pure(params)), found, strict=True) if any(spec)}
+
+    @functools.cached_property
+    def _module(self) -> nnx.Module:
+        """The given module, or what the factory would make."""
+        return nnx.eval_shape(lambda: self._make(0)) if self._given is None else self._given
+
+    @functools.cached_property
+    def _has_frozen(self) -> bool:
+        return any(modes.frozen(self._module))
+
+    @functools.cached_property
+    def _structure(self) -> dict[Any, tuple[Any, Any]]:
+        """The graph definition and the random streams, by whether it is training, and as it is handed out."""
+
+        def structure(evaluates: int) -> tuple[Any, Any]:
+            graphdef, _, rngs, _ = split(modes.switch(nnx.clone(self._module), evaluates))
+            return graphdef, nnx.as_pure(jax.eval_shape(lambda: rngs))
+
+        return {True: structure(False), False: structure(True), "handed out": structure(modes.HANDED_OUT)}
+
+
+class LinenAdapter:
+    """A Linen module that is called with (x), or with (x, train=bool), or other flags of `flags.FLAGS`."""
+
+    has_weights = False
+
+    def __init__(self, module: linen.Module):
+        self._module = module
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        state = dict(self._module.init(key, x, method=lambda module, x: self.forward(module, x, False)))
+        return state.pop("params", {}), state
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        variables = {"params": params, **state}
+        # Linen falls back to the stream "params" for any other, such as Dropout's.
+        result, new = self._module.apply(
+            variables, method=function, rngs={"params": key}, mutable=list(state) if training else []
+        )
+        return result, {**state, **new}
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        args, kwargs = self._mode(training)
+        return model(x, *args, **kwargs)
+
+    def check_call(self) -> None:
+        self._mode(training=True)
+
+    def present(self, params: Params, state: State) -> tuple[Params, State]:
+        return params, state
+
+    def path(self, place: Any) -> tuple[str, ...]:
+        return _path(place)
+
+    def specs(self) -> Specs:
+        return {}
+
+    def _mode(self, training: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        # Linen refuses a flag in the call that the constructor has set.
+        has = lambda name: getattr(self._module, name, None) is not None  # noqa: E731
+        return flags.arguments(type(self._module), training, leave=has)
+
+
+class FunctionAdapter:
+    """Two functions: init(key, x) -> (params, state); apply(params, state, x, key, training) -> (outputs, state)."""
+
+    has_weights = False
+
+    def __init__(self, init: Callable, apply: Callable):
+        self._init = init
+        self._apply = apply
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        params, state = checks.check_pair("init", "(params, state)", self._init(key, x))
+        return _strong(params), _strong(state)
+
+    def call(
+        self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
+    ) -> tuple[Any, State]:
+        latest = [state]
+
+        def model(x: Any) -> Any:
+            result = self._apply(params, latest[0], x, key, training)
+            outputs, latest[0] = checks.check_pair("apply", "(outputs, state)", result)
+            return outputs
+
+        return function(model), latest[0]
+
+    def forward(self, model: Any, x: Any, training: bool) -> Any:
+        del training
+        return model(x)
+
+    def check_call(self) -> None:
+        pass
+
+    def present(self, params: Params, state: State) -> tuple[Params, State]:
+        return params, state
+
+    def path(self, place: Any) -> tuple[str, ...]:
+        return _path(place)
+
+    def specs(self) -> Specs:
+        return {}
+
+
+def _path(place: Any) -> tuple[str, ...]:
+    if callable(place):
+        raise TypeError("output_bias must be a path such as 'Dense_1/bias' for this model, not a function")
+    return tuple(place.split("/")) if isinstance(place, str) else tuple(map(str, place))
+
+
+def _strong(tree: ArrayTree) -> ArrayTree:
+    """With arrays of JAX for those of NumPy and for numbers, whose dtype would give way to any other."""
+
+    def strong(path: Any, leaf: Any) -> jax.Array:
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
+            name = jax.tree_util.keystr(path)
+            raise checks.Refusal(f"init must return arrays of numbers; at {name} it returned {checks.kind(leaf)}")
+        return jnp.asarray(leaf, jnp.result_type(leaf))
+
+    return jax.tree_util.tree_map_with_path(strong, tree)

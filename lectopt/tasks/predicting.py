@@ -1,0 +1,83 @@
+"""What a model says of inputs, in batches of one size: one program and little memory, however many rows there are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._internal import arrays, shapes
+
+Function = Callable[[Any], Any]
+"""A batch of inputs, a tree of arrays [batch, ...] -> a tree of arrays [batch, ...]"""
+
+
+def in_batches(function: Function, x: Any, batch_size: int, *, traced: bool) -> Any:
+    """What a function of batches says of all rows of x, a tree of arrays [n, ...].
+
+    Fewer rows than a batch are filled up to a power of two, and the last batch to its size, with rows of x.
+
+    Raises:
+        TypeError: if x holds other things than numbers.
+        ValueError: if its arrays differ in length, the function cannot be called with them, or what it returns has not
+            one row for each.
+    """
+    x = arrays.as_tree("x", x) if traced else arrays.as_tree("x", x, _on_host)
+    found = [leaf.shape for leaf in jax.tree.leaves(x)]
+    if not found or () in found or len({shape[0] for shape in found}) > 1:
+        raise ValueError(f"x must be arrays with one row for each example; got shapes {', '.join(map(str, found))}")
+    rows = found[0][0]
+    size = min(batch_size, 2 ** max(rows - 1, 0).bit_length())
+    if rows == 0:
+        return _of_none(function, x)
+    places = np.arange(-(-rows // size) * size).reshape(-1, size) % rows
+    together = _mapped if traced else _one_by_one
+    return jax.tree.map(lambda a: a[:rows], together(function, x, places))
+
+
+def _one_by_one(function: Function, x: Any, places: np.ndarray) -> Any:
+    parts = []
+    for batch in places:
+        inputs = jax.tree.map(lambda a, batch=batch: a[batch], x)
+        # Fetched before the next one begins: two batches are never there at once.
+        parts.append(jax.tree.map(np.asarray, _checked(function, arrays.as_tree("x", inputs), len(batch))))
+    return jax.tree.map(lambda *rows: jnp.asarray(np.concatenate(rows)), *parts)
+
+
+def _mapped(function: Function, x: Any, places: np.ndarray) -> Any:
+    def call(batch: Any) -> Any:
+        return _checked(function, jax.tree.map(lambda a: a[batch], x), places.shape[1])
+
+    outputs = jax.lax.map(call, jnp.asarray(places))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), outputs)
+
+
+def _of_none(function: Function, x: Any) -> Any:
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), x)
+    outputs = shapes.of(_problem(x), function, one)
+    return jax.tree.map(lambda a: jnp.zeros((0, *a.shape[1:]), a.dtype), outputs)
+
+
+def _checked(function: Function, x: Any, rows: int) -> Any:
+    """What the function says, of so many rows."""
+    try:
+        outputs = function(x)
+    except Exception:
+        shapes.of(_problem(x), function, x)  # this raises, unless it is something else that went wrong
+        raise
+    for leaf in jax.tree.leaves(outputs):
+        if jnp.shape(leaf)[:1] != (rows,):
+            raise ValueError(
+                f"the model's outputs must have one row for each of x; got shape {jnp.shape(leaf)} for {rows} rows"
+            )
+    return outputs
+
+
+def _problem(x: Any) -> str:
+    expected = ", ".join(f"(n, {', '.join(map(str, leaf.shape[1:]))})" for leaf in jax.tree.leaves(x))
+    return f"x must be inputs that the model takes; of shape {expected} it does not"
+
+
+def _on_host(name: str, leaf: Any) -> Any:
+    return np.asarray(leaf) if isinstance(leaf, jax.Array) else arrays.as_numpy(name, leaf)

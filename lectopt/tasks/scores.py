@@ -1,0 +1,24 @@
+"""What a batch is worth, and its mean."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from lectopt._internal.types import Array
+
+
+class Scores(NamedTuple):
+    """What a batch is worth, example by example."""
+
+    losses: Array  # float[batch], float32 or wider
+    metrics: dict[str, Array]  # float[batch]
+    outputs: Any  # the model's outputs, None for an objective
+    counts: Array | None = None  # float[batch], how many labels of an example count; None where all count alike
+
+    def mean_loss(self, weights: Array, real: Array) -> tuple[Array, Array]:
+        """The mean loss of the examples, or of their labels that count, weighted; and how many these are."""
+        counts = real.astype(weights.dtype) * (1 if self.counts is None else self.counts)
+        weights = weights * counts
+        # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
+        losses, count = jnp.where(weights > 0, self.losses, 0), jnp.sum(counts)
+        return jnp.sum(losses * weights.astype(losses.dtype)) / jnp.maximum(count, 1).astype(losses.dtype), count

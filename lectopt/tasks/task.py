@@ -1,0 +1,301 @@
+"""Tasks: a model and what it is to be good at."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lectopt import initializers
+from lectopt._internal import checks, shapes
+from lectopt._internal.numerics import working_dtype
+from lectopt._internal.trees import paths
+from lectopt._internal.types import Array, Numeric
+from lectopt.data.subsets import Subset
+from lectopt.norms import Moments, Standardize, measure, standardized
+from lectopt.tasks import flags, task_checks
+from lectopt.tasks.interception import Handler, InterceptedAdapter
+from lectopt.tasks.metrics import PerExample, WholeSetMetric
+from lectopt.tasks.models import Params, State, adapt
+from lectopt.tasks.scores import Scores
+
+Batch: TypeAlias = tuple[Any, ...]
+_PROBABILITIES: dict[str, Callable[[Array], Array]] = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}
+ACTIVATIONS = ("identity", *_PROBABILITIES)
+
+
+class ModelState(NamedTuple):
+    """What belongs to a model beside its parameters."""
+
+    variables: State  # of the model, such as batch statistics
+    inputs: Moments | None  # float32[features] each, of the training part; None without standardize
+
+
+class Task:
+    """A model, its loss and its metrics: what `fit`, `train` and the search train.
+
+    Args:
+        model: one of
+            a function rngs -> nnx.Module;
+            an nnx.Module that is there: training starts from its weights and leaves it as it is;
+            a Linen module;
+            a pair (init(key, x) -> (params, state), apply(params, state, x, key, training) -> (outputs, state)).
+        loss: (outputs, targets) -> float[batch], one number per example.
+        metrics: {name: the same kind of function, or one marked by `whole_set`}.
+        objective: instead of a loss, for what needs the model itself (a variational or denoising autoencoder):
+            (module, batch, key) -> (float[batch], {name: float[batch]}). The module is an nnx.Module, a bound Linen
+            module, or for functions a function of x; batch is the tuple of arrays. If it has a parameter `training`,
+            it gets that by its name: whether this is a step of training, to be passed on to modules that take a flag.
+        standardize: bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature, with the
+            statistics of the training part that a run is given, and of nothing else.
+        output_bias: where the output bias stands, float[outputs], to be set from the targets of the training part so
+            that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such as
+            "Dense_1/bias".
+        activation: of the outputs, "identity", "sigmoid" or "softmax": for output_bias, `run.probabilities` and
+            `run.classes`.
+        check: called with the shapes of the outputs and with the targets where they are known; raises ValueError if
+            they do not fit.
+        chance: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, in JAX, for `inspect`
+            and `diagnose`. Examples of weight 0 only fill up the shape and must not count.
+
+    Modules are called with the inputs x and, where their call takes one, a flag that tells whether they train: `train`,
+    `training`, `is_training`, `deterministic`, `use_running_average`, `inference` and the like, whatever its default.
+    (One of `deterministic=None` is left to the layers where some are frozen, or where a Linen module has it set.) Other
+    arguments without a default are refused; so are layers inside whose flag is not passed on, as in a Sequential.
+
+    NNX layers with an attribute `deterministic` or `use_running_average`, such as Dropout and BatchNorm, are in
+    training mode where it is False or None, and in evaluation mode for all else. Where it is True they are frozen, by
+    the constructor or by `layer.eval()`, and stay in evaluation mode in training too: statistics are kept, and nothing
+    is dropped. (Scale and bias of a BatchNorm are weights, and still trained.) `run.model` is handed out in evaluation
+    mode, and trains again with the same layers frozen as before; `eval()` of a layer in it freezes that one too.
+
+    Raises:
+        TypeError: if model is none of these, or an argument is of another kind than described above.
+        ValueError: if not exactly one of loss and objective is given, or output_bias without activation, or activation
+            is another word.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> from flax import nnx
+        >>> def net(rngs):
+        ...     return nnx.Linear(3, 1, rngs=rngs)
+        >>> huber = lo.Task(net, lambda outputs, targets: jnp.sum(jnp.abs(outputs - targets), axis=-1))
+
+    A task compares by identity: reuse the same object, and what was compiled for it is reused too.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: PerExample | None = None,
+        metrics: Mapping[str, PerExample | WholeSetMetric] | None = None,
+        *,
+        objective: Callable[[Any, Batch, jax.Array], tuple[Array, dict[str, Array]]] | None = None,
+        standardize: bool = False,
+        output_bias: Any = None,
+        activation: str | None = None,
+        check: Callable[[jax.ShapeDtypeStruct, Any], None] | None = None,
+        chance: Callable[[Any, Array], Numeric] | None = None,
+    ):
+        if (loss is None) == (objective is None):
+            raise ValueError("Task takes exactly one of loss and objective")
+        if objective is not None and metrics:
+            raise ValueError("metrics go with a loss; an objective returns its own metrics")
+        if output_bias is not None and activation is None:
+            raise ValueError(f"output_bias needs the activation of the outputs, one of {', '.join(ACTIVATIONS)}")
+        if activation is not None:
+            checks.check_choice("activation", activation, ACTIVATIONS)
+        takes_training = objective is not None and task_checks.takes(objective, "training")
+        task_checks.check_metrics(metrics)
+        task_checks.check_place(output_bias)
+        for name, function, arguments in [
+            ("loss", loss, "outputs, targets"),
+            ("objective", objective, "module, batch, key" + ", training" * takes_training),
+            ("check", check, "outputs, targets"),
+            ("chance", chance, "targets, weights"),
+            *((f"metrics[{name!r}]", f, "outputs, targets") for name, f in (metrics or {}).items()),
+        ]:
+            if not isinstance(function, WholeSetMetric):
+                task_checks.check_function(name, function, arguments)
+        self.adapter = adapt(model)
+        self.has_targets = loss is not None
+        self.metrics = dict(metrics or {})
+        self._chance = chance
+        self._loss = loss
+        self._objective = objective
+        self._takes_training = takes_training
+        self.standardize = checks.check_flag("standardize", standardize)
+        self._output_bias = output_bias
+        self._activation = activation
+        self._check = check
+
+    def init(self, key: jax.Array, batch: Batch) -> tuple[Params, ModelState]:
+        """Fresh parameters, and the variables that are not trained; nothing is learned from the data yet."""
+        params, variables = self.adapter.init(key, batch[0])
+        return params, ModelState(variables, self._no_moments(batch[0]) if self.standardize else None)
+
+    def learn_inputs(self, state: ModelState, train: Subset) -> ModelState:
+        """The state with the means and variances of the training part's inputs, if the task standardises."""
+        if state.inputs is None:
+            return state
+        x, real = train.take(train.indices)[0], jnp.arange(train.capacity) < train.size
+        found = measure(x, range(x.ndim - 1), real.reshape(-1, *[1] * (x.ndim - 1)))
+        inputs = jax.tree.map(lambda new, old: new.reshape(-1).astype(old.dtype), found, state.inputs)
+        return state._replace(inputs=inputs)
+
+    def learn_output_bias(self, params: Params, train: Subset) -> Params:
+        """The parameters with an output bias that gives the training part's mean targets, if the task has one."""
+        if self._output_bias is None:
+            return params
+        wanted, found = self._bias(params)
+        leaves, treedef = jax.tree.flatten(params)
+        place, real = found.index(wanted), jnp.arange(train.capacity) < train.size
+        init = self.output_bias_init(train.take(train.indices)[-1], real)
+        leaves[place] = init(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
+        return jax.tree.unflatten(treedef, leaves)
+
+    def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
+        """The initialiser of the output bias; `real`, bool[n], tells the examples from what fills up."""
+        return initializers.output_bias(targets, self._activation or "", real)
+
+    def chance(self, examples: Subset) -> Array | None:
+        """float32[]: the loss of the best constant outputs; None where the task does not know it."""
+        if self._chance is None:
+            return None
+        real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
+        return jnp.asarray(self._chance(examples.take(examples.indices)[-1], real), jnp.float32)
+
+    def counts(self, targets: Any) -> Array | None:
+        """float[n]: how many labels of each example count, in means over examples; None where all count alike."""
+
+    def scores(
+        self, params: Params, state: ModelState, batch: Batch, key: jax.Array, training: bool
+    ) -> tuple[Scores, ModelState]:
+        """Loss and metrics of each example, and the model's state afterwards."""
+        if self._objective is not None:
+            objective, batch = self._objective, (_standardized(batch[0], state), *batch[1:])
+            mode = {"training": training} if self._takes_training else {}
+            result, variables = self.adapter.call(
+                lambda model: objective(model, batch, key, **mode),
+                params,
+                state.variables,
+                jax.random.fold_in(key, 0),
+                training,
+            )
+            losses, metrics = checks.check_pair("objective", "(losses, {name: values})", result)
+            return Scores(widen(losses), metrics, None), state._replace(variables=variables)
+        outputs, state = self.outputs(params, state, batch[0], key, training)
+        means = {name: m(outputs, batch[1]) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
+        losses = widen(self._loss(outputs, batch[1]))  # type: ignore[misc]
+        return Scores(losses, means, outputs, self.counts(batch[1])), state
+
+    def outputs(
+        self, params: Params, state: ModelState, x: Any, key: jax.Array, training: bool
+    ) -> tuple[Any, ModelState]:
+        """The model's outputs for inputs x, and its state afterwards."""
+        x = _standardized(x, state)
+        outputs, variables = self.adapter.call(
+            lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training
+        )
+        return outputs, state._replace(variables=variables)
+
+    @property
+    def knows_classes(self) -> bool:
+        """Whether the activation says what the outputs mean for classes."""
+        return self._activation in _PROBABILITIES
+
+    def probabilities(self, outputs: Any) -> Array:
+        """The outputs' probabilities, in float32 or wider."""
+        return _PROBABILITIES[self._activation or ""](widen(outputs))
+
+    def classes(self, outputs: Any) -> Array:
+        """int32: the most likely class under softmax, 1 where the probability is above one half under a sigmoid."""
+        return (jnp.argmax(outputs, axis=-1) if self._activation == "softmax" else outputs > 0).astype(jnp.int32)
+
+    def present(self, params: Params, state: ModelState) -> Any:
+        """The trained nnx.Module, which takes raw inputs; (params, variables) for Linen modules and functions."""
+        model = self.adapter.present(params, state.variables)
+        if state.inputs is None or not isinstance(model, nnx.Module):
+            return model
+        standardize = Standardize(state.inputs.mean.shape[0]).store(state.inputs)
+        return nnx.Sequential(standardize, model)
+
+    def _no_moments(self, x: Any) -> Moments:
+        if not hasattr(x, "ndim") or x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.number):
+            raise ValueError("standardize needs inputs that are one array of numbers, of shape (n, ..., features)")
+        return Moments(*(jnp.zeros(x.shape[-1], working_dtype(x.dtype)) for _ in Moments._fields))
+
+    def intercepted(self, handler: Handler, wanted: Callable[[type], Any] = callable) -> "Task":
+        """The task with the calls of its model's layers intercepted; see `lectopt.tasks.interception`."""
+        task = copy.copy(self)
+        task.adapter = InterceptedAdapter(self.adapter, handler, wanted)
+        return task
+
+    def validate(self, batch: Batch, targets: Any, name: str) -> None:
+        """Raises ValueError or TypeError before anything compiles if model, loss and examples do not fit.
+
+        Args:
+            batch: a batch of examples, or its shapes.
+            targets: all targets, None where they are being traced.
+            name: what the examples are called.
+        """
+        if self._objective is None and len(batch) != 2:
+            raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
+        start = f"the model cannot start from inputs of {name}"
+        params, state = shapes.of(start, self.init, key := jax.random.key(0), batch)
+        task_checks.check_parameters(params)
+        if self._objective is None:
+            self._validate_outputs(params, state, batch, targets, name)
+        checked = self.intercepted(task_checks.check_flags, flags.optional)  # NNX layers that could be wrong
+        for training in (True, False):
+            scores, _ = shapes.of(
+                f"the model, the loss, a metric or the objective does not fit {name}",
+                lambda p, s, b, training=training: checked.scores(p, s, b, key, training), params, state, batch,
+            )  # fmt: skip
+        task_checks.check_metrics(scores.metrics, "an objective's metrics")
+        count = jax.tree.leaves(batch)[0].shape[0]
+        for label, values in {"loss": scores.losses, **scores.metrics}.items():
+            task_checks.check_scores(label, values, count)
+        for label, metric in self.metrics.items():
+            if isinstance(metric, WholeSetMetric):
+                weights = jax.ShapeDtypeStruct((count,), jnp.float32)
+                problem = f"the metric {label!r} does not fit the model's outputs and the targets of {name}"
+                value = shapes.of(problem, metric.function, scores.outputs, batch[1], weights)
+                task_checks.check_scalar(label, value)
+
+    def _validate_outputs(self, params: Params, state: ModelState, batch: Batch, targets: Any, name: str) -> None:
+        self.adapter.check_call()
+        outputs, _ = shapes.of(
+            f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}",
+            lambda p, s, x: self.outputs(p, s, x, jax.random.key(0), True), params, state, batch[0],
+        )  # fmt: skip
+        if self._activation is not None:
+            task_checks.check_outputs(outputs)
+        if self._output_bias is not None:
+            path, found = self._bias(params)
+            task_checks.check_bias("/".join(path), jax.tree.leaves(params)[found.index(path)], outputs)
+        if self._check is not None:
+            self._check(outputs, batch[1])
+            if targets is not None:
+                self._check(outputs, targets)
+
+    def _bias(self, params: Params) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """The path to the output bias, and those to all parameters."""
+        wanted, found = self.adapter.path(self._output_bias), paths(params)
+        if found.count(wanted) != 1:
+            known = ", ".join("/".join(path) for path in found)
+            raise ValueError(f"output_bias must be one of the parameters {known}; got {'/'.join(wanted)}")
+        return wanted, found
+
+
+def _standardized(x: Any, state: ModelState) -> Any:
+    return x if state.inputs is None else standardized(x, state.inputs)
+
+
+def widen(values: Array) -> Array:
+    """In float32 or wider."""
+    if not hasattr(values, "astype"):
+        raise checks.Refusal(f"losses and outputs must be arrays here; got {checks.kind(values)}")
+    return values.astype(working_dtype(values))

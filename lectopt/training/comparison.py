@@ -1,0 +1,115 @@
+"""Several trainings side by side: manual tuning as a table and overlaid curves."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lectopt._internal.tables import as_html, as_text, distinct, pandas
+from lectopt._internal.types import Array
+from lectopt.training.history import History
+from lectopt.training.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def compare(runs: Mapping[Any, Run | History]) -> "Comparison":
+    """A table of the runs' final metrics, and their curves over each other.
+
+    Args:
+        runs: {name: run}, as `fit` returns them, or {name: history}.
+
+    Returns:
+        A Comparison; print it, let a notebook show it, or call `.plot()`.
+
+    Raises:
+        ValueError: if there are no runs.
+        TypeError: if one of them is neither a Run nor a History.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> runs = {rate: lo.fit(task, lo.sgd, lo.datasets.iris(), hyperparameters={"learning_rate": rate},
+        ...                      batch_size=30, epochs=10, key=0) for rate in (0.001, 0.01)}
+        >>> print(lo.compare(runs))  # doctest: +ELLIPSIS
+        run    train_loss  diverged at
+        0.001  ...
+        0.01   ...
+
+    Source: the lecture, "Options for Hyperparameter search", manual tuning.
+    """
+    if not isinstance(runs, Mapping):
+        raise TypeError(f"runs must be a dictionary {{name: run}}; got {type(runs).__name__}")
+    if not runs:
+        raise ValueError("runs must hold at least 1 run; got none")
+    for name, run in runs.items():
+        if not isinstance(run, (Run, History)):
+            raise TypeError(f"runs must hold lectopt Runs, or Histories; got {type(run).__name__} for {name!r}")
+        run.check_single()
+    if len({str(name) for name in runs}) < len(runs):
+        raise ValueError(f"runs must have different names; got {list(runs)}")
+    return Comparison({str(name): run for name, run in runs.items()})
+
+
+class Comparison:
+    """What `compare` returns."""
+
+    def __init__(self, runs: dict[str, Run | History]):
+        self._runs = runs
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each run: its name, its metrics, and the step at which it diverged (None if it did not).
+
+        A metric that is called "run" or "diverged at" gets " (2)" behind its name.
+        """
+        return [_row(name, run) for name, run in self._runs.items()]
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas DataFrame."""
+        return pandas().DataFrame(self.rows).set_index("run")
+
+    def plot(self) -> "Figure":
+        """The curves over each other; returns a matplotlib figure."""
+        from lectopt.plots.history import plot_comparison  # noqa: PLC0415, matplotlib is heavy
+
+        return plot_comparison({n: run.history if isinstance(run, Run) else run for n, run in self._runs.items()})
+
+    def __str__(self) -> str:
+        return as_text(self._cells())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html(self._cells())
+
+    def _cells(self) -> list[list[str]]:
+        rows = self.rows
+        names = [*dict.fromkeys(name for row in rows for name in row if name != "diverged at"), "diverged at"]
+        return [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+
+
+def _row(name: str, run: Run | History) -> dict[str, Any]:
+    """Its name, where it diverged, and the final metrics; of a history the last records."""
+    step = int(run.diverged_at)
+    scores = run.metrics if isinstance(run, Run) else {name: _last(record) for name, record in run.epochs.items()}
+    _, diverged, *names = distinct(["run", "diverged at", *scores])
+    return (
+        {"run": name}
+        | dict(zip(names, map(float, scores.values()), strict=True))
+        | {diverged: step if step >= 0 else None}
+    )
+
+
+def _last(record: Array) -> float:
+    """The last value before the NaN of what ran out of patience."""
+    known = np.asarray(record)[~np.isnan(record)]
+    return float(known[-1]) if len(known) else np.nan
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,286 @@
+"""`fit`: the loop of `train` in chunks, with progress and copies on disk between them."""
+
+import contextlib
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from lectopt._internal import checks, interrupts, meshes
+from lectopt._internal.files import checked_path
+from lectopt._internal.progress import Onlooker, ProgressBar, in_notebook, interactive
+from lectopt._internal.run_directories import fingerprint, make_directory
+from lectopt._internal.types import Array
+from lectopt.tasks.task import Batch, Task
+from lectopt.training import stretches
+from lectopt.training.carry import Carry, Plan
+from lectopt.training.checkpoints import Store
+from lectopt.training.layer_statistics import Watch
+from lectopt.training.recipes import Optimizer
+from lectopt.training.run import Run
+from lectopt.training.setup import Setup, prepare
+from lectopt.training.training import conclude
+from lectopt.training.troubles import bad_validations, divergence
+
+_SAVE_SECONDS = 5.0  # what a crash may cost
+_CHUNK_SECONDS = 0.25  # between two looks at the progress: often enough to watch, seldom enough to cost nothing
+
+
+def fit(
+    task: Task,
+    optimizer: Optimizer,
+    train: Any,
+    *,
+    valid: Any = None,
+    batch_size: int,
+    epochs: int | None = None,
+    steps: int | None = None,
+    shuffle: bool = True,
+    key: Any,
+    hyperparameters: Mapping[str, Any] | None = None,
+    start: Any = None,
+    patience: int | None = None,
+    weights: Any = None,
+    augment: Callable[[jax.Array, Batch], Batch] | None = None,
+    watch: Watch | int | None = None,
+    progress: bool = True,
+    directory: str | Path | None = None,
+    log_dir: str | Path | None = None,
+    mesh: Mesh | None = None,
+) -> Run:
+    """Trains a model as `train` does, compiled, in chunks with a progress bar between them.
+
+    Called again with the same task, optimizer function and shapes, it compiles nothing again, whatever the numbers in
+    `hyperparameters`. What was compiled goes when the task or the optimizer goes.
+
+    Ctrl-C ends it after the chunk of some tenths of a second that runs: at a prompt or in a notebook the run is given
+    back as far as it came, its last epoch ending there, with a warning; in a script what is done is kept in
+    `directory`, if there is one, and KeyboardInterrupt is raised. A second Ctrl-C raises it at once.
+
+    Args:
+        task: as for `train`.
+        optimizer: as for `train`.
+        train: as for `train`.
+        valid: as for `train`.
+        batch_size: as for `train`.
+        epochs: as for `train`.
+        steps: as for `train`.
+        shuffle: as for `train`.
+        key: as for `train`.
+        hyperparameters: as for `train`.
+        start: as for `train`.
+        patience: as for `train`; training really ends then.
+        weights: as for `train`.
+        augment: as for `train`.
+        watch: as for `train`.
+        progress: show a bar on standard error once training takes more than a second; in a notebook, after some
+            seconds, the curves too, which grow in their place; in a log a line for each epoch, one a second at most.
+        directory: keep the training here every few seconds, in its last two copies. Killed at any moment and called
+            again with the same arguments, it goes on from there and ends as it would have; `lectopt.load(directory,
+            task)` reads how far it came. Of a damaged copy there is a warning, and the one before is used.
+        log_dir: write the records and histograms of the weights here while training, for TensorBoard (needs
+            `pip install 'lectopt[logging]'`). A directory for each training; one that goes on writes to the same.
+        mesh: train on all devices of this `jax.sharding.Mesh`, such as `jax.make_mesh((2,), ("data",))` makes of two.
+            Each batch is split over its first axis; the gradient, batch statistics and what else is a mean are those
+            of the whole batch. Examples and parameters are on every device, but for the parameters of an NNX model
+            that are annotated (`nnx.with_partitioning`): they, and their moments, are split as they say. A mesh over
+            several processes (`jax.distributed`) needs the same call in each; the first one shows and logs.
+
+    Returns:
+        A Run, its metrics Python numbers and its history as long as the training was. A divergence ends the training
+        with a warning that names the step.
+
+    Raises:
+        ValueError, TypeError: as `train`; if directory holds another training, or one of the directories cannot be
+            written; if mesh is none, or does not split batch_size evenly. ImportError: if log_dir is given and
+            tensorboardX is not installed. OSError: if the disk is full while it trains; what was kept is kept.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> rest, test = lo.holdout(lo.datasets.iris(), 0.2, key=0, stratify=True)
+        >>> run = lo.fit(task, lo.adam(0.05), rest, batch_size=30, epochs=50, key=0)
+        >>> run.evaluate(test)["accuracy"] > 0.9
+        True
+
+    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    """
+    checks.check_flag("progress", progress)
+    mesh = meshes.as_mesh(mesh)
+    setup = prepare(
+        task,
+        optimizer,
+        train,
+        valid=valid,
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        shuffle=shuffle,
+        key=key,
+        hyperparameters=hyperparameters,
+        start=start,
+        patience=patience,
+        weights=weights,
+        augment=augment,
+        watch=watch,
+        mesh=mesh,
+    )
+    arrays = setup.numbers, setup.data, setup.origin
+    if checks.is_traced(arrays):
+        raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
+    with meshes.within(mesh):
+        run = _fit(Setup(setup.plan, setup.recipe, *meshes.spread(mesh, arrays)), progress, directory, log_dir)
+    _warn(run, patience)
+    return run
+
+
+def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: str | Path | None) -> Run:
+    show = progress and meshes.leads(setup.plan.mesh)
+    if directory is not None:
+        make_directory("directory", checked_path("directory", directory))  # before anything compiles
+    with contextlib.ExitStack() as stack:
+        onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(setup.plan, log_dir, show)]
+        carry = stretches.start(setup)
+        store = None
+        if directory is not None:
+            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
+            carry = meshes.placed_as(setup.plan.mesh, carry, store.restore(carry))
+        carry = _run(setup, carry, store, onlookers, show=show)
+    return _trimmed(setup, carry)
+
+
+def _run(setup: Setup, carry: Carry, store: Store | None, onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
+    """All chunks, with a look at the progress and a copy on disk between them."""
+    mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
+    for onlooker in onlookers:
+        onlooker.begin(int(carry.step))
+    with ProgressBar("training", steps, show=show) as bar, interrupts.held() as interrupt:
+        while carry.running and carry.step < steps and not meshes.agreed(mesh, interrupt.pressed):
+            began = time.perf_counter()
+            stop = np.int32(carry.step + chunk)
+            carry = jax.block_until_ready(stretches.advance(setup, carry, stop, np.int32(steps)))
+            chunk = meshes.agreed(mesh, _next_chunk(chunk, time.perf_counter() - began))
+            bar.update(int(carry.step), _news(setup.plan, carry))
+            _show(setup, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
+            if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
+                store.save(carry, _so_far(setup, carry))
+                saved = time.monotonic()
+        if store is not None:
+            store.save(carry, _so_far(setup, carry))
+        if meshes.agreed(mesh, interrupt.pressed):
+            carry = _broken_off(setup, carry)
+    _show(setup, carry, onlookers)
+    return carry
+
+
+def _broken_off(setup: Setup, carry: Carry) -> Carry:
+    """After Ctrl-C: the carry at the end of an epoch that ends here, for a person; a script is to end."""
+    if not interactive():
+        raise KeyboardInterrupt
+    if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
+        last = np.int32(carry.step + 1)
+        carry = jax.block_until_ready(stretches.advance(setup, carry, last, last))
+    warnings.warn(
+        f"training was interrupted: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
+        "start=run goes on from there",
+        stacklevel=5,
+    )
+    return carry
+
+
+def _warn(run: Run, patience: int | None) -> None:
+    """Says what was not finite, of a run that may look like any other."""
+    if (diverged := divergence(run.history)) is not None:
+        warnings.warn(
+            f"training diverged: {diverged.evidence}; the run holds the weights of the last finite epoch. "
+            f"{diverged.remedy}",
+            stacklevel=3,
+        )
+    if (bad := bad_validations(run.history)) is not None:
+        judged = ""
+        if patience is not None:
+            known = np.isfinite(run.history.epochs["valid_loss"]).any()
+            judged = " (each a failure for patience; the run holds " + (
+                "the best of the others)" if known else "what was trained last, since there is no best)"
+            )
+        warnings.warn(f"{bad.evidence}{judged}. {bad.remedy}", stacklevel=3)
+
+
+def _onlookers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Onlooker]:
+    onlookers: list[Onlooker] = []
+    if log_dir is not None and meshes.leads(plan.mesh):
+        from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
+
+        onlookers.append(TensorBoard(log_dir))
+    if show and in_notebook():
+        with contextlib.suppress(ImportError):  # without matplotlib there is the bar alone
+            from lectopt.training.live import LiveCurves  # noqa: PLC0415, heavy and optional
+
+            onlookers.append(LiveCurves())
+    return onlookers
+
+
+def _show(setup: Setup, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
+    if not onlookers:
+        return
+    run = _so_far(setup, carry)
+    for onlooker in onlookers:
+        with onlooker.pace.timed():
+            onlooker.look(run)
+
+
+def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
+    mark = fingerprint(stretches.text(setup, carry), (setup.numbers, setup.data, carry))
+    return Store(directory, mark, setup.plan.mesh)
+
+
+def _so_far(setup: Setup, carry: Carry) -> Run:
+    """What has been done as a run that this process can look at alone."""
+    mesh, data = setup.plan.mesh, setup.data
+    own = setup._replace(data=data._replace(train=meshes.own(mesh, data.train)))
+    return _trimmed(own, meshes.own(mesh, carry))
+
+
+def _trimmed(setup: Setup, carry: Carry) -> Run:
+    """The run with a history as long as it lasted, and scalars as Python numbers."""
+    run, steps, epochs = (
+        conclude(setup, carry, functools.partial(stretches.evaluated, setup)),
+        int(carry.step),
+        int(carry.epoch),
+    )
+    return dataclasses.replace(
+        run,
+        metrics={name: float(value) for name, value in run.metrics.items()},
+        history=dataclasses.replace(
+            run.history,
+            steps={name: _first(steps, record) for name, record in run.history.steps.items()},
+            epochs={name: _first(epochs, record) for name, record in run.history.epochs.items()},
+            diverged_at=int(run.diverged_at),
+            layers=jax.tree.map(lambda r: _first(-(-steps // run.history.watched_every), r), run.history.layers),
+        ),
+        diverged_at=int(run.diverged_at),
+    )
+
+
+def _first(count: int, record: Array) -> Array:
+    # On the host: `jax_debug_nans` would take the NaN of what was not recorded for a fault of the slicing.
+    return jax.device_put(np.asarray(record)[:count])
+
+
+def _next_chunk(steps: int, seconds: float) -> int:
+    """Steps to take about `_CHUNK_SECONDS`, growing at most fourfold at a time (the first chunk also compiles)."""
+    return max(1, min(4 * steps, int(steps * _CHUNK_SECONDS / max(seconds, 1e-6))))
+
+
+def _news(plan: Plan, carry: Carry) -> str:
+    epoch = f"epoch {min(int(carry.epoch) + 1, plan.epochs)}/{plan.epochs}"
+    name = "valid_loss" if "valid_loss" in carry.metrics else "train_loss"
+    return f"{epoch}, loss {float(carry.metrics[name]):.4g}" if carry.known[name] else epoch

@@ -1,0 +1,169 @@
+"""What was recorded while training."""
+
+import dataclasses
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from lectopt._internal.files import checked_path, read_arrays, save_arrays
+from lectopt._internal.tables import distinct, pandas
+from lectopt._internal.trees import paths
+from lectopt._internal.types import Array, Numeric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class History:
+    """The course of a training, step by step and epoch by epoch; NaN where nothing was done."""
+
+    steps: dict[str, Array]
+    """float32[steps]: "loss" (of the batch, without penalties), "gradient_norm" (before clipping) and, where the
+    optimizer is lectopt's, "learning_rate"; with `clip_by_norm`, "clipped" (1 for a step that was) and
+    "clip_threshold"."""
+    epochs: dict[str, Array]
+    """float32[epochs]: "train_loss" (mean over the epoch of the losses as they were met), "valid_loss" and
+    "valid_<metric>" at the end of the epoch."""
+    layers: OrderedDict[str, dict[str, Array]]
+    """{layer: {statistic: float32[looks]}}, in the order in which they are called, at the steps 0, `watched_every`,
+    2 `watched_every`, ...; see `lectopt.watch`. Empty if nothing was watched."""
+    chance: Array | None
+    """float32[]: the loss of the best constant outputs for the training part; None where the task does not know it."""
+    diverged_at: Numeric
+    """int32[]: the first step whose loss was not finite, -1 if there was none; see `Run`."""
+    steps_per_epoch: int = dataclasses.field(metadata={"static": True})
+    batch_size: int = dataclasses.field(metadata={"static": True})
+    watched_every: int = dataclasses.field(metadata={"static": True})
+
+    def plot(self) -> "Figure":
+        """The dashboard: losses, metrics, gradient norm, clipping, learning rate, what was watched of the layers.
+
+        Returns a matplotlib figure. For several histories in one picture see `lectopt.compare`.
+        """
+        from lectopt.plots.history import plot_history  # noqa: PLC0415, matplotlib is heavy
+
+        return plot_history(self)
+
+    @property
+    def epochs_done(self) -> np.ndarray:
+        """float64[steps]: how much of the training has been done after each step, in epochs."""
+        return np.arange(1, self._length + 1) / self.steps_per_epoch
+
+    @property
+    def epoch_ends(self) -> np.ndarray:
+        """int[epochs]: how many steps are done at the end of each epoch; the last one may not be whole."""
+        epochs = max((np.shape(record)[-1] for record in self.epochs.values()), default=0)
+        return np.minimum(np.arange(1, epochs + 1) * self.steps_per_epoch, self._length)
+
+    @property
+    def watched_steps(self) -> np.ndarray:
+        """int[looks]: the steps, from 0, at which the layers were looked at."""
+        looks = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
+        return np.arange(looks) * self.watched_every
+
+    def to_pandas(self) -> Any:
+        """All records as one pandas DataFrame with a row for each step.
+
+        Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs, which
+        stand at their last step, and "<layer> <statistic>"; NaN where nothing was recorded. A name that is taken
+        already gets " (2)".
+        """
+        self.check_single()
+        steps = self._length
+        columns = [("epoch", self.epochs_done), *((name, np.asarray(record)) for name, record in self.steps.items())]
+        columns += [(name, _placed(record, self.epoch_ends - 1, steps)) for name, record in self.epochs.items()]
+        for layer, statistics in self.layers.items():
+            for name, record in statistics.items():
+                columns.append((f"{layer} {name}", _placed(record, self.watched_steps, steps)))
+        named = dict(zip(distinct([name for name, _ in columns]), (column for _, column in columns), strict=True))
+        return pandas().DataFrame(named, index=pandas().RangeIndex(steps, name="step"))
+
+    def save(self, path: str | Path) -> None:
+        """Writes all records to one .npz file, which `History.load` reads.
+
+        What was at `path` before is replaced in one stroke, or stays if that fails. A symbolic link is followed.
+
+        Raises:
+            ValueError: if it cannot be written there; a folder or a device is not replaced.
+        """
+        save_arrays(checked_path("path", path), {json.dumps(name): array for name, array in self.to_arrays().items()})
+
+    @staticmethod
+    def load(path: str | Path) -> "History":
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: if there is nothing at path.
+            ValueError: if it is not a history, or one that was damaged.
+
+        Example:
+            >>> import tempfile, numpy as np, lectopt as lo
+            >>> from flax import nnx
+            >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+            >>> history = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=2, key=0).history
+            >>> with tempfile.TemporaryDirectory() as directory:
+            ...     history.save(f"{directory}/history.npz")
+            ...     again = lo.History.load(f"{directory}/history.npz")
+            >>> np.array_equal(again.steps["loss"], history.steps["loss"])
+            True
+        """
+        path = checked_path("path", path)
+        if not path.exists():
+            raise FileNotFoundError(f"path must be a file that History.save wrote; there is nothing at {path}")
+        try:
+            return History.from_arrays({tuple(json.loads(name)): x for name, x in read_arrays(path).items()})
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"path must be a file that History.save wrote; {path} is not: {error}") from error
+
+    def to_arrays(self) -> dict[tuple[str, ...], np.ndarray]:
+        """Every record under its path, such as ("steps", "loss"), for storage."""
+        tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return dict(zip(paths(tree), map(np.asarray, jax.tree.leaves(tree)), strict=True))
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[tuple[str, ...], Array]) -> "History":
+        """The history that `to_arrays` took apart."""
+        layers: OrderedDict[str, dict[str, Array]] = OrderedDict()
+        for path, array in arrays.items():
+            if path[0] == "layers":
+                layers.setdefault(path[1], {})[path[2]] = array
+        if ("steps", "loss") not in arrays:
+            raise KeyError("steps/loss")
+        chance = arrays.get(("chance",))
+        unknown = chance is None or np.isnan(chance).all()  # earlier versions wrote NaN
+        return History(
+            steps={path[1]: array for path, array in arrays.items() if path[0] == "steps"},
+            epochs={path[1]: array for path, array in arrays.items() if path[0] == "epochs"},
+            layers=layers,
+            chance=None if unknown else chance,
+            diverged_at=arrays["diverged_at",],
+            steps_per_epoch=int(arrays["steps_per_epoch",]),
+            batch_size=int(arrays["batch_size",]),
+            watched_every=int(arrays["watched_every",]),
+        )
+
+    def check_single(self) -> None:
+        """Raises ValueError if this holds several trainings, as `jit(vmap(train))` returns them."""
+        lanes = np.shape(self.diverged_at)
+        if lanes:
+            raise ValueError(
+                f"this History holds {lanes} trainings; take one: jax.tree.map(lambda leaf: leaf[0], history)"
+            )
+
+    @property
+    def _length(self) -> int:
+        return np.shape(self.steps["loss"])[-1]
+
+
+def _placed(record: Array, places: np.ndarray, steps: int) -> np.ndarray:
+    """A column of that many steps with the record at its places."""
+    column = np.full(steps, np.nan)
+    column[places[: len(record)]] = record
+    return column

@@ -1,0 +1,292 @@
+"""What is recorded of each layer while training: sizes of gradients, updates and weights, and what the units do."""
+
+import dataclasses
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lectopt._internal import checks
+from lectopt._internal.numerics import tree_norm
+from lectopt._internal.trees import paths
+from lectopt._internal.types import Array
+from lectopt.optim import ClipByNormState, ScaleByLearningRateState
+from lectopt.tasks.models import FunctionAdapter, Params
+from lectopt.tasks.probe import Probe, next_input, watched
+from lectopt.tasks.scores import Scores
+from lectopt.tasks.task import Batch, ModelState, Task, widen
+
+OF_WEIGHTS = ("gradient_norm", "update_norm", "weight_norm", "update_ratio")
+OF_OUTPUTS = ("output_mean", "output_std", "output_gradient_std", "dead", "saturated")
+BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "logistic": (0.0, 1.0)}
+_FLAT = 0.01
+"""An output of a squashing function is saturated if it is this near to its bound: its slope is a hundredth."""
+_CLOSE, _CLOSE_NARROW = 64, 4
+"""Two ways to the same tanh differ by less than so many times the precision of float32, or of narrower numbers."""
+_SQUASHING = {"tanh": jnp.tanh, "logistic": jax.nn.sigmoid}
+"""By the names of JAX's primitives: a model without them has nothing that could be saturated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """What is to be recorded of the layers; see `watch`."""
+
+    every: int
+    layers: tuple[str, ...] | None
+
+
+def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
+    r"""What `train` and `fit` are to record of each layer while they train, inside the compiled loop.
+
+    At the steps k = 0, `every`, 2 `every`, ..., of the weights w of each layer (biases included):
+
+    - "gradient_norm" :math:`\lVert g \rVert` of the loss's gradient, "update_norm" :math:`\lVert \Delta w \rVert` of
+      what the optimizer adds, "weight_norm" :math:`\lVert w \rVert` before it, and their "update_ratio"
+      :math:`\lVert \Delta w \rVert / \lVert w \rVert`, of which about 1e-3 is healthy (infinite where weights that are
+      all 0 move, and 0 where they do not);
+
+    and of its outputs z for the minibatch (layers of NNX and Linen models, in training mode):
+
+    - "output_mean" and "output_std" over examples and units; "output_gradient_std", the deviation of
+      :math:`\partial L / \partial z`, the gradient that is propagated back to it;
+    - "dead", the share of the units that are 0 for every example after the activation, and "saturated", the share of
+      the values after a tanh or sigmoid that are within 1 % of its bounds (other squashing functions count as 0).
+
+    A layer that is called several times is one entry for each call. What is inside of a scan, vmap, remat or jit cannot
+    be seen from outside; the weights there are recorded under their own path. Of layers whose outputs are no real
+    numbers, or none at all, only the weights are recorded.
+
+    Args:
+        every: steps between two looks.
+        layers: names of those to record, such as "layers/0"; None for all.
+
+    Returns:
+        What to give as `watch=`; a bare number means `watch(number)`. The run has it as
+        `run.history.layers[layer][statistic]`, float32[looks]. Under `jax.grad` a watched training can only be
+        differentiated forwards.
+
+    Raises:
+        ValueError: if every is below 1 or a layer is named twice; when training, if there is no such layer.
+        TypeError: if every is no whole number, or layers no list of names.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> def net(rngs):
+        ...     return nnx.Sequential(nnx.Linear(4, 8, rngs=rngs), nnx.tanh, nnx.Linear(8, 3, rngs=rngs))
+        >>> task, flowers = lo.classification(net), lo.datasets.iris()
+        >>> run = lo.fit(task, lo.sgd(0.1), flowers, batch_size=30, epochs=4, key=0, watch=5)
+        >>> sorted(run.history.layers), run.history.layers["layers/0"]["update_ratio"].shape
+        (['layers/0', 'layers/2'], (4,))
+
+    Source: the lecture, "Monitoring the Training Process".
+    """
+    every = checks.check_count("every", every)
+    if layers is None:
+        return Watch(every, None)
+    if not isinstance(layers, (list, tuple)) or not all(isinstance(name, str) for name in layers):
+        raise TypeError(f"layers must be a list of names such as ['layers/0']; got {layers!r}")
+    if len(set(layers)) < len(layers) or not layers:
+        raise ValueError(f"layers must be names, each once, at least 1; got {list(layers)}")
+    return Watch(every, tuple(layers))
+
+
+def as_watch(value: Any) -> Watch | None:
+    """What was given as `watch=`: None, a number of steps, or what `watch` returns."""
+    return value if value is None or isinstance(value, Watch) else Watch(checks.check_count("watch", value), None)
+
+
+class Watcher:
+    """Looks at the layers of a task's model."""
+
+    def __init__(self, task: Task, chosen: Watch, params: Params, state: ModelState, batch: Batch):
+        """Finds the layers, computing nothing; all but `task` and `chosen` may be shapes.
+
+        Raises:
+            ValueError: if a chosen layer is not there.
+        """
+        self._task = task
+        self._every = chosen.every
+        probes = []
+
+        def outputs(params: Params, state: ModelState, batch: Batch, key: jax.Array) -> dict[str, Array]:
+            probes.append(probe := Probe())  # it sees no other trace than the one that it was made in
+            self._scores(probe, params, state, batch, key)
+            return probe.outputs
+
+        program, shapes = jax.make_jaxpr(outputs, return_shape=True)(params, state, batch, jax.random.key(0))
+        self._squashing = {name: f for name, f in _SQUASHING.items() if name in _primitives(program.jaxpr)}
+        probe = probes[0]
+        seen = probe.layers()
+        owners = _owners(params, {probe.paths[name]: name for name in reversed(seen)})
+        layers = list(dict.fromkeys([*seen, *owners]))
+        if unknown := [name for name in chosen.layers or () if name not in layers]:
+            raise ValueError(f"the layers to watch must be among {', '.join(layers)}; got {', '.join(unknown)}")
+        wanted = layers if chosen.layers is None else [name for name in layers if name in chosen.layers]
+        self._leaves = {name: [i for i, owner in enumerate(owners) if owner == name] for name in wanted}
+        self.entries = tuple(
+            (name, statistic)
+            for name in wanted
+            for statistic in OF_WEIGHTS * bool(self._leaves[name]) + OF_OUTPUTS * (name in seen)
+        )
+        """(layer, statistic) for each number of a look."""
+
+        self.nudges = {n: jnp.zeros(shapes[n].shape, shapes[n].dtype) for n in seen if n in wanted}
+        """Zeros to be added to the layers' outputs, for the gradients there."""
+
+    def no_looks(self, steps: int) -> "Looks":
+        """Room for the looks of a training."""
+        values = jnp.zeros((math.ceil(steps / self._every), len(self.entries)), jnp.float32)
+        return Looks(values, self.entries, self._every)
+
+    def scores(
+        self, params: Params, nudges: dict[str, Array], state: ModelState, batch: Batch, real: Array, key: jax.Array
+    ) -> tuple[Scores, ModelState, dict[tuple[str, str], Array]]:
+        """What `task.scores` gives in training mode, and numbers about the outputs of the layers.
+
+        `real`, bool[batch], tells the examples from what only fills the batch up.
+        """
+        probe = Probe(nudges)
+        scores, state = self._scores(probe, params, state, batch, key)
+        seen = {name: _of_outputs(name, probe, real, self._squashing) for name in self.nudges}
+        return (
+            scores,
+            state,
+            {(name, statistic): x for name, numbers in seen.items() for statistic, x in numbers.items()},
+        )
+
+    def look(
+        self,
+        params: Params,
+        gradients: Params,
+        updates: Params,
+        seen: dict[tuple[str, str], Array],
+        back: dict[str, Array],
+        real: Array,
+    ) -> Array:
+        """One look, float32[entries]: `seen` is from `scores`, `back` the gradients with respect to the nudges."""
+        numbers = dict(seen)
+        leaves = [jax.tree.leaves(tree) for tree in (gradients, updates, params)]
+        for name, places in self._leaves.items():
+            norms = [tree_norm([tree[i] for i in places]) for tree in leaves]
+            numbers |= {(name, s): x for s, x in zip(OF_WEIGHTS, [*norms, _ratio(*norms[1:])], strict=True)}
+        numbers |= {(name, "output_gradient_std"): _deviation(widen(x), _real(x, real)) for name, x in back.items()}
+        return jnp.stack([numbers[entry].astype(jnp.float32) for entry in self.entries])
+
+    def _scores(
+        self, probe: Probe, params: Params, state: ModelState, batch: Batch, key: jax.Array
+    ) -> tuple[Scores, ModelState]:
+        blind = isinstance(self._task.adapter, FunctionAdapter)  # functions have weights, but no layers
+        task = self._task if blind else watched(self._task, probe)
+        return task.scores(params, state, batch, key, training=True)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """All looks of a training."""
+
+    values: Array  # float32[looks, entries]; 0 for those that have not been taken
+    entries: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
+    every: int = dataclasses.field(metadata={"static": True})
+
+    def add(self, row: Array, look: Array) -> "Looks":
+        """With one look more."""
+        return dataclasses.replace(self, values=self.values.at[row].set(look))
+
+    def by_layer(self) -> OrderedDict[str, dict[str, Array]]:
+        """{layer: {statistic: float32[looks]}}; a plain dictionary would be sorted by name under `jit`."""
+        layers: OrderedDict[str, dict[str, Array]] = OrderedDict()
+        for place, (layer, statistic) in enumerate(self.entries):
+            layers.setdefault(layer, {})[statistic] = self.values[:, place]
+        return layers
+
+
+def of_optimizer(opt_state: optax.OptState) -> dict[str, Array]:
+    """What the optimizer says of its last step: its rate and its clipping, where one link of the chain knows each."""
+    kinds = (ScaleByLearningRateState, ClipByNormState)
+    states = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, kinds))
+    rates = [state.step_size for state in states if isinstance(state, ScaleByLearningRateState)]
+    clips = [state for state in states if isinstance(state, ClipByNormState)]
+    known = {"learning_rate": rates[0]} if len(rates) == 1 else {}
+    return known | ({"clipped": clips[0].clipped, "clip_threshold": clips[0].threshold} if len(clips) == 1 else {})
+
+
+def could_be_gated(z: Any, after: Any) -> Any:
+    """Whether `after` may be z behind an activation and dropout: nothing, or of the same sign."""
+    return ((after == 0) | ((after > 0) == (z > 0))).all()
+
+
+def is_flat(a: Any, low: float, high: float) -> Any:
+    """Which of the outputs of a squashing function are within 1 % of a bound, where its slope is next to nothing."""
+    near = _FLAT * (high - low) / 2
+    return (a - low < near) | (high - a < near)
+
+
+def _real(z: Array, real: Array) -> Array:
+    """Which of the numbers are of examples, as far as their first axis tells; all where it counts something else."""
+    return real.reshape(-1, *[1] * (z.ndim - 1)) if z.shape[:1] == real.shape else jnp.ones([1] * z.ndim, bool)
+
+
+def _ratio(update: Array, weights: Array) -> Array:
+    """update / weights; infinite where weights of 0 move, and 0 where they do not."""
+    quotient = update / jnp.where(weights == 0, 1, weights)
+    return jnp.where(weights == 0, jnp.where(update == 0, 0, jnp.inf).astype(quotient.dtype), quotient)
+
+
+def _deviation(x: Array, of: Array) -> Array:
+    """The standard deviation over those rows, also where its squares would overflow or vanish."""
+    of = jnp.broadcast_to(of, x.shape)
+    size = jax.lax.stop_gradient(jnp.max(jnp.where(of, jnp.abs(x), 0)))
+    scale = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+    # Two passes: the mean of the squares less the square of the mean is rounded away where the mean is large.
+    return scale * jnp.std(x / scale, where=of)
+
+
+def _primitives(program: Any) -> set[str]:
+    """The names of all primitives in a jaxpr, and in those within."""
+    names = set()
+    for equation in program.eqns:
+        names.add(equation.primitive.name)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
+                names |= _primitives(inner)
+    return names
+
+
+def _of_outputs(name: str, probe: Probe, real: Array, squashing: Mapping[str, Callable]) -> dict[str, Array]:
+    precision = jnp.finfo(probe.outputs[name].dtype)
+    close = (_CLOSE if precision.bits >= 32 else _CLOSE_NARROW) * float(precision.eps)
+    z = widen(probe.outputs[name])
+    after = next_input(name, probe.layers(), probe.inputs, z.shape)
+    after = z if after is None else widen(after)
+    a = jnp.where(could_be_gated(z, after), after, z)
+    of = _real(z, real)
+    return {
+        "output_mean": jnp.mean(z, where=of),
+        "output_std": _deviation(z, of),
+        "dead": jnp.mean(jnp.all(a == 0, axis=range(max(a.ndim - 1, min(a.ndim, 1))), where=of)),
+        "saturated": jnp.asarray(
+            sum(_saturated(z, after, f, *BOUNDS[n], close, of) for n, f in squashing.items()), jnp.float32
+        ),
+    }
+
+
+def _saturated(z: Array, after: Array, function: Any, low: float, high: float, close: float, of: Array) -> Array:
+    """The share of flat values, if `after` is what the function makes of z; else 0."""
+    # Where all are 0, this is a relu of large negative numbers rather than their sigmoid.
+    squashed = jnp.all(jnp.abs(function(z) - after) < close) & jnp.any(after != 0)
+    return jnp.where(squashed, jnp.mean(is_flat(after, low, high), where=of), 0.0)
+
+
+def _owners(params: Params, layers: dict[tuple[str, ...], str]) -> list[str]:
+    """For each leaf of params, the name of the layer that it is in, or of the place where it stands."""
+    owners = []
+    for path in paths(params):
+        inside = [own for own in layers if path[: len(own)] == own]
+        owners.append(layers[max(inside, key=len)] if inside else "/".join(path[:-1] or path))
+    return owners

@@ -1,0 +1,34 @@
+"""The curves of a training in a notebook, which grow in their place while it goes on."""
+
+from typing import Any
+
+from lectopt._internal.progress import Pace
+from lectopt.plots.history import plot_history
+from lectopt.training.run import Run
+
+
+class LiveCurves:
+    """Shows the dashboard under the cell after some seconds, and draws it anew now and then."""
+
+    def __init__(self) -> None:
+        self.pace = Pace(after=3.0)
+        self._handle: Any = None
+
+    def begin(self, steps: int) -> None:
+        """Nothing is shown yet."""
+        del steps
+
+    def look(self, run: Run) -> None:
+        """Draws the curves; a training that ends before the first time is due shows none."""
+        from IPython.display import display  # noqa: PLC0415, only notebooks have it
+
+        if self._handle is None and not self.pace.due():
+            return
+        figure = plot_history(run.history)
+        if self._handle is None:
+            self._handle = display(figure, display_id=True)
+        else:
+            self._handle.update(figure)
+
+    def close(self) -> None:
+        """The last picture stays."""

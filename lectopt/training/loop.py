@@ -1,0 +1,261 @@
+"""The one training loop: steps, epochs, validation and the record of them, as pure functions of a carry.
+
+`train` runs it whole under `jit` and `vmap`, `fit` runs it in chunks.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lectopt._internal import meshes
+from lectopt._internal.numerics import tree_norm
+from lectopt._internal.types import Array, Numeric
+from lectopt.data.batches import Minibatches, rows_of, weights_of
+from lectopt.optim import eval_params
+from lectopt.tasks.evaluation import batch_shapes, evaluate
+from lectopt.tasks.models import Params
+from lectopt.tasks.task import ModelState
+from lectopt.training.carry import NOTHING, Carry, Data, Learner, Plan
+from lectopt.training.layer_statistics import Watch, Watcher, of_optimizer
+
+
+class Loop:
+    """A plan with its optimizer and data, ready to run."""
+
+    def __init__(self, plan: Plan, optimizer: optax.GradientTransformation, data: Data):
+        self._plan = plan
+        self._optimizer = optax.with_extra_args_support(optimizer)
+        self._data = data
+
+    def start(self, learner: Learner, *, known: bool = False, stretches: bool = False) -> Carry:
+        """The carry before the first step.
+
+        Under patience, a start that is `known` has to be beaten. With `stretches`, for `run_until`, the carry has the
+        order of the examples in it.
+        """
+        plan, train = self._plan, self._data.train
+        step_names = ["loss", "gradient_norm", *of_optimizer(learner.opt_state)]
+        shapes = {"train_loss": jnp.float32(0), **jax.eval_shape(self._validate, learner)}
+        metrics = {name: jnp.float32(0) for name in shapes}
+        to_beat = known and plan.patience is not None
+        if to_beat:
+            metrics |= self._validate(learner)
+        return Carry(
+            step=jnp.int32(0),
+            epoch=jnp.int32(0),
+            learner=learner,
+            before=learner,
+            best=None if plan.patience is None else learner,
+            least=_comparable(metrics["valid_loss"]) if to_beat else jnp.float32(NOTHING),
+            failures=jnp.int32(0),
+            metrics=metrics,
+            known={name: jnp.array(to_beat and name != "train_loss") for name in metrics},
+            running=jnp.array(True),
+            ended=jnp.int32(0),
+            diverged_at=jnp.int32(-1),
+            loss_sum=jnp.float32(0),
+            counted=jnp.float32(0),
+            step_records={name: jnp.zeros((plan.epochs, plan.steps_per_epoch), jnp.float32) for name in step_names},
+            epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in metrics},
+            looks=None if plan.watch is None else self._watcher(plan.watch, learner).no_looks(plan.steps),
+            chance=plan.task.chance(train),
+            rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if stretches and plan.shuffle else None,
+        )
+
+    def run(self, carry: Carry) -> Carry:
+        """The whole training, with loops of fixed length."""
+        whole, rest = divmod(self._plan.steps, self._plan.steps_per_epoch)
+
+        def epoch(_: int, carry: Carry) -> Carry:
+            return self._end_epoch(self._steps(carry, 0, self._plan.steps_per_epoch))
+
+        carry = jax.lax.fori_loop(0, whole, epoch, carry)
+        return self._end_epoch(self._steps(carry, 0, rest)) if rest else carry
+
+    def run_until(self, carry: Carry, stop: Array, last: Array) -> Carry:
+        """The training up to step `stop`, which may be traced and lie within an epoch.
+
+        With step `last`, at the latest, it ends, and the epoch that it is in.
+        """
+        plan = self._plan
+        stop = jnp.minimum(stop, last)
+
+        def stretch(carry: Carry) -> Carry:
+            begun = carry.epoch * plan.steps_per_epoch
+            first, end = carry.step - begun, jnp.minimum(stop - begun, plan.steps_per_epoch)
+            if carry.rows is not None:  # sorting all examples for each stretch could take longer than the stretch
+                rows = jax.lax.cond(first == 0, lambda: self._rows(carry.epoch), lambda: carry.rows)
+                carry = carry._replace(rows=rows)
+            carry = self._steps(carry, first, end)
+            ended = (end == plan.steps_per_epoch) | (carry.step == last)
+            return jax.lax.cond(ended, self._end_epoch, lambda c: c, carry)
+
+        return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, stretch, carry)
+
+    def _steps(self, carry: Carry, first: Any, last: Any) -> Carry:
+        """Steps `first` to `last` of the present epoch."""
+        plan, train = self._plan, self._data.train
+        rows = self._rows(carry.epoch) if carry.rows is None else carry.rows
+        batches = Minibatches(rows, weights_of(train, plan.batch_size))
+        surely_full = math.ceil(train.least / plan.batch_size)
+        if surely_full == plan.steps_per_epoch:
+            return self._stretch(functools.partial(self._step, batches), carry, first, last)
+        # Where parts of different size share a shape, the last batches may hold no example of this part.
+        middle = min(last, surely_full) if isinstance(last, int) else jnp.minimum(last, surely_full)
+        carry = self._stretch(functools.partial(self._step, batches), carry, first, middle)
+        late = max(first, surely_full) if isinstance(first, int) else jnp.maximum(first, surely_full)
+        return self._stretch(functools.partial(self._step_unless_empty, batches), carry, late, last)
+
+    def _rows(self, epoch: Any) -> Array:
+        """The examples of each batch of an epoch."""
+        plan, key = self._plan, jax.random.fold_in(self._data.key, 0)
+        return rows_of(self._data.train, plan.batch_size, key=key, epoch=epoch, shuffle=plan.shuffle)
+
+    def _stretch(self, step: Callable[[bool, Any, Carry], Carry], carry: Carry, first: Any, last: Any) -> Carry:
+        """`step(watched, i, carry)` for i from `first` to `last`, watched where a look is due."""
+        plain = functools.partial(step, False)
+        if self._plan.watch is None:
+            return jax.lax.fori_loop(first, last, plain, carry)
+        every, begun = self._plan.watch.every, carry.epoch * self._plan.steps_per_epoch
+
+        def cycle(state: tuple[Any, Carry]) -> tuple[Any, Carry]:
+            i, carry = state
+            due = jnp.minimum(i + -(begun + i) % every, last)
+            carry = jax.lax.fori_loop(i, due, plain, carry)
+            after = jnp.minimum(due + 1, last)
+            # A loop of one step or none: under `cond`, XLA copies all that is carried.
+            return after, jax.lax.fori_loop(due, after, functools.partial(step, True), carry)
+
+        return jax.lax.while_loop(lambda state: state[0] < last, cycle, (jnp.int32(first), carry))[1]
+
+    def _step_unless_empty(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
+        stepped = self._step(batches, watched, i, carry)
+        skipped = carry._replace(step=stepped.step)
+        return _select(batches.weights[i, 0] > 0, stepped, skipped)
+
+    def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
+        plan, (params, state, opt_state) = self._plan, carry.learner
+        rows, weights = batches.indices[i], batches.weights[i]
+        real = weights > 0  # the examples, whatever they weigh
+        if self._data.weights is not None:
+            weights = weights * self._data.weights[rows]
+        # By epoch and batch, not by step, which counts batches without an example too.
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.epoch), i)
+        batch = meshes.split(plan.mesh, self._data.train.take(rows))
+        if plan.augment is not None:
+            batch = plan.augment(jax.random.fold_in(key, 0), batch)
+        watch = plan.watch if watched else None
+        watcher = None if watch is None else self._watcher(watch, carry.learner)
+
+        def mean_loss(params: Params, nudges: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
+            model_key = jax.random.fold_in(key, 1)
+            if watcher is None:
+                scores, new = plan.task.scores(params, state, batch, model_key, training=True)
+                seen = None
+            else:
+                scores, new, seen = watcher.scores(params, nudges, state, batch, real, model_key)
+            mean, count = scores.mean_loss(weights, real)
+            return mean, (new, count, seen)
+
+        nudges = {} if watcher is None else watcher.nudges
+        differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
+        (loss, (state, count, seen)), (gradients, back) = differentiate(params, nudges)
+        gradients = jax.tree.map(jnp.conj, gradients)  # for complex weights, steepest ascent is the conjugate
+        extra = {"value": loss, "grad": gradients, "value_fn": lambda p: mean_loss(p, nudges)[0]}  # for line searches
+        updates, opt_state = self._optimizer.update(gradients, opt_state, params, **extra)
+        looks = carry.looks
+        if watcher is not None and looks is not None:
+            row = (carry.epoch * plan.steps_per_epoch + i) // looks.every
+            looks = looks.add(row, watcher.look(params, gradients, updates, seen, back, real))
+        params = optax.apply_updates(params, updates)
+
+        values = {"loss": loss, "gradient_norm": tree_norm(gradients), **of_optimizer(opt_state)}
+        records = {n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()}
+        return carry._replace(
+            step=carry.step + 1,
+            learner=Learner(params, state, opt_state),
+            loss_sum=carry.loss_sum + _float32(loss) * count,
+            counted=carry.counted + count,
+            step_records=records,
+            looks=looks,
+        )
+
+    def _watcher(self, watch: Watch, learner: Learner) -> Watcher:
+        batch = batch_shapes(self._data.train, self._plan.batch_size)
+        return Watcher(self._plan.task, watch, learner.params, learner.state, batch)
+
+    def _end_epoch(self, carry: Carry) -> Carry:
+        """Validates, records, and freezes what diverged or is out of patience."""
+        finite, first_bad = self._examine(carry)
+        healthy = carry.running & finite
+        learner = _select(healthy, carry.learner, carry.before)
+        metrics = {"train_loss": carry.loss_sum / carry.counted, **self._validate(learner)}
+
+        better, running, best, least, failures = healthy, healthy, carry.best, carry.least, carry.failures
+        if self._plan.patience is not None:
+            loss = _comparable(metrics["valid_loss"])
+            lower = healthy & (loss < least)
+            better = lower | (healthy & (least == NOTHING))  # with nothing to compare, what was trained longest
+            best = _select(better, learner, carry.best)
+            least = jnp.where(lower, loss, least)
+            failures = jnp.where(lower, 0, failures + 1)
+            running = healthy & (failures < self._plan.patience)
+
+        return carry._replace(
+            epoch=carry.epoch + 1,
+            learner=learner,
+            before=learner,
+            best=best,
+            least=least,
+            failures=failures,
+            metrics=_select(better, metrics, carry.metrics),
+            known={name: known | better for name, known in carry.known.items()},
+            running=running,
+            ended=jnp.where(carry.running, carry.step, carry.ended),
+            diverged_at=jnp.where(carry.running & ~finite, first_bad, carry.diverged_at),
+            loss_sum=jnp.float32(0),
+            counted=jnp.float32(0),
+            epoch_records={name: r.at[carry.epoch].set(metrics[name]) for name, r in carry.epoch_records.items()},
+        )
+
+    def _examine(self, carry: Carry) -> tuple[Array, Array]:
+        """Whether the epoch was finite, and its first step that was not."""
+        plan, size = self._plan, self._data.train.size
+        first = carry.epoch * plan.steps_per_epoch
+        done = carry.step - first
+        batch = jnp.arange(plan.steps_per_epoch)
+        met = (batch < done) & (batch * plan.batch_size < size)
+        bad = met & ~jnp.isfinite(carry.step_records["loss"][carry.epoch])
+        # A last step can leave weights that are not finite although no loss has shown it yet.
+        bad_weights = ~_all_finite(carry.learner.params)
+        first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(met) - 1)
+        return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32)
+
+    def _validate(self, learner: Learner) -> dict[str, Array]:
+        if self._data.valid is None:
+            return {}
+        w = eval_params(learner.opt_state, learner.params)
+        scores = evaluate(self._plan.task, w, learner.state, self._data.valid, self._plan.mesh)
+        return {f"valid_{name}": _float32(value) for name, value in scores.items()}
+
+
+def _all_finite(params: Params) -> Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)] or [jnp.array(True)]))
+
+
+def _comparable(loss: Array) -> Array:
+    """The loss, or `NOTHING` where it is not finite."""
+    return jnp.where(jnp.isfinite(loss), loss, NOTHING)
+
+
+def _select(condition: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def _float32(value: Numeric) -> Array:
+    return jnp.asarray(value, jnp.float32)

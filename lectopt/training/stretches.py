@@ -1,0 +1,65 @@
+"""A training in stretches of steps: compiled, and kept as long as its task and its optimizer are there."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lectopt._internal import meshes
+from lectopt._internal.compiled import Compiled, compiled
+from lectopt._internal.types import Array
+from lectopt.tasks.models import Params
+from lectopt.training.carry import Carry, Data, Learner, Plan
+from lectopt.training.loop import Loop
+from lectopt.training.origin import Origin
+from lectopt.training.recipes import OptimizerRecipe
+from lectopt.training.setup import Setup, begin
+from lectopt.training.training import make_loop, to_evaluate
+
+
+def start(setup: Setup) -> Carry:
+    """The carry before the first step."""
+    return compiled(_start, setup.plan, setup.recipe)(setup.numbers, setup.data, setup.origin)
+
+
+def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
+    """The carry, which is used up, after step `stop`; with step `last` the training ends."""
+    return _stretch(setup)(setup.numbers, setup.data, carry, stop, last)
+
+
+def text(setup: Setup, carry: Carry) -> str:
+    """The lowered program, equal between processes."""
+    return _stretch(setup).lower(setup.numbers, setup.data, carry, jnp.int32(0), jnp.int32(0)).as_text()
+
+
+def evaluated(setup: Setup, learner: Learner) -> Params:
+    """The parameters w."""
+    return compiled(_evaluated, setup.plan, setup.recipe)(learner)
+
+
+def _stretch(setup: Setup) -> Compiled:
+    return compiled(_advance, setup.plan, setup.recipe, donate=2)
+
+
+def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
+    setup = Setup(plan, recipe, numbers, data, origin)
+    carry = make_loop(setup).start(begin(setup), known=origin.known, stretches=True)
+    # Copies, since the carry is donated: what it starts from belongs to the caller.
+    return _arranged(plan, jax.tree.map(jnp.copy, carry))
+
+
+def _advance(
+    plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array, last: Array
+) -> Carry:
+    return _arranged(plan, Loop(plan, recipe.make(numbers), data).run_until(carry, stop, last))
+
+
+def _evaluated(_plan: Plan, _recipe: OptimizerRecipe, learner: Learner) -> Params:
+    return to_evaluate(learner)
+
+
+def _arranged(plan: Plan, carry: Carry) -> Carry:
+    """The carry where it is to lie on the mesh, so that it comes out of a stretch as it went in."""
+    if plan.mesh is None:
+        return carry
+    return meshes.arranged(plan.mesh, plan.task.adapter.specs(), carry.learner.params, carry)

@@ -1,0 +1,117 @@
+"""The main job, small, as a user calls it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lectopt.jobs.main import Outcome
+from lectopt.search.results import Results
+from lectopt.search.selection import Selection
+from lectopt.search.settings import Settings
+
+
+def lectopt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "lectopt", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=600,
+        check=False,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+
+
+def test_help_tells_every_option():
+    result = lectopt("--help")
+    assert result.returncode == 0
+    for option in ("architecture", "pretrain", "--output", "--epochs", "--rates", "--rate", "--seed"):
+        assert option in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--rates", "1"), ("--seed", "x")])
+def test_bad_options_are_refused(arguments):
+    result = lectopt(*arguments)
+    assert result.returncode == 2
+    assert arguments[0] in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "best", "near"),
+    [
+        ([0.1, 0.95, 0.955, 0.96, 0.951, 0.9], 3, (0.1, 10)),
+        ([0.955, 0.9, 0.955, 0.96, np.nan, 0.96], 3, (1, 3)),
+        ([0.96, 0.9, 0.1, 0.1, 0.1, 0.96], 0, (0.01, 0.01)),
+        ([0.9, 0.9, 0.9, 0.9, 0.95, 0.96], 5, (10, 30)),
+    ],
+)
+def test_rates_that_are_nearly_best(accuracy, best, near):
+    """Those around the best within 1 % of its accuracy, without a gap."""
+    rates = np.array([0.01, 0.1, 1, 3, 10, 30])
+    loss = np.arange(1.0, 7)
+    loss[best] = 0
+    lanes = {"valid_loss": loss[:, None, None], "valid_accuracy": np.array(accuracy)[:, None, None]}
+    found = Results(
+        Settings({"learning_rate": rates}), lanes, np.full((6, 1, 1), -1), "valid_loss", False, np.ones(6, int)
+    )
+    assert Outcome("x", Selection({}, found, None, None)).near == near
+
+
+@pytest.mark.slow
+def test_main_job(tmp_path):
+    result = lectopt("--epochs", "10", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = dict(re.findall(r"^ *([a-z_, ]+?) +(\d[\d.e-]* .*)$", result.stdout, flags=re.MULTILINE))
+    assert "…" not in result.stdout, "the table is cut off"
+    names = ["sgd", "sgd, decreasing", "momentum", "nesterov", "adagrad", "rmsprop", "rmsprop_nesterov", "adam"]
+    assert list(rows)[-9:] == [*names, "adam, untuned"]
+    for name in names:
+        rate, _, _, valid_accuracy, _, test_accuracy = re.findall(r"\d[\d.e-]*", rows[name])[:6]
+        assert 1e-5 < float(rate) < 10, "the best rate stands at the edge of the grid"
+        assert float(valid_accuracy) > 90
+        assert float(test_accuracy) > 90
+    assert re.search(
+        r"^The best, .* at .*, watched on the first fold:\n(Nothing found|\w+.*: )", result.stdout, flags=re.MULTILINE
+    )
+    assert all(line.startswith("algorithms ") for line in result.stderr.splitlines())  # how far it is, and no warning
+    paths = re.search(r"Pictures: (.*)", result.stdout)[1].split(", ")
+    assert paths == [str(tmp_path / "lectopt-output" / name) for name in ("optimizers.png", "best.png")]
+    assert all(Path(path).stat().st_size > 20_000 for path in paths)
+
+
+@pytest.mark.slow
+def test_rate_job(tmp_path):
+    result = lectopt("--rate", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "…" not in result.stdout, "the table is cut off"
+    rows = dict(re.findall(r"^ *([a-z_, ]+?) +(\d[\d.e-]* .*)$", result.stdout, flags=re.MULTILINE))
+    assert len(rows) == 8
+    for row in rows.values():
+        suggestion, best, low, high, stable = map(float, re.findall(r"\d[\d.]*(?:e-\d+)?", row))
+        assert 1e-5 < best <= suggestion <= stable < 10
+        assert low <= high <= stable
+    assert (tmp_path / "lectopt-output" / "rates.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fully_compiled")
+def test_architecture_job(tmp_path):
+    result = lectopt("architecture", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "258 architectures, on MNIST-1D" in result.stdout
+    row = r"^ (\w[\w, &]*?)  +(\d+\.\d)  +\d+\.\d  +[\d.]+  +\d+  +\d+% *$"
+    ranks = {name: float(mean) for name, mean in re.findall(row, result.stdout, flags=re.MULTILINE)}
+    assert list(ranks) == ["reinforce", "reinforce, as Zoph & Le", "evolve", "random"]
+    assert all(1 <= mean < 100 for mean in ranks.values())
+    assert ranks["reinforce"] < ranks["random"]
+    tests = re.findall(r"^(reinforce|evolve|random|by hand) .*accuracy (0\.\d+)", result.stdout, flags=re.MULTILINE)
+    assert len(tests) == 4
+    assert all(float(accuracy) > 0.7 for _, accuracy in tests)
+    for name in ("ranks", "search", "winner"):
+        assert (tmp_path / "lectopt-output" / f"{name}.png").stat().st_size > 8_000
