@@ -1,0 +1,384 @@
+"""The documentation of every public name: each argument, what is returned and raised, an example, a source."""
+
+import ast
+import importlib
+import inspect
+import re
+import textwrap
+import types
+
+import pytest
+
+import lectopt
+
+NAMESPACES = ["lectopt", "lectopt.initializers", "lectopt.data.datasets", "lectopt.search", "lectopt.search.space",
+              "lectopt.search.optuna"]  # fmt: skip
+
+# Taken from no lecture and no paper: how data are split and stored, how JAX and its programs are handled.
+WITHOUT_SOURCE = {
+    "lectopt.accept_dicts",
+    "lectopt.register_eval_params",
+    "lectopt.from_indices",
+    "lectopt.few_labels",
+    "lectopt.use_all_cores",
+    "lectopt.load",
+    "lectopt.whole_set",
+    "lectopt.Comparison",
+    "lectopt.Folds",
+    "lectopt.History",
+    "lectopt.Minibatches",
+    "lectopt.Results",
+    "lectopt.Run",
+    "lectopt.Subset",
+    "lectopt.Task",
+}
+
+# Not yet as the test below wants them; to be emptied.
+PENDING = {
+    # optim, norms, initializers, data, tasks, training
+    "lectopt.Folds",
+    "lectopt.Folds.at",
+    "lectopt.Minibatches",
+    "lectopt.Subset",
+    "lectopt.Subset.take",
+    "lectopt.Subset.unlabelled",
+    "lectopt.Subset.examples",
+    "lectopt.leave_one_out",
+    "lectopt.minibatches",
+    "lectopt.steps_per_epoch",
+    "lectopt.BatchNorm",
+    "lectopt.BatchNorm.__call__",
+    "lectopt.BatchNorm.statistics",
+    "lectopt.BatchNorm.set_view",
+    "lectopt.LayerNorm",
+    "lectopt.LayerNorm.__call__",
+    "lectopt.Standardize",
+    "lectopt.Standardize.partial_fit",
+    "lectopt.Standardize.__call__",
+    "lectopt.Standardize.statistics",
+    "lectopt.Standardize.store",
+    "lectopt.accept_dicts",
+    "lectopt.adagrad",
+    "lectopt.adam",
+    "lectopt.eval_params",
+    "lectopt.linear_decay",
+    "lectopt.momentum",
+    "lectopt.momentum_ramp",
+    "lectopt.nesterov",
+    "lectopt.rmsprop",
+    "lectopt.rmsprop_nesterov",
+    "lectopt.robbins_monro",
+    "lectopt.scale_by_adam",
+    "lectopt.scale_by_rmsprop",
+    "lectopt.sgd",
+    "lectopt.Task.init",
+    "lectopt.Task.learn_inputs",
+    "lectopt.Task.learn_output_bias",
+    "lectopt.Task.output_bias_init",
+    "lectopt.Task.chance",
+    "lectopt.Task.counts",
+    "lectopt.Task.scores",
+    "lectopt.Task.outputs",
+    "lectopt.Task.probabilities",
+    "lectopt.Task.classes",
+    "lectopt.Task.present",
+    "lectopt.Task.intercepted",
+    "lectopt.Task.validate",
+    "lectopt.classification",
+    "lectopt.regression",
+    "lectopt.whole_set",
+    "lectopt.Comparison",
+    "lectopt.Comparison.to_pandas",
+    "lectopt.Comparison.plot",
+    "lectopt.History",
+    "lectopt.History.plot",
+    "lectopt.History.to_pandas",
+    "lectopt.History.save",
+    "lectopt.History.load",
+    "lectopt.History.to_arrays",
+    "lectopt.History.from_arrays",
+    "lectopt.History.check_single",
+    "lectopt.Run",
+    "lectopt.Run.predict",
+    "lectopt.Run.probabilities",
+    "lectopt.Run.classes",
+    "lectopt.Run.evaluate",
+    "lectopt.Run.save",
+    "lectopt.Run.check_single",
+    "lectopt.compare",
+    "lectopt.fit",
+    "lectopt.train",
+    "lectopt.watch",
+    "lectopt.initializers.output_bias",
+    "lectopt.data.datasets.digits",
+    "lectopt.data.datasets.mnist",
+    "lectopt.data.datasets.breast_cancer",
+    "lectopt.data.datasets.iris",
+    "lectopt.data.datasets.wine",
+    "lectopt.data.datasets.diabetes",
+    # the others
+    "lectopt.ArchitectureSpace.active",
+    "lectopt.ArchitectureSpace.values",
+    "lectopt.ArchitectureSpace.decode",
+    "lectopt.ArchitectureSpace.encode",
+    "lectopt.ArchitectureSpace.members",
+    "lectopt.ArchitectureSpace.multiplications",
+    "lectopt.search_architecture",
+    "lectopt.Diagnosis",
+    "lectopt.rescale",
+    "lectopt.Pretrained",
+    "lectopt.Transfer",
+    "lectopt.Transfer.to_pandas",
+    "lectopt.pretrain_encoder",
+    "lectopt.Halving.rungs",
+    "lectopt.Halving.checked",
+    "lectopt.Results",
+    "lectopt.Results.mean",
+    "lectopt.Results.var",
+    "lectopt.Results.std",
+    "lectopt.Results.sem",
+    "lectopt.Results.ranking",
+    "lectopt.Results.missing",
+    "lectopt.Results.best",
+    "lectopt.Results.one_standard_error",
+    "lectopt.Results.difference",
+    "lectopt.Results.replay",
+    "lectopt.Results.to_pandas",
+    "lectopt.Results.save",
+    "lectopt.Results.load",
+    "lectopt.Results.plot",
+    "lectopt.Results.plot_parallel",
+    "lectopt.Results.plot_folds",
+    "lectopt.cross_validate",
+    "lectopt.grid",
+    "lectopt.nested_cross_validate",
+    "lectopt.select",
+    "lectopt.suggest_learning_rate",
+    "lectopt.sweep",
+    "lectopt.search.Architecture",
+    "lectopt.search.Architecture.stride",
+    "lectopt.search.Architecture.step",
+    "lectopt.search.Architecture.network",
+    "lectopt.search.Architecture.check",
+    "lectopt.search.Architecture.multiplications",
+    "lectopt.search.Layer",
+    "lectopt.search.Layer.sources",
+    "lectopt.search.Controller",
+    "lectopt.search.Record",
+    "lectopt.search.Record.best",
+    "lectopt.search.Record.best_so_far",
+    "lectopt.search.evolve",
+    "lectopt.search.random_choices",
+    "lectopt.search.space.Static",
+    "lectopt.search.space.Distribution",
+    "lectopt.search.space.Distribution.spaced",
+    "lectopt.search.space.Distribution.drawn",
+    "lectopt.search.space.Uniform",
+    "lectopt.search.space.Uniform.spaced",
+    "lectopt.search.space.Uniform.drawn",
+    "lectopt.search.space.LogUniform",
+    "lectopt.search.space.LogUniform.spaced",
+    "lectopt.search.space.LogUniform.drawn",
+    "lectopt.search.space.Integers",
+    "lectopt.search.space.Integers.count",
+    "lectopt.search.space.Integers.spaced",
+    "lectopt.search.space.Integers.drawn",
+    "lectopt.search.space.Choice",
+    "lectopt.search.space.Choice.count",
+    "lectopt.search.space.Choice.spaced",
+    "lectopt.search.space.Choice.drawn",
+    "lectopt.search.space.Quantiles",
+    "lectopt.search.space.Quantiles.spaced",
+    "lectopt.search.space.Quantiles.drawn",
+    "lectopt.search.space.uniform",
+    "lectopt.search.space.log_uniform",
+    "lectopt.search.space.integers",
+    "lectopt.search.space.choice",
+    "lectopt.search.space.as_distribution",
+    "lectopt.search.optuna.optimize",
+    "lectopt.search.optuna.setting_of",
+}
+
+# An argument is explained where it stands, though that repeats.
+ELSEWHERE = re.compile(
+    r"\bas (for|in|of|with) `(?!jax|optax|numpy)|^as `|^the same as|same kinds? of value|^see `|: see `"
+)
+SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "Source")
+NOT_IMPERATIVE = re.compile(r"^[A-Z][a-z]+s\b")
+
+
+def public_names():
+    """{qualified name: object}: what this package defines in each namespace, and of each class the public members."""
+    found = {}
+    for namespace in NAMESPACES:
+        module = importlib.import_module(namespace)
+        for name, thing in vars(module).items():
+            if name.startswith("_") or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+                continue
+            if not thing.__module__.startswith("lectopt"):
+                continue
+            handed_on = module.__spec__.submodule_search_locations is not None  # a package's __init__
+            if not handed_on and thing.__module__ != namespace:
+                continue
+            if any(thing is known for known in found.values()):
+                continue
+            found[f"{namespace}.{name}"] = thing
+            if inspect.isclass(thing):
+                found |= {f"{namespace}.{name}.{key}": member for key, member in members(thing)}
+    return found
+
+
+def members(cls):
+    for name, attribute in vars(cls).items():
+        member = getattr(attribute, "__func__", attribute)  # of a static or class method
+        if (not name.startswith("_") or name == "__call__") and isinstance(member, (types.FunctionType, property)):
+            yield name, member
+
+
+def sections(docstring):
+    """{heading: text} of a docstring in Google's style; what stands before the first one is called ""."""
+    found, heading = {"": []}, ""
+    for line in inspect.cleandoc(docstring).splitlines():
+        start = re.fullmatch(rf"({'|'.join(SECTIONS)}):(?: (.*))?", line)
+        if start:
+            heading = start[1]
+            found[heading] = []
+        elif line and not line.startswith(" "):
+            heading = ""
+        found[heading].append((start[2] or "") if start else line)
+    return {heading: textwrap.dedent("\n".join(lines)) for heading, lines in found.items()}
+
+
+def entries(text):
+    """{name: explanation} of a section such as Args."""
+    found, name = {}, None
+    for line in text.splitlines():
+        if start := re.match(r"\*{0,2}(\w+): ?(.*)", line):
+            name = start[1]
+            found[name] = start[2]
+        elif name:
+            found[name] += f" {line.strip()}"
+    return found
+
+
+def own_nodes(function):
+    """The nodes of a function's body, without those of the functions that it defines."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    waiting = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.Lambda, ast.ClassDef)):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def raises(function):
+    """Whether it refuses something itself: by `raise`, or by one of the checks."""
+    return any(
+        isinstance(node, ast.Raise)
+        or (isinstance(node, ast.Attribute) and ast.unparse(node).startswith(("checks.check_", "task_checks.check_")))
+        for node in own_nodes(function)
+    )
+
+
+def gives_back(function):
+    return any(
+        isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) != "None"
+        for node in own_nodes(function)
+    )
+
+
+def arguments(function):
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls") and name[0] != "_"]
+
+
+def complaints(name, thing):
+    """What the documentation of a public name lacks."""
+    docstring = thing.__doc__ or ""
+    if not docstring.strip():
+        return ["there is no docstring"]
+    if inspect.isclass(thing):
+        found = list(of_class(thing, docstring))
+    elif isinstance(thing, property):
+        found = list(of_function(thing.fget, docstring, [], is_property=True))
+    else:
+        found = list(of_function(thing, docstring, arguments(thing)))
+    if name.count(".") == top_level(name):
+        found += of_top_level(name, docstring)
+    return found
+
+
+def top_level(name):
+    """The number of dots in the name of what stands in a namespace itself, not in a class."""
+    return 1 + max(namespace.count(".") for namespace in NAMESPACES if name.startswith(f"{namespace}."))
+
+
+def of_top_level(name, docstring):
+    parts = sections(docstring)
+    if ">>>" not in parts.get("Example", ""):
+        yield "there is no example"
+    if ("Source" in parts) == (name in WITHOUT_SOURCE):
+        yield (
+            "there is no source" if name not in WITHOUT_SOURCE else "there is a source after all: take it off the list"
+        )
+
+
+def of_class(cls, docstring):
+    parts = sections(docstring)
+    makers = [vars(cls).get(name) for name in ("__init__", "__post_init__", "__new__")]
+    makers = [maker for maker in makers if isinstance(maker, types.FunctionType)]
+    fields = [name for name in getattr(cls, "_fields", ()) if not name.startswith("_")]
+    wanted = fields or (arguments(makers[0]) if makers and not is_protocol(cls) else [])
+    yield from of_arguments(wanted, parts)
+    if any(raises(maker) for maker in makers if is_written(maker) and not is_protocol(cls)) and "Raises" not in parts:
+        yield "it does not say what is raised"
+
+
+def is_protocol(cls):
+    return getattr(cls, "_is_protocol", False)
+
+
+def is_written(function):
+    """Whether it stands in a file, as those of a dataclass or a NamedTuple do not."""
+    return function.__code__.co_filename.endswith(".py")
+
+
+def of_function(function, docstring, wanted, is_property=False):
+    parts, first = sections(docstring), docstring.strip().splitlines()[0]
+    if not is_property and not NOT_IMPERATIVE.match(first):
+        yield f"the first line does not begin with a verb: {first}"
+    yield from of_arguments(wanted, parts)
+    said = is_property or first.startswith("Returns ") or "Returns" in parts
+    if gives_back(function) and not said:
+        yield "it does not say what is returned"
+    if raises(function) and "Raises" not in parts:
+        yield "it does not say what is raised"
+
+
+def of_arguments(wanted, parts):
+    given = entries(parts.get("Args", ""))
+    explained = given | entries(parts.get("Attributes", ""))
+    yield from (f"the argument {name} is not explained" for name in wanted if not explained.get(name))
+    yield from (f"there is no argument {name}" for name in given if name not in wanted)
+    for heading in ("Args", "Attributes", "Raises"):
+        for line in parts.get(heading, "").splitlines():
+            if re.match(r"\S", line) and not re.match(r"\*{0,2}\w+: ", line):
+                yield f"{heading} must hold entries `name: explanation`; got {line}"
+        for name, text in entries(parts.get(heading, "")).items():
+            if ELSEWHERE.search(text):
+                yield f"{name} is explained elsewhere: {text}"
+
+
+PUBLIC = public_names()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_documentation_is_complete(name):
+    if name in PENDING:
+        pytest.skip("to be rewritten")
+    assert not complaints(name, PUBLIC[name])
+
+
+def test_public_names_are_found():
+    assert {"lectopt.train", "lectopt.Run.predict", "lectopt.search.optuna.optimize"} <= set(PUBLIC)
+    assert set(dir(lectopt)) >= {name.split(".")[1] for name in PUBLIC}
