@@ -10,7 +10,8 @@ from lectopt._internal.trees import paths, plain
 def save(run, path, **changes):
     """As format 2; `changes` replaces parts of its JSON, None leaves one out."""
     trees = {name: packed(getattr(run, name)) for name in ("params", "model_state", "opt_state", "lookahead_params")}
-    records = run.history.to_arrays()
+    old_names = {("baseline_loss",): ("chance",)}
+    records = {old_names.get(path, path): array for path, array in run.history.to_arrays().items()}
     trees |= {"metrics": run.metrics, "history": packed(list(records.values())), "diverged_at": run.diverged_at}
     about = {"format": "lectopt run 2", "inputs": run.inputs, "history": [list(path) for path in records]}
     about |= {"params": paths(run.params), "variables": paths(run.model_state.variables)} | changes

@@ -55,10 +55,10 @@ def by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
     # One program for all: the examples as they are, each alone, and with the inputs of the first for all targets.
     learn = functools.partial(compiled(_learn, task), few, key)
     together = _best(learn(every, every))
-    chance = task.chance(as_subset(few))
+    baseline = task.baseline_loss(as_subset(few))
     told = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"
     # Where the floor can only be 0.
-    known = LEARNED * float(chance) if chance is not None and chance > 0 else _ROUNDING * together.first
+    known = LEARNED * float(baseline) if baseline is not None and baseline > 0 else _ROUNDING * together.first
     if 0 <= together.last <= known:
         return [], [f"Learned by heart: {told}."]
     alone = float(np.mean([_best(learn(np.full(count, i), np.full(count, i))).last for i in every]))
@@ -67,9 +67,9 @@ def by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
         return [_unable(told)], []
     if not task.has_targets:
         return _judge_objective(together, alone, told)
-    constant = _best(learn(np.zeros(count, int), every)).last if chance is None else float(chance)
+    constant = _best(learn(np.zeros(count, int), every)).last if baseline is None else float(baseline)
     told += f", constant outputs {constant:.3g}"
-    return _judge(together, alone, constant, told, bounded=chance is not None)
+    return _judge(together, alone, constant, told, bounded=baseline is not None)
 
 
 def _judge(together: _Learned, alone: float, constant: float, told: str, *, bounded: bool) -> Outcome:

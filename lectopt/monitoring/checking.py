@@ -89,7 +89,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
         raise ValueError(f"examples must be at least 20; got {len(subset)}")
     rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices[: len(subset)])[:_MOST]
     sample = jax.tree.map(lambda a: jnp.asarray(a)[rows], subset.arrays)
-    if task.chance(subset) == 0:
+    if task.baseline_loss(subset) == 0:
         return Diagnosis([_ALL_ALIKE], [])
     findings: list[Finding | None] = []
     notes: list[str] = []
@@ -106,18 +106,18 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
 
 
 def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
-    loss, chance = compiled(_losses_at_start, task)(as_subset(sample), key)
+    loss, baseline = compiled(_losses_at_start, task)(as_subset(sample), key)
     if not np.isfinite(loss):
         return [_NOT_FINITE], []
-    if chance is None:
+    if baseline is None:
         return [], [f"Initial loss {loss:.3g}; the task does not know that of constant outputs."]
-    finding = judge_loss(float(loss), float(chance), trained=False)
-    return [finding], [] if finding else [f"Initial loss {loss:.3g}, constant outputs {chance:.3g}."]
+    finding = judge_loss(float(loss), float(baseline), trained=False)
+    return [finding], [] if finding else [f"Initial loss {loss:.3g}, constant outputs {baseline:.3g}."]
 
 
 def _losses_at_start(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, Array | None]:
     params, state = fresh(task, key, subset)
-    return evaluation.evaluate(task, params, state, subset)["loss"], task.chance(subset)
+    return evaluation.evaluate(task, params, state, subset)["loss"], task.baseline_loss(subset)
 
 
 def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:

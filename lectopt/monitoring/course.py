@@ -11,7 +11,7 @@ _STRETCHES = 20
 _EXAMPLES = 32
 """The initial loss is the mean over so many examples at least: that of one small batch says little."""
 _NEXT_TO_NOTHING = 0.1
-"""Losses below such a part of chance may jump about as they like: relative to themselves they always do."""
+"""Losses below such a part of the baseline loss may jump about as they like: relative to themselves they always do."""
 _FEW = 5
 """With fewer epochs than these the training loss is averaged over stretches of steps instead."""
 SHORT = 100
@@ -19,7 +19,7 @@ SHORT = 100
 _EPOCHS = 10
 """... unless they are as many epochs, of few large batches, whose losses are hardly noisy."""
 _TRAINED = 0.8
-"""An initial loss below such a part of chance is none of fresh weights."""
+"""An initial loss below such a part of the baseline loss is none of fresh weights."""
 _DECAYED = 0.5
 """A rate that ends below such a part of its largest value was let decrease."""
 
@@ -52,7 +52,7 @@ class Course:
 
     @property
     def went_on(self) -> bool:
-        """Whether the training seems to have begun with weights that were trained: it was better than chance."""
+        """Whether the training seems to have begun with weights that were trained: its loss was below the baseline."""
         return self.known and self.initial < _TRAINED
 
     @property
@@ -82,9 +82,9 @@ def course(history: History) -> Course:
     epochs = len(train)
     if count and epochs < _FEW:
         train = np.array([part.mean() for part in np.array_split(losses[:count], min(count, _STRETCHES))])
-    chance = 0.0 if history.chance is None else float(history.chance)
-    known = chance > 0
-    unit = chance if known else _largest([abs(initial), initial - train.min(initial=initial)])
+    baseline = 0.0 if history.baseline_loss is None else float(history.baseline_loss)
+    known = baseline > 0
+    unit = baseline if known else _largest([abs(initial), initial - train.min(initial=initial)])
     broken = int(history.diverged_at) >= 0
     left = _rate_left(history, count)
     return Course(unit, known, initial / unit, train / unit, valid / unit, epochs, count, broken, left)

@@ -1,4 +1,4 @@
-"""What is wrong with a training by its curves. Losses are in units of the loss of constant outputs ("chance").
+"""What is wrong with a training by its curves. Losses are in units of the baseline loss.
 
 The thresholds were set on trainings with planted faults (tests/planted_faults.py, seeds 0 to 2), between the values of
 the faulty ones and those of all others; the comments give both. Other seeds judge them.
@@ -12,9 +12,10 @@ from lectopt.monitoring.finite_findings import diverged, validation_not_finite
 from lectopt.training.history import History
 
 FAR = 2.0
-"""Initial losses, over chance: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)."""
+"""Initial losses, over the baseline: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)."""
 NOTHING = 0.03
-"""How far below chance, as a share of it, the loss must get, or nothing was learned: plateaus 0.01, others 0.06."""
+"""How far below the baseline, as a share of it, the loss must get if something was learned: plateaus 0.01, others
+0.06."""
 FLAT = 1.25
 """The largest over the least loss, after the first third, of what stays where it is."""
 SLOW = 0.25
@@ -38,17 +39,17 @@ ON = 0.7
 SETTLED = 0.02
 """The fall in the last fifth of the training, of its value, that is none any more: 0.005; others 0.02 and more."""
 UNSHARED = 0.1
-"""The share of chance that is learned of the training part alone, if validation never gets below chance."""
+"""The share of the baseline that is learned of the training part alone, if validation never gets below it."""
 POOR = 0.3
-"""A settled training loss, over chance, that is too high where the inputs decide the labels: 0.36 and more."""
+"""A settled training loss, over the baseline, that is too high where the inputs decide the labels: 0.36 and more."""
 POOR_WITH_NOISE = 0.6
 """The same where targets may hold noise that nothing can learn, as in regression: half is usual on real data."""
 GAP = 1.2
 """Validation over training loss up to which nothing is overfitted."""
 FALLING = 0.05, 0.01
-"""The fall of the loss in the last fifth, of its value and of chance: 0.11 and 0.02; healthy 0.06 and 0.007."""
+"""The fall of the loss in the last fifth, of its value and of the baseline: 0.11 and 0.02; healthy 0.06 and 0.007."""
 IDLE = 20, 0.01, 0.03
-"""From so many epochs on: the change after the first fifth, of chance in training, and of its value in validation."""
+"""From so many epochs on: the change after the first fifth, of the baseline in training, of its value in validation."""
 _PARTS = 5
 
 
@@ -195,12 +196,12 @@ def still_improving(history: History, seen: Course) -> Finding | None:
 
 def converged_early(history: History, seen: Course) -> Finding | None:
     """Most epochs brought nothing."""
-    epochs, of_chance, of_value = IDLE
+    epochs, of_baseline, of_value = IDLE
     if seen.broken or len(seen.train) < epochs or seen.epochs < epochs or not seen.train[-1] < 1 - NOTHING:
         return None
     early, late = early_change(seen.train)
     valid = early_change(seen.valid) if len(seen.valid) else (1.0, 1.0)
-    if not (abs(early - late) < of_chance and abs(valid[0] - valid[1]) <= of_value * abs(valid[1])):
+    if not (abs(early - late) < of_baseline and abs(valid[0] - valid[1]) <= of_value * abs(valid[1])):
         return None
     tenth = max(1, len(seen.train) // 10)
     evidence = (

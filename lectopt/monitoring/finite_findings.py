@@ -6,8 +6,9 @@ from lectopt.training.history import History
 from lectopt.training.troubles import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
 
 EXPLODED = 5.0
-"""The last loss of a short training, over chance and the initial one: single batches that are worse say no more. Of
-longer ones `BLOWN_UP`, over the least loss, if it is above chance too: none that only settles badly gets there."""
+"""The last loss of a short training, over the baseline and the initial one: single batches that are worse say no more.
+Of longer ones `BLOWN_UP`, over the least loss, if it is above the baseline too: none that only settles badly gets
+there."""
 
 
 def diverged(history: History, seen: Course) -> Finding | None:

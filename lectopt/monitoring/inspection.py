@@ -35,7 +35,7 @@ class Inspection:
 
     layers: list[LayerReport]  # in the order in which they are called
     loss: float  # mean over the minibatch
-    chance: float | None  # the loss of the best constant outputs; None where the task does not know it
+    baseline_loss: float | None  # the loss of the best constant outputs; None where the task does not know it
     findings: list[Finding]
     unseen: list[str]  # weights that no layer above has
 
@@ -64,8 +64,8 @@ class Inspection:
         return verdicts
 
     def _loss_line(self) -> str:
-        chance = "" if self.chance is None else f" (constant outputs would have {self.chance:.3g})"
-        return f"loss {self.loss:.4g}{chance}"
+        baseline = "" if self.baseline_loss is None else f" (constant outputs would have {self.baseline_loss:.3g})"
+        return f"loss {self.loss:.4g}{baseline}"
 
 
 def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
@@ -84,7 +84,7 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
 
     Returns:
         An Inspection, with findings in words: vanishing or exploding outputs or gradients, dead, saturated or
-        symmetric units, a loss far above what chance gives.
+        symmetric units, a loss far above that of constant outputs.
 
     Raises:
         TypeError: if task is neither, or its model a pair of functions. ValueError: if the examples do not fit it, or
@@ -120,9 +120,9 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     batch = subset.examples()
     passage, loss = _look(task, params, state, batch, key)
     layers = [report(name, passage) for name in passage.names]
-    constant = task.chance(subset)
-    chance = None if constant is None else float(constant) + 0.0  # an entropy of -0.0 is 0
-    return Inspection(layers, loss, chance, judge(layers, loss, chance, trained), _unseen(passage))
+    found = task.baseline_loss(subset)
+    baseline = None if found is None else float(found) + 0.0  # an entropy of -0.0 is 0
+    return Inspection(layers, loss, baseline, judge(layers, loss, baseline, trained), _unseen(passage))
 
 
 def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.Array) -> tuple[Passage, float]:

@@ -21,7 +21,7 @@ _GLOROT = "Glorot and Bengio 2010"
 _START = "Goodfellow et al. 2016, section 8.4"
 
 
-def judge(layers: list[LayerReport], loss: float, chance: float | None, trained: bool) -> list[Finding]:
+def judge(layers: list[LayerReport], loss: float, baseline: float | None, trained: bool) -> list[Finding]:
     """The findings of `inspect`."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
     found = [
@@ -33,7 +33,7 @@ def judge(layers: list[LayerReport], loss: float, chance: float | None, trained:
         _share("dead units", [(x.name, x.dead) for x in layers], DEAD),
         _share("saturated units", [(x.name, x.saturated) for x in layers], SATURATED),
         _alike(weighted[:-1]),
-        judge_loss(loss, chance, trained),
+        judge_loss(loss, baseline, trained),
     ]
     return [finding for finding in found if finding is not None]
 
@@ -84,16 +84,16 @@ def _alike(layers: list[LayerReport]) -> Finding | None:
     return Finding("examples look alike", evidence, remedy, "Daneshmand et al. 2020")
 
 
-def judge_loss(loss: float, chance: float | None, trained: bool) -> Finding | None:
+def judge_loss(loss: float, baseline: float | None, trained: bool) -> Finding | None:
     """Whether a loss over many examples is far above that of constant outputs."""
-    if not chance or not loss > FAR * chance:  # None where it is not known, 0 where all targets are alike
+    if not baseline or not loss > FAR * baseline:  # None where it is not known, 0 where all targets are alike
         return None
-    evidence = f"{loss:.3g}, where constant outputs would have {chance:.3g}"
+    evidence = f"{loss:.3g}, where constant outputs would have {baseline:.3g}"
     if trained:
         remedy = (
             "Look at the course of the training (lo.diagnose); check that these examples come from the same source "
         )
         remedy += "as those it was trained on, and that their targets are right."
-        return Finding("loss above chance", evidence, remedy, _START)
+        return Finding("loss above baseline", evidence, remedy, _START)
     remedy = "Start with a smaller last layer, and output_bias; check that inputs are standardised and labels right."
     return Finding("wrong initial loss", evidence, remedy, _START)

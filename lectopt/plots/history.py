@@ -96,11 +96,11 @@ def _loss(axis: Axes, history: History) -> None:
     x, losses = history.epochs_done, np.asarray(history.steps["loss"], float)
     _batches(axis, x, losses, COLOURS[5], "batches, smoothed")
     _epochs(axis, history, [name for name in ("train_loss", "valid_loss") if name in history.epochs])
-    chance = 0.0 if history.chance is None else float(history.chance)
-    if np.isfinite(chance) and chance > 0:
-        axis.axhline(chance, color=QUIET, linestyle=":", linewidth=1)
+    baseline = 0.0 if history.baseline_loss is None else float(history.baseline_loss)
+    if np.isfinite(baseline) and baseline > 0:
+        axis.axhline(baseline, color=QUIET, linestyle=":", linewidth=1)
         right: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": QUIET}
-        axis.text(1, chance, "constant outputs", transform=axis.get_yaxis_transform(), **right)
+        axis.text(1, baseline, "constant outputs", transform=axis.get_yaxis_transform(), **right)
     _logarithmic(axis, losses)
 
 

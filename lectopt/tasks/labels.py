@@ -57,7 +57,7 @@ class Labels:
         weights = jnp.broadcast_to(real.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
         return self._valid(labels, counted), weights if counted is None else jnp.where(counted, weights, 0)
 
-    def chance(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
+    def baseline_loss(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
         """float[]: the least mean cross-entropy of constant outputs, for labels and weights as `weigh` gives them."""
         raise NotImplementedError
 
@@ -123,7 +123,7 @@ class OneOf(Labels):
         uniform = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)
         return losses + jnp.asarray(self._smoothing, losses.dtype) * (uniform - losses)
 
-    def chance(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
+    def baseline_loss(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
         """The entropy of the classes' (smoothed) frequencies."""
         # By the share of each label's class: how many classes there are, the model alone knows.
         order = jnp.argsort(labels.ravel())
@@ -177,7 +177,7 @@ class _YesNo(Labels):
     def _cross_entropies(self, logits: Array, labels: Array) -> Array:
         return optax.sigmoid_binary_cross_entropy(logits, self._smoothed(labels.astype(logits.dtype), 2))
 
-    def chance(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
+    def baseline_loss(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
         """The mean entropy of the labels, each with its own (smoothed) frequency."""
         labels, weights = (a.astype(jnp.float32).reshape(-1, *labels.shape[1:][-1:]) for a in (labels, weights))
         counts = weights.sum(axis=0)

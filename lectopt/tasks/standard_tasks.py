@@ -32,7 +32,7 @@ class Classification(Task):
         plain = super().output_bias_init(*self._labels.weigh(targets, real.astype(jnp.float32)))
         return lambda key, shape, dtype: self._labels.smoothed_bias(plain(key, shape)).astype(dtype)
 
-    def chance(self, examples: Subset) -> Array:
+    def baseline_loss(self, examples: Subset) -> Array:
         """The loss of the best constant outputs for these labels."""
         x, labels = examples.take(examples.indices)
         real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
@@ -43,7 +43,7 @@ class Classification(Task):
             )
             return outputs.shape[-1]
 
-        return jnp.asarray(self._labels.chance(*self._labels.weigh(labels, real), classes), jnp.float32)
+        return jnp.asarray(self._labels.baseline_loss(*self._labels.weigh(labels, real), classes), jnp.float32)
 
     def probabilities(self, outputs: Any) -> Array:
         """The outputs as probabilities of the classes."""
@@ -172,7 +172,7 @@ def regression(
         output_bias=output_bias,
         activation="identity",
         check=_check_targets,
-        chance=_variance,
+        baseline_loss=_variance,
     )
 
 

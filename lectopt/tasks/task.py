@@ -57,8 +57,8 @@ class Task:
             `run.classes`.
         check: called with the shapes of the outputs and with the targets where they are known; raises ValueError if
             they do not fit.
-        chance: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, in JAX, for `inspect`
-            and `diagnose`. Examples of weight 0 only fill up the shape and must not count.
+        baseline_loss: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, in JAX, for
+            `inspect` and `diagnose`. Examples of weight 0 only fill up the shape and must not count.
 
     Modules are called with the inputs x and, where their call takes one, a flag that tells whether they train: `train`,
     `training`, `is_training`, `deterministic`, `use_running_average`, `inference` and the like, whatever its default.
@@ -97,7 +97,7 @@ class Task:
         output_bias: Any = None,
         activation: str | None = None,
         check: Callable[[jax.ShapeDtypeStruct, Any], None] | None = None,
-        chance: Callable[[Any, Array], Numeric] | None = None,
+        baseline_loss: Callable[[Any, Array], Numeric] | None = None,
     ):
         if (loss is None) == (objective is None):
             raise ValueError("Task takes exactly one of loss and objective")
@@ -114,7 +114,7 @@ class Task:
             ("loss", loss, "outputs, targets"),
             ("objective", objective, "module, batch, key" + ", training" * takes_training),
             ("check", check, "outputs, targets"),
-            ("chance", chance, "targets, weights"),
+            ("baseline_loss", baseline_loss, "targets, weights"),
             *((f"metrics[{name!r}]", f, "outputs, targets") for name, f in (metrics or {}).items()),
         ]:
             if not isinstance(function, WholeSetMetric):
@@ -122,7 +122,7 @@ class Task:
         self.adapter = adapt(model)
         self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
-        self._chance = chance
+        self._baseline_loss = baseline_loss
         self._loss = loss
         self._objective = objective
         self._takes_training = takes_training
@@ -160,12 +160,12 @@ class Task:
         """The initialiser of the output bias; `real`, bool[n], tells the examples from what fills up."""
         return initializers.output_bias(targets, self._activation or "", real)
 
-    def chance(self, examples: Subset) -> Array | None:
+    def baseline_loss(self, examples: Subset) -> Array | None:
         """float32[]: the loss of the best constant outputs; None where the task does not know it."""
-        if self._chance is None:
+        if self._baseline_loss is None:
             return None
         real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
-        return jnp.asarray(self._chance(examples.take(examples.indices)[-1], real), jnp.float32)
+        return jnp.asarray(self._baseline_loss(examples.take(examples.indices)[-1], real), jnp.float32)
 
     def counts(self, targets: Any) -> Array | None:
         """float[n]: how many labels of each example count, in means over examples; None where all count alike."""

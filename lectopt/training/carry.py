@@ -78,5 +78,5 @@ class Carry(NamedTuple):
     step_records: dict[str, Array]  # float32[epochs, steps_per_epoch]; 0, here and below, where nothing was done
     epoch_records: dict[str, Array]  # float32[epochs]
     looks: Looks | None  # at the layers, if they are watched
-    chance: Array | None  # float32[], see `History`
+    chance: Array | None  # float32[], the baseline loss; kept in directories under this name
     rows: Array | None  # int32[steps_per_epoch, batch_size], this epoch's examples, where it runs in several stretches

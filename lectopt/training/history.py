@@ -34,7 +34,7 @@ class History:
     layers: OrderedDict[str, dict[str, Array]]
     """{layer: {statistic: float32[looks]}}, in the order in which they are called, at the steps 0, `watched_every`,
     2 `watched_every`, ...; see `lectopt.watch`. Empty if nothing was watched."""
-    chance: Array | None
+    baseline_loss: Array | None
     """float32[]: the loss of the best constant outputs for the training part; None where the task does not know it."""
     diverged_at: Numeric
     """int32[]: the first step whose loss was not finite, -1 if there was none; see `Run`."""
@@ -136,13 +136,13 @@ class History:
                 layers.setdefault(path[1], {})[path[2]] = array
         if ("steps", "loss") not in arrays:
             raise KeyError("steps/loss")
-        chance = arrays.get(("chance",))
-        unknown = chance is None or np.isnan(chance).all()  # earlier versions wrote NaN
+        baseline = arrays.get(("baseline_loss",), arrays.get(("chance",)))  # its name in older files
+        unknown = baseline is None or np.isnan(baseline).all()  # earlier versions wrote NaN
         return History(
             steps={path[1]: array for path, array in arrays.items() if path[0] == "steps"},
             epochs={path[1]: array for path, array in arrays.items() if path[0] == "epochs"},
             layers=layers,
-            chance=None if unknown else chance,
+            baseline_loss=None if unknown else baseline,
             diverged_at=arrays["diverged_at",],
             steps_per_epoch=int(arrays["steps_per_epoch",]),
             batch_size=int(arrays["batch_size",]),

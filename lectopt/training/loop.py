@@ -63,7 +63,7 @@ class Loop:
             step_records={name: jnp.zeros((plan.epochs, plan.steps_per_epoch), jnp.float32) for name in step_names},
             epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in metrics},
             looks=None if plan.watch is None else self._watcher(plan.watch, learner).no_looks(plan.steps),
-            chance=plan.task.chance(train),
+            chance=plan.task.baseline_loss(train),
             rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if stretches and plan.shuffle else None,
         )
 

@@ -151,7 +151,7 @@ def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] 
             steps={name: _blank(r.reshape(-1)[: plan.steps], met) for name, r in carry.step_records.items()},
             epochs={name: _blank(record, epoch < lasted) for name, record in carry.epoch_records.items()},
             layers=OrderedDict() if carry.looks is None else _layers(carry.looks, met & ~jnp.isnan(losses)),
-            chance=carry.chance,
+            baseline_loss=carry.chance,
             diverged_at=carry.diverged_at,
             steps_per_epoch=plan.steps_per_epoch,
             batch_size=plan.batch_size,

@@ -35,8 +35,8 @@ def divergence(history: History) -> Trouble | None:
             f"embedding, at the initial weights, and in the loss for {_NUMBERS}.",
         )
     losses, norms = losses[:count], np.asarray(history.steps["gradient_norm"], float)[:count]
-    chance = 0.0 if history.chance is None else np.nan_to_num(float(history.chance))
-    calm = losses <= BLOWN_UP * max(abs(losses[0]), chance)
+    baseline = 0.0 if history.baseline_loss is None else np.nan_to_num(float(history.baseline_loss))
+    calm = losses <= BLOWN_UP * max(abs(losses[0]), baseline)
     bad = int(np.argmin(np.append(np.isfinite(norms), False)))  # the first gradient that is not, if there is one
     if bad < count and calm[bad]:
         return Trouble(

@@ -83,7 +83,9 @@ def test_some_of_the_trainings(name):
 # On curves made by hand.
 
 
-def history(train, valid=None, *, initial=1.0, norm=1.0, chance=1.0, batch=32, accuracy=True, layers=None, more=None):
+def history(
+    train, valid=None, *, initial=1.0, norm=1.0, baseline_loss=1.0, batch=32, accuracy=True, layers=None, more=None
+):
     """A training with these losses in its epochs, each met in all of the epoch's steps, but the first step's."""
     steps = np.repeat(np.asarray(train, float), PER_EPOCH)
     if initial is not None:
@@ -97,7 +99,7 @@ def history(train, valid=None, *, initial=1.0, norm=1.0, chance=1.0, batch=32, a
     looked = OrderedDict((n, {k: np.full(LOOKS, v) for k, v in layer.items()}) for n, layer in (layers or {}).items())
     bad = ~np.isfinite(steps)
     diverged_at = int(bad.argmax()) if bad.any() else -1
-    return lo.History(records, epochs, looked, np.float64(chance), diverged_at, PER_EPOCH, batch, 10)
+    return lo.History(records, epochs, looked, np.float64(baseline_loss), diverged_at, PER_EPOCH, batch, 10)
 
 
 def in_units(given, unit):
@@ -108,7 +110,9 @@ def in_units(given, unit):
         (name, {k: x * unit if k == "output_gradient_std" else x for k, x in layer.items()})
         for name, layer in given.layers.items()
     )
-    return dataclasses.replace(given, steps=steps, epochs=epochs, layers=layers, chance=given.chance * unit)
+    return dataclasses.replace(
+        given, steps=steps, epochs=epochs, layers=layers, baseline_loss=given.baseline_loss * unit
+    )
 
 
 def settling(level, epochs=20, at=2.5):
@@ -153,7 +157,7 @@ def falling(fall, end):
 
 
 def idle(change=0.0, valid=0.0, epochs=20):
-    """Of training from the second tenth to the last one, in units of chance; of validation as a share."""
+    """Of training from the second tenth to the last one, in units of the baseline loss; of validation as a share."""
     drifts = np.interp(np.arange(epochs), [2, 3, epochs - 2, epochs - 1], [1, 1, 0, 0])
     train, of_valid = 0.2 + change * drifts, 0.22 * (1 + valid * drifts)
     train[0] = of_valid[0] = 0.9
@@ -257,7 +261,7 @@ CASES = {
         falling(0.053, 0.25), [STILL], "validation loss fell from 0.263 to 0.25 in the last fifth",
         falling(0.047, 0.25), [],
     ),
-    "still improving, of chance": (falling(0.1, 0.11), [STILL], "from 0.121 to 0.11", falling(0.1, 0.09), []),
+    "still improving, of the baseline": (falling(0.1, 0.11), [STILL], "from 0.121 to 0.11", falling(0.1, 0.09), []),
     "still improving, no validation": (
         history(falling(0.1, 0.25).epochs["valid_loss"]), [STILL], "the training loss",
         history(falling(0.03, 0.25).epochs["valid_loss"]), [],
@@ -354,15 +358,15 @@ def test_of_few_epochs_the_curve_is_of_stretches_of_steps():
     assert finding.evidence == "the training loss stayed between 1 and 1"
 
 
-@pytest.mark.parametrize("chance", [np.nan, 0.0])
-def test_without_the_loss_of_constant_outputs(chance):
+@pytest.mark.parametrize("baseline_loss", [np.nan, 0.0])
+def test_without_the_loss_of_constant_outputs(baseline_loss):
     """The first loss is the unit, and cannot be wrong."""
-    assert names(lo.diagnose(healthy(chance=chance))) == []
-    assert names(lo.diagnose(in_units(healthy(chance=chance), 50))) == []
-    assert names(lo.diagnose(history(50 * line(0.01), chance=chance, initial=50))) == [PLATEAU]
-    (finding,) = lo.diagnose(history(line(0.1), initial=None, chance=chance))
+    assert names(lo.diagnose(healthy(baseline_loss=baseline_loss))) == []
+    assert names(lo.diagnose(in_units(healthy(baseline_loss=baseline_loss), 50))) == []
+    assert names(lo.diagnose(history(50 * line(0.01), baseline_loss=baseline_loss, initial=50))) == [PLATEAU]
+    (finding,) = lo.diagnose(history(line(0.1), initial=None, baseline_loss=baseline_loss))
     assert finding.name == LOW
-    assert names(lo.diagnose(history(np.zeros(15), initial=0, chance=chance))) == []
+    assert names(lo.diagnose(history(np.zeros(15), initial=0, baseline_loss=baseline_loss))) == []
 
 
 def test_layers_beyond_the_fifth_are_counted():
@@ -520,7 +524,7 @@ def steps_alone(losses, valid=None, batch=32, per_epoch=PER_EPOCH):
         epochs["valid_loss"] = np.array(valid, float)
     steps = {"loss": np.array(losses, float), "gradient_norm": np.ones(len(losses))}
     return dataclasses.replace(
-        history(GOOD, batch=batch), steps=steps, epochs=epochs, steps_per_epoch=per_epoch, chance=np.float64(1)
+        history(GOOD, batch=batch), steps=steps, epochs=epochs, steps_per_epoch=per_epoch, baseline_loss=np.float64(1)
     )
 
 
@@ -616,17 +620,20 @@ def test_a_run_that_holds_the_best_epoch_need_not_stop_earlier():
 
 def test_where_the_floor_is_not_known_nothing_is_underfitted():
     assert UNDER in names(lo.diagnose(settled(0.5)))
-    assert names(lo.diagnose(settled(0.5, chance=np.nan))) == []
+    assert names(lo.diagnose(settled(0.5, baseline_loss=np.nan))) == []
 
 
 def test_the_gradient_is_measured_by_the_loss_of_constant_outputs_only():
     """Not by a first loss, which may be small by chance or after other training."""
-    assert names(lo.diagnose(healthy(norm=101.0, chance=np.nan))) == []
+    assert names(lo.diagnose(healthy(norm=101.0, baseline_loss=np.nan))) == []
 
 
 def test_losses_below_0_are_steady_too():
     noise = 0.02 * (-1.0) ** np.arange(20)
-    assert names(lo.diagnose(history(2 * GOOD - 3 + noise, 2 * GOOD - 3 + noise, initial=-0.1, chance=np.nan))) == []
+    assert (
+        names(lo.diagnose(history(2 * GOOD - 3 + noise, 2 * GOOD - 3 + noise, initial=-0.1, baseline_loss=np.nan)))
+        == []
+    )
 
 
 def stopped(*, after=16):
@@ -693,14 +700,14 @@ FRAGMENTS = {
         epochs={"train_loss": np.ones(0), "valid_loss": np.ones(0)},
     ),
     "all NaN": history(
-        np.full(5, np.nan), np.full(5, np.nan), initial=np.nan, norm=np.nan, chance=np.nan,
+        np.full(5, np.nan), np.full(5, np.nan), initial=np.nan, norm=np.nan, baseline_loss=np.nan,
         layers=watched(**dict.fromkeys(("update_ratio", "dead", "output_gradient_std", "weight_norm"), np.nan)),
     ),
     "validation NaN": history(GOOD, np.full(20, np.nan)),
     "validation missing in places": history(GOOD, np.where(np.arange(20) % 3 == 2, np.nan, GOOD)),
-    "negative": history(-3 + 2 * GOOD, -3 + 2 * GOOD, initial=-1.0, chance=np.nan),
-    "from positive to negative": history(GOOD - 0.5, GOOD - 0.5, chance=np.nan),
-    "zero": history(np.zeros(20), np.zeros(20), initial=0, norm=0, chance=0),
+    "negative": history(-3 + 2 * GOOD, -3 + 2 * GOOD, initial=-1.0, baseline_loss=np.nan),
+    "from positive to negative": history(GOOD - 0.5, GOOD - 0.5, baseline_loss=np.nan),
+    "zero": history(np.zeros(20), np.zeros(20), initial=0, norm=0, baseline_loss=0),
     "gradients of zero": healthy(layers=watched(output_gradient_std=0.0, weight_norm=0.0, update_ratio=np.inf)),
     "one epoch": history([1.0], [1.0]),
     "two epochs": history([1.0, 0.5], [1.0, 0.5]),

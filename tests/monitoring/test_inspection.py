@@ -188,7 +188,7 @@ def test_numbers_against_numpy():
     np.testing.assert_allclose(one.histogram[1], edges, rtol=1e-4, atol=1e-6)
     assert np.abs(one.histogram[0] - counts).sum() <= 4  # rounding at an edge
     shares = np.bincount(y) / len(y)
-    np.testing.assert_allclose(look.chance, -(shares * np.log(shares)).sum(), rtol=1e-6)
+    np.testing.assert_allclose(look.baseline_loss, -(shares * np.log(shares)).sum(), rtol=1e-6)
 
 
 def test_dead_units_are_counted_after_the_activation():
@@ -259,7 +259,7 @@ def test_a_run_has_no_initial_loss():
     task = lo.classification(net)
     run = lo.fit(task, lo.sgd(0.0), BATCH, batch_size=64, steps=1, key=0)
     assert names(lo.inspect(task, BATCH)) == {"wrong initial loss"}
-    assert names(lo.inspect(run, BATCH)) == {"loss above chance"}
+    assert names(lo.inspect(run, BATCH)) == {"loss above baseline"}
 
 
 def test_symmetric_units_are_those_that_learn_alike_too():

@@ -96,9 +96,9 @@ def test_loss():
     assert axis.get_yscale() == "log"
 
 
-@pytest.mark.parametrize("chance", [np.nan, 0.0, np.inf])
-def test_without_the_loss_of_constant_outputs(chance):
-    given = dataclasses.replace(history(), chance=np.float32(chance))
+@pytest.mark.parametrize("baseline_loss", [np.nan, 0.0, np.inf])
+def test_without_the_loss_of_constant_outputs(baseline_loss):
+    given = dataclasses.replace(history(), baseline_loss=np.float32(baseline_loss))
     assert not panels(given.plot())["loss"].texts
 
 

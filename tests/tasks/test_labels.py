@@ -1,4 +1,4 @@
-"""Losses, accuracies and chance of each kind of labels, against PyTorch and scikit-learn; and what is no label."""
+"""Losses, baselines and accuracies of each kind of labels, against PyTorch and scikit-learn; and what is no label."""
 
 import jax
 import jax.numpy as jnp
@@ -103,9 +103,11 @@ def test_chance_is_the_least_loss_of_constant_outputs(shape, labels, options, of
     )
     run = lo.fit(task, lo.sgd(0.0), (X, labels), batch_size=30, steps=1, key=0)
     logits = np.array(run.predict(X))
-    np.testing.assert_allclose(run.history.chance, of_torch(logits, labels, smoothing, -1), rtol=1e-5)
+    np.testing.assert_allclose(run.history.baseline_loss, of_torch(logits, labels, smoothing, -1), rtol=1e-5)
     steps = np.float32(0.05) * np.concatenate([np.eye(width), -np.eye(width)]).astype(np.float32)
-    assert all(float(of_torch(logits + step, labels, smoothing, -1)) > run.history.chance - 1e-6 for step in steps)
+    assert all(
+        float(of_torch(logits + step, labels, smoothing, -1)) > run.history.baseline_loss - 1e-6 for step in steps
+    )
 
 
 @pytest.mark.parametrize("ignored", [None, -1])
@@ -269,7 +271,7 @@ def test_smoothings_side_by_side():
     def metrics(smoothing):
         task = lo.classification(model(4), label_smoothing=smoothing, output_bias=lambda m: m.layers[0].bias)
         run = lo.train(task, lo.sgd(0.1), (X, ONE_OF), batch_size=30, steps=3, key=0)
-        return run.metrics["train_loss"], run.history.chance, run.evaluate((X, ONE_OF))["loss"]
+        return run.metrics["train_loss"], run.history.baseline_loss, run.evaluate((X, ONE_OF))["loss"]
 
     smoothings = jnp.array([0.0, 0.1, 0.3])
     with jax.disable_jit(False):
@@ -315,7 +317,7 @@ def test_inspect_takes_the_mean_over_the_labels_that_count():
     look = lo.inspect(task, (X, labels))
     start = lo.fit(task, lo.sgd(0.0), (X, labels), batch_size=30, steps=1, key=0)
     np.testing.assert_allclose(look.loss, start.metrics["train_loss"], rtol=1e-5)
-    np.testing.assert_allclose(look.chance, start.history.chance, rtol=1e-6)
+    np.testing.assert_allclose(look.baseline_loss, start.history.baseline_loss, rtol=1e-6)
 
 
 def test_a_selected_smoothing_is_known_afterwards():

@@ -34,7 +34,7 @@ class Net(nnx.Module):
 
 TASKS = {
     "classification": lo.classification(Net, standardize=True),
-    "a loss without chance": lo.Task(Net, lambda outputs, targets: (outputs**2).sum(axis=-1)),
+    "a loss without a baseline": lo.Task(Net, lambda outputs, targets: (outputs**2).sum(axis=-1)),
 }
 OPTIMIZER = lo.nesterov(lo.linear_decay(0.1, 9))
 OPTIONS = {"batch_size": 60, "epochs": 2, "key": 0, "weights": "balanced", "watch": 2, "patience": 1}
@@ -101,12 +101,12 @@ def test_tools(mode, name, task):
         TOOLS[name](TASKS[task])
 
 
-def test_a_history_that_has_nan_for_an_unknown_chance(tmp_path):
+def test_a_history_that_has_nan_for_an_unknown_baseline_loss(tmp_path):
     """As earlier versions wrote it."""
-    task = TASKS["a loss without chance"]
+    task = TASKS["a loss without a baseline"]
     history = lo.fit(task, OPTIMIZER, (X, Y), batch_size=60, epochs=1, key=0).history
-    assert history.chance is None
-    dataclasses.replace(history, chance=np.float32(np.nan)).save(tmp_path / "old")
+    assert history.baseline_loss is None
+    dataclasses.replace(history, baseline_loss=np.float32(np.nan)).save(tmp_path / "old")
     history.save(tmp_path / "new")
-    assert lo.History.load(tmp_path / "old").chance is None
-    assert lo.History.load(tmp_path / "new").chance is None
+    assert lo.History.load(tmp_path / "old").baseline_loss is None
+    assert lo.History.load(tmp_path / "new").baseline_loss is None

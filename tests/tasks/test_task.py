@@ -335,7 +335,11 @@ BAD_ARGUMENTS = {
         r"loss must be a function \(outputs, targets\); got .*\(outputs\)",
     ),
     "check": ({"check": 3}, TypeError, "check must be a function .* got int"),
-    "chance": ({"chance": lambda targets: 1.0}, TypeError, r"chance must be a function \(targets, weights\)"),
+    "baseline_loss": (
+        {"baseline_loss": lambda targets: 1.0},
+        TypeError,
+        r"baseline_loss must be a function \(targets, weights\)",
+    ),
     "activation": ({"activation": "relu"}, ValueError, "activation must be one of 'identity', .* got 'relu'"),
     "bias": ({"output_bias": 5, "activation": "softmax"}, TypeError, "output_bias must be a path .* got 5"),
 }
@@ -457,7 +461,7 @@ def test_tasks_under_strict_modes(name, mode):
         state = task.learn_inputs(state, part)
         params = task.learn_output_bias(params, part)
         gradients = jax.grad(lambda p: task.scores(p, state, (x, y), jax.random.key(0), True)[0].losses.mean())(params)
-        return evaluate(task, params, state, part), task.chance(part), gradients
+        return evaluate(task, params, state, part), task.baseline_loss(part), gradients
 
     plain = outcome()
     with MODES[mode]():

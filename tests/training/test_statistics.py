@@ -236,7 +236,7 @@ def test_folds_of_unequal_size():
     def trial(setting, train, valid, key):
         run = lo.train(LINEAR, lo.sgd(setting["rate"]), train, valid=valid, **options)
         looks = {f"{s} {k}": v[k] for s, v in run.history.layers["Linear"].items() for k in range(4)}
-        return looks | {"chance": run.history.chance, "valid_loss": run.metrics["valid_loss"]}
+        return looks | {"baseline_loss": run.history.baseline_loss, "valid_loss": run.metrics["valid_loss"]}
 
     quiet = {"minimize": "valid_loss", "key": 0, "progress": False, "chunk": 2}
     found = lo.cross_validate(trial, {"rate": [0.1, 0.2]}, folds, **quiet).metrics
@@ -250,7 +250,7 @@ def test_folds_of_unequal_size():
                 assert np.isnan(ours[1::2]).all()
                 ours = ours[::2]
             np.testing.assert_allclose(ours, looks[name], 1e-3, 1e-5, err_msg=name)
-        np.testing.assert_allclose(found["chance"][:, f, 0], entropy(Y[train.indices]), rtol=1e-5)
+        np.testing.assert_allclose(found["baseline_loss"][:, f, 0], entropy(Y[train.indices]), rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:the best rate")
@@ -451,7 +451,7 @@ def test_outputs_that_are_no_real_numbers_or_sum_to_too_much(eager):
     np.testing.assert_allclose(layers["turn"]["weight_norm"], np.linalg.norm(run.params["turn"]["weights"]), rtol=1e-6)
 
 
-# Chance, clipping -----------------------------------------------------------------------------------------------------
+# Baseline loss, clipping ----------------------------------------------------------------------------------------------
 def entropy(labels):
     shares = np.unique(labels, return_counts=True)[1] / np.size(labels)
     return -np.sum(shares * np.log(shares))
@@ -465,10 +465,10 @@ def read(w, state, x, key, training):
     return jnp.einsum("ni,itc->ntc", x, w["w"]), state
 
 
-def test_chance():
+def test_baseline_loss():
     def of(task, y, rows=77):
         part = lo.Subset((jnp.asarray(X), jnp.asarray(y)), jnp.arange(77), jnp.int32(rows), least=50)
-        return jax.jit(lambda: lo.train(task, lo.sgd(0.1), part, steps=1, **OPTIONS).history.chance)()
+        return jax.jit(lambda: lo.train(task, lo.sgd(0.1), part, steps=1, **OPTIONS).history.baseline_loss)()
 
     assert of(LINEAR, Y) == pytest.approx(entropy(Y[:77]), rel=1e-6)
     assert of(LINEAR, Y, rows=50) == pytest.approx(entropy(Y[:50]), rel=1e-6)  # 27 rows only fill it up
@@ -523,7 +523,7 @@ def assert_kept(ours, theirs):
     assert_equal(ours, theirs)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)  # names, and what is static
     assert (ours.steps_per_epoch, ours.watched_every) == (3, 2)
-    assert np.isfinite(ours.chance).all()
+    assert np.isfinite(ours.baseline_loss).all()
 
 
 @pytest.mark.slow
@@ -533,6 +533,15 @@ def test_all_is_kept_on_disk(run, lanes, tmp_path):
         assert_kept(lo.History.load(str(tmp_path / name)), history)
     run.save(tmp_path / "run")
     assert_kept(lo.load(tmp_path / "run", LINEAR).history, run.history)
+
+
+def test_a_history_kept_under_an_older_name_of_the_baseline_loss(run, tmp_path):
+    run.history.save(tmp_path / "history.npz")
+    with np.load(tmp_path / "history.npz") as records:
+        older = {name.replace("baseline_loss", "chance"): record for name, record in records.items()}
+    assert json.dumps(["chance"]) in older
+    np.savez(tmp_path / "older.npz", **older)
+    assert_kept(lo.History.load(tmp_path / "older.npz"), run.history)
 
 
 def test_what_is_no_history_is_refused(run, tmp_path):
