@@ -19,7 +19,7 @@ from lectopt.architecture.results import ArchitectureResults
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.data import Folds
 from lectopt.data.subsets import as_subset
-from lectopt.engine.engine import Options
+from lectopt.engine.running import SearchOptions
 from lectopt.strategies.evolution import Evolution
 from lectopt.strategies.random_search import RandomSearch
 from lectopt.strategies.reinforcement import SHORT, Controller, Reinforce, checked_controller
@@ -114,7 +114,7 @@ def search_architecture(
     """
     rest, tested = as_subset(examples), None if test is None else as_subset(test, "test", as_array)
     rounds, children = checks.check_count("rounds", rounds), checks.check_count("children", children)
-    options = Options.of(chunk=None, memory=memory, directory=directory, progress=progress)
+    options = SearchOptions.of(chunk=None, memory=memory, directory=directory, progress=progress)
     key = as_key(key)
     trained = Children.of(
         space,

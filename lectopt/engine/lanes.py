@@ -14,7 +14,7 @@ from lectopt.data import Folds
 from lectopt.training.run import Run
 
 
-class Pair(NamedTuple):
+class FoldAndSeed(NamedTuple):
     """What all settings share, so that they start alike and are compared in pairs."""
 
     fold: Any  # int32[] (or [pairs])
@@ -55,7 +55,7 @@ class Trial:
             why = " for halving" if halving else ""
             raise TypeError(f"trial must be a function that can be called as trial({call}){why}; {error}") from error
 
-    def call(self, setting: Mapping[str, Any], pair: Pair, shared: Shared, **extra: Any) -> Any:
+    def call(self, setting: Mapping[str, Any], pair: FoldAndSeed, shared: Shared, **extra: Any) -> Any:
         """What the user's function returns for one lane."""
         key = jax.random.fold_in(jax.random.fold_in(shared.key, pair.fold), pair.seed)
         if shared.folds is None:
@@ -108,13 +108,13 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, Array]:
     return scalars
 
 
-class Whole:
+class TrialLane:
     """A lane that runs a trial from beginning to end."""
 
     def __init__(self, trial: Trial, static: Mapping[str, Any]):
         self._trial = trial
         self.static = static
 
-    def __call__(self, numbers: Mapping[str, Any], pair: Pair, start: Any, shared: Shared) -> Outcome:
+    def __call__(self, numbers: Mapping[str, Any], pair: FoldAndSeed, start: Any, shared: Shared) -> Outcome:
         """The outcome of a lane; there is nothing to start from."""
         return outcome(self._trial.call({**self.static, **numbers}, pair, shared))

@@ -12,7 +12,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.trees import fill_in_order
-from lectopt.engine.lanes import Outcome, Pair, Shared, Trial, outcome
+from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial, outcome
 from lectopt.training.run import Run
 
 
@@ -58,10 +58,10 @@ class Halving(NamedTuple):
         return self
 
 
-class Rung:
+class RungLane:
     """One rung as a lane: some epochs more, and what the next one starts from."""
 
-    def __init__(self, trial: Trial, static: Mapping[str, Any], index: int, epochs: int, before: "Rung | None"):
+    def __init__(self, trial: Trial, static: Mapping[str, Any], index: int, epochs: int, before: "RungLane | None"):
         self._trial = trial
         self.static = static
         self._index = index
@@ -69,7 +69,7 @@ class Rung:
         self._before = before
         self._run: Any = None  # the shapes of a run at the end of this rung, known once it has been traced
 
-    def __call__(self, numbers: dict[str, Any], pair: Pair, start: Any, shared: Shared) -> Outcome:
+    def __call__(self, numbers: dict[str, Any], pair: FoldAndSeed, start: Any, shared: Shared) -> Outcome:
         """The outcome of a lane; `start` is what the rung before kept."""
         run = self.run(
             numbers, pair, None if self._before is None else fill_in_order("start", start, self._before._run), shared
@@ -78,7 +78,7 @@ class Rung:
         self._run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), bare)
         return outcome(run)._replace(kept=[_data(leaf) for leaf in jax.tree.leaves(bare)])
 
-    def run(self, numbers: Mapping[str, Any], pair: Pair, start: Run | None, shared: Shared) -> Run:
+    def run(self, numbers: Mapping[str, Any], pair: FoldAndSeed, start: Run | None, shared: Shared) -> Run:
         """The run at the end of this rung."""
         if self._index:  # another shuffling than in the epochs before
             shared = shared._replace(key=jax.random.fold_in(shared.key, self._index))
@@ -92,27 +92,34 @@ class Rung:
         return run
 
 
-class Past(NamedTuple):
+class FinishedRung(NamedTuple):
     """A rung that a group of settings has behind it."""
 
     lane: Any
     places: Any  # int[], which rows of the group were in it
     kept: Any  # what their lanes kept, arrays [places, pairs, ...]
 
-    def at(self, places: Any) -> "Past":
+    def at(self, places: Any) -> "FinishedRung":
         """The same for some of the rows."""
         if self.places is None:
             return self
-        return Past(self.lane, places, jax.tree.map(lambda leaf: leaf[np.searchsorted(self.places, places)], self.kept))
+        return FinishedRung(
+            self.lane, places, jax.tree.map(lambda leaf: leaf[np.searchsorted(self.places, places)], self.kept)
+        )
 
 
 def climb_alone(
-    trial: Trial, static: Mapping[str, Any], rungs: list[tuple[int, int]], numbers: Any, pair: Pair, shared: Shared
+    trial: Trial,
+    static: Mapping[str, Any],
+    rungs: list[tuple[int, int]],
+    numbers: Any,
+    pair: FoldAndSeed,
+    shared: Shared,
 ) -> Run:
     """The run of one lane after these rungs, alone."""
     run, done = None, 0
     for index, (epochs, _) in enumerate(rungs):
-        rung = Rung(trial, static, index, epochs - done, None)
+        rung = RungLane(trial, static, index, epochs - done, None)
         run, done = jax.jit(rung.run)(numbers, pair, run, shared), epochs
     return run  # type: ignore[return-value]
 

@@ -13,10 +13,10 @@ from lectopt.data import Folds
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import join
 from lectopt.data.subsets import as_subset
-from lectopt.search.execution import Search
-from lectopt.search.interruption import results_of
+from lectopt.search.hyperparameter_search import Search
+from lectopt.search.partial_results import run_or_keep_partial
 from lectopt.search.results import Results
-from lectopt.search.selection import Retraining
+from lectopt.search.selection import Refit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +129,9 @@ def nested_cross_validate(
         directory=directory,
         progress=progress,
     )
-    last = Retraining(search, search.shape[1])
+    last = Refit(search, search.shape[1])
     last.check(outside.at(0)[0], needs_run=True)
-    results = results_of(search)
+    results = run_or_keep_partial(search)
     chosen = [best_of(results, i * len(inside[0]), (i + 1) * len(inside[0])) for i in range(len(pairs))]
     settings = [results.settings.row(row) for row in chosen]
     if not search.finished:

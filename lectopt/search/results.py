@@ -11,7 +11,7 @@ import numpy as np
 from lectopt._internal import checks
 from lectopt._internal.files import checked_path, read_arrays, save_arrays
 from lectopt._internal.tables import pandas
-from lectopt.search.missing import Missing
+from lectopt.search.missing_scores import MissingScores
 from lectopt.search.settings import Settings, as_settings, python_value
 from lectopt.search.space import Static
 
@@ -107,7 +107,7 @@ class Results:
         """
         self._values(metric)  # raises if there is no such metric
         name = self.metric if metric is None else metric
-        found = Missing.of(self.metrics[name], self.diverged_at, self.rungs)
+        found = MissingScores.of(self.metrics[name], self.diverged_at, self.rungs)
         return found.why(name, self.diverged_at.shape[1])
 
     def best(self) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from lectopt._internal.numerics import one_program
 from lectopt.data import Folds
 from lectopt.data.as_folds import as_folds
 from lectopt.data.subsets import Subset, as_subset
-from lectopt.engine.lanes import Whole
-from lectopt.engine.program import Program
-from lectopt.search.execution import Search
+from lectopt.engine.lane_program import Program
+from lectopt.engine.lanes import TrialLane
 from lectopt.search.halving import Halving
-from lectopt.search.interruption import results_of
+from lectopt.search.hyperparameter_search import Search
+from lectopt.search.partial_results import run_or_keep_partial
+from lectopt.search.result_warnings import warn_of_edges
 from lectopt.search.results import Results
 from lectopt.search.settings import Group, group_of
-from lectopt.search.warning import warn_of_edges
 from lectopt.training.run import Run
 
 
@@ -121,16 +121,16 @@ def select(
         directory=directory,
         progress=progress,
     )
-    last = Retraining(search, len(search.shared.folds or ()))
+    last = Refit(search, len(search.shared.folds or ()))
     last.check(rest, needs_run=tested is not None)
-    results = results_of(search)
+    results = run_or_keep_partial(search)
     if not search.finished:
         return Selection(results.best(), results, None, None)
     run = last(warn_of_edges(results).best_index, rest)
     return Selection(results.best(), results, run, None if tested is None else run.evaluate(tested))
 
 
-class Retraining:
+class Refit:
     """A search's trial on a training part as a whole, with nothing to validate on."""
 
     def __init__(self, search: Search, fold: int):
@@ -147,7 +147,7 @@ class Retraining:
             returned = jax.eval_shape(function, numbers, train, self._key)
         except Exception as error:
             if self._search.halving is None:  # what goes wrong with valid too is told as it is
-                lane = Whole(self._search.trial, group_of(settings, 0).static)
+                lane = TrialLane(self._search.trial, group_of(settings, 0).static)
                 Program(lane, numbers, None, self._search.shared, self._search.options.devices)
             raise ValueError(
                 "trial must do without valid: the best setting is retrained on all examples by trial(setting, train, "

@@ -11,7 +11,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.keys import as_key
-from lectopt.search.columns import canonical, columns_of
+from lectopt.search.setting_columns import canonical, columns_of
 from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, as_distribution
 
 _MOST = 10**7

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from lectopt.data import Folds
-from lectopt.search.execution import Search
 from lectopt.search.halving import Halving
-from lectopt.search.interruption import results_of
+from lectopt.search.hyperparameter_search import Search
+from lectopt.search.partial_results import run_or_keep_partial
+from lectopt.search.result_warnings import warn_of_edges
 from lectopt.search.results import Results
-from lectopt.search.warning import warn_of_edges
 
 
 def sweep(
@@ -86,7 +86,7 @@ def sweep(
         directory=directory,
         progress=progress,
     )
-    results = results_of(search)
+    results = run_or_keep_partial(search)
     return warn_of_edges(results) if search.finished else results
 
 
@@ -160,5 +160,5 @@ def cross_validate(
         directory=directory,
         progress=progress,
     )
-    results = results_of(search)
+    results = run_or_keep_partial(search)
     return warn_of_edges(results) if search.finished else results

@@ -20,7 +20,7 @@ from lectopt._internal.numerics import one_program, ordinary_promotion
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt._internal.types import Array
-from lectopt.engine.program import memory_of
+from lectopt.engine.lane_program import memory_of
 from lectopt.strategies.choices import Decisions, Record
 from lectopt.strategies.interruption import RoundsDone
 from lectopt.strategies.snapshots import Snapshots

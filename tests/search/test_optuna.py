@@ -15,7 +15,7 @@ import lectopt as lo
 optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
-from lectopt.engine import engine, programs  # noqa: E402
+from lectopt.engine import program_cache, running  # noqa: E402
 from lectopt.search.optuna import optimize, setting_of  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -118,7 +118,7 @@ def test_an_error_leaves_no_trial_running_and_does_not_count():
 
 @pytest.mark.parametrize("person", [False, True])
 def test_ctrl_c_puts_back_what_was_running(monkeypatch, person):
-    rectangles, lanes = [], engine._run
+    rectangles, lanes = [], running.run_rectangle
 
     def interrupted(*arguments):
         rectangles.append(1)
@@ -126,7 +126,7 @@ def test_ctrl_c_puts_back_what_was_running(monkeypatch, person):
             raise KeyboardInterrupt
         return lanes(*arguments)
 
-    monkeypatch.setattr(engine, "_run", interrupted)
+    monkeypatch.setattr(running, "run_rectangle", interrupted)
     monkeypatch.setattr("lectopt.search.optuna.interactive", lambda: person)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     space = {"x": lo.space.uniform(0.0, 1.0), "decay": lo.space.choice([0.5, 0.7])}
@@ -152,7 +152,7 @@ def test_batches_of_any_mixture_compile_one_program_for_each_group():
     space = {"x": lo.space.uniform(0.0, 1.0), "width": lo.space.choice([1, 2, 3], static=True)}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     run(study, trial, space, n_trials=40)
-    assert [len(rectangles) for rectangles in programs._compiled[trial].values()] == [1, 1, 1]
+    assert [len(rectangles) for rectangles in program_cache._compiled[trial].values()] == [1, 1, 1]
     for one in study.trials:
         assert one.value == pytest.approx(one.params["x"] * one.params["width"], rel=1e-5)
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lectopt as lo
-from lectopt.engine import programs
-from lectopt.engine.chunks import Tiling
-from lectopt.search.edges import edge_of
+from lectopt.engine import program_cache
+from lectopt.engine.tiling import Tiling
+from lectopt.search.boundaries import boundary_of
 from lectopt.search.results import Results
 from lectopt.search.space import Static
 
@@ -474,7 +474,7 @@ def warned(mean, columns, maximizes=False):
     scores = {"loss": np.asarray(mean, np.float32).reshape(len(mean), -1, 1)}
     n, folds, _ = scores["loss"].shape
     found = Results(columns, scores, np.full((n, folds, 1), -1), "loss", maximizes, np.ones(n, np.int32))
-    return any(edge_of(found, name) for name in columns)
+    return any(boundary_of(found, name) for name in columns)
 
 
 SPACE = {"rate": lo.space.log_uniform(1e-4, 1.0), "decay": lo.space.uniform(0.0, 0.9)}
@@ -542,9 +542,9 @@ def test_what_the_trial_closes_over_may_change_between_searches():
 
 
 def test_a_function_that_is_gone_keeps_no_program():
-    before = len(programs._compiled)
+    before = len(program_cache._compiled)
     sweep(lambda s, key: {"loss": s["x"]}, {"x": X})
-    assert len(programs._compiled) == before
+    assert len(program_cache._compiled) == before
 
 
 def test_what_the_trial_closes_over_is_not_compiled_in():
@@ -554,7 +554,7 @@ def test_what_the_trial_closes_over_is_not_compiled_in():
         return {"loss": jnp.sum(large) * setting["x"]}
 
     np.testing.assert_allclose(sweep(trial, {"x": X}).metrics["loss"].ravel(), X * float(large.sum()), rtol=1e-4)
-    (text,) = programs._compiled[trial]
+    (text,) = program_cache._compiled[trial]
     assert len(text) < 20_000
 
 

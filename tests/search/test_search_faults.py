@@ -87,9 +87,9 @@ def test_killed_at_any_moment_a_search_goes_on(tmp_path, halving, moments):
 
 
 def test_what_is_finished_is_not_computed_again(tmp_path, monkeypatch):
-    from lectopt.engine import engine  # noqa: PLC0415
+    from lectopt.engine import running  # noqa: PLC0415
 
-    ran, run = [], engine._run
+    ran, run = [], running.run_rectangle
 
     def counted(*arguments):
         ran.append(len(arguments[-2]))
@@ -97,7 +97,7 @@ def test_what_is_finished_is_not_computed_again(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return run(*arguments)
 
-    monkeypatch.setattr(engine, "_run", counted)
+    monkeypatch.setattr(running, "run_rectangle", counted)
     stops = True
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "a")
@@ -117,15 +117,15 @@ def test_what_is_finished_is_not_computed_again(tmp_path, monkeypatch):
 @pytest.fixture
 def person(monkeypatch):
     """Somebody sits in front of it."""
-    monkeypatch.setattr("lectopt.search.interruption.interactive", lambda: True)
+    monkeypatch.setattr("lectopt.search.partial_results.interactive", lambda: True)
 
 
 @pytest.fixture
 def ctrl_c(monkeypatch):
     """A function that says after how many rectangles Ctrl-C is pressed."""
-    from lectopt.engine import engine  # noqa: PLC0415
+    from lectopt.engine import running  # noqa: PLC0415
 
-    run, left = engine._run, [10**9]
+    run, left = running.run_rectangle, [10**9]
 
     def counted(*arguments):
         left[0] -= 1
@@ -133,7 +133,7 @@ def ctrl_c(monkeypatch):
             raise KeyboardInterrupt
         return run(*arguments)
 
-    monkeypatch.setattr(engine, "_run", counted)
+    monkeypatch.setattr(running, "run_rectangle", counted)
     return lambda rectangles: left.__setitem__(0, rectangles)
 
 
@@ -166,7 +166,7 @@ def test_ctrl_c_on_a_later_rung_keeps_the_scores_of_the_one_before(person, ctrl_
 
 @pytest.mark.parametrize("rectangles", [0, 2])
 def test_ctrl_c_is_raised_where_there_is_nothing_or_nobody(ctrl_c, rectangles, monkeypatch):
-    monkeypatch.setattr("lectopt.search.interruption.interactive", lambda: rectangles == 0)
+    monkeypatch.setattr("lectopt.search.partial_results.interactive", lambda: rectangles == 0)
     ctrl_c(rectangles)
     with pytest.raises(KeyboardInterrupt):
         search(None)
@@ -329,12 +329,12 @@ def test_two_processes_share_a_search(tmp_path, halving, port):
         rank = int(sys.argv[3])
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize("127.0.0.1:{port}", 2, rank)
-        from lectopt.search import engine
-        ran, run = [], engine._run
+        from lectopt.engine import running
+        ran, run = [], running.run_rectangle
         def counted(*arguments):
             ran.append(len(arguments[-2]))
             return run(*arguments)
-        engine._run = counted
+        running.run_rectangle = counted
     """
     code = textwrap.dedent(join) + SAVE.format(halving=halving) + "\nprint('rows', sum(ran))\n"
     both = [child(code, tmp_path / "both", tmp_path / f"{rank}.npz", rank) for rank in (0, 1)]
@@ -350,7 +350,7 @@ def test_two_processes_share_a_search(tmp_path, halving, port):
 
 @pytest.mark.parametrize("host", [False, True])
 def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
-    monkeypatch.setattr("lectopt.search.interruption.interactive", lambda: True)
+    monkeypatch.setattr("lectopt.strategies.interruption.interactive", lambda: True)
     told = []
 
     class Bar:
@@ -378,9 +378,9 @@ def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
 
 
 def test_ctrl_c_amid_a_rectangle_waits_for_its_end(monkeypatch, person):
-    from lectopt.engine import engine  # noqa: PLC0415
+    from lectopt.engine import running  # noqa: PLC0415
 
-    run, ran = engine._run, []
+    run, ran = running.run_rectangle, []
 
     def pressed(*arguments):
         ran.append(1)
@@ -388,6 +388,6 @@ def test_ctrl_c_amid_a_rectangle_waits_for_its_end(monkeypatch, person):
             signal.raise_signal(signal.SIGINT)
         return run(*arguments)
 
-    monkeypatch.setattr(engine, "_run", pressed)
+    monkeypatch.setattr(running, "run_rectangle", pressed)
     with pytest.warns(UserWarning, match="interrupted: 4 of 6 settings were run"):
         assert search(None).rungs.tolist() == [1, 1, 1, 1, 0, 0]

@@ -13,7 +13,7 @@ import lectopt as lo
 from lectopt.data.as_folds import as_folds
 from lectopt.data.subsets import as_subset
 from lectopt.engine.lanes import Outcome
-from lectopt.search.execution import Scores
+from lectopt.search.hyperparameter_search import Scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best .*, stands at", "ignore:batch_size .* is larger")
 FLOWERS = lo.datasets.iris()
@@ -423,7 +423,7 @@ def test_halving_on_folds_from_seeds_in_groups_and_from_a_directory(tmp_path, mo
     assert found.ranking().tolist() == [4, 5, 2, 3, 1, 0]
     run = found.replay(4, 1, 1)
     np.testing.assert_allclose(run.metrics["valid_loss"], found.metrics["valid_loss"][4, 1, 1], rtol=1e-5)
-    monkeypatch.setattr("lectopt.engine.engine._run", None)  # nothing is to be computed again
+    monkeypatch.setattr("lectopt.engine.running.run_rectangle", None)  # nothing is to be computed again
     again = lo.cross_validate(on_folds, columns, folds, directory=tmp_path, **options)
     np.testing.assert_array_equal(again.metrics["valid_loss"], found.metrics["valid_loss"])
     np.testing.assert_array_equal(again.rungs, found.rungs)

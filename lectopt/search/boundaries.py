@@ -20,7 +20,7 @@ ENOUGH = 3
 """So many folds or seeds."""
 
 
-class Edge(NamedTuple):
+class Boundary(NamedTuple):
     """An end of the space that the best value stands at."""
 
     which: str  # "low" or "high"
@@ -28,7 +28,7 @@ class Edge(NamedTuple):
     high: float
 
 
-def edge_of(results: Results, name: str) -> Edge | None:
+def boundary_of(results: Results, name: str) -> Boundary | None:
     """The end that the best value stands at, if it is better than all that was tried inside, beyond the noise.
 
     Of two values one is always at the edge, 0 is where a hyperparameter is switched off, and a `choice` names all that
@@ -41,7 +41,7 @@ def edge_of(results: Results, name: str) -> Edge | None:
     at = place[results.best_index]
     if SHARE < at < 1 - SHARE or not _stands_out(results, place):
         return None
-    return Edge("low" if at <= SHARE else "high", *ends)
+    return Boundary("low" if at <= SHARE else "high", *ends)
 
 
 def _ends(settings: Settings, name: str) -> tuple[float, float] | None:

@@ -2,7 +2,7 @@
 
 import math
 
-from lectopt.engine.program import Rectangle
+from lectopt.engine.lane_program import Rectangle
 
 LANES_PER_DEVICE = 128
 """At most so many pairs at once, or lanes of a chunk that the user asks for: about where lanes of small networks leave

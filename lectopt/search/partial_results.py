@@ -5,11 +5,11 @@ import warnings
 import jax
 
 from lectopt._internal.progress import interactive
-from lectopt.search.execution import Search
+from lectopt.search.hyperparameter_search import Search
 from lectopt.search.results import Results
 
 
-def results_of(search: Search) -> Results:
+def run_or_keep_partial(search: Search) -> Results:
     """Runs all of it, or what was done when a person ended it by Ctrl-C, with a warning.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lectopt.engine.lanes import Outcome, Pair, Shared
+from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared
 
 _HINT = (
     "raised by trial while it was traced. Numbers in a setting are traced; one that decides a shape, a batch size or "
@@ -60,7 +60,7 @@ class Program:
         self, lane: Callable[..., Outcome], numbers: Mapping[str, Any], start: Any, shared: Shared, devices: Sequence
     ):
         """Traces lane(numbers, pair, start, shared) for these arguments, or ones with their shapes."""
-        arguments = (dict(numbers), Pair(jnp.int32(0), jnp.int32(0)), start, shared)
+        arguments = (dict(numbers), FoldAndSeed(jnp.int32(0), jnp.int32(0)), start, shared)
         try:
             closed, shape = jax.make_jaxpr(lane, return_shape=True)(*arguments)
         except Exception as error:
@@ -120,7 +120,7 @@ class Program:
             self.compiled[shape] = Compiled(shape, call, memory_of(call) * self._mesh.size, seconds)
         return self.compiled[shape]
 
-    def run(self, compiled: Compiled, numbers: Any, pairs: Pair, start: Any, data: Any) -> Outcome:
+    def run(self, compiled: Compiled, numbers: Any, pairs: FoldAndSeed, start: Any, data: Any) -> Outcome:
         """The outcomes, np[rows, pairs] each; `data` as `place` gives it."""
         arguments = map(jax.device_put, (numbers, pairs, start), self._places(compiled.shape))
         return jax.tree.map(np.asarray, compiled.call(*arguments, data))
@@ -146,7 +146,7 @@ class Program:
         *ins, lanes = self._specs(shape)
         return jax.shard_map(both, mesh=self._mesh, in_specs=(*ins, lanes, P()), out_specs=lanes, check_vma=False)
 
-    def _lane(self, numbers: Any, pair: Pair, start: Any, shared: Any) -> Outcome:
+    def _lane(self, numbers: Any, pair: FoldAndSeed, start: Any, shared: Any) -> Outcome:
         consts, arguments = shared
         leaves = jax.tree.leaves((numbers, pair, start, arguments))
         outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *leaves)

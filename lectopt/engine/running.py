@@ -16,13 +16,13 @@ from lectopt._internal.files import checked_path
 from lectopt._internal.interrupts import held
 from lectopt._internal.progress import ProgressBar
 from lectopt.engine import devices
-from lectopt.engine.chunks import Tiling
-from lectopt.engine.lanes import Outcome, Pair, Shared
-from lectopt.engine.program import Compiled, Program, Rectangle
-from lectopt.engine.records import Records
+from lectopt.engine.lane_program import Compiled, Program, Rectangle
+from lectopt.engine.lane_records import Records
+from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared
+from lectopt.engine.tiling import Tiling
 
 
-class Options(NamedTuple):
+class SearchOptions(NamedTuple):
     """How a search is run, whatever it runs."""
 
     chunk: int | None  # settings at once
@@ -33,7 +33,7 @@ class Options(NamedTuple):
     padded: bool = False  # whether a chunk is filled up, so that fewer settings need no program of their own
 
     @classmethod
-    def of(cls, *, chunk: Any, memory: Any, directory: Any, progress: bool) -> "Options":
+    def of(cls, *, chunk: Any, memory: Any, directory: Any, progress: bool) -> "SearchOptions":
         """The arguments of a search, checked."""
         show = checks.check_flag("progress", progress)
         local = tuple(jax.local_devices())
@@ -46,7 +46,7 @@ class Options(NamedTuple):
         return cls(chunk, int(memory), place, show, local)
 
 
-class Board:
+class OutcomeTable:
     """The outcomes of a group's lanes, and which of them are there."""
 
     def __init__(self, like: Outcome, mine: np.ndarray):
@@ -112,13 +112,13 @@ class Progress:
 
 
 def run_group(
-    board: "Board",
+    board: "OutcomeTable",
     program: Program,
     numbers: dict[str, np.ndarray],
-    pairs: Pair,
+    pairs: FoldAndSeed,
     start: Any,
     shared: Shared,
-    options: Options,
+    options: SearchOptions,
     records: Records | None,
     progress: Progress,
 ) -> None:
@@ -132,7 +132,7 @@ def run_group(
         rows, columns = board.next(compiled.shape)
         with held() as interrupt:
             began = time.perf_counter()
-            outcome = _run(program, compiled, numbers, pairs, start, data, rows, columns)
+            outcome = run_rectangle(program, compiled, numbers, pairs, start, data, rows, columns)
             seconds = time.perf_counter() - began
             if records is not None:
                 records.write(rows, columns, outcome)
@@ -161,7 +161,7 @@ def gather(outcome: Outcome, mine: np.ndarray) -> Outcome:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[lanes], all_outcomes)
 
 
-def _compile(program: Program, tiling: Tiling, options: Options, progress: Progress) -> Compiled:
+def _compile(program: Program, tiling: Tiling, options: SearchOptions, progress: Progress) -> Compiled:
     """The program for the largest rectangle that memory allows."""
     before = program.compile_seconds
     compiled = program.compile(tiling.shape)
@@ -183,11 +183,11 @@ def _compile(program: Program, tiling: Tiling, options: Options, progress: Progr
     return compiled
 
 
-def _run(
+def run_rectangle(
     program: Program,
     compiled: Compiled,
     numbers: dict[str, np.ndarray],
-    pairs: Pair,
+    pairs: FoldAndSeed,
     start: Any,
     data: Any,
     rows: np.ndarray,
@@ -198,7 +198,7 @@ def _run(
     outcome = program.run(
         compiled,
         {name: column[many] for name, column in numbers.items()},
-        Pair(pairs.fold[few], pairs.seed[few]),
+        FoldAndSeed(pairs.fold[few], pairs.seed[few]),
         jax.tree.map(lambda leaf: leaf[np.ix_(many, few)], start),
         data,
     )

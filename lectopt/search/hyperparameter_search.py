@@ -13,13 +13,13 @@ from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import claim, fingerprint
 from lectopt.data import Folds
 from lectopt.engine import devices
-from lectopt.engine.engine import Board, Options, Progress, gather, run_group, share
-from lectopt.engine.lanes import Outcome, Pair, Shared, Trial, Whole
+from lectopt.engine.lane_program import Program
+from lectopt.engine.lane_records import Records
+from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial, TrialLane
 from lectopt.engine.objective import checked_metric
-from lectopt.engine.program import Program
-from lectopt.engine.programs import recall
-from lectopt.engine.records import Records
-from lectopt.search.halving import Halving, Past, Rung, climb_alone
+from lectopt.engine.program_cache import recall
+from lectopt.engine.running import OutcomeTable, Progress, SearchOptions, gather, run_group, share
+from lectopt.search.halving import FinishedRung, Halving, RungLane, climb_alone
 from lectopt.search.results import Results
 from lectopt.search.settings import Group, Settings, as_settings, group_of, groups
 
@@ -49,12 +49,12 @@ class Search:
     trial: Trial
     settings: Settings
     shared: Shared
-    pairs: Pair
+    pairs: FoldAndSeed
     shape: tuple[int, int, int]  # settings, folds, seeds
     metric: str
     maximizes: bool
     halving: Halving | None
-    options: Options
+    options: SearchOptions
     traced: dict[Any, Program]
     scores: Scores | None = None  # of what has run so far
     progress: Progress | None = None
@@ -92,12 +92,12 @@ class Search:
             trial=Trial(function),
             settings=settings,
             shared=Shared(folds, as_key(key)),
-            pairs=Pair(fold.astype(np.int32), seed.astype(np.int32)),
+            pairs=FoldAndSeed(fold.astype(np.int32), seed.astype(np.int32)),
             shape=shape,
             metric=metric,
             maximizes=maximize is not None,
             halving=None if halving is None else halving.checked(),
-            options=Options.of(chunk=chunk, memory=memory, directory=directory, progress=progress),
+            options=SearchOptions.of(chunk=chunk, memory=memory, directory=directory, progress=progress),
             traced={},
         )
 
@@ -138,7 +138,10 @@ class Search:
 
     def _climb(self, found: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress) -> None:
         """All rungs; a search without halving has one."""
-        alive, before = np.ones(self.settings.count, bool), dict.fromkeys(range(len(found)), Past(None, None, None))
+        alive, before = (
+            np.ones(self.settings.count, bool),
+            dict.fromkeys(range(len(found)), FinishedRung(None, None, None)),
+        )
         for index, (epochs, count) in enumerate(rungs):
             if index:
                 alive = self._going_on(self._results(scores, progress), alive, count)
@@ -147,14 +150,14 @@ class Search:
                 if not len(places):
                     continue
                 past = before[number].at(places)
-                lane: Any = Whole(self.trial, group.static)
+                lane: Any = TrialLane(self.trial, group.static)
                 if self.halving is not None:
-                    lane = Rung(
+                    lane = RungLane(
                         self.trial, group.static, index, epochs - (rungs[index - 1][0] if index else 0), past.lane
                     )
                 rows = group.rows[places]
                 kept = self._run(lane, rows, past.kept, f"rung{index}-group{number}", scores, progress)
-                before[number] = Past(lane, places, kept)
+                before[number] = FinishedRung(lane, places, kept)
 
     @staticmethod
     def _going_on(results: Results, alive: np.ndarray, count: int) -> np.ndarray:
@@ -179,7 +182,7 @@ class Search:
         self._check_outcome(program.outcome, scores)
         records = self._records(part, program, numbers, start)
         mine = share(len(rows), len(self.pairs.fold))
-        board = Board(program.outcome, mine)
+        board = OutcomeTable(program.outcome, mine)
         try:
             run_group(board, program, numbers, self.pairs, start, self.shared, self.options, records, progress)
         except KeyboardInterrupt:
@@ -230,7 +233,7 @@ class Search:
         if not rungs:
             raise ValueError(f"setting must have been run; the search was interrupted before setting {row}")
         group = group_of(self.settings, row)
-        arguments = self.settings.numbers(row), Pair(np.int32(fold), np.int32(seed)), self.shared
+        arguments = self.settings.numbers(row), FoldAndSeed(np.int32(fold), np.int32(seed)), self.shared
         if self.halving is None:
             call = jax.jit(lambda numbers, pair, shared: self.trial.call({**group.static, **numbers}, pair, shared))
             return call(*arguments)

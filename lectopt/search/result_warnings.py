@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from lectopt.search.edges import edge_of
+from lectopt.search.boundaries import boundary_of
 from lectopt.search.results import Results
 
 
@@ -20,7 +20,7 @@ def warn_of_edges(results: Results) -> Results:
             stacklevel=3,
         )
     for name in results.settings:
-        if (edge := edge_of(results, name)) is not None:
+        if (edge := boundary_of(results, name)) is not None:
             warnings.warn(
                 f"the best {name}, {best[name]:.4g}, stands at the {edge.which} end of what was searched, "
                 f"{edge.low:.4g} to {edge.high:.4g}: a better one may lie beyond. Widen the space",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Missing(NamedTuple):
+class MissingScores(NamedTuple):
     """Which settings have no score."""
 
     diverged: np.ndarray
@@ -18,7 +18,7 @@ class Missing(NamedTuple):
     """int[]: the folds that the metric is undefined on."""
 
     @classmethod
-    def of(cls, values: np.ndarray, diverged_at: np.ndarray, rungs: np.ndarray) -> "Missing":
+    def of(cls, values: np.ndarray, diverged_at: np.ndarray, rungs: np.ndarray) -> "MissingScores":
         """From a metric [n, folds, seeds], where its trainings diverged, and how many rungs each setting took."""
         unrun = rungs == 0
         none = np.isnan(values) & ~unrun[:, None, None]

@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from lectopt.engine.program import Compiled, Program, Rectangle
+from lectopt.engine.lane_program import Compiled, Program, Rectangle
 
 # By the trial, so that it goes when nobody holds that any more, and by the whole text of the program: a trial is traced
 # anew for every search, so that what it closes over may have changed in between.
