@@ -17,8 +17,8 @@ from lectopt.data import datasets, few_labels, holdout
 from lectopt.data.subsets import Subset
 from lectopt.jobs.main import write
 from lectopt.optim.optimizers import adam
-from lectopt.pretraining.layers import pretrain_layers
-from lectopt.pretraining.transferring import transfer
+from lectopt.pretraining.layerwise import pretrain_layers
+from lectopt.pretraining.transfer_learning import transfer
 from lectopt.search.sweeping import sweep
 from lectopt.tasks.standard_tasks import classification
 from lectopt.tasks.task import Task

@@ -4,8 +4,8 @@ after it.
 Imports `training` and what stands below it.
 """
 
-from lectopt.monitoring.checking import check as check
 from lectopt.monitoring.diagnosis import Diagnosis as Diagnosis
 from lectopt.monitoring.diagnosis import diagnose as diagnose
 from lectopt.monitoring.inspection import inspect as inspect
 from lectopt.monitoring.rescaling import rescale as rescale
+from lectopt.monitoring.sanity_check import check as check

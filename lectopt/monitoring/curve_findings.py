@@ -6,9 +6,9 @@ the faulty ones and those of all others; the comments give both. Other seeds jud
 
 import numpy as np
 
-from lectopt.monitoring.course import SHORT, Course, early_change, jumps, late_fall
+from lectopt.monitoring.divergence_findings import diverged, validation_not_finite
 from lectopt.monitoring.findings import GOODFELLOW, Finding
-from lectopt.monitoring.finite_findings import diverged, validation_not_finite
+from lectopt.monitoring.loss_curves import SHORT, Course, early_change, jumps, late_fall
 from lectopt.training.history import History
 
 FAR = 2.0

@@ -6,11 +6,11 @@ from html import escape
 
 import numpy as np
 
-from lectopt.monitoring.course import Course, course
 from lectopt.monitoring.curve_findings import CURVES
+from lectopt.monitoring.divergence_findings import diverged
 from lectopt.monitoring.findings import Finding
-from lectopt.monitoring.finite_findings import diverged
 from lectopt.monitoring.layer_findings import LAYERS
+from lectopt.monitoring.loss_curves import Course, course
 from lectopt.monitoring.norm_findings import small_batches
 from lectopt.training.history import History
 from lectopt.training.run import Run

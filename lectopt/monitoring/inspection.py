@@ -16,8 +16,8 @@ from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
 from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import Finding
-from lectopt.monitoring.judgement import judge
-from lectopt.monitoring.reports import LayerReport, Passage, report
+from lectopt.monitoring.inspection_findings import judge
+from lectopt.monitoring.layer_reports import LayerReport, Passage, report
 from lectopt.tasks.evaluation import check_examples
 from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lectopt.monitoring.course import Course
 from lectopt.monitoring.findings import Finding, listed
-from lectopt.monitoring.judgement import DEAD, SATURATED
+from lectopt.monitoring.inspection_findings import DEAD, SATURATED
+from lectopt.monitoring.loss_curves import Course
 from lectopt.training.history import History
 
 UNEVEN = 100.0

@@ -5,7 +5,7 @@ Flax NNX modules and the moments that they share. Imports `_internal` only.
 
 from lectopt.norms.batch_norm import BatchNorm as BatchNorm
 from lectopt.norms.layer_norm import LayerNorm as LayerNorm
-from lectopt.norms.learnable import check_learnable as check_learnable
+from lectopt.norms.moment_checks import check_learnable as check_learnable
 from lectopt.norms.moments import Moments as Moments
 from lectopt.norms.moments import center as center
 from lectopt.norms.moments import measure as measure

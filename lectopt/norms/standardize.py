@@ -10,8 +10,8 @@ from flax import nnx
 from lectopt._internal import arrays, checks, numerics
 from lectopt._internal.types import Array
 from lectopt.norms import affine, moments
-from lectopt.norms.accumulating import accumulate
-from lectopt.norms.learnable import check_moments, check_told_apart
+from lectopt.norms.moment_checks import check_moments, check_told_apart
+from lectopt.norms.running_moments import accumulate
 
 A = TypeVar("A")
 

@@ -8,7 +8,7 @@ import optax
 
 from lectopt._internal import checks, numerics
 from lectopt._internal.types import Array, ArrayTree
-from lectopt.optim.evaluating import one_number, register_eval_params
+from lectopt.optim.evaluation_params import one_number, register_eval_params
 
 
 class TraceNesterovState(NamedTuple):

@@ -8,7 +8,7 @@ from lectopt.plots.style import COLOURS, Axes, Figure, as_it_is, plt
 
 if TYPE_CHECKING:
     from lectopt.monitoring.inspection import Inspection
-    from lectopt.monitoring.reports import LayerReport
+    from lectopt.monitoring.layer_reports import LayerReport
 
 
 def plot_inspection(inspection: "Inspection") -> Figure:

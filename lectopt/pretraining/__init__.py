@@ -3,8 +3,8 @@
 Imports `training` and what stands below it.
 """
 
-from lectopt.pretraining.encoders import pretrain_encoder as pretrain_encoder
-from lectopt.pretraining.layers import pretrain_layers as pretrain_layers
+from lectopt.pretraining.denoising_autoencoder import pretrain_encoder as pretrain_encoder
+from lectopt.pretraining.layerwise import pretrain_layers as pretrain_layers
 from lectopt.pretraining.results import Pretrained as Pretrained
-from lectopt.pretraining.transferring import Transfer as Transfer
-from lectopt.pretraining.transferring import transfer as transfer
+from lectopt.pretraining.transfer_learning import Transfer as Transfer
+from lectopt.pretraining.transfer_learning import transfer as transfer

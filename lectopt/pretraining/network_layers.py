@@ -6,8 +6,8 @@ import jax
 
 from lectopt._internal.types import Array
 from lectopt.pretraining.decoders import Passage
-from lectopt.pretraining.parts import model_paths
-from lectopt.pretraining.renaming import ModelPath
+from lectopt.pretraining.model_arrays import model_paths
+from lectopt.pretraining.renaming_rules import ModelPath
 from lectopt.tasks.models import FunctionAdapter, Params
 from lectopt.tasks.probe import Probe
 from lectopt.tasks.task import Task

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from lectopt._internal import arrays, checks
-from lectopt._internal.compiled import compiled
+from lectopt._internal.jit_cache import compiled
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.subsets import as_subset
 from lectopt.tasks import evaluation

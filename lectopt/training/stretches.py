@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lectopt._internal import meshes
-from lectopt._internal.compiled import Compiled, compiled
+from lectopt._internal.jit_cache import Compiled, compiled
 from lectopt._internal.types import Array
 from lectopt.tasks.models import Params
 from lectopt.training.carry import Carry, Data, Learner, Plan

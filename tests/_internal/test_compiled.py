@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
-from lectopt._internal import compiled
+from lectopt._internal import jit_cache
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -37,34 +37,34 @@ def test_nothing_of_a_training_outlives_it():
     def augment(key, batch, closed_over=closed_over):
         return batch
 
-    before = len(compiled._programs)
+    before = len(jit_cache._programs)
     task = lo.classification(net, standardize=True)
     rate = {"learning_rate": 0.1}
     run = fit(task, lo.nesterov, hyperparameters=rate, augment=augment, valid=(X, Y), watch=1)
     run.predict(X), run.classes(X), run.evaluate((X, Y))
     gone = [weakref.ref(thing) for thing in (task, net, closed_over, augment, run.params)]
-    assert len(compiled._programs) == before + OF_FIT + 3
+    assert len(jit_cache._programs) == before + OF_FIT + 3
     del task, net, closed_over, augment, run
     gc.collect()
     assert [ref() for ref in gone] == [None] * len(gone)
-    assert len(compiled._programs) == before
+    assert len(jit_cache._programs) == before
 
 
 def test_programs_go_with_the_optimizer_and_stay_with_the_task():
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
-    before = len(compiled._programs)
+    before = len(jit_cache._programs)
     with jax.disable_jit():
         for rate in (0.1, 0.2):
             fit(task, lo.sgd(rate))  # a new optimizer, which nobody keeps
         gc.collect()
-        assert len(compiled._programs) == before
+        assert len(jit_cache._programs) == before
         for rate in (0.1, 0.2):
             fit(task, lo.sgd, hyperparameters={"learning_rate": rate})
         fit(task, lo.sgd, hyperparameters={"learning_rate": 0.3}, key=7)
-        assert len(compiled._programs) == before + OF_FIT
+        assert len(jit_cache._programs) == before + OF_FIT
         fit(task, lo.sgd, hyperparameters={"learning_rate": 0.3}, epochs=2)
         fit(task, lo.momentum, hyperparameters={"learning_rate": 0.3})
-        assert len(compiled._programs) == before + 3 * OF_FIT
+        assert len(jit_cache._programs) == before + 3 * OF_FIT
 
 
 class Augment:
@@ -78,15 +78,15 @@ class Augment:
 def test_methods_are_known_again_and_kept_apart():
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
     one, ten = Augment(1.0), Augment(10.0)
-    before = len(compiled._programs)
+    before = len(jit_cache._programs)
     with jax.disable_jit():
         losses = [fit(task, lo.sgd, hyperparameters={"learning_rate": 0.1}, augment=a.scale).metrics["train_loss"]
                   for a in (one, ten, one)]  # fmt: skip
-    assert len(compiled._programs) == before + 2 * OF_FIT
+    assert len(jit_cache._programs) == before + 2 * OF_FIT
     assert losses[0] == losses[2] != losses[1]
     del one
     gc.collect()
-    assert len(compiled._programs) == before + OF_FIT
+    assert len(jit_cache._programs) == before + OF_FIT
     assert np.isfinite(losses).all()
 
 
@@ -108,14 +108,14 @@ def test_equal_plans_share_a_program_while_their_parts_are_there():
         traced.append(x)
         return x + 1
 
-    before = len(compiled._programs)
-    call = [compiled.compiled(apply, Plan(2, function, (3, None))) for _ in range(2)]
+    before = len(jit_cache._programs)
+    call = [jit_cache.compiled(apply, Plan(2, function, (3, None))) for _ in range(2)]
     assert [float(c(1.0)) for c in call] == [7.0, 7.0]
     assert len(traced) == 1
     for other in (Plan(5, function, (3, None)), Plan(2, function, (4, None)), (2, function, (3, None))):
-        assert compiled.compiled(apply, other).program is not call[0].program
-    assert compiled.compiled(apply, call[0].fixed[0], donate=0).program is not call[0].program
-    assert len(compiled._programs) == before + 5
+        assert jit_cache.compiled(apply, other).program is not call[0].program
+    assert jit_cache.compiled(apply, call[0].fixed[0], donate=0).program is not call[0].program
+    assert len(jit_cache._programs) == before + 5
     del function, call, other
     gc.collect()
-    assert len(compiled._programs) == before
+    assert len(jit_cache._programs) == before

@@ -12,7 +12,7 @@ import pytest
 from flax import linen, nnx
 
 import lectopt as lo
-from lectopt.pretraining.training import Recipe
+from lectopt.pretraining.stage_training import Recipe
 from lectopt.training.setup import fresh
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
-from lectopt._internal.compiled import compiled
+from lectopt._internal.jit_cache import compiled
 from lectopt.tasks import evaluation
 
 pytestmark = pytest.mark.filterwarnings("error")

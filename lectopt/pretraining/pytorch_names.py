@@ -6,7 +6,7 @@ from typing import Any
 from flax import nnx
 
 from lectopt._internal import checks
-from lectopt.pretraining.renaming import ModelPath, as_path
+from lectopt.pretraining.renaming_rules import ModelPath, as_path
 
 _NAMES = {
     "weight": ("kernel", "scale", "embedding"),

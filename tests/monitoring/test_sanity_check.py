@@ -11,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 import lectopt as lo
-from lectopt.monitoring.by_heart import by_heart
+from lectopt.monitoring.memorization import by_heart
 
 pytestmark = pytest.mark.filterwarnings("error")
 

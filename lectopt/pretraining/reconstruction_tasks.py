@@ -11,7 +11,7 @@ from lectopt._internal.meshes import Specs
 from lectopt._internal.types import Array
 from lectopt.pretraining.corruption import Corrupt
 from lectopt.pretraining.network_layers import NetworkLayers
-from lectopt.pretraining.renaming import ModelPath
+from lectopt.pretraining.renaming_rules import ModelPath
 from lectopt.tasks.interception import LayerCall
 from lectopt.tasks.models import Adapter, Params, State
 from lectopt.tasks.probe import Probe

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from lectopt._internal.types import Array
-from lectopt.pretraining.renaming import ModelPath
+from lectopt.pretraining.renaming_rules import ModelPath
 
 
 class Layout(NamedTuple):

@@ -10,12 +10,12 @@ import optax
 
 from lectopt._internal.types import ArrayTree
 from lectopt.pretraining.decoders import Decoder
+from lectopt.pretraining.model_arrays import model_paths
 from lectopt.pretraining.network_layers import NetworkLayers
-from lectopt.pretraining.parts import model_paths
-from lectopt.pretraining.renaming import ModelPath
+from lectopt.pretraining.reconstruction_tasks import layer_stage
+from lectopt.pretraining.renaming_rules import ModelPath
 from lectopt.pretraining.results import Pretrained
-from lectopt.pretraining.stages import layer_stage
-from lectopt.pretraining.training import Recipe
+from lectopt.pretraining.stage_training import Recipe
 from lectopt.training.history import History
 
 

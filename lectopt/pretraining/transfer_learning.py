@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from lectopt._internal import checks
 from lectopt._internal.tables import as_html, as_text, pandas
 from lectopt._internal.types import Array, ArrayTree
-from lectopt.pretraining import pytorch
-from lectopt.pretraining.layouts import Layout, convert
-from lectopt.pretraining.parts import model_paths, take_apart
-from lectopt.pretraining.renaming import ModelPath, Rules, rename_all
-from lectopt.pretraining.sources import Source, read
+from lectopt.pretraining import pytorch_names
+from lectopt.pretraining.model_arrays import model_paths, take_apart
+from lectopt.pretraining.pytorch_kernels import Layout, convert
+from lectopt.pretraining.renaming_rules import ModelPath, Rules, rename_all
+from lectopt.pretraining.transfer_sources import Source, read
 from lectopt.training.origin import Origin
 
 LAYOUTS = ("flax", "torch")
@@ -133,17 +133,17 @@ def transfer(
     checks.check_choice("layout", layout, LAYOUTS)
     if statistics is not None:
         checks.check_choice("statistics", statistics, STATISTICS)
-    images = pytorch.parse_flattened(flattened)
+    images = pytorch_names.parse_flattened(flattened)
     if images and layout == "flax":
         raise ValueError("flattened goes with layout='torch': in Flax the channels are last everywhere")
     if transposed is not None and layout == "flax":
         raise ValueError("transposed goes with layout='torch': in Flax kernels are taken as they are")
-    known = Layout.of(target, images, pytorch.parse_transposed(transposed, target))
+    known = Layout.of(target, images, pytorch_names.parse_transposed(transposed, target))
     found, parts = read(source), take_apart("target", target)
     trained, others = model_paths(parts.params), model_paths(parts.variables)
     offered = rename_all(list(found.arrays), rename)
     if layout == "torch":
-        offered = pytorch.translate_all(offered, {*trained, *others})
+        offered = pytorch_names.translate_all(offered, {*trained, *others})
     _check_overlap(offered, trained, layout)
     _check_statistics(statistics, [path for path in others if path in offered], found)
 
@@ -159,7 +159,7 @@ def transfer(
 
     taken = {*trained, *(others if statistics == "take" else ())} & {*offered}
     for name, layers in (("flattened", images), ("transposed", known.transposed or ())):
-        pytorch.check_taken(name, layers, taken)
+        pytorch_names.check_taken(name, layers, taken)
     if statistics != "keep":
         _check_all_statistics(others, trained, offered, taken)
     params, variables = fill(parts.params, trained, taken), fill(parts.variables, others, taken)
@@ -182,7 +182,7 @@ def _check_overlap(offered: Mapping[ModelPath, ModelPath], trained: Sequence[Mod
             f"{_some(offered)}, target {_some(trained)}{hint}"
         )
     for path in offered if layout == "flax" else ():
-        new = pytorch.translate(path, {*trained} - {*offered})
+        new = pytorch_names.translate(path, {*trained} - {*offered})
         if new != path:
             raise ValueError(
                 f"layout must be 'torch' where names are PyTorch's; source has {'/'.join(path)} where target has "

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from lectopt._internal.trees import paths
-from lectopt.pretraining.renaming import ModelPath
+from lectopt.pretraining.renaming_rules import ModelPath
 from lectopt.tasks.models import Params, State
 from lectopt.tasks.nnx_parts import split
 

@@ -7,7 +7,7 @@ import optax
 
 from lectopt._internal import checks, numerics
 from lectopt._internal.types import Array, ArrayTree
-from lectopt.optim.dictionaries import accept_dicts
+from lectopt.optim.dict_masks import accept_dicts
 
 
 class AddL2State(NamedTuple):

@@ -9,9 +9,9 @@ from flax import linen
 
 from lectopt.pretraining.decoders import Mirror
 from lectopt.pretraining.network_layers import NetworkLayers
+from lectopt.pretraining.reconstruction_tasks import whole_stage
 from lectopt.pretraining.results import Pretrained
-from lectopt.pretraining.stages import whole_stage
-from lectopt.pretraining.training import Recipe
+from lectopt.pretraining.stage_training import Recipe
 
 
 def pretrain_encoder(

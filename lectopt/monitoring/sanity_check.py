@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt._internal.compiled import compiled
+from lectopt._internal.jit_cache import compiled
 from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import one_program
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.types import Array
 from lectopt.data.subsets import Subset, as_subset
-from lectopt.monitoring.by_heart import RATES, STEPS, Outcome, by_heart
 from lectopt.monitoring.diagnosis import Diagnosis
 from lectopt.monitoring.findings import RECIPE, Finding
-from lectopt.monitoring.judgement import judge_loss
+from lectopt.monitoring.inspection_findings import judge_loss
+from lectopt.monitoring.memorization import RATES, STEPS, Outcome, by_heart
 from lectopt.optim.optimizers import adam
 from lectopt.tasks import evaluation
 from lectopt.tasks.task import Task

@@ -1,7 +1,7 @@
 """What ceased to be finite, or grew out of all bounds."""
 
-from lectopt.monitoring.course import Course
 from lectopt.monitoring.findings import GOODFELLOW, Finding
+from lectopt.monitoring.loss_curves import Course
 from lectopt.training.history import History
 from lectopt.training.troubles import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt._internal.compiled import compiled
+from lectopt._internal.jit_cache import compiled
 from lectopt._internal.types import Array
 from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import RECIPE, Finding

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lectopt.monitoring.findings import Finding, listed
-from lectopt.monitoring.reports import LayerReport
+from lectopt.monitoring.layer_reports import LayerReport
 
 FADED = 1e-3
 """Outputs or gradients that shrink, or grow, more than a thousandfold from one end of the net to the other."""
