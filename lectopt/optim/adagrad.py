@@ -20,22 +20,23 @@ def scale_by_adagrad(eps: numerics.Hyperparameter = 1e-7) -> optax.GradientTrans
 
     .. math:: r_{k+1} = r_k + g_k \odot g_k, \qquad u_k = \frac{g_k}{\delta + \sqrt{r_{k+1}}}, \qquad r_0 = 0
 
-    The constant stands outside the root and the sum starts at 0, as in the lecture; no call of Optax's or Keras's
-    AdaGrad gives this. The sum is kept in float32: from about :math:`10^5` steps with gradients of one size on, what
-    is added loses digits (1 % of the rate after :math:`10^6` such steps; none in float64).
+    The constant is outside the root and the sum starts at 0, as in the lecture; no arguments of Optax's or Keras's
+    AdaGrad give this. The sum is kept in float32: from about :math:`10^5` steps with gradients of one size on, what is
+    added loses digits (1 % of the rate after :math:`10^6` such steps; none in float64).
 
     Args:
-        eps: delta, at least 0, in units of the gradient: a number, an array of shape (), a traced value, or a function
-            of the step. An entry whose denominator is 0 is not updated.
+        eps: delta, at least 0, in units of the gradient, added outside the root (1e-7 in the lecture); an entry whose
+            denominator is 0 (`eps=0` and no gradient so far) is not updated: a number, an array of shape (), a traced
+            value, or a schedule (a function of the step k = 0, 1, 2, ...).
 
     Returns:
-        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates come
-        back in the wider of the gradient's and the parameter's dtype (the gradient's where `update` is given no
-        parameters). The rate of each weight is epsilon / (delta + sqrt(r)), r = `state.sum_of_squares`.
+        A link for `optax.chain`, to be placed before the learning rate. Its state is float32 or wider; its updates have
+        the wider of the gradient's and the parameter's dtype (the gradient's if `update` is given no parameters). The
+        rate of each weight is epsilon / (delta + sqrt(r)), where r is `state.sum_of_squares`.
 
     Raises:
         ValueError: if a concrete eps is negative, infinite or NaN.
-        TypeError: if it is not a number.
+        TypeError: if eps is not a number.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -46,7 +47,9 @@ def scale_by_adagrad(eps: numerics.Hyperparameter = 1e-7) -> optax.GradientTrans
         >>> print(updates)
         [0.5 0.5]
 
-    Source: the lecture, "(4.1) AdaGrad", algorithm 8.4 of Goodfellow et al. (2016); Duchi et al. (2011).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(4.1) AdaGrad", which is algorithm 8.4 of
+    I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press; J. Duchi, E. Hazan and Y. Singer
+    (2011), "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12, section 3.
     """
     checks.check_hyperparameter("eps", eps, checks.NON_NEGATIVE)
 

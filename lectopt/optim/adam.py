@@ -21,29 +21,33 @@ def scale_by_adam(
     b2: numerics.Hyperparameter = 0.999,
     eps: numerics.Hyperparameter = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Divides a running average of the gradient by the root of one of its squares, both freed of their zero start.
+    r"""Divides a running mean of gradients by the root of one of their squares, both corrected for their start at zero.
 
     .. math::
-        s_t &= \rho_1 s_{t-1} + (1 - \rho_1) g_t, & \hat s_t &= s_t / (1 - \rho_1^t) \\
-        r_t &= \rho_2 r_{t-1} + (1 - \rho_2) g_t \odot g_t, & \hat r_t &= r_t / (1 - \rho_2^t) \\
-        u_t &= \hat s_t / (\sqrt{\hat r_t} + \delta), & t &= 1, 2, \dots
+        \begin{aligned}
+            s_t &= \rho_1 s_{t-1} + (1 - \rho_1) g_t, & \hat s_t &= s_t / (1 - \rho_1^t), \cr
+            r_t &= \rho_2 r_{t-1} + (1 - \rho_2) g_t \odot g_t, & \hat r_t &= r_t / (1 - \rho_2^t), \cr
+            u_t &= \hat s_t / (\sqrt{\hat r_t} + \delta), & t &= 1, 2, \dots
+        \end{aligned}
 
-    :math:`1 - \rho` and :math:`1 - \rho^t` are derived from the same rounded :math:`\rho`, so that the update is right
-    to float32's last digits at :math:`\rho_2 = 0.99999` too, whether :math:`\rho_2` is a number or traced.
+    :math:`1 - \rho` and :math:`1 - \rho^t` are derived from the same rounded :math:`\rho`, so the update is right to
+    float32's last digits at :math:`\rho_2 = 0.99999` too, whether :math:`\rho_2` is a number or traced.
 
     Args:
-        b1: rho_1 in [0, 1): a number, an array of shape (), a traced value, or a function of the step.
-        b2: rho_2 in [0, 1), the same kinds of value.
-        eps: delta, at least 0, in units of the gradient, outside the root; the same kinds of value. An entry whose
-            denominator is 0 (eps = 0 and no gradient so far) is not updated.
+        b1: rho_1, in [0, 1), how much of the first moment s is kept (0.9 in the lecture): a number, an array of shape
+            (), a traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
+        b2: rho_2, in [0, 1), how much of the second moment r is kept (0.999 in the lecture): a number, an array of
+            shape (), a traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
+        eps: delta, at least 0, in units of the gradient, added outside the root (1e-8 in the lecture); an entry whose
+            denominator is 0 (`eps=0` and no gradient so far) is not updated: a number, an array of shape (), a traced
+            value, or a schedule (a function of the step k = 0, 1, 2, ...).
 
     Returns:
-        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates come
-        back in the wider of the gradient's and the parameter's dtype (the gradient's where `update` is given no
-        parameters).
+        A link for `optax.chain`, to be placed before the learning rate. Its state is float32 or wider; its updates have
+        the wider of the gradient's and the parameter's dtype (the gradient's if `update` is given no parameters).
 
     Raises:
-        ValueError: if a concrete b1 or b2 is outside [0, 1), or eps negative, infinite or NaN.
+        ValueError: if a concrete b1 or b2 is outside [0, 1), or a concrete eps is negative, infinite or NaN.
         TypeError: if one of them is not a number.
 
     Example:
@@ -53,7 +57,9 @@ def scale_by_adam(
         >>> print(updates.round(3))
         [ 1. -1.]
 
-    Source: the lecture, "(4.3) Adam", algorithm 8.7 of Goodfellow et al. (2016); Kingma and Ba (2015).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(4.3) Adam", which is algorithm 8.7 of I.
+    Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press; D. P. Kingma and J. Ba (2015), "Adam: a
+    method for stochastic optimization", ICLR, algorithm 1.
     """
     checks.check_hyperparameter("b1", b1, checks.FRACTION)
     checks.check_hyperparameter("b2", b2, checks.FRACTION)

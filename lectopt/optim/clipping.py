@@ -22,28 +22,28 @@ class ClipByNormState(NamedTuple):
 def clip_by_norm(
     max_norm: numerics.Hyperparameter, nonfinite: str = "propagate"
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Shortens a gradient that is longer than a threshold and keeps its direction.
+    r"""Shortens gradients that are longer than a threshold and keeps their direction.
 
     .. math:: g \leftarrow g \min(1, \nu / \lVert g \rVert)
 
-    The norm is over all leaves together, summed in float32 or wider, and right also where the squares overflow or
-    underflow. The gradient is multiplied once by one scalar (which is 0 in float32 once the norm is
-    :math:`10^{38}` times the threshold).
+    The norm is that of all leaves together, summed in float32 or wider, and is right also where the squares overflow or
+    underflow. The gradient is multiplied once by one scalar (which is 0 in float32 if the norm is :math:`10^{38}` times
+    the threshold).
 
     Args:
-        max_norm: nu > 0, in units of the gradient: a number, an array of shape (), a traced value, or a function of
-            the step.
-        nonfinite: what a gradient with an infinite or NaN norm becomes: "propagate" makes every entry NaN, so that
+        max_norm: nu, above 0, in units of the gradient: a number, an array of shape (), a traced value, or a schedule
+            (a function of the step k = 0, 1, 2, ...).
+        nonfinite: what becomes of a gradient whose norm is infinite or NaN: "propagate" makes every entry NaN, so that
             nobody overlooks it (`optax.apply_if_finite` then skips the step, lectopt's training stops); "zero" makes
             every entry 0.
 
     Returns:
         A link for `optax.chain`. `state.norm` is the norm before clipping, `state.clipped` whether it exceeded nu,
-        `state.threshold` nu itself. Its updates come back in the wider of the gradient's and the parameter's dtype (the
-        gradient's where `update` is given no parameters).
+        `state.threshold` nu itself. Its updates have the wider of the gradient's and the parameter's dtype (the
+        gradient's if `update` is given no parameters).
 
     Raises:
-        ValueError: if a concrete max_norm is not positive, or nonfinite is another word.
+        ValueError: if a concrete max_norm is not positive, or nonfinite is neither "propagate" nor "zero".
         TypeError: if max_norm is not a number.
 
     Example:
@@ -53,7 +53,9 @@ def clip_by_norm(
         >>> print(updates, state.norm, state.clipped)
         [0.6 0.8] 5.0 True
 
-    Source: the lecture, "Gradient Clipping"; Pascanu et al. (2013).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Gradient Clipping"; R. Pascanu, T. Mikolov
+    and Y. Bengio (2013), "On the difficulty of training recurrent neural networks", ICML, algorithm 1; I. Goodfellow,
+    Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 10.11.1.
     """
     checks.check_hyperparameter("max_norm", max_norm, checks.POSITIVE)
     checks.check_choice("nonfinite", nonfinite, ("propagate", "zero"))

@@ -10,17 +10,17 @@ from flax import nnx
 
 
 def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """The same optimizer, whose labels or masks may be plain dictionaries where the parameters are an `nnx.State`.
+    """Lets an optimizer's labels or masks be plain dictionaries where the parameters are an `nnx.State`.
 
-    `optax.partition` and `optax.masked` want labels of the very types of the parameters. Given an `nnx.State` that it
-    does not fit, the optimizer is handed plain dictionaries instead; all else stays as it is. `lectopt.fit`, `train`
-    and `add_l2` do so by themselves; an `nnx.Optimizer` needs it.
+    `optax.partition` and `optax.masked` require labels of the very types of the parameters. Given an `nnx.State` that
+    does not match them, the optimizer is handed plain dictionaries instead; nothing else changes. `lectopt.fit`,
+    `train` and `add_l2` do so by themselves; an `nnx.Optimizer` needs it.
 
     Args:
         optimizer: any Optax optimizer or link.
 
     Returns:
-        The optimizer; its updates are of the type of the gradients.
+        The same optimizer, which takes both; its updates have the type of the gradients.
 
     Example:
         >>> import optax, lectopt as lo

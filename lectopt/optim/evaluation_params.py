@@ -25,21 +25,23 @@ _KINDS: dict[type, _Kind] = {}
 
 
 def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequence[str] = ()) -> None:
-    """Tells `eval_params`, and so `fit`, `train` and the searches, what to evaluate under an optimizer of yours.
+    """Tells `eval_params`, and so `fit`, `train` and the searches, which parameters to evaluate under your optimizer.
 
-    Some optimizers train at one point and are to be evaluated at another. lectopt knows its own Nesterov momentum,
-    and of Optax `optax.contrib.schedule_free` (evaluated at x) and `optax.contrib.sam` (at the outer parameters).
+    Some optimizers train at one point and are to be evaluated at another. lectopt knows its own Nesterov momentum and,
+    of Optax, `optax.contrib.schedule_free` (evaluated at x) and `optax.contrib.sam` (at the outer parameters).
 
     Args:
-        state_type: the optimizer's state, a NamedTuple; it is found in chains and behind wrappers.
-        rule: (state, params) -> the parameters to evaluate, from those that are held. Both come as plain arrays; where
-            a wrapper such as `optax.masked` hides parameters from the optimizer, both hold `optax.MaskedNode` there.
+        state_type: the class of the optimizer's state, a NamedTuple; its instances are found in chains and behind
+            wrappers.
+        rule: a function (state, params) -> the parameters to evaluate, where params are those held while training. Both
+            come as plain arrays; where a wrapper such as `optax.masked` hides parameters from the optimizer, both hold
+            `optax.MaskedNode` instead.
         like: the name of the field of the state that has the structure of the parameters.
-        inner: the names of its fields that hold states of other optimizers. Where those are empty, nothing is left of
-            them in an `nnx.State`, and the state is recognised without them.
+        inner: the names of the fields that hold states of other optimizers. Where those are empty, an `nnx.State` keeps
+            nothing of them, and the state is recognised without them.
 
     Raises:
-        TypeError: if state_type is no NamedTuple, or rule no function.
+        TypeError: if state_type is not a NamedTuple class, or rule not a function.
         ValueError: if the state has no such fields.
 
     Example:
@@ -63,23 +65,24 @@ def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequ
 
 
 def eval_params(opt_state: Any, params: Any) -> Any:
-    r"""The parameters w to evaluate and to keep, from those that are held while training.
+    r"""Returns the parameters w to evaluate and to keep, given those that are held while training.
 
-    Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - c v`; other kinds of state
-    say for themselves what w is, see `register_eval_params`; where none does, w is `params`. The states are found
-    through `optax.chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams` and `apply_if_finite`, in the state
-    of an `nnx.Optimizer`, and in what has been restored without its classes, as nested dictionaries.
+    Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - c v` with the look-ahead
+    point :math:`\varphi` and the coefficient c of the last look-ahead; `register_eval_params` adds other kinds of
+    state; where there is none, w is `params`. The states are found inside `optax.chain`, `masked`, `partition`,
+    `MultiSteps`, `inject_hyperparams` and `apply_if_finite`, in the state of an `nnx.Optimizer`, and in nested
+    dictionaries that were restored without these classes.
 
     Args:
         opt_state: the optimizer's state; or an `nnx.Optimizer`.
-        params: the parameters that go with it, any pytree; with an `nnx.Optimizer`, its model.
+        params: the parameters that belong to it, any pytree; for an `nnx.Optimizer`, its model.
 
     Returns:
-        A tree like `params`, with its dtypes; for a model, its `nnx.state` of what the optimizer trains.
+        A tree like `params`, with its dtypes; for a model, the `nnx.state` of what the optimizer trains.
 
     Raises:
-        ValueError: if two states say what to evaluate for the same parameters, or one does not have their structure
-            and shapes; if opt_state is a bare list of arrays.
+        ValueError: if two states say what to evaluate for the same parameters, if one does not have their structure and
+            shapes, or if opt_state is a bare list of arrays.
         TypeError: if the two arguments are swapped.
 
     Example:
@@ -88,7 +91,8 @@ def eval_params(opt_state: Any, params: Any) -> Any:
         >>> print(lo.eval_params(lo.adam().init(params), params)["w"])
         [1. 1. 1.]
 
-    Source: see `trace_nesterov`.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(3) Nesterov Momentum", solved for w;
+    `trace_nesterov` derives it.
     """
     opt_state, params = _plain_arguments(opt_state, params)
     treedef: Any  # jaxlib's own type, unknown to mypy

@@ -24,21 +24,23 @@ def add_l2(
     .. math:: g \leftarrow g + 2 \lambda w
 
     The lecture's :math:`E(w) = \sum_{n=1}^N (\hat y^{(n)} - t^{(n)})^2 + \lambda \lVert w \rVert^2` *sums* over N
-    examples and lectopt's losses are means, so **the lecture's lambda is N times ours**: give
+    examples, whereas lectopt's losses are means. So **the lecture's lambda is N times ours**: set
     `coefficient = lambda / N`.
 
     Args:
-        coefficient: lambda, at least 0: a number, an array of shape (), a traced value, or a function of the step.
+        coefficient: lambda, at least 0, in units of loss per squared unit of weight: a number, an array of shape (), a
+            traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
         mask: a tree of booleans like the parameters (or a prefix of it; plain dictionaries for an `nnx.State`), or a
-            function from the parameters to one, True where the penalty applies; None penalises all. Biases are commonly
-            left out.
+            function from the parameters to such a tree, True where the penalty applies; None penalises all parameters.
+            Biases are commonly left out.
 
     Returns:
-        A link for `optax.chain`, to stand first, where updates are gradients.
+        A link for `optax.chain`, to be placed first, where updates are gradients. Its updates have the wider of the
+        gradient's and the parameter's dtype.
 
     Raises:
-        ValueError: if a concrete coefficient is negative, infinite or NaN; at `update`, if no params are given.
-        TypeError: if it is not a number.
+        ValueError: if a concrete coefficient is negative, infinite or NaN; at `update`, if no parameters are given.
+        TypeError: if coefficient is not a number.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -47,7 +49,9 @@ def add_l2(
         >>> print(link.update(jnp.zeros(2), link.init(w), w)[0])
         [ 1. -2.]
 
-    Source: the lecture, "Validation", the weight decay example.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Validation" (tuning the weight decay
+    parameter); A. Krogh and J. Hertz (1991), "A simple weight decay can improve generalization", NIPS 4; I. Goodfellow,
+    Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 7.1.1.
     """
     checks.check_hyperparameter("coefficient", coefficient, checks.NON_NEGATIVE)
 

@@ -20,20 +20,20 @@ def scale_by_learning_rate(learning_rate: numerics.Hyperparameter) -> optax.Grad
 
     .. math:: u_k = -\epsilon_k g_k
 
-    It differs from Optax's link of the same name in that the rate may be traced and the rate that was used can be
-    read from the state, which is how the training history knows it.
+    Unlike in Optax's link of the same name, the rate may be traced, and the rate that was used can be read from the
+    state, which is how the training history knows it.
 
     Args:
         learning_rate: epsilon, at least 0, in units of weight per unit of the incoming update: a number, an array of
-            shape (), a traced value, or a function of the step k = 0, 1, 2, ...
+            shape (), a traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
 
     Returns:
-        A link for `optax.chain`. Its updates come back in the wider of the incoming update's and the parameter's dtype
-        (the former where `update` is given no parameters).
+        A link for `optax.chain`. `state.step_size` is the rate of the last step. Its updates have the wider of the
+        incoming update's and the parameter's dtype (the incoming update's if `update` is given no parameters).
 
     Raises:
         ValueError: if a concrete learning_rate is negative, infinite or NaN.
-        TypeError: if it is not a number.
+        TypeError: if learning_rate is not a number.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -42,7 +42,8 @@ def scale_by_learning_rate(learning_rate: numerics.Hyperparameter) -> optax.Grad
         >>> print(updates, state.step_size)
         [-1.  2.] 0.5
 
-    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)";
+    I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 8.1.
     """
     checks.check_hyperparameter("learning_rate", learning_rate, checks.NON_NEGATIVE)
 

@@ -16,26 +16,27 @@ class TraceMomentumState(NamedTuple):
 
 
 def trace_momentum(momentum: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
-    r"""Stands *after* the learning rate; take `lectopt.momentum`, which has the order inside.
+    r"""Turns steps into a velocity that remembers earlier ones; to be placed *after* the learning rate.
 
-    Gives the parameters a mass: the update is a velocity that remembers earlier steps u_k = -\epsilon_k g_k.
+    `lectopt.momentum` has this order inside. With the incoming steps :math:`u_k = -\epsilon_k g_k`,
 
     .. math:: v_{k+1} = \alpha_k v_k + u_k, \qquad w_{k+1} = w_k + v_{k+1}
 
-    The lecture's velocity holds the learning rate. Before the learning rate, as Optax users are used to place
+    The lecture's velocity holds the learning rate. Placed before the learning rate, as Optax users are used to placing
     `optax.trace`, the rate multiplies the whole velocity: the same for a constant rate, silently another algorithm
     under a schedule.
 
     Args:
-        momentum: alpha in [0, 1): a number, an array of shape (), a traced value, or a function of the step.
+        momentum: alpha, in [0, 1), how much of the velocity is kept: a number, an array of shape (), a traced value, or
+            a schedule (a function of the step k = 0, 1, 2, ...).
 
     Returns:
-        A link for `optax.chain`. Its state is float32 or wider; its updates come back in the wider of the
-        incoming update's and the parameter's dtype (the former where `update` is given no parameters).
+        A link for `optax.chain`. Its state is float32 or wider; its updates have the wider of the incoming update's and
+        the parameter's dtype (the incoming update's if `update` is given no parameters).
 
     Raises:
         ValueError: if a concrete momentum is outside [0, 1).
-        TypeError: if it is not a number.
+        TypeError: if momentum is not a number.
 
     Example:
         >>> import jax.numpy as jnp, optax, lectopt as lo
@@ -46,7 +47,9 @@ def trace_momentum(momentum: numerics.Hyperparameter) -> optax.GradientTransform
         >>> print(f"{velocity:.3f}")
         -0.271
 
-    Source: the lecture, "(2) Momentum"; Polyak (1964).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(2) Momentum"; B. T. Polyak (1964), "Some
+    methods of speeding up the convergence of iteration methods", USSR Computational Mathematics and Mathematical
+    Physics 4(5); I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 8.2.
     """
     checks.check_hyperparameter("momentum", momentum, checks.FRACTION)
 

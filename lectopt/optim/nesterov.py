@@ -20,36 +20,37 @@ class TraceNesterovState(NamedTuple):
 
 
 def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
-    r"""Stands *after* the learning rate and *last*; take `lectopt.nesterov`, which has the order inside.
+    r"""Turns steps into a velocity that looks ahead; to be placed *after* the learning rate, and *last*.
 
-    Nesterov's method takes the gradient where the velocity leads:
+    `lectopt.nesterov` has this order inside. Nesterov's method takes the gradient where the velocity leads:
 
     .. math:: v_{k+1} = \alpha_k v_k - \epsilon_k \nabla L(w_k + \alpha_k v_k), \qquad w_{k+1} = w_k + v_{k+1}
 
-    A chain only sees gradients at the parameters that it is handed. So those are :math:`\varphi_k = w_k + \alpha_k
-    v_k`, and with :math:`u_k = -\epsilon_k \nabla L(\varphi_k)` the same method reads
+    A chain only sees gradients at the parameters that it is given. So those are the look-ahead point
+    :math:`\varphi_k = w_k + \alpha_k v_k`, and with :math:`u_k = -\epsilon_k \nabla L(\varphi_k)` the same method reads
 
     .. math:: v_{k+1} = \alpha_k v_k + u_k, \qquad \varphi_{k+1} = \varphi_k + u_k + \alpha_{k+1} v_{k+1}
 
-    exactly, also with both :math:`\epsilon` and :math:`\alpha` scheduled. `eval_params` gives w back. The state keeps
-    the look-ahead c that the gradient was taken at, and it is :math:`\alpha_k` in the velocity too, so w stays right
-    where something outside, such as `optax.inject_hyperparams`, changes alpha between steps: the new alpha takes
-    effect with the next look-ahead.
+    exactly, also where both :math:`\epsilon` and :math:`\alpha` are scheduled. `lectopt.eval_params` computes w from
+    the look-ahead point. The state keeps the coefficient c of the look-ahead at which the gradient was taken, and the
+    velocity uses it for :math:`\alpha_k` too. So w stays right where something outside, such as
+    `optax.inject_hyperparams`, changes alpha between steps: the new alpha takes effect with the next look-ahead.
 
-    Nothing that changes updates may follow this link in a chain, or w is lost. Penalties go before the rate, where
-    they are part of g: `optax.chain(lo.add_l2(1e-4), lo.nesterov(0.1))`. So does decoupled weight decay: what
+    Nothing that changes updates may follow this link in a chain, or w is lost. Penalties go before the learning rate,
+    where they are part of g: `optax.chain(lo.add_l2(1e-4), lo.nesterov(0.1))`. So does decoupled weight decay: what
     `optax.add_decayed_weights(d)` adds before `lo.nesterov` enters the velocity like a gradient.
 
     Args:
-        momentum: alpha in [0, 1): a number, an array of shape (), a traced value, or a function of the step.
+        momentum: alpha, in [0, 1), how much of the velocity is kept: a number, an array of shape (), a traced value, or
+            a schedule (a function of the step k = 0, 1, 2, ...).
 
     Returns:
-        A link for `optax.chain`. Its state is float32 or wider; its updates come back in the wider of the
-        incoming update's and the parameter's dtype (the former where `update` is given no parameters).
+        A link for `optax.chain`. Its state is float32 or wider; its updates have the wider of the incoming update's and
+        the parameter's dtype (the incoming update's if `update` is given no parameters).
 
     Raises:
         ValueError: if a concrete momentum is outside [0, 1).
-        TypeError: if it is not a number.
+        TypeError: if momentum is not a number.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax, lectopt as lo
@@ -62,7 +63,9 @@ def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransform
         >>> print(f"{held:.4f} {lo.eval_params(state, held):.4f}")  # the look-ahead point, and w
         0.5751 0.7290
 
-    Source: the lecture, "(3) Nesterov Momentum"; Sutskever et al. (2013), equations 3 and 4.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(3) Nesterov Momentum"; I. Sutskever, J.
+    Martens, G. Dahl and G. Hinton (2013), "On the importance of initialization and momentum in deep learning", ICML,
+    equations 3 and 4; I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 8.3.
     """
     checks.check_hyperparameter("momentum", momentum, checks.FRACTION)
 

@@ -18,24 +18,24 @@ class WatchNormsState(NamedTuple):
 
 
 def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
-    r"""Records the norms of what passes, layer by layer, and changes nothing: for training loops of one's own.
+    """Records the norms of what passes through it, layer by layer, and changes nothing: for your own training loops.
 
-    As the first link of a chain it sees the gradient, as the last one the update; with the name "weight" it measures
-    the parameters instead. Its norms are read from the optimizer's state by `optax.tree.get(state, "gradient_norm")`.
-    (`train` and `fit` need no such link: see `lectopt.watch`.)
+    As the first link of a chain it sees the gradient, as the last one the update; under the name "weight" it measures
+    the parameters instead. Read its norms from the optimizer's state by `optax.tree.get(state, "gradient_norm")`.
+    (`train` and `fit` need no such link: pass them `watch=`.)
 
     Args:
-        *names: what to call what passes here, such as "gradient" or "update"; "weight" is the parameters. Different
-            ones for all links of a chain, since `optax.tree.get` finds them by name.
+        *names: one or more names for what passes through here, such as "gradient" or "update"; "weight" stands for the
+            parameters. All links of a chain need different names, since `optax.tree.get` finds them by name.
 
     Returns:
         A link for `optax.chain`. `state.norms` is {"<name>_norm": {layer: float32[]}}: the root of the sum of squares
-        over the leaves below one path, such as a layer's kernel and bias, in float32 or wider. 0 before the first step.
+        over the leaves below one path, such as a layer's kernel and bias, in float32 or wider; 0 before the first step.
 
     Raises:
-        ValueError: if there is no name, or one is given twice; at `update`, if no params are given where "weight" is to
-            be measured, or there are layers that `init` was not given.
-        TypeError: if one is no string.
+        ValueError: if there is no name, or one is given twice; at `update`, if no parameters are given where "weight"
+            is to be measured, or there are layers that `init` was not given.
+        TypeError: if a name is not a string.
 
     Example:
         >>> import jax.numpy as jnp, optax, lectopt as lo
@@ -45,7 +45,7 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         >>> print(optax.tree.get(state, "gradient_norm"), optax.tree.get(state, "update_norm"))
         {'dense': Array(5., dtype=float32)} {'dense': Array(0.5, dtype=float32)}
 
-    Source: the lecture, "Monitoring the Training Process".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Monitoring the Training Process".
     """
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"names must be strings such as 'gradient'; got {names}")

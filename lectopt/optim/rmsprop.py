@@ -18,26 +18,27 @@ class ScaleByRmspropState(NamedTuple):
 def scale_by_rmsprop(
     decay: numerics.Hyperparameter = 0.9, eps: numerics.Hyperparameter = 1e-6
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Divides each entry by the root of a running average of its squares, which forgets the extreme past.
+    r"""Divides each entry by the root of a running average of its squares, which forgets the distant past.
 
-    .. math:: r_{k+1} = \rho r_k + (1 - \rho) g_k \odot g_k, \qquad u_k = \frac{g_k}{\sqrt{\delta + r_{k+1}}},
-        \qquad r_0 = 0
+    .. math::
+        r_{k+1} = \rho r_k + (1 - \rho) g_k \odot g_k, \qquad u_k = \frac{g_k}{\sqrt{\delta + r_{k+1}}}, \qquad r_0 = 0
 
-    The constant stands *inside* the root, as in the lecture; PyTorch has it outside.
+    The constant is *inside* the root, as in the lecture; in PyTorch it is outside.
 
     Args:
-        decay: rho in [0, 1) (0.9 is our default; the lecture gives none): a number, an array of shape (), a traced
-            value, or a function of the step.
-        eps: delta, at least 0, in units of the squared gradient; the same kinds of value. An entry whose denominator
-            is 0 (eps = 0 and no gradient so far) is not updated.
+        decay: rho, in [0, 1), how much of the running average r is kept (the lecture has no default): a number, an
+            array of shape (), a traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
+        eps: delta, at least 0, in units of the squared gradient, added inside the root (1e-6 in the lecture); an entry
+            whose denominator is 0 (`eps=0` and no gradient so far) is not updated: a number, an array of shape (), a
+            traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
 
     Returns:
-        A link for `optax.chain`, to stand before the learning rate. Its state is float32 or wider; its updates come
-        back in the wider of the gradient's and the parameter's dtype (the gradient's where `update` is given no
-        parameters). The rate of each weight is epsilon / sqrt(delta + r), r = `state.mean_of_squares`.
+        A link for `optax.chain`, to be placed before the learning rate. Its state is float32 or wider; its updates have
+        the wider of the gradient's and the parameter's dtype (the gradient's if `update` is given no parameters). The
+        rate of each weight is epsilon / sqrt(delta + r), where r is `state.mean_of_squares`.
 
     Raises:
-        ValueError: if a concrete decay is outside [0, 1), or eps negative, infinite or NaN.
+        ValueError: if a concrete decay is outside [0, 1), or a concrete eps is negative, infinite or NaN.
         TypeError: if one of them is not a number.
 
     Example:
@@ -47,7 +48,9 @@ def scale_by_rmsprop(
         >>> print(updates.round(3), state.mean_of_squares)
         [2. 2.] [2.5e-01 2.5e+03]
 
-    Source: the lecture, "(4.2) RMSProp", algorithm 8.5 of Goodfellow et al. (2016); Hinton (2012).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(4.2) RMSProp", which is algorithm 8.5 of
+    I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press; T. Tieleman and G. Hinton (2012),
+    "Neural Networks for Machine Learning", Coursera, lecture 6.5.
     """
     checks.check_hyperparameter("decay", decay, checks.FRACTION)
     checks.check_hyperparameter("eps", eps, checks.NON_NEGATIVE)

@@ -17,26 +17,30 @@ _STEPS = checks.Interval(1, math.inf, high_open=True)
 
 
 def linear_decay(init_value: Numeric, transition_steps: Numeric, end_value: Numeric | None = None) -> numerics.Schedule:
-    r"""A rate that falls linearly until step tau and is constant from then on.
+    r"""Decreases a learning rate linearly until step tau and keeps it constant from then on.
 
-    .. math:: \epsilon_k = (1 - k / \tau) \epsilon_0 + (k / \tau) \epsilon_\tau \quad (k < \tau), \qquad
+    .. math::
+        \epsilon_k = (1 - k / \tau) \epsilon_0 + (k / \tau) \epsilon_\tau \quad (k < \tau), \qquad
         \epsilon_k = \epsilon_\tau \quad (k \ge \tau)
 
-    The constant tail is what people use in practice; it does not satisfy :math:`\sum \epsilon_k^2 < \infty`, which
-    the convergence theorem of stochastic gradient descent asks for (`robbins_monro` does).
+    The constant tail is common in practice; it does not satisfy :math:`\sum_k \epsilon_k^2 < \infty`, which the
+    convergence theorem of stochastic gradient descent requires (`robbins_monro` does).
 
     Args:
-        init_value: epsilon_0, at least 0. The lecture: higher than what performs best in the first iterations, lower
-            than what makes them unstable.
-        transition_steps: tau, at least 1, in steps; the lecture: a few passes through the data, such as
-            `10 * steps_per_epoch(examples, batch_size)`.
-        end_value: epsilon_tau, at least 0; None takes 1 % of init_value, as the lecture says.
+        init_value: epsilon_0, at least 0: a number, an array of shape () or a traced value. The lecture: higher than
+            what performs best in the first iterations, lower than what makes them unstable.
+        transition_steps: tau, at least 1, in steps: a number, an array of shape () or a traced value. The lecture: a
+            few passes through the data, such as `10 * steps_per_epoch(examples, batch_size)`.
+        end_value: epsilon_tau, at least 0: a number, an array of shape () or a traced value; None means 1 % of
+            init_value, the lecture's advice.
 
     Returns:
-        A function from the step (int32[]) to the rate (float32[]).
+        A function from the step (int32[]) to the learning rate (float32[]), to be passed wherever an optimizer takes
+        one.
 
     Raises:
-        ValueError: if a concrete rate is negative, infinite or NaN, or transition_steps is below 1.
+        ValueError: if a concrete init_value or end_value is negative, infinite or NaN, or a concrete transition_steps
+            is below 1.
         TypeError: if one of them is not a number.
 
     Example:
@@ -45,7 +49,8 @@ def linear_decay(init_value: Numeric, transition_steps: Numeric, end_value: Nume
         >>> print([f"{rate(k):.4f}" for k in (0, 5, 10, 1000)])
         ['0.1000', '0.0505', '0.0010', '0.0010']
 
-    Source: the lecture, "(1) SGD with decreasing learning rate"; Goodfellow et al. (2016), equation 8.14.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(1) SGD with decreasing learning rate"; I.
+    Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, equation 8.14.
     """
     checks.check_number("init_value", init_value, checks.NON_NEGATIVE)
     checks.check_number("transition_steps", transition_steps, _STEPS)
@@ -57,30 +62,35 @@ def linear_decay(init_value: Numeric, transition_steps: Numeric, end_value: Nume
 
 
 def momentum_ramp(init_value: Numeric, end_value: Numeric, transition_steps: Numeric) -> numerics.Schedule:
-    r"""A momentum that starts small and is increased linearly until step tau.
+    r"""Changes a momentum linearly until step tau and keeps it constant from then on.
 
-    .. math:: \alpha_k = (1 - k / \tau) \alpha_0 + (k / \tau) \alpha_\tau \quad (k < \tau), \qquad
+    .. math::
+        \alpha_k = (1 - k / \tau) \alpha_0 + (k / \tau) \alpha_\tau \quad (k < \tau), \qquad
         \alpha_k = \alpha_\tau \quad (k \ge \tau)
 
+    The lecture: often adapted over time, starting with a small value that is then increased.
+
     Args:
-        init_value: alpha_0 in [0, 1).
-        end_value: alpha_tau in [0, 1).
-        transition_steps: tau, at least 1, in steps.
+        init_value: alpha_0, in [0, 1): a number, an array of shape () or a traced value.
+        end_value: alpha_tau, in [0, 1): a number, an array of shape () or a traced value.
+        transition_steps: tau, at least 1, in steps: a number, an array of shape () or a traced value.
 
     Returns:
-        A function from the step (int32[]) to the momentum (float32[]).
+        A function from the step (int32[]) to the momentum (float32[]), to be passed wherever an optimizer takes one.
 
     Raises:
-        ValueError: if a concrete momentum is outside [0, 1), or transition_steps is below 1.
+        ValueError: if a concrete init_value or end_value is outside [0, 1), or a concrete transition_steps is below 1.
         TypeError: if one of them is not a number.
 
     Example:
         >>> import lectopt as lo
-        >>> optimizer = lo.momentum(0.1, momentum=lo.momentum_ramp(0.5, 0.9, transition_steps=100))
-        >>> print(f"{lo.momentum_ramp(0.5, 0.9, transition_steps=100)(50):.2f}")
+        >>> ramp = lo.momentum_ramp(0.5, 0.9, transition_steps=100)
+        >>> optimizer = lo.momentum(0.1, momentum=ramp)
+        >>> print(f"{ramp(50):.2f}")
         0.70
 
-    Source: the lecture, "(2) Momentum".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(2) Momentum"; I. Goodfellow, Y. Bengio and
+    A. Courville (2016), "Deep Learning", MIT Press, section 8.3.2.
     """
     checks.check_number("init_value", init_value, checks.FRACTION)
     checks.check_number("end_value", end_value, checks.FRACTION)
@@ -89,25 +99,27 @@ def momentum_ramp(init_value: Numeric, end_value: Numeric, transition_steps: Num
 
 
 def robbins_monro(init_value: Numeric, power: Numeric = 1.0, transition_steps: Numeric = 1) -> numerics.Schedule:
-    r"""A rate for which stochastic gradient descent is guaranteed to converge.
+    r"""Decreases a learning rate so that stochastic gradient descent is guaranteed to converge.
 
     .. math:: \epsilon_k = \frac{\epsilon_0}{(1 + k / \tau)^p}, \qquad \tfrac12 < p \le 1
 
-    Up to p = 1 the rates add up to infinity, so that any distance can be covered; above p = 1/2 their squares add up
-    to a finite number, so that the noise of the minibatches dies out. Outside of this range one of the two fails, so
-    it is refused.
+    Up to p = 1 the rates add up to infinity, so that any distance can be covered; above p = 1/2 their squares add up to
+    a finite number, so that the noise of the minibatches dies out. Outside this range one of the two fails, so such
+    powers are refused.
 
     Args:
-        init_value: epsilon_0, at least 0.
-        power: p in (0.5, 1].
-        transition_steps: tau, at least 1, in steps: about how long the rate stays near its start.
+        init_value: epsilon_0, at least 0: a number, an array of shape () or a traced value.
+        power: p, in (0.5, 1]: a number, an array of shape () or a traced value.
+        transition_steps: tau, at least 1, in steps, about how long the rate stays near its start: a number, an array of
+            shape () or a traced value.
 
     Returns:
-        A function from the step (int32[]) to the rate (float32[]).
+        A function from the step (int32[]) to the learning rate (float32[]), to be passed wherever an optimizer takes
+        one.
 
     Raises:
-        ValueError: if a concrete init_value is negative, infinite or NaN, power is outside (0.5, 1], or
-            transition_steps is below 1.
+        ValueError: if a concrete init_value is negative, infinite or NaN, a concrete power is outside (0.5, 1], or a
+            concrete transition_steps is below 1.
         TypeError: if one of them is not a number.
 
     Example:
@@ -115,7 +127,8 @@ def robbins_monro(init_value: Numeric, power: Numeric = 1.0, transition_steps: N
         >>> print([f"{lo.robbins_monro(1.0)(k):.2f}" for k in range(4)])
         ['1.00', '0.50', '0.33', '0.25']
 
-    Source: the lecture, "(1) SGD with decreasing learning rate"; Robbins and Monro (1951).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(1) SGD with decreasing learning rate"; H.
+    Robbins and S. Monro (1951), "A stochastic approximation method", Annals of Mathematical Statistics 22(3).
     """
     checks.check_number("init_value", init_value, checks.NON_NEGATIVE)
     checks.check_number("power", power, _POWERS)
