@@ -16,6 +16,7 @@ NAMESPACES = ["lectopt", "lectopt.initializers", "lectopt.data.datasets", "lecto
 
 # Taken from no lecture and no paper: how data are split and stored, how JAX and its programs are handled.
 WITHOUT_SOURCE = {
+    "lectopt.accept_dicts",
     "lectopt.register_eval_params",
     "lectopt.from_indices",
     "lectopt.few_labels",
