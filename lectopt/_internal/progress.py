@@ -30,7 +30,7 @@ class Pace:
         self._due = ended + max(1.0, 10 * (ended - began))
 
 
-class Onlooker(Protocol):
+class Observer(Protocol):
     """What shows a training to people while it goes on."""
 
     pace: Pace

@@ -24,7 +24,7 @@ from lectopt.engine.objective import checked_metric
 from lectopt.optim.optimizers import adam
 from lectopt.tasks.standard_tasks import classification, regression
 from lectopt.tasks.task import Task
-from lectopt.training.recipes import Optimizer
+from lectopt.training.optimizer_recipe import Optimizer
 from lectopt.training.run import Run
 from lectopt.training.training import train
 

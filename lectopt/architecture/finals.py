@@ -16,6 +16,7 @@ from lectopt.architecture.results import Finalist
 from lectopt.data.subsets import Subset
 from lectopt.strategies.choices import Record, best_of
 from lectopt.tasks import evaluation
+from lectopt.tasks.example_checks import check_examples
 from lectopt.training.fitting import fit
 from lectopt.training.run import Run
 
@@ -44,7 +45,7 @@ class Finals:
         masked = self.children.model(jnp.zeros(len(self.children.space.choices), jnp.int32))
         if self.test is not None:
             for model in (masked, by_hand):
-                evaluation.check_examples(self.children.recipe.task(model), self.test, "test")
+                check_examples(self.children.recipe.task(model), self.test, "test")
         jax.eval_shape(lambda: self._judged(by_hand, self.key))
 
     def play(self, records: Mapping[str, Record], progress: bool) -> tuple[list[Finalist], np.ndarray, Run]:

@@ -25,7 +25,7 @@ from lectopt.strategies.random_search import RandomSearch
 from lectopt.strategies.reinforcement import SHORT, Controller, Reinforce, checked_controller
 from lectopt.strategies.rounds import Compiled, Method, Search
 from lectopt.tasks.task import Task
-from lectopt.training.recipes import Optimizer
+from lectopt.training.optimizer_recipe import Optimizer
 
 
 def search_architecture(

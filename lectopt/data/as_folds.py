@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt.data.drawing import has_labels, labels
 from lectopt.data.folds import Folds, join
 from lectopt.data.holdouts import holdout
 from lectopt.data.k_folds import k_fold, stratified_k_fold
+from lectopt.data.labels import has_labels, labels_of
 from lectopt.data.subsets import Subset
 
 _SHARE = checks.Interval(0, 1, low_open=True, high_open=True)
@@ -34,7 +34,7 @@ def _looks_labelled(examples: Subset, least: int, name: str) -> bool:
     """Whether the last array holds labels each of which comes so often; warns where they may be rare classes."""
     if not has_labels(examples):
         return False
-    values, sizes = np.unique(labels(examples, name), return_counts=True)
+    values, sizes = np.unique(labels_of(examples, name), return_counts=True)
     if sizes.min() < least and len(sizes) <= len(examples) ** 0.5:
         warnings.warn(
             f"{name} are not stratified: the label {values[sizes.argmin()]} comes {sizes.min()} time(s), and "

@@ -1,7 +1,7 @@
 """Minibatches: which examples each step of an epoch sees, and how many steps there are."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ from lectopt._internal import checks
 from lectopt._internal.keys import as_key
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.subsets import Subset, as_subset
+
+Batch: TypeAlias = tuple[Any, ...]
+"""Examples: arrays, or trees of arrays, [batch, ...]."""
 
 
 class Minibatches(NamedTuple):
@@ -89,6 +92,12 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
         examples = len(examples)
     examples = checks.check_count("examples", examples)
     return math.ceil(examples / checks.check_count("batch_size", batch_size))
+
+
+def batch_shapes(subset: Subset, batch_size: int) -> Batch:
+    """The shapes of a batch of these examples, as `jax.ShapeDtypeStruct`s."""
+    rows = min(batch_size, subset.capacity)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), subset.arrays)
 
 
 def rows_of(subset: Subset, batch_size: int, *, key: Any, epoch: Numeric, shuffle: bool) -> Array:

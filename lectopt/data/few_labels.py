@@ -8,7 +8,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.keys import as_key
-from lectopt.data import drawing
+from lectopt.data.labels import labels_of
 from lectopt.data.subsets import Subset, as_subset
 
 
@@ -36,7 +36,7 @@ def few_labels(examples: Any, per_class: int, *, key: Any) -> Subset:
     whole, per_class = as_subset(examples), checks.check_count("per_class", per_class)
     if whole.indices.ndim != 1:
         raise ValueError(f"examples must be one part; got {len(whole.indices)} folds: take one, folds[0]")
-    classes, place, sizes = np.unique(drawing.labels(whole, "few_labels"), return_inverse=True, return_counts=True)
+    classes, place, sizes = np.unique(labels_of(whole, "few_labels"), return_inverse=True, return_counts=True)
     if per_class > sizes.min():
         raise ValueError(
             f"per_class must be at most {sizes.min()}, as many examples as class {classes[sizes.argmin()]} has; got "

@@ -11,7 +11,7 @@ import numpy as np
 
 from lectopt._internal.arrays import as_numpy
 from lectopt._internal.types import Array, Numeric
-from lectopt.data import drawing
+from lectopt.data.shuffling import check_concrete
 from lectopt.data.subsets import Subset, as_subset, view
 
 
@@ -72,7 +72,7 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
         [30, 60, 90, 120]
     """
     whole = as_subset(examples)
-    drawing.check_concrete(whole, None)
+    check_concrete(whole, None)
     if hasattr(splits, "split") and not isinstance(splits, str):
         splits = _split_by(splits, whole, groups)
     elif groups is not None:

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt.data import drawing
+from lectopt.data.groups import group_numbers
+from lectopt.data.labels import labels_of
+from lectopt.data.shuffling import shuffled
 from lectopt.data.subsets import Subset, view
 
 _SHARE = checks.Interval(0, 1, low_open=True, high_open=True)
@@ -42,16 +44,16 @@ def holdout(
     Source: the lecture, "Validation".
     """
     checks.check_number("fraction", fraction, _SHARE)
-    whole, order = drawing.shuffled(examples, key)
+    whole, order = shuffled(examples, key)
     held = round(float(fraction) * len(whole))
     if not 0 < held < len(whole):
         raise ValueError(f"fraction must leave examples in both parts; got {fraction} of {len(whole)} examples")
     if checks.check_flag("stratify", stratify) and groups is not None:
         raise ValueError("holdout takes one of stratify and groups, not both")
     if stratify:
-        out = _share_of_each_class(drawing.labels(whole)[order], held)
+        out = _share_of_each_class(labels_of(whole)[order], held)
     elif groups is not None:
-        out = _whole_groups(drawing.groups(groups, whole, order), held)
+        out = _whole_groups(group_numbers(groups, whole, order), held)
         if not out.any():
             raise ValueError(f"groups must fit into the held-out part: each one has more than {held} examples")
     else:

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt.data import drawing
 from lectopt.data.folds import Folds, pack
+from lectopt.data.groups import consecutive_numbers, group_numbers
+from lectopt.data.labels import labels_of
+from lectopt.data.shuffling import check_concrete, shuffled
 from lectopt.data.subsets import Subset, as_subset
 
 
@@ -35,13 +37,13 @@ def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
 
     Source: the lecture, "Cross-Validation".
     """
-    whole, order = drawing.shuffled(examples, key)
+    whole, order = shuffled(examples, key)
     folds = _fold_count(folds, len(whole), "examples")
     parts = np.empty(len(whole), int)
     if groups is None:
         parts[order] = np.arange(len(whole)) % folds
     else:
-        members = drawing.groups(groups, whole, order)
+        members = group_numbers(groups, whole, order)
         parts[order] = _deal_groups(np.zeros(len(whole), int), members, _fold_count(folds, members.max() + 1, "groups"))
     return _validate_on_each(whole, parts, folds)
 
@@ -72,9 +74,9 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
 
     Source: the lecture, "Stratified Cross-Validation".
     """
-    whole, order = drawing.shuffled(examples, key)
+    whole, order = shuffled(examples, key)
     folds = _fold_count(folds, len(whole), "examples")
-    labels = drawing.labels(whole)
+    labels = labels_of(whole)
     values, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     if sizes.min() < folds:
         rarest = sizes.argmin()
@@ -85,10 +87,10 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
     parts = np.empty(len(whole), int)
     if groups is None:
         # Dealt out class after class without a break: both the classes and the parts come out even, to within one.
-        dealt = order[np.argsort(drawing.numbered(classes[order].tolist()), kind="stable")]
+        dealt = order[np.argsort(consecutive_numbers(classes[order].tolist()), kind="stable")]
         parts[dealt] = np.arange(len(whole)) % folds
     else:
-        members = drawing.groups(groups, whole, order)
+        members = group_numbers(groups, whole, order)
         parts[order] = _deal_groups(classes[order], members, _fold_count(folds, members.max() + 1, "groups"))
     return _validate_on_each(whole, parts, folds)
 
@@ -113,7 +115,7 @@ def leave_one_out(examples: Any) -> Folds:
     Source: the lecture, "Leave-one-out Cross-Validation".
     """
     whole = as_subset(examples)
-    drawing.check_concrete(whole, None)
+    check_concrete(whole, None)
     if len(whole) < 2:
         raise ValueError("examples must be at least 2, to leave one out; got 1")
     return _validate_on_each(whole, np.arange(len(whole)), len(whole))

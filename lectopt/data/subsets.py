@@ -102,3 +102,16 @@ def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
     """The examples at these rows, as a part."""
     with jax.ensure_compile_time_eval():
         return Subset(arrays, jnp.asarray(indices), jnp.int32(len(indices)), least=len(indices))
+
+
+def check_finite(subset: Subset, name: str) -> None:
+    """Raises ValueError if any number is NaN or infinite; what is being traced passes."""
+    known = not checks.is_traced(subset.arrays)
+    # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
+    for array in map(np.asarray, jax.tree.leaves(subset.arrays) if known else []):
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
+            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            raise ValueError(
+                f"{name} must be finite; {bad.sum()} of {len(array)} examples hold NaN or infinite numbers, "
+                f"the first in row {bad.argmax()}"
+            )

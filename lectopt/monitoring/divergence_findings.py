@@ -3,7 +3,7 @@
 from lectopt.monitoring.findings import GOODFELLOW, Finding
 from lectopt.monitoring.loss_curves import Course
 from lectopt.training.history import History
-from lectopt.training.troubles import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
+from lectopt.training.nonfinite import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
 
 EXPLODED = 5.0
 """The last loss of a short training, over the baseline and the initial one: single batches that are worse say no more.

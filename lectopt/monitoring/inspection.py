@@ -14,14 +14,15 @@ from lectopt._internal.keys import as_key
 from lectopt._internal.tables import as_html, as_text
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
+from lectopt.data.batches import Batch
 from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.inspection_findings import judge
 from lectopt.monitoring.layer_reports import LayerReport, Passage, report
-from lectopt.tasks.evaluation import check_examples
+from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched
-from lectopt.tasks.task import Batch, ModelState, Task
+from lectopt.tasks.task import ModelState, Task
 from lectopt.training.run import Run
 from lectopt.training.setup import fresh
 

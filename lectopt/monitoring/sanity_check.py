@@ -19,6 +19,7 @@ from lectopt.monitoring.inspection_findings import judge_loss
 from lectopt.monitoring.memorization import RATES, STEPS, Outcome, by_heart
 from lectopt.optim.optimizers import adam
 from lectopt.tasks import evaluation
+from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.task import Task
 from lectopt.training.setup import fresh
 from lectopt.training.training import train
@@ -84,7 +85,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
     checks.check_flag("progress", progress)
     subset, key = as_subset(examples), as_key(key)
-    evaluation.check_examples(task, subset, "examples")
+    check_examples(task, subset, "examples")
     if len(subset) < 20:
         raise ValueError(f"examples must be at least 20; got {len(subset)}")
     rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices[: len(subset)])[:_MOST]

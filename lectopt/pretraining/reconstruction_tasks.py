@@ -9,13 +9,14 @@ from flax import nnx
 
 from lectopt._internal.meshes import Specs
 from lectopt._internal.types import Array
+from lectopt.data.batches import Batch
 from lectopt.pretraining.corruption import Corrupt
 from lectopt.pretraining.network_layers import NetworkLayers
 from lectopt.pretraining.renaming_rules import ModelPath
 from lectopt.tasks.interception import LayerCall
 from lectopt.tasks.models import Adapter, Params, State
 from lectopt.tasks.probe import Probe
-from lectopt.tasks.task import Batch, Task
+from lectopt.tasks.task import Task
 
 
 def layer_stage(task: Task, layers: NetworkLayers, name: str, decoder: Callable[..., nnx.Module], c: Corrupt) -> Task:

@@ -10,10 +10,9 @@ import optax
 
 from lectopt._internal import checks, shapes
 from lectopt._internal.keys import as_key
-from lectopt.data.batches import steps_per_epoch
-from lectopt.data.subsets import Subset, as_subset
+from lectopt.data.batches import batch_shapes, steps_per_epoch
+from lectopt.data.subsets import Subset, as_subset, check_finite
 from lectopt.pretraining.corruption import Corrupt, as_corruption
-from lectopt.tasks.evaluation import batch_shapes, check_finite
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState, Task
 from lectopt.training.fitting import fit

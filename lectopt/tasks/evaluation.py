@@ -5,20 +5,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from lectopt import norms
 from lectopt._internal import meshes
-from lectopt._internal.checks import is_traced
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Minibatches, minibatches
 from lectopt.data.subsets import Subset
 from lectopt.tasks.metrics import WholeSetMetric
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import Batch, ModelState, Task
+from lectopt.tasks.task import ModelState, Task
 
-BATCH = 1024
+SCORED_AT_ONCE = 1024
 """Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""
 
 
@@ -53,40 +50,6 @@ def predict(task: Task, params: Params, state: ModelState, x: Any) -> Any:
     return outputs
 
 
-def check_examples(task: Task, subset: Subset, name: str, batch_size: int = BATCH) -> None:
-    """Raises ValueError, before anything compiles, unless the examples are finite and fit the task."""
-    batch = batch_shapes(subset, batch_size)
-    known = not is_traced(subset.arrays)
-    task.validate(batch, subset.arrays[-1] if known else None, name)
-    check_finite(subset, name)
-
-
-def check_learnable(task: Task, train: Subset, name: str) -> None:
-    """Raises ValueError where a task that standardises could not learn how from these concrete inputs."""
-    if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
-        x, rows = np.asarray(train.arrays[0]), np.asarray(train.indices)[: len(train)]
-        norms.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])
-
-
-def check_finite(subset: Subset, name: str) -> None:
-    """Raises ValueError if any number is NaN or infinite; what is being traced passes."""
-    known = not is_traced(subset.arrays)
-    # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
-    for array in map(np.asarray, jax.tree.leaves(subset.arrays) if known else []):
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
-            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-            raise ValueError(
-                f"{name} must be finite; {bad.sum()} of {len(array)} examples hold NaN or infinite numbers, "
-                f"the first in row {bad.argmax()}"
-            )
-
-
-def batch_shapes(subset: Subset, batch_size: int) -> Batch:
-    """The shapes of a batch of these examples, as `jax.ShapeDtypeStruct`s."""
-    rows = min(batch_size, subset.capacity)
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), subset.arrays)
-
-
 def _balanced(count: int, ways: int) -> int:
-    """The size of the smallest equal batches, none above `BATCH`, that hold `count` examples and split evenly."""
-    return math.ceil(count / math.ceil(count / BATCH) / ways) * ways
+    """The size of the smallest equal batches, none above `SCORED_AT_ONCE`, that hold `count` examples and split."""
+    return math.ceil(count / math.ceil(count / SCORED_AT_ONCE) / ways) * ways

@@ -18,7 +18,7 @@ from lectopt._internal import checks
 from lectopt._internal.meshes import Specs
 from lectopt._internal.trees import paths
 from lectopt._internal.types import ArrayTree
-from lectopt.tasks import flags, modes
+from lectopt.tasks import call_flags, nnx_modes
 from lectopt.tasks.nnx_parts import check_arrays, check_factory, reseed, split
 
 Params: TypeAlias = ArrayTree
@@ -85,7 +85,7 @@ class NNXAdapter:
         self._by_name = check_factory(factory)
         self._given = given
         if given is not None:
-            modes.warn_if_frozen(given)
+            nnx_modes.warn_if_frozen(given)
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         del x
@@ -104,11 +104,11 @@ class NNXAdapter:
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
         # None is for the layers' own mode, which is frozen in some.
-        args, kwargs = flags.arguments(type(model), training, leave=lambda name: self._has_frozen)
+        args, kwargs = call_flags.arguments(type(model), training, leave=lambda name: self._has_frozen)
         return model(x, *args, **kwargs)
 
     def check_call(self) -> None:
-        flags.arguments(type(self._module), training=True)
+        call_flags.arguments(type(self._module), training=True)
 
     def present(self, params: Params, state: State) -> nnx.Module:
         graphdef, rngs = self._structure["handed out"]
@@ -151,21 +151,21 @@ class NNXAdapter:
 
     @functools.cached_property
     def _has_frozen(self) -> bool:
-        return any(modes.frozen(self._module))
+        return any(nnx_modes.frozen(self._module))
 
     @functools.cached_property
     def _structure(self) -> dict[Any, tuple[Any, Any]]:
         """The graph definition and the random streams, by whether it is training, and as it is handed out."""
 
         def structure(evaluates: int) -> tuple[Any, Any]:
-            graphdef, _, rngs, _ = split(modes.switch(nnx.clone(self._module), evaluates))
+            graphdef, _, rngs, _ = split(nnx_modes.switch(nnx.clone(self._module), evaluates))
             return graphdef, nnx.as_pure(jax.eval_shape(lambda: rngs))
 
-        return {True: structure(False), False: structure(True), "handed out": structure(modes.HANDED_OUT)}
+        return {True: structure(False), False: structure(True), "handed out": structure(nnx_modes.HANDED_OUT)}
 
 
 class LinenAdapter:
-    """A Linen module that is called with (x), or with (x, train=bool), or other flags of `flags.FLAGS`."""
+    """A Linen module that is called with (x), or with (x, train=bool), or other flags of `call_flags.FLAGS`."""
 
     has_weights = False
 
@@ -205,7 +205,7 @@ class LinenAdapter:
     def _mode(self, training: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # Linen refuses a flag in the call that the constructor has set.
         has = lambda name: getattr(self._module, name, None) is not None  # noqa: E731
-        return flags.arguments(type(self._module), training, leave=has)
+        return call_flags.arguments(type(self._module), training, leave=has)
 
 
 class FunctionAdapter:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,15 @@ from lectopt._internal import checks, shapes
 from lectopt._internal.numerics import working_dtype
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array, Numeric
+from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.norms import Moments, Standardize, measure, standardized
-from lectopt.tasks import flags, task_checks
+from lectopt.tasks import call_flags, task_checks
 from lectopt.tasks.interception import Handler, InterceptedAdapter
 from lectopt.tasks.metrics import PerExample, WholeSetMetric
 from lectopt.tasks.models import Params, State, adapt
 from lectopt.tasks.scores import Scores
 
-Batch: TypeAlias = tuple[Any, ...]
 _PROBABILITIES: dict[str, Callable[[Array], Array]] = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}
 ACTIVATIONS = ("identity", *_PROBABILITIES)
 
@@ -248,7 +248,7 @@ class Task:
         task_checks.check_parameters(params)
         if self._objective is None:
             self._validate_outputs(params, state, batch, targets, name)
-        checked = self.intercepted(task_checks.check_flags, flags.optional)  # NNX layers that could be wrong
+        checked = self.intercepted(task_checks.check_flags, call_flags.optional)  # NNX layers that could be wrong
         for training in (True, False):
             scores, _ = shapes.of(
                 f"the model, the loss, a metric or the objective does not fit {name}",

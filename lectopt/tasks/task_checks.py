@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lectopt._internal import checks
 from lectopt._internal.trees import paths
 from lectopt._internal.types import ArrayTree
-from lectopt.tasks import flags
+from lectopt.tasks import call_flags
 from lectopt.tasks.interception import LayerCall
 
 
@@ -118,7 +118,7 @@ def check_flags(call: LayerCall) -> Any:
     Raises:
         Refusal: if a flag of training is left at its default, and so is the same in training and evaluation.
     """
-    if names := flags.left_out(call.layer_class, call.args, call.kwargs):
+    if names := call_flags.left_out(call.layer_class, call.args, call.kwargs):
         layer = "/".join(call.path) or "the model"
         raise checks.Refusal(
             f"{layer} ({call.layer_class.__name__}) is called without its flag {names[0]!r}, which would be the same "

@@ -11,9 +11,10 @@ import optax
 from jax.sharding import Mesh
 
 from lectopt._internal.types import Array
+from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import Batch, ModelState, Task
+from lectopt.tasks.task import ModelState, Task
 from lectopt.training.layer_statistics import Looks, Watch
 
 NOTHING = np.finfo(np.float32).max

@@ -15,19 +15,20 @@ from jax.sharding import Mesh
 
 from lectopt._internal import checks, interrupts, meshes
 from lectopt._internal.files import checked_path
-from lectopt._internal.progress import Onlooker, ProgressBar, in_notebook, interactive
+from lectopt._internal.progress import Observer, ProgressBar, in_notebook, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt._internal.types import Array
-from lectopt.tasks.task import Batch, Task
-from lectopt.training import stretches
+from lectopt.data.batches import Batch
+from lectopt.tasks.task import Task
+from lectopt.training import compiled_loop
 from lectopt.training.carry import Carry, Plan
 from lectopt.training.checkpoints import Store
 from lectopt.training.layer_statistics import Watch
-from lectopt.training.recipes import Optimizer
+from lectopt.training.nonfinite import bad_validations, divergence
+from lectopt.training.optimizer_recipe import Optimizer
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup, prepare
 from lectopt.training.training import conclude
-from lectopt.training.troubles import bad_validations, divergence
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
 _CHUNK_SECONDS = 0.25  # between two looks at the progress: often enough to watch, seldom enough to cost nothing
@@ -147,29 +148,29 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
     if directory is not None:
         make_directory("directory", checked_path("directory", directory))  # before anything compiles
     with contextlib.ExitStack() as stack:
-        onlookers = [stack.enter_context(contextlib.closing(o)) for o in _onlookers(setup.plan, log_dir, show)]
-        carry = stretches.start(setup)
+        observers = [stack.enter_context(contextlib.closing(o)) for o in _observers(setup.plan, log_dir, show)]
+        carry = compiled_loop.start(setup)
         store = None
         if directory is not None:
             store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
             carry = meshes.placed_as(setup.plan.mesh, carry, store.restore(carry))
-        carry = _run(setup, carry, store, onlookers, show=show)
+        carry = _run(setup, carry, store, observers, show=show)
     return _trimmed(setup, carry)
 
 
-def _run(setup: Setup, carry: Carry, store: Store | None, onlookers: Sequence[Onlooker], *, show: bool) -> Carry:
+def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], *, show: bool) -> Carry:
     """All chunks, with a look at the progress and a copy on disk between them."""
     mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
-    for onlooker in onlookers:
-        onlooker.begin(int(carry.step))
+    for observer in observers:
+        observer.begin(int(carry.step))
     with ProgressBar("training", steps, show=show) as bar, interrupts.held() as interrupt:
         while carry.running and carry.step < steps and not meshes.agreed(mesh, interrupt.pressed):
             began = time.perf_counter()
             stop = np.int32(carry.step + chunk)
-            carry = jax.block_until_ready(stretches.advance(setup, carry, stop, np.int32(steps)))
+            carry = jax.block_until_ready(compiled_loop.advance(setup, carry, stop, np.int32(steps)))
             chunk = meshes.agreed(mesh, _next_chunk(chunk, time.perf_counter() - began))
             bar.update(int(carry.step), _news(setup.plan, carry))
-            _show(setup, carry, [onlooker for onlooker in onlookers if onlooker.pace.due()])
+            _show(setup, carry, [observer for observer in observers if observer.pace.due()])
             if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 store.save(carry, _so_far(setup, carry))
                 saved = time.monotonic()
@@ -177,7 +178,7 @@ def _run(setup: Setup, carry: Carry, store: Store | None, onlookers: Sequence[On
             store.save(carry, _so_far(setup, carry))
         if meshes.agreed(mesh, interrupt.pressed):
             carry = _broken_off(setup, carry)
-    _show(setup, carry, onlookers)
+    _show(setup, carry, observers)
     return carry
 
 
@@ -187,7 +188,7 @@ def _broken_off(setup: Setup, carry: Carry) -> Carry:
         raise KeyboardInterrupt
     if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
         last = np.int32(carry.step + 1)
-        carry = jax.block_until_ready(stretches.advance(setup, carry, last, last))
+        carry = jax.block_until_ready(compiled_loop.advance(setup, carry, last, last))
     warnings.warn(
         f"training was interrupted: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
         "start=run goes on from there",
@@ -214,31 +215,31 @@ def _warn(run: Run, patience: int | None) -> None:
         warnings.warn(f"{bad.evidence}{judged}. {bad.remedy}", stacklevel=3)
 
 
-def _onlookers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Onlooker]:
-    onlookers: list[Onlooker] = []
+def _observers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Observer]:
+    observers: list[Observer] = []
     if log_dir is not None and meshes.leads(plan.mesh):
         from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
 
-        onlookers.append(TensorBoard(log_dir))
+        observers.append(TensorBoard(log_dir))
     if show and in_notebook():
         with contextlib.suppress(ImportError):  # without matplotlib there is the bar alone
-            from lectopt.training.live import LiveCurves  # noqa: PLC0415, heavy and optional
+            from lectopt.training.live_curves import LiveCurves  # noqa: PLC0415, heavy and optional
 
-            onlookers.append(LiveCurves())
-    return onlookers
+            observers.append(LiveCurves())
+    return observers
 
 
-def _show(setup: Setup, carry: Carry, onlookers: Sequence[Onlooker]) -> None:
-    if not onlookers:
+def _show(setup: Setup, carry: Carry, observers: Sequence[Observer]) -> None:
+    if not observers:
         return
     run = _so_far(setup, carry)
-    for onlooker in onlookers:
-        with onlooker.pace.timed():
-            onlooker.look(run)
+    for observer in observers:
+        with observer.pace.timed():
+            observer.look(run)
 
 
 def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
-    mark = fingerprint(stretches.text(setup, carry), (setup.numbers, setup.data, carry))
+    mark = fingerprint(compiled_loop.text(setup, carry), (setup.numbers, setup.data, carry))
     return Store(directory, mark, setup.plan.mesh)
 
 
@@ -252,7 +253,7 @@ def _so_far(setup: Setup, carry: Carry) -> Run:
 def _trimmed(setup: Setup, carry: Carry) -> Run:
     """The run with a history as long as it lasted, and scalars as Python numbers."""
     run, steps, epochs = (
-        conclude(setup, carry, functools.partial(stretches.evaluated, setup)),
+        conclude(setup, carry, functools.partial(compiled_loop.evaluated, setup)),
         int(carry.step),
         int(carry.epoch),
     )

@@ -14,11 +14,12 @@ from lectopt._internal import checks
 from lectopt._internal.numerics import tree_norm
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
+from lectopt.data.batches import Batch
 from lectopt.optim import ClipByNormState, ScaleByLearningRateState
 from lectopt.tasks.models import FunctionAdapter, Params
 from lectopt.tasks.probe import Probe, next_input, watched
 from lectopt.tasks.scores import Scores
-from lectopt.tasks.task import Batch, ModelState, Task, widen
+from lectopt.tasks.task import ModelState, Task, widen
 
 OF_WEIGHTS = ("gradient_norm", "update_norm", "weight_norm", "update_ratio")
 OF_OUTPUTS = ("output_mean", "output_std", "output_gradient_std", "dead", "saturated")

@@ -16,8 +16,9 @@ from lectopt._internal.jit_cache import compiled
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.subsets import as_subset
 from lectopt.tasks import evaluation
+from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
-from lectopt.tasks.predicting import in_batches
+from lectopt.tasks.prediction import in_batches
 from lectopt.tasks.task import ModelState, Task
 from lectopt.training.history import History
 from lectopt.training.origin import Origin
@@ -114,7 +115,7 @@ class Run:
         """
         self.check_single()
         subset = as_subset(examples, "examples", arrays.as_array)
-        evaluation.check_examples(self.task, subset, "examples")
+        check_examples(self.task, subset, "examples")
         scores = compiled(evaluation.evaluate, self.task)(self.params, self.model_state, subset)
         return {name: value if checks.is_traced(value) else float(value) for name, value in scores.items()}
 

@@ -11,17 +11,17 @@ from lectopt._internal import checks, meshes, shapes
 from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
 from lectopt._internal.trees import alike, paths
-from lectopt.data.batches import steps_per_epoch
+from lectopt.data.batches import Batch, batch_shapes, steps_per_epoch
 from lectopt.data.subsets import Subset, as_subset
-from lectopt.tasks.evaluation import batch_shapes, check_examples, check_learnable
+from lectopt.tasks.example_checks import check_examples, check_learnable
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import Batch, ModelState, Task
+from lectopt.tasks.task import ModelState, Task
 from lectopt.training.carry import Data, Learner, Plan
+from lectopt.training.example_weights import as_weights
 from lectopt.training.layer_statistics import Watch, as_watch
+from lectopt.training.optimizer_recipe import Optimizer, OptimizerRecipe, as_recipe
 from lectopt.training.origin import Origin
-from lectopt.training.recipes import Optimizer, OptimizerRecipe, as_recipe
 from lectopt.training.starting import as_origin, continued, resumed
-from lectopt.training.weighting import as_weights
 
 _ROWS = 8  # of the inputs that a model is shown to be initialised
 

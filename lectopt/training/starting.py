@@ -12,8 +12,9 @@ from flax import nnx
 
 from lectopt._internal import checks
 from lectopt._internal.trees import alike, fill, fill_in_order, named, paths
+from lectopt.data.batches import Batch
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import Batch, ModelState, Task
+from lectopt.tasks.task import ModelState, Task
 from lectopt.training.origin import Origin
 from lectopt.training.run import Run
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from lectopt._internal.checks import is_traced
 from lectopt._internal.types import Array
+from lectopt.data.batches import Batch
 from lectopt.optim import eval_params
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import Batch, Task
+from lectopt.tasks.task import Task
 from lectopt.training.carry import Carry, Learner
 from lectopt.training.history import History
 from lectopt.training.layer_statistics import Looks, Watch
 from lectopt.training.loop import Loop
-from lectopt.training.recipes import Optimizer
+from lectopt.training.optimizer_recipe import Optimizer
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup, begin, prepare
 

@@ -67,9 +67,9 @@ def test_a_script_ends_and_goes_on_from_its_directory(tmp_path):
         """
         presses += [0] * 99
         stops = []
-        from lectopt import stretches
-        advance = stretches.advance
-        stretches.advance = lambda setup, carry, stop, last: (
+        from lectopt.training import compiled_loop
+        advance = compiled_loop.advance
+        compiled_loop.advance = lambda setup, carry, stop, last: (
             stops.append(int(carry.step)), advance(setup, carry, stop, last))[1]
         fit(directory=sys.argv[1])
         print(stops[0])

@@ -11,8 +11,8 @@ from lectopt._internal.types import Array
 from lectopt.tasks.models import Params
 from lectopt.training.carry import Carry, Data, Learner, Plan
 from lectopt.training.loop import Loop
+from lectopt.training.optimizer_recipe import OptimizerRecipe
 from lectopt.training.origin import Origin
-from lectopt.training.recipes import OptimizerRecipe
 from lectopt.training.setup import Setup, begin
 from lectopt.training.training import make_loop, to_evaluate
 

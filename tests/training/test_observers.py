@@ -12,7 +12,7 @@ from flax import nnx
 
 import lectopt as lo
 from lectopt._internal import progress
-from lectopt.training import fitting, stretches, tensorboard
+from lectopt.training import compiled_loop, fitting, tensorboard
 
 pytest.importorskip("tensorboardX")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -153,7 +153,7 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
     monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 2)
     monkeypatch.setattr(progress.Pace, "due", lambda self: True)
-    advance, calls = stretches.advance, []
+    advance, calls = compiled_loop.advance, []
 
     def killed(*arguments):
         calls.append(0)
@@ -163,7 +163,7 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
 
     places = {"directory": tmp_path / "training", "log_dir": tmp_path / "logs"}
     with monkeypatch.context() as context:
-        context.setattr(stretches, "advance", killed)
+        context.setattr(compiled_loop, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
             fit(**places)
     run = fit(**places)

@@ -1,0 +1,25 @@
+"""Whether examples fit a task: checked before anything compiles."""
+
+import numpy as np
+
+from lectopt import norms
+from lectopt._internal.checks import is_traced
+from lectopt.data.batches import batch_shapes
+from lectopt.data.subsets import Subset, check_finite
+from lectopt.tasks.evaluation import SCORED_AT_ONCE
+from lectopt.tasks.task import Task
+
+
+def check_examples(task: Task, subset: Subset, name: str, batch_size: int = SCORED_AT_ONCE) -> None:
+    """Raises ValueError, before anything compiles, unless the examples are finite and fit the task."""
+    batch = batch_shapes(subset, batch_size)
+    known = not is_traced(subset.arrays)
+    task.validate(batch, subset.arrays[-1] if known else None, name)
+    check_finite(subset, name)
+
+
+def check_learnable(task: Task, train: Subset, name: str) -> None:
+    """Raises ValueError where a task that standardises could not learn how from these concrete inputs."""
+    if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
+        x, rows = np.asarray(train.arrays[0]), np.asarray(train.indices)[: len(train)]
+        norms.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])
