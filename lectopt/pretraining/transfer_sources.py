@@ -13,7 +13,7 @@ from lectopt.norms import Moments
 from lectopt.pretraining.model_arrays import is_array, model_paths, take_apart, within_model
 from lectopt.pretraining.renaming_rules import ModelPath, as_path
 from lectopt.pretraining.results import Pretrained
-from lectopt.training.checkpoints import is_ours, read_arrays, read_tree
+from lectopt.training import checkpoints
 from lectopt.training.run import Run
 
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
@@ -47,16 +47,27 @@ def _read_path(path: Path) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"source must be a safetensors file or an Orbax checkpoint; there is nothing at {path}")
     if path.is_dir():
-        if not is_ours(path):
-            return Source(_arrays(read_tree(path)))
-        arrays, inputs = read_arrays(path)
-        return Source({within_model(name): array for name, array in arrays.items()}, inputs)
+        return _read_run(path) if checkpoints.is_ours(path) else Source(_arrays(checkpoints.read_tree(path)))
     if path.suffix.lower() in _PICKLES:
         raise ValueError(
             f"source must be a safetensors file, not a pickle, which could run any program; got {path}. In PyTorch: "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
     return Source(_read_safetensors(path))
+
+
+def _read_run(path: Path) -> Source:
+    archive = checkpoints.read("source", path)
+    if archive.ordered:
+        raise ValueError(
+            f"source must be a run that was saved with the names of its arrays; {path} was saved before they were "
+            "kept: give lectopt.load(path, task)"
+        )
+    state = archive.trees["model_state"]
+    variables = {name[1:]: array for name, array in state.items() if name[0] == "variables"}
+    inputs = {name[1]: array for name, array in state.items() if name[0] == "inputs"}
+    arrays = {within_model(name): array for name, array in (archive.trees["params"] | variables).items()}
+    return Source(arrays, Moments(**inputs) if inputs else None)
 
 
 def _read_safetensors(path: Path) -> dict[ModelPath, Array]:

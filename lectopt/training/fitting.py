@@ -172,10 +172,10 @@ def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Ob
             bar.update(int(carry.step), _news(setup.plan, carry))
             _show(setup, carry, [observer for observer in observers if observer.pace.due()])
             if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
-                store.save(carry, _so_far(setup, carry))
+                store.save(carry, _so_far(setup, carry).to_arrays())
                 saved = time.monotonic()
         if store is not None:
-            store.save(carry, _so_far(setup, carry))
+            store.save(carry, _so_far(setup, carry).to_arrays())
         if meshes.agreed(mesh, interrupt.pressed):
             carry = _broken_off(setup, carry)
     _show(setup, carry, observers)

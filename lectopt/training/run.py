@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lectopt._internal import arrays, checks
+from lectopt._internal import arrays, checks, shapes
+from lectopt._internal.files import checked_path
 from lectopt._internal.jit_cache import compiled
+from lectopt._internal.trees import Bare, LeafPath, fill, fill_in_order, named, outline
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.subsets import as_subset
 from lectopt.tasks import evaluation
@@ -20,6 +22,8 @@ from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
 from lectopt.tasks.prediction import in_batches
 from lectopt.tasks.task import ModelState, Task
+from lectopt.training import checkpoints
+from lectopt.training.archives import Archive
 from lectopt.training.history import History
 from lectopt.training.origin import Origin
 
@@ -128,9 +132,56 @@ class Run:
             TypeError: if `path` is no string or `pathlib.Path`.
             ValueError: if there is something at `path`, or it cannot be written there.
         """
-        from lectopt.training.checkpoints import write  # noqa: PLC0415, it imports this module
+        path = checked_path("path", path)
+        if not self.inputs:
+            raise ValueError("only runs on inputs that are arrays, or tuples, lists and dicts of arrays, can be saved")
+        checkpoints.write(path, self.to_arrays())
 
-        write(self, path)
+    def to_arrays(self) -> Archive:
+        """Takes the run apart for storage.
+
+        Returns:
+            Its arrays, in a tree of its own for each field, under their paths; and what is no array: the shapes of the
+            inputs and the outline of the optimizer's state. Nothing is copied but the history.
+        """
+        kept = ("params", "model_state", "opt_state", "lookahead_params", "metrics")
+        trees = {name: named(getattr(self, name)) for name in kept}
+        trees |= {"history": self.history.to_arrays(), "diverged_at": named(self.diverged_at)}
+        lines = outline(self.opt_state)
+        return Archive(trees, {"inputs": self.inputs, "optimizer": list(lines) if lines else None})
+
+    @staticmethod
+    def from_arrays(archive: Archive, task: Task) -> "Run":
+        """Puts together the run that `to_arrays` took apart.
+
+        Args:
+            archive: what `to_arrays` returned, perhaps read from a file since.
+            task: the task that was trained, or one with a model of the same structure.
+
+        Returns:
+            The run; its `opt_state` is `Bare`, since the archive knows no classes.
+
+        Raises:
+            ValueError: if the task's model has other parameters or variables; the message names them.
+        """
+        trees = archive.trees
+        lanes = np.shape(trees["diverged_at"][()])  # of a run that came out of `vmap`
+        params, state = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(lanes + leaf.shape, leaf.dtype),
+            jax.eval_shape(task.init, jax.random.key(0), (shapes.blank(archive.facts["inputs"]),)),
+        )
+        lines = archive.facts["optimizer"]
+        return Run(
+            params=_filled("params of this task's model", trees["params"], params, archive.ordered),
+            model_state=_filled("model_state of this task's model", trees["model_state"], state, archive.ordered),
+            opt_state=Bare(list(map(jnp.asarray, trees["opt_state"].values())), tuple(lines) if lines else None),
+            lookahead_params=_filled("params of this task's model", trees["lookahead_params"], params, archive.ordered),
+            metrics={name: _scalar(value) for (name,), value in trees["metrics"].items()},
+            history=History.from_arrays(trees["history"]),
+            diverged_at=_scalar(trees["diverged_at"][()]),
+            task=task,
+            inputs=archive.facts["inputs"],
+        )
 
     def check_single(self) -> None:
         """Raises ValueError if this holds several trainings, as `jit(vmap(train))` returns them."""
@@ -174,9 +225,12 @@ def load(path: str | Path, task: Task) -> Run:
         >>> again.metrics == run.metrics
         True
     """
-    from lectopt.training.checkpoints import read  # noqa: PLC0415, it imports this module
-
-    return read(path, task)
+    path = checked_path("path", path)
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
+    if not path.exists():
+        raise FileNotFoundError(f"path must be a directory that Run.save wrote; there is nothing at {path}")
+    return Run.from_arrays(checkpoints.read("path", path), task)
 
 
 def probabilities(task: Task, params: Params, state: ModelState, x: Any) -> Array:
@@ -187,6 +241,24 @@ def probabilities(task: Task, params: Params, state: ModelState, x: Any) -> Arra
 def classes(task: Task, params: Params, state: ModelState, x: Any) -> Array:
     """The most likely labels for inputs x, in evaluation mode."""
     return task.classes(evaluation.predict(task, params, state, x))
+
+
+def _filled(name: str, leaves: dict[LeafPath, Array], template: Any, ordered: bool) -> Any:
+    """The leaves in the structure of `template`, by their paths, or in order where they have none."""
+    if ordered:
+        return fill_in_order(name, list(leaves.values()), template)
+    filled = fill(name, leaves, template)
+    for path, leaf in named(filled).items():
+        if leaf.dtype != leaves[path].dtype and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            raise ValueError(
+                f"{name} must have {'/'.join(path)} of {leaves[path].dtype}, as it was saved; got {leaf.dtype}"
+            )
+    return filled
+
+
+def _scalar(value: Any) -> Any:
+    """A number of a single training as a Python number, as `fit` returns it."""
+    return value if np.ndim(value) else np.asarray(value).item()
 
 
 def _shown(value: Numeric) -> str:

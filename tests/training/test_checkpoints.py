@@ -1,5 +1,6 @@
 """Runs on disk, and trainings that are killed and go on."""
 
+import json
 import os
 import random
 import re
@@ -20,7 +21,8 @@ from flax import linen, nnx
 from test_models import LinenNet, Net, apply, init
 
 import lectopt as lo
-from lectopt.training import checkpoints
+from lectopt._internal.trees import paths
+from lectopt.training import checkpoints, fitting
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -69,6 +71,16 @@ def test_a_run_comes_back_as_it_was(model, tmp_path, eager):
     np.testing.assert_array_equal(again.predict(X), run.predict(X))
     onward = [lo.fit(task, OPTIMIZER, (X, Y), valid=(X, Y), epochs=1, start=r, **OPTIONS) for r in (run, again)]
     assert_equal(*onward)  # with its velocity, its step and its key
+
+
+def test_a_run_as_arrays_and_back(eager):
+    task = lo.classification(Net)
+    run = lo.fit(task, OPTIMIZER, (X, Y), epochs=2, **OPTIONS)
+    archive = run.to_arrays()
+    assert archive.trees["params"].keys() == set(paths(run.params))
+    assert archive.trees["history"].keys() == run.history.to_arrays().keys()
+    json.dumps(archive.facts)
+    assert_equal(lo.Run.from_arrays(archive, task), run)
 
 
 def test_a_loaded_run_can_be_saved_again(tmp_path, eager):
@@ -256,8 +268,8 @@ def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience):
     task = lo.classification(Net)
     options = {"valid": (X, Y), "epochs": 9, "patience": patience, "progress": False, **OPTIONS, "shuffle": True}
     whole = lo.fit(task, OPTIMIZER, (X, Y), **options)
-    monkeypatch.setattr(lo.fitting, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(lo.fitting, "_next_chunk", lambda *_: 4)
+    monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 4)
     write, writes = checkpoints.Store.save, []
 
     def save_twice(self, carry, run):
@@ -323,8 +335,8 @@ def whole():
 @pytest.fixture
 def often(monkeypatch):
     """A copy after each two steps."""
-    monkeypatch.setattr(lo.fitting, "_SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(lo.fitting, "_next_chunk", lambda *_: 2)
+    monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 2)
 
 
 @pytest.fixture
