@@ -92,10 +92,20 @@ def test_each_package_says_what_lives_there(name):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_files_and_functions_are_short(file):
     text = file.read_text()
-    assert len(text.splitlines()) <= 300
+    assert code_lines(text) <= 260
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             assert body_lines(node) <= 45, node.name
+
+
+def code_lines(text):
+    """The lines of a file without its docstrings, of classes with many methods half of it."""
+    strings = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    return len(text.splitlines()) - sum(node.end_lineno - node.lineno + 1 for node in strings)
 
 
 def body_lines(function):

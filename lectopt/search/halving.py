@@ -17,24 +17,28 @@ from lectopt.training.run import Run
 
 
 class Halving(NamedTuple):
-    """When settings are dropped, for `halving=` of `sweep` and `cross_validate`.
+    """When a search drops settings: the argument `halving=` of `lo.sweep`, `lo.cross_validate` and `lo.select`.
 
-    Rungs stand at epochs, epochs/factor, epochs/factor^2, ... down to `least`; at each but the last, the best
-    1/factor of the settings (by their mean over all folds and seeds) go on from where they are, the others stop and
-    never come back. What diverged has no score and does not go on, so that fewer settings may. The trial takes two
-    arguments more, `trial(..., epochs=, start=)`, hands both on to `lectopt.train`, and returns its Run.
+    With E epochs in all and a factor q, rungs end after ..., :math:`E/q^2`, :math:`E/q` and E epochs, the first one not
+    before `least`. At the end of each rung but the last, the best 1/q of its settings, by their mean over all folds and
+    seeds, continue from where they are; the others are dropped for good. A setting that diverged has no score and does
+    not continue, so that a rung may hold fewer settings than planned.
+
+    The trial is then called with two more keyword arguments, `trial(..., epochs=, start=)`. It must pass both on to
+    `lo.train` and return the `Run`.
 
     Args:
-        epochs: of the settings that are never dropped.
-        factor: above 1; how many settings there are for each that goes on.
-        least: epochs at the first rung, at least 1.
+        epochs: number of epochs of the settings that are never dropped, at least 1.
+        factor: q, above 1: of so many settings one continues.
+        least: the smallest number of epochs after which settings may be dropped, at least 1.
 
     Example:
         >>> import lectopt as lo
         >>> lo.Halving(epochs=20, factor=3).rungs(64)
         [(2, 64), (7, 22), (20, 8)]
 
-    Source: Jamieson and Talwalkar (2016), "Non-stochastic best arm identification and hyperparameter optimization".
+    Source: Jamieson and Talwalkar (2016), "Non-stochastic best arm identification and hyperparameter optimization",
+    AISTATS (successive halving).
     """
 
     epochs: int
@@ -42,7 +46,18 @@ class Halving(NamedTuple):
     least: int = 1
 
     def rungs(self, settings: int) -> list[tuple[int, int]]:
-        """(epochs so far at its end, settings in it; fewer where some diverged) of each rung."""
+        r"""Returns the rungs of a search over so many settings.
+
+        With k + 1 rungs, :math:`k = \lfloor \log_q(E / \mathrm{least}) \rfloor`, rung i ends after :math:`E / q^{k-i}`
+        epochs, rounded, and :math:`\lceil n / q^i \rceil` of n settings take part in it.
+
+        Args:
+            settings: n, the number of settings at the beginning.
+
+        Returns:
+            One pair (epochs, settings) for each rung: the number of epochs a setting has been trained for at its end,
+            and how many settings take part in it if none diverges.
+        """
         count = max(math.floor(math.log(self.epochs / self.least) / math.log(self.factor) + 1e-9), 0)
         return [
             (round(self.epochs / self.factor ** (count - i)), math.ceil(settings / self.factor**i - 1e-9))
@@ -50,7 +65,15 @@ class Halving(NamedTuple):
         ]
 
     def checked(self) -> "Halving":
-        """Itself, if it is possible."""
+        """Returns this object itself after checking its fields.
+
+        Returns:
+            The same `Halving`.
+
+        Raises:
+            ValueError: if `epochs` or `least` is below 1, `factor` is not above 1, or `least` exceeds `epochs`.
+            TypeError: if `epochs` or `least` is not a whole number, or `factor` is not a number.
+        """
         epochs = checks.check_count("epochs", self.epochs)
         checks.check_number("factor", self.factor, checks.Interval(1, math.inf, low_open=True, high_open=True))
         if checks.check_count("least", self.least) > epochs:

@@ -21,22 +21,42 @@ from lectopt.search.selection import Refit
 
 @dataclasses.dataclass(frozen=True)
 class NestedResults:
-    """What `nested_cross_validate` found, for each outer fold."""
+    """The outcome of `lo.nested_cross_validate`.
+
+    Attributes:
+        settings: the setting that was chosen on the training part of each outer fold, `[{"name": value}]`.
+        test_metrics: {"loss": float[outer], "<metric>": float[outer]}: the scores of the retrained settings on the
+            other parts of the outer folds; {} if the search was ended by Ctrl-C.
+        inner: the `Results` of all settings on all inner folds: first those of outer fold 0, then those of outer fold
+            1, and so on.
+    """
 
     settings: list[dict[str, Any]]
-    """The setting that was chosen on each outer fold's training part."""
     test_metrics: dict[str, np.ndarray]
-    """{"name": float[outer]}: what its retrained run scored on the outer fold's other part; {} if a person interrupted
-    the search."""
     inner: Results
-    """The scores of all settings: its first folds are the inner folds of outer fold 0, then come those of 1, ..."""
 
     def mean(self, metric: str = "loss") -> float:
-        """The mean over outer folds: what the whole selection can be expected to reach."""
+        """Returns the mean of a test metric over the outer folds.
+
+        It estimates what the whole procedure, selection and retraining, reaches on new data.
+
+        Args:
+            metric: name of a test metric, "loss" by default.
+
+        Returns:
+            The mean as a float.
+        """
         return float(self._scores(metric).mean())
 
     def std(self, metric: str = "loss") -> float:
-        """The standard deviation (ddof 1) over outer folds."""
+        """Returns the standard deviation of a test metric over the outer folds, with `ddof=1`.
+
+        Args:
+            metric: name of a test metric, "loss" by default.
+
+        Returns:
+            The standard deviation as a float.
+        """
         return float(self._scores(metric).std(ddof=1))
 
     def _scores(self, metric: str) -> np.ndarray:
@@ -67,47 +87,81 @@ def nested_cross_validate(
     directory: str | Path | None = None,
     progress: bool = True,
 ) -> NestedResults:
-    """Estimates the error of choosing a setting by cross-validation and retraining it.
+    r"""Estimates the error of choosing a setting by cross-validation and retraining it.
 
-    The best mean of a cross-validation is too good, since it was chosen for being the best. Here each outer fold is
-    kept out of the choice: on its training part a setting is chosen by inner folds and retrained, and the part that
-    was kept out scores it. All inner folds of all outer folds run as one search.
+    The best mean of a cross-validation is optimistic, since it is the best of many. Here each of M outer folds is kept
+    out of the choice: with :math:`\hat h_i` the setting that cross-validation on the training part :math:`T_i` chooses,
+    and :math:`w(h, T)` the weights trained with setting h on T, the estimate is the mean loss on the other parts
+    :math:`V_i`,
+
+    .. math:: \hat E = \frac{1}{M} \sum_{i=1}^{M} E\left(w(\hat h_i, T_i);\ V_i\right)
+
+    All inner folds of all outer folds run as one search, whose trainings are its *lanes*: one for each setting, inner
+    fold of an outer fold, and seed.
 
     Args:
-        trial: as for `select`; it returns a Run.
-        settings: as for `sweep`.
-        examples: a tuple of arrays [n, ...], or a Subset.
-        outer: the number of outer folds, or Folds over these examples; stratified as for `select`.
-        inner: the number of inner folds, or the share in (0, 1) of a single held-out part, stratified alike within each
-            outer fold. They know of no groups.
-        minimize: as for `sweep`.
-        maximize: as for `sweep`.
-        seeds: as for `sweep`.
-        key: as for `sweep`, and for the folds.
-        chunk: as for `sweep`.
-        memory: as for `sweep`.
-        directory: as for `sweep`.
-        progress: as for `sweep`.
+        trial: a pure JAX function `trial(setting, train, valid, key)` that returns a `Run`. `setting` is a dictionary
+            `{"name": value}`: numbers are traced arrays of shape (), everything else is a Python value. `key` is a
+            typed `jax.random.key`. `train` and `valid` are the two `Subset`s of an inner fold, to be handed to
+            `lo.train`; for the retraining, `train` is the training part of an outer fold and `valid` is None.
+        settings: the n settings to compare: a dictionary `{"name": array[n] or list of n}`, as `lo.grid` and
+            `lo.sample` return it; a list of n dictionaries `{"name": value}`; or a pandas DataFrame with one row per
+            setting. All settings must differ. Numbers are passed to the trial as traced arrays and share one compiled
+            program; strings, flags and columns of type `lo.space.Static` stay Python values, and each combination of
+            them is compiled separately.
+        examples: all examples, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`.
+        outer: the number of outer folds, at least 2, or `Folds` over these examples. Folds that are made here are
+            stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of which each
+            value occurs at least once per fold.
+        inner: the number of inner folds within each outer training part, at least 2; or a share in (0, 1) to hold out
+            as a single validation part. They are stratified by the same rule (each label at least twice, for a single
+            part), and do not keep groups together.
+        minimize: name of the metric to choose by if lower is better, such as "valid_loss". Exactly one of `minimize`
+            and `maximize` must be given.
+        maximize: name of the metric to choose by if higher is better, such as "valid_accuracy"; None if `minimize` is
+            given.
+        seeds: number of trainings of each setting on each inner fold, at least 1, each from a key of its own.
+        key: an int or a `jax.random.key`, from which the folds and the keys of all lanes are derived.
+        chunk: number of settings that are trained at once. None starts with about 40 lanes per device and then chooses
+            the fastest number by timing, as far as memory allows.
+        memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
+            None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
+        directory: folder that keeps the outcomes of finished lanes, not the retrainings; it is created if necessary. A
+            search that was interrupted in any way continues from there when it is called again with the same arguments,
+            and ends as an uninterrupted one would. None keeps nothing on disk.
+        progress: whether to print the plan of the search and a progress bar on standard error.
 
     Returns:
-        NestedResults.
+        A `NestedResults` with the fields `settings`, `test_metrics` and `inner`. In an interactive session (a notebook,
+        IPython or the Python prompt), Ctrl-C during the search returns the best settings so far, with a warning and
+        without test metrics.
 
     Raises:
-        ValueError, TypeError: as `select`.
+        ValueError: before anything is compiled, if an argument is not as described above, or if the trial does not
+            return the metric; if `directory` holds another search; if even a single lane needs more than `memory`; if
+            the trial fails with `valid=None`; if no setting has a finite score on the inner folds of an outer fold.
+        TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
+            neither a `Run` nor a dictionary of scalars. Other exceptions raised by the trial are passed on; a note says
+            so where a traced number would have to be static.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions. Outcomes in `directory` are kept.
 
     Example:
         >>> import lectopt as lo
         >>> from flax import nnx
         >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
         >>> def trial(setting, train, valid, key):
-        ...     return lo.train(task, lo.sgd(**setting), train, valid=valid, batch_size=30, epochs=20, key=key)
-        >>> settings = lo.grid({"learning_rate": lo.space.log_uniform(1e-3, 100.0)}, points=6)
-        >>> honest = lo.nested_cross_validate(trial, settings, lo.datasets.iris(), outer=3, inner=3,
-        ...                                   minimize="valid_loss", key=0)
-        >>> len(honest.settings), honest.mean("accuracy") > 0.85
+        ...     optimizer = lo.sgd(setting["learning_rate"])
+        ...     return lo.train(task, optimizer, train, valid=valid, batch_size=30, epochs=5, key=key)
+        >>> settings = {"learning_rate": [0.01, 1.0, 100.0]}
+        >>> nested = lo.nested_cross_validate(
+        ...     trial, settings, lo.datasets.iris(), outer=3, inner=2, minimize="valid_loss", key=0
+        ... )  # doctest: +SKIP
+        >>> len(nested.settings), nested.mean("accuracy") > 0.85  # doctest: +SKIP
         (3, True)
 
-    Source: Varma and Simon (2006), "Bias in error estimation when using cross-validation for model selection".
+    Source: Varma and Simon (2006), "Bias in error estimation when using cross-validation for model selection", BMC
+    Bioinformatics 7:91; for cross-validation itself R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5,
+    "Cross-validation".
     """
     whole, key = as_subset(examples), as_key(key)
     outside = as_folds(whole, outer, jax.random.fold_in(key, 0), "outer")

@@ -22,66 +22,131 @@ _FORMAT = "lectopt results 1"
 
 
 class Difference(NamedTuple):
-    """A metric of one setting minus that of another, fold by fold."""
+    """A metric of one setting minus that of another, paired by fold: what `Results.difference` returns.
 
-    values: np.ndarray  # float32[folds], seeds averaged; of a single fold [seeds]
+    Attributes:
+        values: float32[folds]: the difference on each fold, averaged over seeds; float32[seeds] if there is a single
+            fold.
+        mean: the mean of `values`.
+        sem: the standard error of the mean; NaN for a single value. It is somewhat too small, since the training parts
+            of the folds overlap.
+    """
+
+    values: np.ndarray
     mean: float
     sem: float
-    """The standard error of the mean. Training parts of folds overlap, so that it is rather too small."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The outcome of `sweep` and `cross_validate`: n settings on some folds from some seeds."""
+    """The outcome of `lo.sweep` and `lo.cross_validate`: n settings on some folds from some seeds.
+
+    Printing it shows the five best settings with their means and standard deviations; `len(results)` is n. Each
+    training, of one setting on one fold from one seed, is called a *lane*.
+
+    Attributes:
+        settings: the settings, a dictionary `{"name": array[n] or list of n}`.
+        metrics: `{"name": float32[n, folds, seeds]}`, with one fold for `lo.sweep`; NaN where a lane diverged, where
+            the metric is not finite, or where an interrupted search did not run a lane.
+        diverged_at: int32[n, folds, seeds]: the first step whose loss was not finite; -1 for a lane that did not
+            diverge, or whose trial returned a dictionary without "diverged_at".
+        metric: name of the metric that settings are ranked by.
+        maximizes: whether higher values of it are better.
+        rungs: int32[n]: how many rungs of a `lo.Halving` each setting completed; without halving 1, and 0 for settings
+            that an interrupted search did not run.
+        compile_seconds: seconds spent on compiling, all programs together.
+        run_seconds: seconds spent on training.
+
+    Example:
+        >>> import lectopt as lo
+        >>> def trial(setting, key):
+        ...     return {"loss": (setting["x"] - 0.3) ** 2}
+        >>> results = lo.sweep(trial, {"x": [0.1, 0.4, 0.9]}, minimize="loss", key=0)
+        >>> results.best(), results.mean("loss").round(2), results.ranking()
+        ({'x': 0.4}, array([0.04, 0.01, 0.36], dtype=float32), array([1, 0, 2]))
+        >>> round(float(results.replay(2)["loss"]), 2)  # one lane alone
+        0.36
+    """
 
     settings: Settings
-    """{"name": array[n] or list of n}"""
     metrics: dict[str, np.ndarray]
-    """{"name": float32[n, folds, seeds]}; NaN where a lane diverged, a metric is undefined, or a lane was not run."""
     diverged_at: np.ndarray
-    """int32[n, folds, seeds]: the step at which a lane diverged; -1 where it did not, or where a trial that returns a
-    dictionary does not say."""
     metric: str
-    """The name of the metric to choose by."""
     maximizes: bool
-    """Whether more of it is better."""
     rungs: np.ndarray
-    """int32[n]: under halving, how many rungs each setting took, otherwise 1; 0 for what an interrupted search did not
-    run."""
     compile_seconds: float = 0.0
-    """That compiling took, of all programs together."""
     run_seconds: float = 0.0
-    """That the trainings took."""
     _replay: Callable[[int, int, int], Any] | None = None
 
     def __len__(self) -> int:
         return self.settings.count
 
     def mean(self, metric: str | None = None) -> np.ndarray:
-        """float32[n]: the mean over folds and seeds; NaN where one of them has no score."""
+        """Returns the mean of a metric for each setting, over folds and seeds.
+
+        Args:
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            float32[n]; NaN for a setting that lacks the metric on some fold or seed.
+        """
         return self._values(metric).mean(axis=1, dtype=np.float64).astype(np.float32)
 
     def var(self, metric: str | None = None) -> np.ndarray:
-        """float32[n]: the variance (ddof 1) over folds, seeds averaged first; of a single fold, over its seeds."""
+        """Returns the variance of a metric for each setting, with `ddof=1`.
+
+        The variance is taken over folds, after averaging over seeds; if there is a single fold, over its seeds.
+
+        Args:
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            float32[n]; NaN where the mean is, and everywhere if there is only one fold and one seed.
+        """
         with np.errstate(over="ignore"):  # infinite where settings all but diverged
             return (self.std(metric).astype(np.float64) ** 2).astype(np.float32)
 
     def std(self, metric: str | None = None) -> np.ndarray:
-        """float32[n]: the root of `var`."""
+        """Returns the standard deviation of a metric for each setting, the square root of the variance with `ddof=1`.
+
+        The deviation is taken over folds, after averaging over seeds; if there is a single fold, over its seeds.
+
+        Args:
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            float32[n]; NaN where the mean is, and everywhere if there is only one fold and one seed.
+        """
         values = self._values(metric).astype(np.float64)  # whose squares do not overflow
         if values.shape[1] == 1:
             return np.full(len(values), np.nan, np.float32)
         return values.std(axis=1, ddof=1).astype(np.float32)
 
     def sem(self, metric: str | None = None) -> np.ndarray:
-        """float32[n]: the standard error of `mean`, std / sqrt(folds). Folds share data: rather too small."""
+        r"""Returns the standard error of the mean of a metric for each setting.
+
+        .. math:: \operatorname{sem}_h = \operatorname{std}_h / \sqrt{m}
+
+        for m folds, or seeds if there is a single fold. It is somewhat too small, since the training parts of the folds
+        overlap.
+
+        Args:
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            float32[n]; NaN where the mean is, and everywhere if there is only one fold and one seed.
+        """
         return self.std(metric) / np.sqrt(self._values(metric).shape[1])
 
     def ranking(self) -> np.ndarray:
-        """int[n]: the settings from best to worst.
+        """Returns the settings from best to worst.
 
-        First come those that took all rungs, by their scores; then those that `Halving` dropped, the later the better
-        and by their scores at that rung; last those without a score: diverged on the way, undefined, or not run.
+        First come the settings that completed all rungs, by their means; then those that a `lo.Halving` dropped, the
+        ones dropped later first, by their means at that rung; last those without a mean: diverged, undefined, or not
+        run.
+
+        Returns:
+            int[n]: row numbers of `settings`.
         """
         mean = self.mean()
         cost = np.where(np.isnan(mean), np.inf, -mean if self.maximizes else mean)
@@ -89,10 +154,10 @@ class Results:
 
     @property
     def best_index(self) -> int:
-        """The row of the setting with the best mean.
+        """The row number of the setting with the best mean.
 
         Raises:
-            ValueError: if no setting has a score; the message says why.
+            ValueError: if no setting has a finite mean; the message says why.
         """
         first = int(self.ranking()[0])
         if np.isnan(self.mean()[first]):
@@ -100,10 +165,16 @@ class Results:
         return first
 
     def missing(self, metric: str | None = None) -> str:
-        """How many settings have no mean of a metric, and why, in words; empty if all have one.
+        """Returns a sentence on the settings that have no mean of a metric, and why.
 
-        A training may have diverged; or it is finite and the metric is undefined on a fold, such as the area under the
-        ROC curve of a fold without positives; or the search was interrupted before.
+        A training may have diverged; the metric may be undefined on a fold, such as the area under the ROC curve on a
+        fold without positive examples; or the search may have been interrupted.
+
+        Args:
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            The sentence; an empty string if all settings have a mean.
         """
         self._values(metric)  # raises if there is no such metric
         name = self.metric if metric is None else metric
@@ -111,20 +182,34 @@ class Results:
         return found.why(name, self.diverged_at.shape[1])
 
     def best(self) -> dict[str, Any]:
-        """The setting with the best mean, {"name": value}."""
+        """Returns the setting with the best mean.
+
+        Returns:
+            The setting as Python values, `{"name": value}`.
+
+        Raises:
+            ValueError: if no setting has a finite mean; the message says why.
+        """
         return self.settings.row(self.best_index)
 
     def one_standard_error(self, complexity: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        """The simplest setting whose mean is within one standard error of the best one's.
+        r"""Returns the simplest setting whose mean is within one standard error of the best.
+
+        Among the settings h with :math:`|\bar s_h - \bar s_{\mathrm{best}}| \le \operatorname{sem}_{\mathrm{best}}`
+        (and as many completed rungs) it is the one of least complexity; of equally simple ones, the best.
 
         Args:
-            complexity: setting -> something to sort by, the least being the simplest, such as
-                `lambda setting: -setting["coefficient"]`.
+            complexity: a function of a setting `{"name": value}` that returns something to sort by, lower for simpler
+                ones, such as `lambda setting: -setting["coefficient"]`.
+
+        Returns:
+            The setting as Python values, `{"name": value}`.
 
         Raises:
-            ValueError: if there is no standard error: a single fold and seed.
+            ValueError: if there is no standard error, with a single fold and seed, or no setting has a finite mean.
+            TypeError: if `complexity` is not a function.
 
-        Source: Breiman et al. (1984), "Classification and regression trees", section 3.4.3.
+        Source: Breiman, Friedman, Olshen and Stone (1984), "Classification and regression trees", section 3.4.3.
         """
         if not callable(complexity):
             raise TypeError(f"complexity must be a function of a setting; got {complexity!r}")
@@ -137,8 +222,22 @@ class Results:
         return self.settings.row(min(near, key=lambda i: complexity(self.settings.row(i))))
 
     def difference(self, a: int, b: int | None = None, metric: str | None = None) -> Difference:
-        """A metric of setting a minus that of setting b (the best if left out), paired by fold: all settings have the
-        same folds, initial weights and shufflings, so what these do to both cancels.
+        """Returns a metric of setting a minus that of setting b, paired by fold.
+
+        All settings share folds, initial weights and minibatches, whose effects cancel in the difference. It is
+        therefore known more precisely than the two means.
+
+        Args:
+            a: row number of a setting.
+            b: row number of the setting to subtract; None takes the best one.
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            A `Difference` with the fields `values`, `mean` and `sem`.
+
+        Raises:
+            ValueError: if there is no such setting or metric.
+            TypeError: if `a` or `b` is not a whole number.
         """
         values = self._values(metric)
         apart = values[self._row("a", a)] - values[self.best_index if b is None else self._row("b", b)]
@@ -146,10 +245,20 @@ class Results:
         return Difference(apart, float(apart.mean()), float(error))
 
     def replay(self, setting: int, fold: int = 0, seed: int = 0) -> Any:
-        """What the trial returns for one lane, run alone: a Run with its history and model.
+        """Runs the trial once more for a single lane.
+
+        Args:
+            setting: row number of the setting.
+            fold: number of the fold, from 0; 0 for `lo.sweep`.
+            seed: number of the seed, from 0.
+
+        Returns:
+            What the trial returns, such as a `Run` with its history and model. Its scores equal those of the search up
+            to rounding.
 
         Raises:
-            ValueError: if there is no such lane, or the results were read from a file.
+            ValueError: if there is no such lane, it was not run, or the results were read from a file.
+            TypeError: if an argument is not a whole number.
         """
         if self._replay is None:
             raise ValueError("results from a file have no trial to replay")
@@ -160,11 +269,14 @@ class Results:
         return self._replay(self._row("setting", setting), fold, seed)
 
     def to_pandas(self) -> Any:
-        """A DataFrame, a row for each setting.
+        """Returns a table with one row per setting.
 
-        Its columns are the setting's values; each metric's mean and, as "<metric>_sem", its standard error; "diverged",
-        how many lanes did; and "rank", 1 for the best. Settings keep their names. Where another column's name is taken
-        already it is written "metric_<name>", or "search_diverged" and "search_rank".
+        The columns are the hyperparameters; the mean of each metric and, as "<metric>_sem", its standard error;
+        "diverged", the number of diverged lanes; and "rank", 1 for the best setting. Where a hyperparameter already has
+        such a name, the other column is called "metric_<name>", "search_diverged" or "search_rank".
+
+        Returns:
+            A `pandas.DataFrame`.
         """
         columns: dict[str, Any] = {name: [python_value(v) for v in column] for name, column in self.settings.items()}
         taken = set(columns)
@@ -179,10 +291,13 @@ class Results:
         return pandas().DataFrame(columns)
 
     def save(self, path: str | Path) -> None:
-        """Writes the results into one new file of arrays and JSON, which `Results.load(path)` reads.
+        """Writes the results to a new file of arrays and JSON, which `lo.Results.load` reads.
+
+        Args:
+            path: where to write; nothing may exist there.
 
         Raises:
-            ValueError: if there is something at path, or it cannot be written there.
+            ValueError: if something exists at `path`, or it cannot be written.
             TypeError: if a setting holds anything but numbers, strings, flags and None.
         """
         path = checked_path("path", path)
@@ -212,9 +327,15 @@ class Results:
     def load(cls, path: str | Path) -> "Results":
         """Reads results that `save` wrote.
 
+        Args:
+            path: the file.
+
+        Returns:
+            The `Results`, without a trial to replay.
+
         Raises:
-            FileNotFoundError: if there is nothing at path.
-            ValueError: if it is something else, or was damaged.
+            FileNotFoundError: if there is nothing at `path`.
+            ValueError: if the file holds something else, or is damaged.
         """
         path = checked_path("path", path)
         if not path.exists():
@@ -238,19 +359,38 @@ class Results:
         )  # fmt: skip
 
     def plot(self) -> "Figure":
-        """The score against each hyperparameter, with the best one marked; returns a matplotlib figure."""
+        """Plots the score against each hyperparameter, with the best setting marked.
+
+        Returns:
+            A matplotlib figure.
+        """
         from lectopt.plots.search import plot_scores  # noqa: PLC0415, matplotlib is heavy
 
         return plot_scores(self)
 
     def plot_parallel(self) -> "Figure":
-        """Every setting as a line across its hyperparameters to its score; returns a matplotlib figure."""
+        """Plots every setting as a line across its hyperparameters, colored by its score.
+
+        Returns:
+            A matplotlib figure.
+        """
         from lectopt.plots.search import plot_parallel  # noqa: PLC0415, matplotlib is heavy
 
         return plot_parallel(self)
 
     def plot_folds(self, settings: int = 10) -> "Figure":
-        """The scores of the best settings fold by fold; returns a matplotlib figure."""
+        """Plots the scores of the best settings on each fold.
+
+        Args:
+            settings: how many settings to show, at least 1.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            ValueError: if `settings` is below 1.
+            TypeError: if it is not a whole number.
+        """
         from lectopt.plots.search import plot_folds  # noqa: PLC0415, matplotlib is heavy
 
         return plot_folds(self, checks.check_count("settings", settings))

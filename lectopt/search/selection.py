@@ -26,17 +26,21 @@ from lectopt.training.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What `select` chose."""
+    """The outcome of `lo.select`.
+
+    Attributes:
+        setting: the setting with the best mean over folds, `{"name": value}`.
+        results: the `Results` of the cross-validation, with the scores of all settings.
+        run: the `Run` (or whatever else the trial returns) of that setting, retrained on all of `examples`; None if the
+            search was ended by Ctrl-C.
+        test_metrics: {"loss": float, "<metric>": float}: the loss and metrics of `run` on the test set, by which
+            nothing was chosen; None without a test set.
+    """
 
     setting: dict[str, Any]
-    """The setting with the best mean, {"name": value}."""
     results: Results
-    """The scores of all settings."""
     run: Any
-    """The Run (or what else the trial returns) of that setting on all examples but the test set; None if a person
-    interrupted the search."""
     test_metrics: dict[str, float] | None
-    """The loss and the metrics of that run on the test set, which nothing was chosen by; None without one."""
 
     def __repr__(self) -> str:
         tested = "" if self.test_metrics is None else f", test_metrics={self.test_metrics}"
@@ -60,50 +64,82 @@ def select(
     directory: str | Path | None = None,
     progress: bool = True,
 ) -> Selection:
-    """Chooses a setting by cross-validation, retrains it on all of the examples, and tests that.
+    """Chooses a setting by cross-validation, retrains it on all examples, and scores it on the test set.
+
+    This is the procedure of the lecture: one cross-validation for each setting; take the setting with the best mean;
+    retrain with it on all data but the test set; estimate the generalization error on the test set. The
+    cross-validation runs as in `lo.cross_validate`, as one compiled program whose *lanes* are the trainings: one for
+    each setting, fold and seed. The retraining uses a key that no fold has.
 
     Args:
-        trial: (setting, train, valid, key) -> a `Run`, as for `cross_validate`. At the end it is called with
-            valid=None, to train on all examples.
-        settings: as for `sweep`.
-        examples: all that is not the test set: a tuple of arrays [n, ...], or a Subset.
-        folds: the number of folds; a share in (0, 1) for a single held-out part; or Folds of your own over these
-            examples, such as `k_fold` with groups. Those that are made here are stratified if the last array looks like
-            labels: whole numbers [n], each of which comes at least once for each fold (twice, for a single part).
-            Otherwise, as for whole-number targets of a regression, they are drawn at random; with a warning where there
-            are few different ones, at most the root of the number of examples.
-        test: examples that nothing is chosen by; None leaves testing out.
-        minimize: as for `sweep`.
-        maximize: as for `sweep`.
-        seeds: as for `sweep`.
-        key: as for `sweep`, and for the folds.
-        halving: as for `sweep`; the last training takes all its epochs.
-        chunk: as for `sweep`.
-        memory: as for `sweep`.
-        directory: as for `sweep`.
-        progress: as for `sweep`.
+        trial: a pure JAX function `trial(setting, train, valid, key)` that returns a `Run` or, if there is no test set,
+            a dictionary of scalars `{"metric": value}`. `setting` is a dictionary `{"name": value}`: numbers are traced
+            arrays of shape (), everything else is a Python value. `key` is a typed `jax.random.key`. `train` and
+            `valid` are the two `Subset`s of a fold, to be handed to `lo.train`; for the retraining, `train` is all of
+            `examples` and `valid` is None.
+        settings: the n settings to compare: a dictionary `{"name": array[n] or list of n}`, as `lo.grid` and
+            `lo.sample` return it; a list of n dictionaries `{"name": value}`; or a pandas DataFrame with one row per
+            setting. All settings must differ. Numbers are passed to the trial as traced arrays and share one compiled
+            program; strings, flags and columns of type `lo.space.Static` stay Python values, and each combination of
+            them is compiled separately.
+        examples: all examples but the test set: a tuple of arrays [n, ...], inputs first and targets last, or a
+            `Subset`.
+        folds: the number of folds, at least 2; or a share in (0, 1) to hold out as a single validation part; or `Folds`
+            over these examples, such as `lo.k_fold` makes with groups. Folds that are made here are stratified if the
+            targets look like labels, that is, if they are whole numbers of shape [n] of which each value occurs at
+            least once per fold (twice, for a single part). Otherwise they are drawn at random.
+        test: examples to score the retrained setting on, a tuple of arrays or a `Subset`; None skips this.
+        minimize: name of the metric to choose by if lower is better, such as "valid_loss". Exactly one of `minimize`
+            and `maximize` must be given.
+        maximize: name of the metric to choose by if higher is better, such as "valid_accuracy"; None if `minimize` is
+            given.
+        seeds: number of trainings of each setting on each fold, at least 1, each from a key of its own.
+        key: an int or a `jax.random.key`, from which the folds and the keys of all lanes are derived.
+        halving: a `lo.Halving`, which stops the worse settings early; the trial is then called with two more keyword
+            arguments, `epochs` and `start`. The retraining takes all its epochs. None trains every setting to the end.
+        chunk: number of settings that are trained at once. None starts with about 40 lanes per device and then chooses
+            the fastest number by timing, as far as memory allows.
+        memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
+            None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
+        directory: folder that keeps the outcomes of finished lanes, not the retraining; it is created if necessary. A
+            search that was interrupted in any way continues from there when it is called again with the same arguments,
+            and ends as an uninterrupted one would. None keeps nothing on disk.
+        progress: whether to print the plan of the search and a progress bar on standard error.
 
     Returns:
-        A Selection: the setting, the results of all settings, the run, and its test metrics. Ctrl-C, as for `sweep`,
-        gives back the best setting so far, without a run.
+        A `Selection` with the fields `setting`, `results`, `run` and `test_metrics`. In an interactive session (a
+        notebook, IPython or the Python prompt), Ctrl-C during the cross-validation returns the best setting so far,
+        with a warning; `run` and `test_metrics` are then None.
+
+    Warns:
+        UserWarning: if labels are too rare to stratify by; if the best value of a hyperparameter lies at an end of the
+            range that was searched, and is better than the values inside by more than the noise of folds and seeds
+            explains.
 
     Raises:
-        ValueError, TypeError: as `cross_validate`; before anything compiles, if the trial does not do without valid,
-            or returns no Run although there is a test set.
+        ValueError: before anything is compiled, if an argument is not as described above, or if the trial does not
+            return the metric; if `directory` holds another search; if even a single lane needs more than `memory`; if
+            the trial fails with `valid=None`; if no setting has a finite score.
+        TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
+            neither a `Run` nor a dictionary of scalars, or no `Run` although there is a test set. Other exceptions
+            raised by the trial are passed on; a note says so where a traced number would have to be static.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions. Outcomes in `directory` are kept.
 
     Example:
         >>> import lectopt as lo
         >>> from flax import nnx
         >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
         >>> def trial(setting, train, valid, key):
-        ...     return lo.train(task, lo.sgd(**setting), train, valid=valid, batch_size=30, epochs=20, key=key)
+        ...     optimizer = lo.sgd(setting["learning_rate"])
+        ...     return lo.train(task, optimizer, train, valid=valid, batch_size=30, epochs=5, key=key)
         >>> rest, test = lo.holdout(lo.datasets.iris(), 0.2, key=0, stratify=True)
-        >>> settings = lo.grid({"learning_rate": lo.space.log_uniform(1e-3, 100.0)}, points=6)
-        >>> chosen = lo.select(trial, settings, rest, folds=5, test=test, minimize="valid_loss", key=0)
-        >>> chosen.test_metrics["accuracy"] > 0.85
-        True
+        >>> settings = {"learning_rate": [0.01, 1.0, 100.0]}
+        >>> chosen = lo.select(trial, settings, rest, folds=3, test=test, minimize="valid_loss", key=0)
+        >>> chosen.setting, chosen.test_metrics["accuracy"] > 0.85
+        ({'learning_rate': 1.0}, True)
 
-    Source: the lecture, "Validation" and "Cross-Validation".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Validation" and "Cross-validation" (example
+    application); Goodfellow, Bengio and Courville (2016), "Deep Learning", section 5.3.
     """
     rest = as_subset(examples)
     tested = None if test is None else as_subset(test, "test", as_array)
