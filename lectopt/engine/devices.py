@@ -9,14 +9,17 @@ import jax
 
 
 def use_all_cores() -> int:
-    """Gives JAX one CPU device for each core, so that a search runs on all of them.
+    """Makes JAX use one CPU device per core, so that a search runs on all cores.
 
-    To be called before JAX computes anything; `python -m lectopt` does. On other accelerators it changes nothing.
-
-    Called later it warns, and JAX goes on with the devices that it has: slower, with the same results.
+    Call it before JAX computes anything; `python -m lectopt` does so by itself. Called later, it warns, and JAX keeps
+    the devices that it has: searches are then slower, with the same results. Where JAX computes on accelerators, these
+    are still what a search uses.
 
     Returns:
         The number of CPU devices.
+
+    Warns:
+        UserWarning: if JAX has already started with fewer CPU devices than there are cores.
 
     Example:
         >>> import lectopt as lo

@@ -44,27 +44,37 @@ class Losses(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RateSuggestion:
-    """What `suggest_learning_rate` found."""
+    """A suggested initial learning rate, and the trainings that it rests on: what `lo.suggest_learning_rate` returns.
+
+    Attributes:
+        suggestion: the rate to begin with, as a float: the geometric mean of `best` and `stable`, at most 1.5 times
+            `best`.
+        best: the rate with the lowest loss after the first steps, by the mean over seeds.
+        stable: the highest stable rate: going up the grid from `best`, the last one before a rate at which the loss of
+            some seed is not below its initial value.
+        best_by_seed: float[seeds]: the best rate of each seed on its own; their spread shows how certain `best` is.
+        rates: float[rates]: the grid in increasing order.
+        losses: float32[rates, seeds]: the training loss, averaged over the last tenth of the steps; NaN where the
+            training diverged.
+        initial_loss: the loss before the first step, averaged over seeds.
+        steps: number of steps of each training.
+    """
 
     suggestion: float
-    """The rate to begin with: between the next two."""
     best: float
-    """The rate with the lowest loss after the first iterations, by its mean over seeds."""
     stable: float
-    """The highest rate, up from the best without a gap, at which no seed is worse off than at its start."""
     best_by_seed: np.ndarray
-    """float[seeds]: the best rate from each start alone: how sure the answer is."""
     rates: np.ndarray
-    """float32[rates], rising."""
     losses: np.ndarray
-    """float32[rates, seeds]: the training loss after the first iterations; NaN where it diverged."""
     initial_loss: float
-    """The loss before the first iteration, the mean over seeds."""
     steps: int
-    """Iterations of each training."""
 
     def plot(self) -> "Figure":
-        """The loss against the rate, with the three rates marked; returns a matplotlib figure."""
+        """Plots the loss against the rate, with the three rates marked.
+
+        Returns:
+            A matplotlib figure.
+        """
         from lectopt.plots.search import plot_rates  # noqa: PLC0415, matplotlib is heavy
 
         return plot_rates(self)
@@ -95,49 +105,69 @@ def suggest_learning_rate(
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
     progress: bool = True,
 ) -> RateSuggestion:
-    """Suggests an initial learning rate epsilon_0, by watching the first iterations at many rates side by side.
+    r"""Suggests an initial learning rate by monitoring the first steps of training at many rates.
 
-    The best initial rate is somewhat higher than the one that has the best performance after the first 100 iterations
-    or so, but not so high that it causes severe instability. All rates start alike from each seed, on the same
-    batches, so that they differ by nothing else; a sweep of a single training, that raises the rate as it goes, would
-    mix the rate with time. The suggestion is the geometric mean of the best rate and the highest stable one, at most
-    1.5 times the best.
+    According to the lecture, :math:`\epsilon_0` should be higher than the rate that performs best over the first
+    iterations, but not so high that it causes severe instability. With :math:`L_j(\epsilon)` the loss of seed j after
+    the first steps at rate :math:`\epsilon`, averaged over the last tenth of them,
+
+    .. math:: \epsilon_{\mathrm{best}} = \arg\min_\epsilon \frac{1}{r} \sum_{j=1}^{r} L_j(\epsilon), \qquad
+        \epsilon_0 = \min\left(\sqrt{\epsilon_{\mathrm{best}}\, \epsilon_{\mathrm{stable}}},\ 1.5\,
+        \epsilon_{\mathrm{best}}\right)
+
+    where :math:`\epsilon_{\mathrm{stable}} \ge \epsilon_{\mathrm{best}}` is the highest rate up to which no seed ends
+    above its initial loss. All rates are trained side by side in one compiled program, from the same initial weights
+    and on the same minibatches for each seed. (Raising the rate in the course of a single training would confound the
+    rate with time.) Some rates are meant to diverge, so `jax_debug_nans` is switched off meanwhile.
 
     Args:
-        task: as for `train`; standardised inputs and a learned output bias are used alike.
-        optimizer: a function called as optimizer(rate, **hyperparameters), such as `lo.momentum`, or
+        task: the `Task`: the model with its loss. Standardized inputs and an output bias set from the targets are used
+            as in training.
+        optimizer: a function of the learning rate that returns an Optax optimizer, called as
+            `optimizer(rate, **hyperparameters)`: `lo.momentum`, say, or
             `lambda rate: lo.sgd(lo.linear_decay(rate, 1000))`.
-        train: the examples to learn from, a tuple of arrays [n, ...] or a Subset.
-        batch_size: as for `train`; the answer is for this size.
-        key: an int or a `jax.random.key`.
-        hyperparameters: arguments of the optimizer other than the rate.
-        steps: iterations, at least 100.
-        seeds: how many starts.
-        low: the lowest rate of the grid.
-        high: the highest rate. Where the best one stands at the edge, the grid is widened once or twice.
-        points: rates in the grid, at least 5.
-        shuffle: as for `train`.
-        weights: as for `train`.
-        augment: as for `train`.
-        progress: as for `sweep`.
+        train: the training examples, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`.
+        batch_size: number of examples in a minibatch, at least 1. The suggestion holds for this size.
+        key: an int or a `jax.random.key`, from which initial weights and minibatches of all seeds are derived.
+        hyperparameters: other arguments of the optimizer, a dictionary `{"name": value}`; None for none.
+        steps: number of steps, that is, parameter updates, of each training, at least 100.
+        seeds: r, the number of trainings of each rate, at least 1.
+        low: the lowest rate of the grid, above 0.
+        high: the highest rate of the grid, above `low`. If the best rate lies at an end of the grid, the grid is
+            extended there by a factor of 100, at most twice.
+        points: number of rates in the grid, at least 5, spaced evenly in their logarithm.
+        shuffle: whether the examples are shuffled for every epoch; False takes the same minibatches in each.
+        weights: how much examples count in the loss: float[n], one weight for each example; a dictionary
+            `{class: weight}`, with 1 for classes that it lacks; or "balanced", by which all classes count equally. None
+            weights all examples equally.
+        augment: a function `augment(key, batch)` that returns a randomly altered batch of the same shapes and dtypes;
+            it is applied to each minibatch. None leaves the examples as they are.
+        progress: whether to print the plan and a progress bar on standard error.
 
     Returns:
-        A RateSuggestion; print it, or call `.plot()`. Warns if the best rate still stands at the edge of the grid. Some
-        rates are meant to diverge: `jax_debug_nans` is off meanwhile, as in `sweep`.
+        A `RateSuggestion`. Print it, or call its method `plot`; its field `suggestion` is the rate.
+
+    Warns:
+        UserWarning: if the best rate lies at an end of the grid even after extending it twice.
 
     Raises:
-        ValueError, TypeError: before anything compiles, if an argument is not as described above; if every rate
-            diverges.
+        ValueError: before anything is compiled, if an argument is not as described above or the examples do not fit the
+            task; if training diverges at every rate.
+        TypeError: if `optimizer` is an optimizer instead of a function that returns one, or another argument has the
+            wrong type.
 
     Example:
         >>> import lectopt as lo
         >>> from flax import nnx
         >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
-        >>> found = lo.suggest_learning_rate(task, lo.sgd, lo.datasets.iris(), batch_size=30, key=0, progress=False)
+        >>> found = lo.suggest_learning_rate(
+        ...     task, lo.sgd, lo.datasets.iris(), batch_size=30, key=0, steps=100, seeds=2, progress=False
+        ... )
         >>> 0.01 < found.best <= found.suggestion <= found.stable
         True
 
-    Source: the lecture, "Learning Rate"; Goodfellow et al. (2016), "Deep learning", section 8.3.1.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(1) SGD with decreasing learning rate"
+    (choosing the meta-parameters); Goodfellow, Bengio and Courville (2016), "Deep Learning", section 8.3.1.
     """
     if isinstance(optimizer, optax.GradientTransformation) or not callable(optimizer):
         raise TypeError(

@@ -46,36 +46,50 @@ def optimize(
     memory: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Lets an Optuna study choose the settings, and runs each batch of them as one compiled program.
+    """Runs an Optuna study whose settings are trained in batches, each batch as one compiled program.
 
-    What is finished stands in the study: its dashboard, plots and `best_params` work as ever, and a study in a storage
-    (SQLite, a journal) that was interrupted at any moment goes on where it was: the trials that were running then are
-    run again. An error of the trial's leaves those of its batch as failed; they do not count. Ctrl-C ends the study
-    where a person sits in front of it, with a warning, and is raised elsewhere.
+    The study's sampler proposes `batch_size` settings at a time, and they are trained as by `lo.cross_validate` (with
+    folds) or `lo.sweep` (without). Results are reported to the study: `study.best_params`, Optuna's plots and its
+    dashboard work as usual. A study in a persistent storage (SQLite, a journal) that was interrupted continues when
+    `optimize` is called again; trials that were running at that moment are run again.
 
-    Optuna keeps numbers, strings, flags and None. Of other choices (tuples, functions) the study holds the text, as in
-    `study.best_params`; the trial is given the value itself, and `setting_of` gives it back.
+    If the user's function raises an exception, the trials of its batch are recorded as failed and do not count. Optuna
+    stores numbers, strings, flags and None. Other choices (tuples, functions) are stored as text; the trial receives
+    the value itself, and `setting_of` converts the text back.
 
     Args:
-        study: of one direction, with any sampler and storage.
-        trial: (setting, train, valid, key), or without folds (setting, key), -> a `Run` or a dictionary of scalars, as
-            for `cross_validate` and `sweep`.
-        space: {"name": distribution} as for `sample`, scipy's excepted.
-        folds: as for `cross_validate`; None for `sweep`.
-        metric: the metric whose mean over folds and seeds is told. A setting without one, since it diverged or the
-            metric is undefined on a fold, is told as pruned: TPE then takes it for worse than all others, where it
-            would learn nothing from a failed one.
-        n_trials: how many trials the study holds in the end, with those it held before; fewer if a GridSampler has no
-            more.
-        batch_size: trials asked for at once. The sampler learns from a batch when all of it is done: few are better
-            for the choice, many for the speed.
-        seeds: as for `sweep`.
-        key: as for `sweep`; the same for all batches, so that settings start alike.
-        memory: as for `sweep`.
-        progress: show a bar on standard error.
+        study: an `optuna.Study` with a single direction, and any sampler and storage. It is updated in place.
+        trial: a pure JAX function `trial(setting, train, valid, key)`, or `trial(setting, key)` without folds, that
+            returns a `Run` or a dictionary of scalars `{"metric": value}`. `setting` is a dictionary `{"name": value}`:
+            numbers are traced arrays of shape (), everything else is a Python value. `train` and `valid` are the two
+            `Subset`s of a fold. `key` is a typed `jax.random.key`.
+        space: `{"name": distribution}`, at least one, each made by `lo.space`. SciPy's distributions are not supported
+            here.
+        folds: the `Folds` for cross-validation; None trains without folds.
+        metric: name of the metric whose mean over folds and seeds is reported to the study. Trials without a finite
+            mean, because a training diverged or the metric is undefined on a fold, are reported as pruned: TPE then
+            ranks them below all others, whereas it would ignore failed ones.
+        n_trials: number of finished trials that the study is to hold in the end, earlier ones included. It may be fewer
+            if a `GridSampler` is exhausted.
+        batch_size: number of trials proposed and trained at once, at least 1. The sampler learns only between batches:
+            smaller ones choose better, larger ones run faster.
+        seeds: number of trainings of each setting on each fold, at least 1, each from a key of its own.
+        key: an int or a `jax.random.key`, from which the keys of all trainings are derived; they depend on fold and
+            seed alone and are the same in all batches, so that settings can be compared in pairs.
+        memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
+            None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
+        progress: whether to show a progress bar on standard error.
+
+    Returns:
+        None; the results are in `study`. In an interactive session (a notebook, IPython or the Python prompt), Ctrl-C
+        ends the call with a warning; finished trials are in the study.
 
     Raises:
-        ValueError, TypeError: as `cross_validate`; if the study has several directions.
+        ValueError: before anything is compiled, if an argument is not as described above; if the study has several
+            directions, the trial does not return the metric, or a single training needs more than `memory`.
+        TypeError: if `study` is not an `optuna.Study`, another argument has the wrong type, or the trial returns
+            neither a `Run` nor a dictionary of scalars.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions.
 
     Example:
         >>> import lectopt as lo, optuna
@@ -86,6 +100,10 @@ def optimize(
         ...          {"x": lo.space.uniform(0.0, 1.0)}, metric="loss", n_trials=48, batch_size=8, key=0)
         >>> abs(study.best_params["x"] - 0.3) < 0.05
         True
+
+    Source: Akiba, Sano, Yanase, Ohta and Koyama (2019), "Optuna: a next-generation hyperparameter optimization
+    framework", KDD; Bergstra, Bardenet, Bengio and Kégl (2011), "Algorithms for hyper-parameter optimization", NeurIPS
+    (TPE).
     """
     if not isinstance(study, optuna.Study):
         raise TypeError(f"study must be an optuna.Study; got {type(study).__name__}")
@@ -115,20 +133,26 @@ def optimize(
 
 
 def setting_of(params: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that a trial's params stand for, {"name": value}: `setting_of(study.best_params, space)`.
+    """Returns the values that the params of an Optuna trial stand for.
 
     Args:
-        params: of an Optuna trial.
-        space: as for `optimize`.
+        params: the params of an Optuna trial, such as `study.best_params`.
+        space: the space that `optimize` was given, `{"name": distribution}`.
+
+    Returns:
+        The setting, `{"name": value}`, with tuples, functions and the like in place of their text.
 
     Raises:
-        ValueError: if params hold a name or a choice that space does not.
+        ValueError: if `params` holds a name or a choice that the space does not have.
 
     Example:
         >>> import lectopt as lo
         >>> from lectopt.search.optuna import setting_of
         >>> setting_of({"widths": "(32, 16)"}, {"widths": lo.space.choice([(32,), (32, 16)])})
         {'widths': (32, 16)}
+
+    Source: Akiba, Sano, Yanase, Ohta and Koyama (2019), "Optuna: a next-generation hyperparameter optimization
+    framework", KDD.
     """
     for name in params:
         if name not in space:

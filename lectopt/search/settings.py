@@ -21,7 +21,11 @@ _FRUITLESS = 30
 
 
 class Settings(dict):
-    """{"name": array[n], or a Static list of n}: row i is a setting. What `grid` and `sample` return."""
+    """Columns of values, one for each hyperparameter; row i of all columns is setting i. A dictionary.
+
+    `lo.grid` and `lo.sample` return it. A column is an array [n] of numbers, which a search traces, or a
+    `lo.space.Static` list of n Python values, for each of which it compiles a program.
+    """
 
     def __init__(self, columns: Mapping[str, Any], space: Mapping[str, Distribution] | None = None):
         super().__init__(columns)
@@ -64,19 +68,24 @@ class Settings(dict):
 
 
 def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Settings:
-    """All combinations of values of each hyperparameter, the last one varying fastest.
+    """Returns all combinations of values of the hyperparameters: a grid over the space.
 
     Args:
-        space: {"name": distribution}, made by `lectopt.space` or scipy.
-        points: values of each range, spaced as it is distributed (a log-uniform one evenly in its logarithm), the ends
-            included; or {"name": points}. Of choices all are taken.
+        space: `{"name": distribution}`, at least one, where a distribution is made by `lo.space` or is one of SciPy's
+            with its parameters, such as `scipy.stats.loguniform(1e-4, 1)`.
+        points: number of values of each range, at least 1, or `{"name": number}` with 5 for names that it lacks. Values
+            are spaced as the distribution is, ends included: evenly for `lo.space.uniform`, evenly in the logarithm for
+            `lo.space.log_uniform`, at even quantiles for SciPy's. A `lo.space.choice` always contributes all its
+            values.
 
     Returns:
-        Settings, {"name": array[n]}.
+        `Settings`, a dictionary `{"name": array[n] or list of n}` of all n combinations; the last hyperparameter varies
+        fastest.
 
     Raises:
-        ValueError: if the space is empty or points is below 1.
-        TypeError: if an entry of the space is not a distribution.
+        ValueError: if the space is empty, a number of points is below 1 or has an unknown name, or there are more than
+            10 million combinations.
+        TypeError: if `space` is not a dictionary of distributions, or a number of points is not a whole number.
 
     Example:
         >>> import lectopt as lo
@@ -85,7 +94,8 @@ def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Setti
         >>> print(settings["learning_rate"], settings["momentum"])
         [0.01 0.01 0.1  0.1  1.   1.  ] [0.  0.9 0.  0.9 0.  0.9]
 
-    Source: the lecture, "Grid Search".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search"; Goodfellow,
+    Bengio and Courville (2016), "Deep Learning", section 11.4.3.
     """
     space = _checked(space)
     if isinstance(points, Mapping) and (unknown := set(points) - set(space)):
@@ -104,30 +114,32 @@ def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Setti
 
 
 def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
-    """Settings drawn at random, each hyperparameter on its own.
+    """Draws settings at random, each hyperparameter independently of the others.
 
-    No setting is drawn twice, so that of finitely many each comes at most once. A hyperparameter's draws depend on its
-    name and the key alone: another one beside it changes nothing.
+    No setting is drawn twice. The draws of a hyperparameter depend on the key and its own name alone; adding another
+    one to the space does not change them.
 
     Args:
-        space: {"name": distribution}, made by `lectopt.space` or scipy.
-        n: how many, at least 1.
+        space: `{"name": distribution}`, at least one, where a distribution is made by `lo.space` or is one of SciPy's
+            with its parameters, such as `scipy.stats.loguniform(1e-4, 1)`.
+        n: number of settings, at least 1.
         key: an int or a `jax.random.key`.
 
     Returns:
-        Settings, {"name": array[n]}.
+        `Settings`, a dictionary `{"name": array[n] or list of n}`.
 
     Raises:
-        ValueError: if the space is empty, or holds fewer than n settings.
-        TypeError: if an entry of the space is not a distribution, or n is not a whole number.
+        ValueError: if the space is empty, or holds fewer than n different settings.
+        TypeError: if `space` is not a dictionary of distributions, n is not a whole number, or the key is traced.
 
     Example:
         >>> import lectopt as lo
         >>> settings = lo.sample({"learning_rate": lo.space.log_uniform(1e-3, 1.0)}, 64, key=0)
-        >>> bool((settings["learning_rate"] < 0.03).mean() > 0.4)  # half of them lie below the middle magnitude
+        >>> bool((settings["learning_rate"] < 0.03).mean() > 0.4)  # about half lie below the geometric middle
         True
 
-    Source: the lecture, "Random Search"; Bergstra and Bengio (2012), "Random search for hyper-parameter optimization".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search"; Bergstra and
+    Bengio (2012), "Random search for hyper-parameter optimization", Journal of Machine Learning Research 13.
     """
     space = _checked(space)
     n = checks.check_count("n", n)

@@ -10,60 +10,168 @@ from lectopt._internal import checks
 
 
 class Static(list):
-    """A column of Python values: a search compiles one program for each, instead of tracing them.
+    """A column of Python values, which a search does not trace: it compiles one program for each of them.
 
-    `choice(values, static=True)` gives such columns; in settings of your own, write
-    `{"width": lo.space.Static([32, 64])}`.
+    It serves for what decides shapes or branches, such as widths and batch sizes.
+    `lo.space.choice(values, static=True)` yields such columns; settings written by hand use the class itself. It is a
+    list.
+
+    Example:
+        >>> import lectopt as lo
+        >>> def trial(setting, key):
+        ...     return {"width": setting["width"]}
+        >>> settings = {"width": lo.space.Static([32, 64])}
+        >>> lo.sweep(trial, settings, maximize="width", key=0).best()
+        {'width': 64}
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Hyperparameter search".
     """
 
 
 class Distribution(Protocol):
-    """What `grid` and `sample` ask of each entry of a space; columns are arrays or Static."""
+    """What `lo.grid` and `lo.sample` require of each entry of a space.
+
+    The functions of `lo.space` return such objects; SciPy's distributions are wrapped in `Quantiles`.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.space.integers(1, 4).spaced(2)
+        array([1, 4], dtype=int32)
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
+    """
 
     def spaced(self, points: int) -> Any:
-        """At most so many different values in order, spaced as they are distributed; of choices, all."""
+        """Returns different values in order, spaced as they are distributed.
+
+        Args:
+            points: the largest number of values, at least 1; a choice returns all its values.
+
+        Returns:
+            An array, or a `Static` list.
+        """
 
     def drawn(self, uniforms: np.ndarray) -> Any:
-        """The values at these quantiles, float64[n] in [0, 1)."""
+        """Returns the values at given quantiles.
+
+        Args:
+            uniforms: float64[n] in [0, 1).
+
+        Returns:
+            n values, an array or a `Static` list; uniform quantiles make them random draws.
+        """
 
     @property
     def count(self) -> int | None:
-        """How many different values there are; None where they are real numbers."""
+        """The number of different values; None for real numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Real numbers, all alike; see `uniform`."""
+    """The uniform distribution over [low, high), made by `lo.space.uniform`.
+
+    Attributes:
+        low: the lower end.
+        high: the upper end.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.space.uniform(0.0, 0.9)
+        Uniform(low=0.0, high=0.9)
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
+    """
 
     low: float
     high: float
     count = None
 
     def spaced(self, points: int) -> Any:
+        """Returns evenly spaced values, both ends included.
+
+        Args:
+            points: number of values, at least 1.
+
+        Returns:
+            The values in increasing order.
+        """
         return np.linspace(self.low, self.high, points)
 
     def drawn(self, uniforms: np.ndarray) -> Any:
+        r"""Returns the values at given quantiles.
+
+        The value at quantile u is :math:`\mathrm{low} + (\mathrm{high} - \mathrm{low})\, u`.
+
+        Args:
+            uniforms: u, float64[n] in [0, 1).
+
+        Returns:
+            n values; uniform quantiles make them random draws.
+        """
         return self.low + (self.high - self.low) * uniforms
 
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
-    """Real numbers, all magnitudes alike; see `log_uniform`."""
+    """The distribution over [low, high) whose logarithm is uniform, made by `lo.space.log_uniform`.
+
+    Attributes:
+        low: the lower end, above 0.
+        high: the upper end.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.space.log_uniform(1e-3, 1.0)
+        LogUniform(low=0.001, high=1.0)
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
+    """
 
     low: float
     high: float
     count = None
 
     def spaced(self, points: int) -> Any:
+        """Returns values in geometric progression, both ends included.
+
+        Args:
+            points: number of values, at least 1.
+
+        Returns:
+            The values in increasing order.
+        """
         return np.geomspace(self.low, self.high, points)
 
     def drawn(self, uniforms: np.ndarray) -> Any:
+        r"""Returns the values at given quantiles.
+
+        The value at quantile u is :math:`\mathrm{low}\, (\mathrm{high} / \mathrm{low})^u`.
+
+        Args:
+            uniforms: u, float64[n] in [0, 1).
+
+        Returns:
+            n values; uniform quantiles make them random draws.
+        """
         return self.low * np.exp(np.log(self.high / self.low) * uniforms)
 
 
 @dataclasses.dataclass(frozen=True)
 class Integers:
-    """Whole numbers, all alike; see `integers`."""
+    """The uniform distribution over the whole numbers from low to high, made by `lo.space.integers`.
+
+    Attributes:
+        low: the smallest number.
+        high: the largest number.
+        static: whether the numbers stay Python values instead of being traced.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.space.integers(1, 4).count
+        4
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
+    """
 
     low: int
     high: int
@@ -71,12 +179,31 @@ class Integers:
 
     @property
     def count(self) -> int:
+        """The number of different values."""
         return self.high - self.low + 1
 
     def spaced(self, points: int) -> Any:
+        """Returns evenly spaced values, rounded, both ends included.
+
+        Args:
+            points: the largest number of values, at least 1.
+
+        Returns:
+            The values in increasing order.
+        """
         return self._column(np.unique(np.linspace(self.low, self.high, min(points, self.count)).round()))
 
     def drawn(self, uniforms: np.ndarray) -> Any:
+        r"""Returns the values at given quantiles.
+
+        The value at quantile u is :math:`\mathrm{low} + \lfloor u\, (\mathrm{high} - \mathrm{low} + 1) \rfloor`.
+
+        Args:
+            uniforms: u, float64[n] in [0, 1).
+
+        Returns:
+            n values; uniform quantiles make them random draws.
+        """
         return self._column(self.low + np.floor(uniforms * self.count))
 
     def _column(self, values: np.ndarray) -> Any:
@@ -85,19 +212,48 @@ class Integers:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values; see `choice`."""
+    """The uniform distribution over some values, made by `lo.space.choice`.
+
+    Attributes:
+        values: the values, a tuple.
+        static: whether they stay Python values instead of being traced.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.space.choice(["relu", "tanh"])
+        Choice(values=('relu', 'tanh'), static=True)
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
+    """
 
     values: tuple[Any, ...]
     static: bool
 
     @property
     def count(self) -> int:
+        """The number of values."""
         return len(self.values)
 
     def spaced(self, points: int) -> Any:
+        """Returns all values.
+
+        Args:
+            points: ignored.
+
+        Returns:
+            The values, an array or a `Static` list.
+        """
         return self._column(range(self.count))
 
     def drawn(self, uniforms: np.ndarray) -> Any:
+        """Returns the values at given quantiles, each value covering an equal share of [0, 1).
+
+        Args:
+            uniforms: float64[n] in [0, 1).
+
+        Returns:
+            n values, an array or a `Static` list; uniform quantiles make them random draws.
+        """
         return self._column((uniforms * self.count).astype(int))
 
     def _column(self, places: Iterable[int]) -> Any:
@@ -111,69 +267,123 @@ class _Scipy(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Quantiles:
-    """One of scipy's distributions with its parameters, such as `scipy.stats.loguniform(1e-4, 1)`."""
+    """One of SciPy's distributions as an entry of a space; `lo.grid` and `lo.sample` wrap them by themselves.
+
+    Attributes:
+        distribution: a SciPy distribution with its parameters, such as `scipy.stats.loguniform(1e-4, 1)`.
+
+    Example:
+        >>> import lectopt as lo, scipy.stats
+        >>> print(lo.grid({"momentum": scipy.stats.uniform(0.0, 0.8)}, points=2)["momentum"])
+        [0.2 0.6]
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
+    """
 
     distribution: _Scipy
     count = None
 
     def spaced(self, points: int) -> Any:
         # In the middle of equally likely slices, since the ends may be infinite.
+        r"""Returns the medians of equally likely slices of the distribution.
+
+        They are the quantiles :math:`(i + \frac12) / k`, i = 0, ..., k - 1, of k points: finite where the ends of the
+        distribution are infinite.
+
+        Args:
+            points: k, the number of slices, at least 1.
+
+        Returns:
+            The values in increasing order.
+        """
         return np.unique(self.drawn((np.arange(points) + 0.5) / points))
 
     def drawn(self, uniforms: np.ndarray) -> Any:
         # A draw of exactly 0 has probability 2^-53, and may be minus infinity.
+        """Returns the values at given quantiles, by the inverse of the distribution function.
+
+        Args:
+            uniforms: float64[n] in [0, 1).
+
+        Returns:
+            n values, whole numbers for a discrete distribution; uniform quantiles make them random draws.
+        """
         values = np.asarray(self.distribution.ppf(np.maximum(uniforms, np.finfo(float).tiny)))
         return values.astype(int) if hasattr(self.distribution, "pmf") else values
 
 
 def uniform(low: float, high: float) -> Uniform:
-    """Real numbers in [low, high), each as likely as another.
+    """Returns a uniform distribution of real numbers in [low, high).
+
+    Args:
+        low: the lower end, a finite number.
+        high: the upper end, a finite number above `low`.
+
+    Returns:
+        A `Uniform`, an entry of a space.
 
     Raises:
         ValueError: unless low < high, both finite.
+        TypeError: if one of them is not a number.
 
     Example:
         >>> import lectopt as lo
         >>> print(lo.grid({"momentum": lo.space.uniform(0.0, 0.9)}, points=4)["momentum"])
         [0.  0.3 0.6 0.9]
 
-    Source: the lecture, "Random search".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
     return Uniform(*_ends(low, high, _REAL))
 
 
 def log_uniform(low: float, high: float) -> LogUniform:
-    """Positive numbers in [low, high) whose logarithm is uniform: each magnitude as likely as another.
+    """Returns a distribution of positive numbers in [low, high) whose logarithm is uniform.
+
+    It suits hyperparameters of unknown magnitude, such as learning rates: every order of magnitude is equally likely.
+
+    Args:
+        low: the lower end, above 0.
+        high: the upper end, a finite number above `low`.
+
+    Returns:
+        A `LogUniform`, an entry of a space.
 
     Raises:
         ValueError: unless 0 < low < high, both finite.
+        TypeError: if one of them is not a number.
 
     Example:
         >>> import lectopt as lo
         >>> print(lo.grid({"learning_rate": lo.space.log_uniform(0.001, 1.0)}, points=4)["learning_rate"])
         [0.001 0.01  0.1   1.   ]
 
-    Source: the lecture, "Random search".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
     return LogUniform(*_ends(low, high, checks.POSITIVE))
 
 
 def integers(low: int, high: int, *, static: bool = False) -> Integers:
-    """Whole numbers from low to high, both included, each as likely as another.
+    """Returns a uniform distribution of whole numbers from low to high, both included.
 
     Args:
-        low: the smallest.
-        high: the largest.
-        static: keep them Python numbers, for what shapes depend on (widths, batch sizes); one program for each.
+        low: the smallest number, at least -2**31.
+        high: the largest number, above `low` and below 2**31.
+        static: whether the trial receives Python numbers, which may decide shapes (widths, batch sizes), instead of
+            traced ones. A search compiles one program for each.
+
+    Returns:
+        An `Integers`, an entry of a space.
 
     Raises:
-        ValueError: unless low < high.
-        TypeError: unless they are whole numbers.
+        ValueError: unless low < high within the range of int32.
+        TypeError: if one of them is not a whole number, or `static` is not a bool.
 
     Example:
         >>> import lectopt as lo
         >>> lo.grid({"width": lo.space.integers(16, 64, static=True)}, points=3)["width"]
         [16, 40, 64]
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
     low, high = (checks.check_count(name, value, least=-(2**31)) for name, value in (("low", low), ("high", high)))
     if not low < high < 2**31:
@@ -182,16 +392,20 @@ def integers(low: int, high: int, *, static: bool = False) -> Integers:
 
 
 def choice(values: Sequence[Any], static: bool = False) -> Choice:
-    """One of these values, each as likely as another.
+    """Returns a uniform distribution over some values.
 
     Args:
-        values: different ones. Numbers are traced unless static; anything else (strings, flags, functions, tuples)
-            stays the Python value that it is.
-        static: keep numbers Python numbers, for what shapes depend on (widths, batch sizes); one program for each.
+        values: the values, at least one, all different. Numbers are traced unless `static`; if there is any other
+            hashable value among them (a string, flag, tuple, function or None), all stay Python values.
+        static: whether the trial receives numbers as Python numbers, which may decide shapes (widths, batch sizes),
+            instead of traced ones. A search compiles one program for each.
+
+    Returns:
+        A `Choice`, an entry of a space.
 
     Raises:
-        ValueError: if there are none, or two are equal.
-        TypeError: if one cannot be hashed.
+        ValueError: if there are no values, two are equal, or a number is not finite.
+        TypeError: if `values` cannot be iterated over, a value is not hashable, or `static` is not a bool.
 
     Example:
         >>> import lectopt as lo
@@ -199,6 +413,8 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
         >>> settings = lo.grid({"momentum": lo.space.choice([0.0, 0.9]), "width": width})
         >>> print(settings["momentum"], settings["width"])
         [0.  0.  0.9 0.9] [8, 16, 8, 16]
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
     if not isinstance(values, Iterable):
         raise TypeError(f"values must be a list of values to choose from; got {values!r}")
@@ -218,7 +434,26 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
 
 
 def as_distribution(name: str, entry: Any) -> Distribution:
-    """An entry of a space, checked."""
+    """Returns an entry of a space as a distribution, after checking it.
+
+    Args:
+        name: name of the hyperparameter, for messages.
+        entry: what the user gave: an object made by `lo.space`, or one of SciPy's distributions.
+
+    Returns:
+        The entry itself, or a SciPy distribution wrapped in `Quantiles`.
+
+    Raises:
+        ValueError: if the median of a SciPy distribution is not a finite number.
+        TypeError: if the name is not a string, or the entry is neither kind of distribution.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.space.as_distribution("momentum", lo.space.uniform(0.0, 0.9))
+        Uniform(low=0.0, high=0.9)
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
+    """
     if not isinstance(name, str):
         raise TypeError(f"space must have strings for names; got {name!r}")
     if isinstance(entry, (Uniform, LogUniform, Integers, Choice)):
