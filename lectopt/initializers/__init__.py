@@ -1,9 +1,10 @@
-"""Initialisers: functions `(key, shape, dtype) -> array`, for `kernel_init` and `bias_init` of Flax NNX and Linen.
+"""Initialisers: functions (key, shape, dtype) -> array, for `kernel_init` and `bias_init` of Flax NNX and Linen.
 
-The axes of a kernel are explicit, as in `jax.nn.initializers`: `in_axis` and `out_axis` (an axis or several) number
-the inputs and the units, `batch_axis` numbers independent kernels, and all other axes are a convolution's receptive
-field. A unit has m = in x field inputs (the fan-in) and an input feeds n = out x field outputs (the fan-out). Whatever
-is not of its kind, such as a shape that is one number, raises TypeError; a key may be an int.
+The axes of a kernel are explicit, as in `jax.nn.initializers`: `in_axis` and `out_axis` (one axis or several) are those
+of the inputs and of the units, `batch_axis` is that of independent kernels, and all other axes are a convolution's
+receptive field. A unit has m = inputs x field incoming weights (the fan-in) and an input feeds n = outputs x field
+units (the fan-out). An argument of the wrong type, such as a shape that is a single number, raises TypeError; a key may
+be an int.
 """
 
 from lectopt.initializers.biases import output_bias as output_bias

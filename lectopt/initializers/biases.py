@@ -15,17 +15,18 @@ from lectopt.initializers.protocol import Initializer, initializer
 
 
 def relu_bias(value: Numeric = 0.01) -> Initializer:
-    """Biases that start rectified linear units on their active side.
+    """Sets biases that start rectified linear units on their active side.
 
     Args:
-        value: the bias of every unit, above 0, in units of the activation: a number or a traced value.
+        value: the bias of every unit, above 0, in units of the activation: a number or a traced value. The default is
+            the lecture's.
 
     Returns:
-        An initialiser for any shape.
+        An initialiser (key, shape, dtype) -> array for any shape.
 
     Raises:
         ValueError: if a concrete value is not positive.
-        TypeError: if it is not a number.
+        TypeError: if value is not a number.
 
     Example:
         >>> import lectopt as lo
@@ -34,40 +35,40 @@ def relu_bias(value: Numeric = 0.01) -> Initializer:
         >>> print(layer.bias[...])
         [0.01 0.01 0.01]
 
-    Source: the lecture, "Parameter Initialization" (avoid saturation).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization" (avoid
+    saturation); I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 8.4.
     """
     checks.check_number("value", value, checks.POSITIVE)
     return initializer(jax.nn.initializers.constant(value))
 
 
 def output_bias(targets: Array, activation: str, weights: Array | None = None) -> Initializer:
-    r"""Output biases with which a network that ignores its input predicts the mean of the targets.
+    r"""Sets output biases with which a network that ignores its input predicts the mean of the targets.
 
-    ============  =====================================================  ==============================
-    activation    targets                                                bias
-    ============  =====================================================  ==============================
-    ``identity``  numbers [examples, ..., outputs], or [examples]        :math:`\bar t`
-    ``sigmoid``   numbers in [0, 1], shaped as above                     :math:`\log \bar t/(1-\bar t)`
-    ``softmax``   labels int[examples, ...], or shares float[..., K]     :math:`\log(n_k / n)`
-    ============  =====================================================  ==============================
+    | activation | targets | bias |
+    | --- | --- | --- |
+    | identity | numbers [examples, ..., outputs], or [examples] | :math:`\bar t` |
+    | sigmoid | numbers in [0, 1], shaped as above | :math:`\log \bar t/(1-\bar t)` |
+    | softmax | labels int[examples, ...], or shares float[..., K] | :math:`\log(n_k / n)` |
 
-    With last weights of zero, the mean cross entropy is then the entropy of the targets' frequencies. A class that
+    If the last weights are zero, the mean cross-entropy is then the entropy of the targets' frequencies. A class that
     never occurs (or a sigmoid output that is always 0, or always 1) counts as half an example, so that the bias is
     finite; all others have their exact frequencies, relative to each other.
 
     Args:
-        targets: of the training examples. They may be traced: a bias learned within a compiled program.
-        activation: of the output layer: "identity", "sigmoid" or "softmax".
-        weights: at least 0, one per example (or shaped as targets or labels begin); those with weight 0 have no
-            influence, be they NaN. None weighs all alike.
+        targets: those of the training examples, shaped as in the table. They may be traced: a bias learned inside a
+            compiled program.
+        activation: the activation of the output layer: "identity", "sigmoid" or "softmax".
+        weights: numbers of at least 0, one per example (or with the leading axes of the targets or labels); entries of
+            weight 0 have no influence, even if NaN. None weights all alike.
 
     Returns:
-        An initialiser for the shape of the bias, (outputs,), or (K,) with any number of classes K above every label.
+        An initialiser (key, shape, dtype) -> array for the shape of the bias: (outputs,), or (K,) with any number of
+        classes K above every label. It raises ValueError if the shape does not fit the targets.
 
     Raises:
-        ValueError: if activation is another word, concrete targets are not finite, outside [0, 1] under sigmoid or
-            negative under softmax, weights do not fit or are negative; and, from the initialiser, if the shape of the
-            bias does not fit.
+        ValueError: if activation is none of the three, concrete targets are not finite, outside [0, 1] under sigmoid or
+            negative under softmax, or weights do not fit or are negative.
 
     Example:
         >>> import jax, jax.numpy as jnp, lectopt as lo
@@ -75,7 +76,9 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
         >>> print(jax.nn.softmax(bias))
         [0.25 0.5  0.25]
 
-    Source: the lecture, "Parameter Initialization" (one can choose biases to obtain right target means).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization" (choose biases to
+    obtain right target means); I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section
+    8.4.
     """
     checks.check_choice("activation", activation, tuple(_OUTPUT_BIASES))
     targets = as_array("targets", targets)

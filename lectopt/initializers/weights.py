@@ -17,20 +17,21 @@ Axes: TypeAlias = int | Sequence[int]
 
 
 def fan_in_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) -> Initializer:
-    r"""Weights whose size falls with the number of inputs.
+    r"""Draws weights whose size decreases with the number of inputs.
 
     .. math:: w_{ij} \sim U\left(-\frac{1}{\sqrt{m}}, \frac{1}{\sqrt{m}}\right)
 
-    The variance is 1/(3m): for independent inputs of variance 1, a linear unit's output has variance 1/3. (JAX's
+    The variance is 1/(3m): for independent inputs of variance 1, the output of a linear unit has variance 1/3. (JAX's
     `lecun_uniform` is sqrt(3) wider.)
 
     Args:
-        in_axis: the axis or axes of the inputs.
-        out_axis: the axis or axes of the units.
-        batch_axis: the axis or axes of independent kernels.
+        in_axis: the axis or axes of the inputs, whole numbers; negative ones count from the end.
+        out_axis: the axis or axes of the units, whole numbers; negative ones count from the end.
+        batch_axis: the axis or axes of independent kernels, whole numbers; () for none.
 
     Returns:
-        An initialiser for shapes of at least two axes; it raises ValueError if an axis is not there or has two roles.
+        An initialiser (key, shape, dtype) -> array for shapes of at least two axes; it raises ValueError if an axis
+        does not exist or has two roles.
 
     Raises:
         TypeError: if an axis is not a whole number.
@@ -41,29 +42,31 @@ def fan_in_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
         >>> print(f"{abs(weights).max():.3f}")
         0.100
 
-    Source: the lecture, "Parameter Initialization - Heuristics", heuristic 1.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization - Heuristics",
+    heuristic 1; X. Glorot and Y. Bengio (2010), "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS, equation 1.
     """
     scaled = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis, out_axis, batch_axis)
     return _with_axes(scaled, in_axis, out_axis, batch_axis)
 
 
 def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()) -> Initializer:
-    r"""Weights whose size falls with the numbers of inputs and outputs, so that gradients keep theirs too.
+    r"""Draws weights whose size decreases with both inputs and outputs, so that gradients keep their size too.
 
     .. math:: w_{ij} \sim U\left(-\sqrt{\frac{6}{m + n}}, \sqrt{\frac{6}{m + n}}\right)
 
-    This is the formula of Glorot and Bengio, with the root over the 6: the variance is 2/(m + n), between the 1/m
-    that keeps the size of the outputs and the 1/n that keeps that of the gradients. The lecture's slide prints
+    This is the formula of Glorot and Bengio, with the 6 under the root: the variance is 2/(m + n), between the 1/m that
+    preserves the size of the outputs and the 1/n that preserves that of the gradients. The lecture's slide prints
     :math:`6 / \sqrt{m + n}`, a slip: it would be sqrt(6) = 2.4 times too wide.
 
     Args:
-        in_axis: the axis or axes of the inputs.
-        out_axis: the axis or axes of the units.
-        batch_axis: the axis or axes of independent kernels.
+        in_axis: the axis or axes of the inputs, whole numbers; negative ones count from the end.
+        out_axis: the axis or axes of the units, whole numbers; negative ones count from the end.
+        batch_axis: the axis or axes of independent kernels, whole numbers; () for none.
 
     Returns:
-        An initialiser for shapes of at least two axes (JAX's own `glorot_uniform`); it raises ValueError if an axis is
-        not there or has two roles.
+        An initialiser (key, shape, dtype) -> array for shapes of at least two axes (JAX's own `glorot_uniform`); it
+        raises ValueError if an axis does not exist or has two roles.
 
     Raises:
         TypeError: if an axis is not a whole number.
@@ -74,7 +77,9 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
         >>> print(f"{abs(weights).max():.3f}")
         0.100
 
-    Source: the lecture, "Parameter Initialization - Heuristics", heuristic 2; Glorot and Bengio (2010), equation 16.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization - Heuristics",
+    heuristic 2; X. Glorot and Y. Bengio (2010), "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS, equation 16.
     """
     return _with_axes(jax.nn.initializers.glorot_uniform(in_axis, out_axis, batch_axis), in_axis, out_axis, batch_axis)
 
@@ -82,22 +87,24 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
 def sparse(
     nonzeros: int, stddev: Numeric = 1.0, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 ) -> Initializer:
-    r"""Units with exactly k incoming weights that are not zero.
+    r"""Gives each unit exactly k incoming weights that are not zero.
 
-    .. math:: w_{ij} \sim N(0, \sigma^2) \text{ for } k \text{ of the } m \text{ inputs } i \text{ of unit } j,
+    .. math::
+        w_{ij} \sim N(0, \sigma^2) \text{ for } k \text{ of the } m \text{ inputs } i \text{ of unit } j,
         \text{ drawn without replacement;} \qquad w_{ij} = 0 \text{ for the others}
 
-    In a large layer the heuristics above make every weight very small; here their size does not depend on m.
+    In a large layer the other heuristics make every weight very small; here their size does not depend on m.
 
     Args:
-        nonzeros: k, at least 1 and at most the fan-in.
-        stddev: sigma > 0, the standard deviation of the weights that are not zero: a number or a traced value.
-        in_axis: the axis or axes of the inputs.
-        out_axis: the axis or axes of the units.
-        batch_axis: the axis or axes of independent kernels.
+        nonzeros: k, a whole number of at least 1 and at most the fan-in.
+        stddev: sigma, above 0, the standard deviation of the weights that are not zero: a number or a traced value.
+        in_axis: the axis or axes of the inputs, whole numbers; negative ones count from the end.
+        out_axis: the axis or axes of the units, whole numbers; negative ones count from the end.
+        batch_axis: the axis or axes of independent kernels, whole numbers; () for none.
 
     Returns:
-        An initialiser for shapes of at least two axes; it raises ValueError if k exceeds the fan-in.
+        An initialiser (key, shape, dtype) -> array for shapes of at least two axes; it raises ValueError if k exceeds
+        the fan-in, or an axis does not exist or has two roles.
 
     Raises:
         ValueError: if nonzeros is below 1, or a concrete stddev is not positive.
@@ -109,7 +116,8 @@ def sparse(
         >>> print((weights != 0).sum(axis=0))
         [15 15 15 15]
 
-    Source: the lecture, "Parameter Initialization - Heuristics"; Martens (2010), section 5.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization - Heuristics"; J.
+    Martens (2010), "Deep learning via Hessian-free optimization", ICML, section 5.
     """
     checks.check_count("nonzeros", nonzeros)
     checks.check_number("stddev", stddev, checks.POSITIVE)

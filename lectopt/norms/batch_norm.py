@@ -17,63 +17,59 @@ from lectopt.norms import affine, moments
 
 
 class BatchNorm(nnx.Module):
-    r"""Normalises each unit over the examples of the batch.
+    r"""Normalises each unit over the examples of a batch.
 
-    .. math:: y_i^{(n)} = \gamma_i \frac{z_i^{(n)} - \mu_i}{\sqrt{\operatorname{var}_i + \epsilon}} + \beta_i,
+    .. math::
+        y_i^{(n)} = \gamma_i \frac{z_i^{(n)} - \mu_i}{\sqrt{\operatorname{var}_i + \epsilon}} + \beta_i,
         \qquad \mu_i, \operatorname{var}_i \text{ over } z_i^{(1)}, \dots, z_i^{(N')}
 
-    A unit's mean and standard deviation are then beta and gamma, whatever the weights before it; with gamma = sd and
-    beta = mean the network is the one without normalisation. The variance is that of the batch (ddof 0), and
+    The mean and standard deviation of a unit are then beta and gamma, whatever the weights before it; with gamma = sd
+    and beta = mean the network is the one without normalisation. The variance is that of the batch (ddof 0), and
     gradients flow through mean and variance. In evaluation (`eval()`, `use_running_average=True`) statistics of
-    previous batches take the batch's place:
+    previous batches replace those of the batch:
 
-    * `window=W`: those of the last W batches, pooled to mean and total variance of all their examples, each batch with
-      the number of its examples. With W batches that make up an epoch, and weights that stand still, they are the
-      statistics of the data set. (The lecture averages the standard deviations of the batches, which misses how the
-      means differ between them: smaller than the data's by a factor near sqrt(1 - 1/N').)
-    * otherwise an exponential average of means and variances, s <- decay s + (1 - decay) s_batch, as in Flax, from
-      mean 0 and variance 1. In float32 it stops within about 3e-8 / (1 - decay) of the mean's size.
+    - with `window=W`, those of the last W batches, pooled to the mean and total variance of all their examples, each
+      batch weighted by its number of examples. If W batches make up an epoch and the weights do not change, they are
+      the statistics of the data set. (The lecture averages the standard deviations of the batches, which ignores how
+      the means differ between them: the result is smaller than the data's by a factor near sqrt(1 - 1/N').)
+    - otherwise an exponential average of means and variances, `s = decay * s + (1 - decay) * s_batch`, as in Flax,
+      starting from mean 0 and variance 1. In float32 it stops within about 3e-8 / (1 - decay) of the mean's size.
 
-    Not for recurrent networks nor small batches: there `LayerNorm`. A fully masked batch leaves the statistics as
-    they are. Under `jit` over a mesh they are those of the global batch.
+    Not for recurrent networks, nor for small batches: use `LayerNorm` there. A fully masked batch leaves the statistics
+    unchanged. Under `jit` over a mesh they are those of the global batch.
 
-    Drop-in for `flax.nnx.BatchNorm`, with the same variables unless there is a window, and without
-    `use_fast_variance` and `promote_dtype`: moments are always computed in float32 or wider, and with all their
-    digits at any mean (see `center`).
+    A drop-in replacement for `flax.nnx.BatchNorm`, with the same variables unless there is a window, and without
+    `use_fast_variance` and `promote_dtype`: moments are always computed in float32 or wider, and to all their digits
+    whatever the mean.
 
     Args:
-        num_features: the number of units.
-        window: W, the number of previous batches that stand in at evaluation, at least 1; None averages exponentially.
-        decay: of the exponential average, in [0, 1]; not used with a window.
-        momentum: Flax's word for decay; where given, it is used.
-        use_running_average: whether to evaluate; `train()` and `eval()` set it.
-        axis: the axis (or axes, then num_features is their product) of the units. All others are reduced.
-        epsilon: at least 0, in units of the squared input, added to the variance.
-        dtype: of the result; None takes that of input and parameters together.
-        param_dtype: of scale and bias. The statistics are float32, or wider if this is.
+        num_features: the number of units, at least 1.
+        window: W, at least 1, the number of previous batches whose statistics are used in evaluation; None uses the
+            exponential average.
+        decay: how much of the exponential average is kept at each batch, in [0, 1], a number or a traced value; not
+            used with a window.
+        momentum: Flax's name for decay, in [0, 1]; None uses decay, any number replaces it.
+        use_running_average: True to evaluate with the statistics of previous batches, False to use those of the batch
+            and remember them, None to require the argument in each call; `train()` and `eval()` set it.
+        axis: the axis of the units, or several (num_features is then their product); all other axes are reduced.
+        epsilon: a small constant added to the variance, at least 0, in units of the squared input.
+        dtype: the dtype of the result; None uses the one that input and parameters promote to.
+        param_dtype: the dtype of scale and bias. The statistics are float32, or wider if this is.
         use_bias: whether to add beta.
-        use_scale: whether to multiply by gamma; not needed where a linear layer (or ReLU and one) follows.
-        bias_init: initialiser of beta, zeros.
-        scale_init: initialiser of gamma, ones.
-        axis_name: a named axis of `shard_map`, `vmap` or `pmap` that the batch is split over.
-        axis_index_groups: groups of indices within it, as in `jax.lax.psum`.
-        rngs: the source of keys for the initialisers.
-        bias_metadata: metadata of the bias variable.
-        scale_metadata: metadata of the scale variable.
-
-    Call:
-        x: numbers with num_features entries along `axis`; integers are taken as float32. A NaN that counts makes its
-            unit NaN, in the statistics too (with a window, until the batch leaves it).
-        use_running_average: as above, for this call.
-        mask: booleans or 0 and 1 (or weights of at least 0), broadcastable to x: which entries count for mean and
-            variance. Entries that do not count are normalised like the others; they may be NaN. A traced weight that
-            is none (below 0, NaN, infinite) counts as 0.
+        use_scale: whether to multiply by gamma; not needed where a linear layer (or ReLU and a linear layer) follows.
+        bias_init: the initialiser of beta, a function (key, shape, dtype) -> array; zeros by default.
+        scale_init: the initialiser of gamma, a function (key, shape, dtype) -> array; ones by default.
+        axis_name: the name of an axis of `shard_map`, `vmap` or `pmap` over which the batch is split; None if it is
+            not.
+        axis_index_groups: groups of indices within that axis to take statistics over, lists of whole numbers such as
+            [[0, 1], [2, 3]]; None takes all together.
+        rngs: the `nnx.Rngs` that give the initialisers their keys.
+        bias_metadata: metadata of the bias variable, such as its sharding: a dictionary, empty by default.
+        scale_metadata: metadata of the scale variable, such as its sharding: a dictionary, empty by default.
 
     Raises:
-        ValueError: if the inputs have another number of features, the mask does not fit, there is but one value for a
-            unit in training, or an argument is out of range; if concrete numbers of the mask are NaN, infinite or
-            negative.
-        TypeError: if the inputs are complex or no numbers, or an argument is of another kind.
+        ValueError: if an argument is out of range.
+        TypeError: if an argument is of the wrong type.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -85,7 +81,9 @@ class BatchNorm(nnx.Module):
         >>> print(y.ravel(), layer(jnp.array([[4.0]])), layer.statistics().var)
         [-1.  1.] [[0.]] [5.]
 
-    Source: the lecture, "Batch Normalization"; Ioffe and Szegedy (2015).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Batch Normalization"; S. Ioffe and C.
+    Szegedy (2015), "Batch normalization: accelerating deep network training by reducing internal covariate shift",
+    ICML, algorithms 1 and 2.
     """
 
     def __init__(
@@ -110,7 +108,6 @@ class BatchNorm(nnx.Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
-        """Makes the variables: see the class."""
         decay = decay if momentum is None else momentum
         checks.check_number("decay" if momentum is None else "momentum", decay, checks.Interval(0, 1))
         checks.check_number("epsilon", epsilon, checks.NON_NEGATIVE)
@@ -144,7 +141,26 @@ class BatchNorm(nnx.Module):
         self.axis_index_groups = axis_index_groups
 
     def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> jax.Array:
-        """Normalises x, and in training remembers its statistics: see the class."""
+        """Normalises x and, in training, remembers the statistics of the batch.
+
+        Args:
+            x: numbers with num_features entries along `axis`; integers are converted to float32. A NaN that counts
+                makes its unit NaN, in the statistics too (with a window, until that batch leaves it).
+            use_running_average: True to evaluate with the statistics of previous batches, False to use those of the
+                batch and remember them; None uses what the constructor, `train()` or `eval()` set.
+            mask: booleans, 0 and 1, or weights of at least 0, broadcastable to x: which entries count for mean and
+                variance, and how much. The others are normalised all the same, and may be NaN. A traced weight that is
+                invalid (negative, NaN, infinite) counts as 0. None counts all entries.
+
+        Returns:
+            The normalised x, of the same shape, with the `dtype` of the layer.
+
+        Raises:
+            ValueError: if x has another number of features, mask does not broadcast to it or holds concrete numbers
+                that are negative, NaN or infinite, if each unit has a single value in training, or if
+                use_running_average is None in both the constructor and the call.
+            TypeError: if x is complex or not numeric, or another argument is of the wrong type.
+        """
         x = as_array("inputs", x)
         features = affine.check_features("BatchNorm", x, self.axis, self.num_features)
         mask = affine.as_mask(x, mask)
@@ -164,9 +180,9 @@ class BatchNorm(nnx.Module):
         return y.astype(affine.output_dtype(x, scale, bias, dtype=self.dtype))
 
     def statistics(self) -> moments.Moments:
-        """Mean and variance for evaluation, float32[num_features]; before any batch 0 and 1.
+        """Returns the mean and variance that evaluation uses, each float32[num_features]; before any batch, 0 and 1.
 
-        The count is the number of examples in the window, and infinite for an exponential average.
+        Their count is the number of examples in the window, and infinite for an exponential average.
         """
         if self.window is None:
             return moments.Moments(jnp.full(self.num_features, jnp.inf), self.mean[...], self.var[...])
@@ -174,10 +190,14 @@ class BatchNorm(nnx.Module):
         return pooled._replace(var=jnp.where(pooled.count > 0, pooled.var, 1))
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Class method used by ``nnx.view``.
+        """Sets the mode, for `nnx.view`.
 
         Args:
-          use_running_average: if True, the statistics of previous batches take the batch's place.
+            use_running_average: True to evaluate with the statistics of previous batches, False to use those of the
+                batch and remember them; None leaves the mode as it is.
+
+        Raises:
+            TypeError: if use_running_average is not a boolean.
         """
         if use_running_average is not None:
             self.use_running_average = checks.check_flag("use_running_average", use_running_average)

@@ -18,41 +18,36 @@ from lectopt.norms import affine, moments
 class LayerNorm(nnx.Module):
     r"""Normalises each example over the outputs of a layer.
 
-    .. math:: y_i^{(n)} = \gamma_i \frac{z_i^{(n)} - \mu^{(n)}}{\sqrt{\operatorname{var}^{(n)} + \epsilon}} + \beta_i,
+    .. math::
+        y_i^{(n)} = \gamma_i \frac{z_i^{(n)} - \mu^{(n)}}{\sqrt{\operatorname{var}^{(n)} + \epsilon}} + \beta_i,
         \qquad \mu^{(n)}, \operatorname{var}^{(n)} \text{ over } z_1^{(n)}, \dots, z_m^{(n)}
 
-    Every example has its own transform, so this is not a mere reparametrisation of the network. There is no state
+    Every example has a transform of its own, so this is not a mere reparametrisation of the network. There is no state
     and nothing depends on the batch: training and evaluation are the same, a batch of one is fine, and so is a
-    recurrent cell scanned over time. Drop-in for `flax.nnx.LayerNorm`, without `use_fast_variance` and `promote_dtype`:
-    moments are always computed in float32 or wider, and with all their digits at any mean (see `center`).
+    recurrent cell scanned over time. A drop-in replacement for `flax.nnx.LayerNorm`, without `use_fast_variance` and
+    `promote_dtype`: moments are always computed in float32 or wider, and to all their digits whatever the mean.
 
     Args:
-        num_features: m, the number of entries along feature_axes.
-        epsilon: at least 0, in units of the squared input, added to the variance.
-        dtype: of the result; None takes that of input and parameters together.
-        param_dtype: of scale and bias.
+        num_features: m, the number of entries along feature_axes, at least 1.
+        epsilon: a small constant added to the variance, at least 0, in units of the squared input.
+        dtype: the dtype of the result; None uses the one that input and parameters promote to.
+        param_dtype: the dtype of scale and bias.
         use_bias: whether to add beta.
-        use_scale: whether to multiply by gamma; not needed where a linear layer (or ReLU and one) follows.
-        bias_init: initialiser of beta, zeros.
-        scale_init: initialiser of gamma, ones.
-        reduction_axes: the axes that mean and variance are taken over; (1, 2, 3) for whole images.
-        feature_axes: the axes along which gamma and beta have an entry each.
-        axis_name: a named axis of `shard_map` or `pmap` over which one example is split.
-        axis_index_groups: groups of indices within it, as in `jax.lax.psum`.
-        rngs: the source of keys for the initialisers.
-        bias_metadata: metadata of the bias variable.
-        scale_metadata: metadata of the scale variable.
-
-    Call:
-        x: numbers of any shape whose feature_axes have num_features entries; integers are taken as float32.
-        mask: booleans or 0 and 1 (or weights of at least 0), broadcastable to x: which entries count for mean and
-            variance. Entries that do not count are normalised like the others; they may be NaN. A traced weight that
-            is none (below 0, NaN, infinite) counts as 0.
+        use_scale: whether to multiply by gamma; not needed where a linear layer (or ReLU and a linear layer) follows.
+        bias_init: the initialiser of beta, a function (key, shape, dtype) -> array; zeros by default.
+        scale_init: the initialiser of gamma, a function (key, shape, dtype) -> array; ones by default.
+        reduction_axes: the axis or axes over which mean and variance are taken; (1, 2, 3) for whole images.
+        feature_axes: the axis or axes along which gamma and beta have one entry each.
+        axis_name: the name of an axis of `shard_map` or `pmap` over which a single example is split; None if it is not.
+        axis_index_groups: groups of indices within that axis to take statistics over, lists of whole numbers such as
+            [[0, 1], [2, 3]]; None takes all together.
+        rngs: the `nnx.Rngs` that give the initialisers their keys.
+        bias_metadata: metadata of the bias variable, such as its sharding: a dictionary, empty by default.
+        scale_metadata: metadata of the scale variable, such as its sharding: a dictionary, empty by default.
 
     Raises:
-        ValueError: if the inputs have another number of features, the mask does not fit, or epsilon is negative; if
-            concrete numbers of the mask are NaN, infinite or negative.
-        TypeError: if the inputs are no numbers, or an argument is of another kind.
+        ValueError: if epsilon is negative or num_features below 1.
+        TypeError: if an argument is of the wrong type.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -61,7 +56,8 @@ class LayerNorm(nnx.Module):
         >>> print(layer(jnp.array([[1.0, 1.0, 3.0, 3.0]])).round(3))
         [[-1. -1.  1.  1.]]
 
-    Source: the lecture, "Layer Normalization"; Ba et al. (2016).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Layer Normalization"; J. L. Ba, J. R. Kiros
+    and G. E. Hinton (2016), "Layer normalization", arXiv:1607.06450, section 3.
     """
 
     def __init__(
@@ -83,7 +79,6 @@ class LayerNorm(nnx.Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
-        """Makes the variables: see the class."""
         checks.check_number("epsilon", epsilon, checks.NON_NEGATIVE)
         checks.check_dtypes(dtype=dtype, param_dtype=param_dtype)
         moments.check_axes(reduction_axes=reduction_axes, feature_axes=feature_axes)
@@ -102,7 +97,22 @@ class LayerNorm(nnx.Module):
         self.axis_index_groups = axis_index_groups
 
     def __call__(self, x: Array, *, mask: Array | None = None) -> jax.Array:
-        """Normalises x: see the class."""
+        """Normalises x.
+
+        Args:
+            x: numbers of any shape whose feature_axes have num_features entries; integers are converted to float32.
+            mask: booleans, 0 and 1, or weights of at least 0, broadcastable to x: which entries count for mean and
+                variance, and how much. The others are normalised all the same, and may be NaN. A traced weight that is
+                invalid (negative, NaN, infinite) counts as 0. None counts all entries.
+
+        Returns:
+            The normalised x, of the same shape, with the `dtype` of the layer.
+
+        Raises:
+            ValueError: if x has another number of features, or mask does not broadcast to it or holds concrete numbers
+                that are negative, NaN or infinite.
+            TypeError: if x is not numeric.
+        """
         x = as_array("inputs", x)
         features = affine.check_features("LayerNorm", x, self.feature_axes, self.num_features, "feature_axes")
         reduced = moments.canonical_axes(x.ndim, self.reduction_axes, "reduction_axes")

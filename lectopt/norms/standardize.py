@@ -23,25 +23,23 @@ class DataStat(nnx.Variable[A]):
 class Standardize(nnx.Module):
     r"""Brings each input feature to zero mean and unit variance.
 
-    .. math:: \tilde{x}_i^{(n)} = \frac{x_i^{(n)} - \operatorname{mean}(\{x_i^{(1)}, \dots, x_i^{(N)}\})}
-        {\operatorname{std}(\{x_i^{(1)}, \dots, x_i^{(N)}\})}
+    .. math::
+        \tilde{x}_i^{(n)} = \frac{x_i^{(n)} - \operatorname{mean}(x_i^{(1)}, \dots, x_i^{(N)})}
+        {\operatorname{std}(x_i^{(1)}, \dots, x_i^{(N)})}
 
-    Statistics (ddof 0) are those of the data that `fit` and `partial_fit` were given, the training set; training,
+    The statistics (ddof 0) are those of the data given to `fit` and `partial_fit`, the training set; training,
     validation and test set are then transformed alike. Before that, inputs pass unchanged. A constant feature, whose
-    standard deviation is at most one rounding step of its mean, comes out as zeros. Statistics are computed and kept
-    in float32 (float64 under x64), which holds variances of standard deviations from 2e-19 to 1e19.
+    standard deviation is at most one rounding step of its mean, becomes zeros. Statistics are computed and kept in
+    float32 (float64 under x64), which represents the variances of standard deviations from 2e-19 to 1e19.
 
     Args:
-        num_features: the number of features.
-        axis: the axis (or axes, then num_features is their product) of the features. All others are reduced.
-        dtype: of the result; None takes that of the input, float32 for integers.
-
-    Call:
-        x: numbers with num_features entries along `axis`.
+        num_features: the number of features, at least 1.
+        axis: the axis of the features, or several (num_features is then their product); all other axes are reduced.
+        dtype: the dtype of the result; None keeps that of the input, float32 for integers.
 
     Raises:
-        ValueError: if the inputs have another number of features.
-        TypeError: if they are complex or no numbers, or an argument is of another kind.
+        ValueError: if num_features is below 1.
+        TypeError: if an argument is of the wrong type.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -49,11 +47,11 @@ class Standardize(nnx.Module):
         >>> print(standardize(jnp.array([[4.0, 7.0]])))
         [[2. 0.]]
 
-    Source: the lecture, "Input normalization".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Input normalization"; Y. LeCun, L. Bottou,
+    G. Orr and K.-R. Müller (1998), "Efficient BackProp", section 4.3.
     """
 
     def __init__(self, num_features: int, *, axis: moments.Axes = -1, dtype: Any = None):
-        """Makes the variables: see the class."""
         moments.check_axes(axis=axis)
         self.num_features = checks.check_count("num_features", num_features)
         checks.check_dtypes(dtype=dtype)
@@ -70,40 +68,67 @@ class Standardize(nnx.Module):
         Args:
             x: the training set, with num_features entries along `axis`.
             mask: booleans or finite weights of at least 0, broadcastable to x: which entries count, and how much. The
-                others may be NaN.
+                others may be NaN. None counts all entries.
 
         Returns:
             This module.
 
         Raises:
-            ValueError: if x has another number of features, or the mask does not fit; where they are concrete, if
-                entries that count are NaN or infinite, a standard deviation is out of range, rounding to float32 takes
-                away what tells the entries of a feature apart, or the mask holds NaN, infinite or negative numbers.
-            TypeError: if x is complex or no numbers, or the mask neither booleans nor numbers.
+            ValueError: if x has another number of features, or mask does not broadcast to it; where they are concrete,
+                if entries that count are NaN or infinite, a standard deviation is out of range, rounding to float32
+                makes different entries of a feature equal, or the mask holds NaN, infinite or negative numbers.
+            TypeError: if x is complex or not numeric, or mask neither booleans nor numbers.
         """
         x = arrays.as_examples("inputs", x)
         check_told_apart("inputs", x)
         return self.store(self._moments(x, mask))
 
     def partial_fit(self, x: Array, mask: Array | None = None) -> "Standardize":
-        """Learns from x in addition to what was learned before; arguments as in `fit`.
+        """Learns the statistics of x in addition to what was learned before.
 
-        One pass over data that does not fit into memory gives its statistics, those of `fit`, in however many parts
-        it comes: what float32 rounds away is kept and added later (Chan's formula, Kahan's summation).
+        One pass over data that does not fit into memory gives the statistics that `fit` would, in however many parts it
+        comes: what float32 rounds away is kept and added later (T. F. Chan, G. H. Golub and R. J. LeVeque (1983),
+        "Algorithms for computing the sample variance", The American Statistician 37(3); W. Kahan's compensated
+        summation).
+
+        Args:
+            x: the next part of the training set, with num_features entries along `axis`.
+            mask: booleans or finite weights of at least 0, broadcastable to x: which entries count, and how much. The
+                others may be NaN. None counts all entries.
+
+        Returns:
+            This module.
+
+        Raises:
+            ValueError: if x has another number of features, or mask does not broadcast to it; where they are concrete,
+                if entries that count are NaN or infinite, a standard deviation is out of range, or the mask holds NaN,
+                infinite or negative numbers.
+            TypeError: if x is complex or not numeric, or mask neither booleans nor numbers.
         """
         learned, errors = accumulate(self.statistics(), self.errors[...], self._moments(x, mask))
         self.store(learned).errors[...] = errors
         return self
 
     def __call__(self, x: Array) -> jax.Array:
-        """Standardises x: see the class."""
+        """Standardises x with the statistics that were learned.
+
+        Args:
+            x: numbers with num_features entries along `axis`.
+
+        Returns:
+            The standardised x, of the same shape, with the `dtype` of the layer.
+
+        Raises:
+            ValueError: if x has another number of features.
+            TypeError: if x is complex or not numeric.
+        """
         x, features = self._checked(x)
         shape = tuple(size if axis in features else 1 for axis, size in enumerate(x.shape))
         learned = moments.Moments(*(m.reshape(shape) for m in self.statistics()))
         return standardized(x, learned).astype(affine.output_dtype(x, dtype=self.dtype))
 
     def statistics(self) -> moments.Moments:
-        """What was learned: count, mean and variance, each of shape [num_features]."""
+        """Returns what was learned: count, mean and variance, each of shape [num_features]."""
         return moments.Moments(self.count[...], self.mean[...], self.var[...])
 
     def _moments(self, x: Array, mask: Array | None) -> moments.Moments:
@@ -129,7 +154,14 @@ class Standardize(nnx.Module):
         return x, affine.check_features("Standardize", x, self.axis, self.num_features)
 
     def store(self, learned: moments.Moments) -> "Standardize":
-        """Takes these statistics, each of shape [num_features], for what was learned; returns this module."""
+        """Replaces what was learned by the given statistics.
+
+        Args:
+            learned: count, mean and variance, each of shape [num_features].
+
+        Returns:
+            This module.
+        """
         self.count[...], self.mean[...], self.var[...] = learned
         self.errors[...] = jnp.zeros_like(self.errors[...])
         return self
