@@ -16,33 +16,46 @@ Batch: TypeAlias = tuple[Any, ...]
 
 
 class Minibatches(NamedTuple):
-    """One epoch's minibatches: row i of both is batch i."""
+    """The minibatches of one epoch: row i of both arrays is batch i.
 
-    indices: Array  # int32[steps, batch_size], rows of the examples
-    weights: Array  # float32[steps, batch_size], 1 for an example of the batch, 0 for one that only fills it up
+    Attributes:
+        indices: int32[steps, batch_size], rows of the examples.
+        weights: float32[steps, batch_size], 1 for an example of the batch, 0 for padding.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> x = jnp.arange(5.0)
+        >>> batches = lo.minibatches((x,), 2, shuffle=False)
+        >>> [float((x[rows] * w).sum() / w.sum()) for rows, w in zip(*batches)]  # the mean of each batch
+        [0.5, 2.5, 4.0]
+    """
+
+    indices: Array  # int32[steps, batch_size]
+    weights: Array  # float32[steps, batch_size]
 
 
 def minibatches(
     examples: Any, batch_size: int, *, key: Any = None, epoch: Numeric = 0, shuffle: bool = True
 ) -> Minibatches:
-    """The minibatches of one epoch, every example once, shuffled anew for each epoch.
+    """Draws the minibatches of one epoch: every example once, shuffled anew for each epoch.
 
-    The last, smaller batch is filled up with real examples that carry no weight: shapes are fixed, weighted means are
-    right, and batch statistics stay sane. This is what `lectopt.train` loops over; take it for loops of your own.
+    The last, smaller batch is padded with real examples that carry no weight: shapes are fixed, weighted means are
+    right, and batch statistics stay reasonable. This is what `lectopt.train` loops over; use it for loops of your own.
 
     Args:
-        examples: a tuple of arrays [n, ...], or a Subset.
-        batch_size: examples in a batch, at least 1.
-        key: an int or a `jax.random.key`; may be left out without shuffling.
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
+        batch_size: examples in a batch, a whole number of at least 1.
+        key: an int or a `jax.random.key`; None only without shuffling.
         epoch: the number of the epoch, at least 0; may be traced.
-        shuffle: False keeps the order of the examples, the lecture's fixed set B.
+        shuffle: False keeps the order of the examples in every epoch, the lecture's fixed set B of minibatches.
 
     Returns:
         Minibatches(indices int32[steps, batch_size], weights float32[steps, batch_size]).
 
     Raises:
-        ValueError: if batch_size is below 1, epoch below 0, or examples hold numbers that JAX would cut short.
-        TypeError: if batch_size or epoch is not a whole number, a key is missing, or examples are no arrays of numbers.
+        ValueError: if batch_size is below 1, epoch below 0, or examples hold numbers that do not fit JAX's dtypes.
+        TypeError: if batch_size or epoch is not a whole number, shuffle not a boolean, a key is missing, or examples
+            are not arrays of numbers.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -50,7 +63,8 @@ def minibatches(
         >>> print(batches.indices.tolist(), batches.weights.tolist())
         [[0, 1], [2, 3], [4, 0]] [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]
 
-    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)";
+    I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 8.1.3.
     """
     subset = as_subset(examples)
     batch_size = checks.check_count("batch_size", batch_size)
@@ -62,13 +76,13 @@ def minibatches(
 
 
 def steps_per_epoch(examples: Any, batch_size: int) -> int:
-    """The number of minibatches in one pass: ceil(examples / batch_size).
+    """Counts the minibatches in one pass: ceil(examples / batch_size).
 
     Args:
-        examples: the number of examples, or the examples themselves (a tuple or dictionary of arrays of equal length,
-            or a Subset, also a traced one: folds of different size have the steps of the largest, as their training
-            has).
-        batch_size: examples in a batch, at least 1.
+        examples: the number of examples, or the examples themselves: a tuple or dictionary of arrays of equal length,
+            or a `Subset`, also a traced one. (Folds of different size have the steps of the largest, as in their
+            training.)
+        batch_size: examples in a batch, a whole number of at least 1.
 
     Returns:
         A whole number of at least 1; the last batch may be smaller than the others.
@@ -82,7 +96,8 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
         >>> lo.steps_per_epoch(1150, 32)
         36
 
-    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)";
+    I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 8.1.3.
     """
     if isinstance(examples, Subset):
         examples = examples.capacity  # of folds, what the loop goes by: parts of different size share a shape

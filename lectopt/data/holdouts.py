@@ -19,13 +19,14 @@ def holdout(
     """Splits examples at random into the rest and a held-out part.
 
     Args:
-        examples: a tuple of arrays [n, ...], or a Subset.
-        fraction: the held-out share, in (0, 1); round(fraction n) examples are held out.
-        key: an int or a `jax.random.key`.
-        stratify: draw the same share from each class, to within one example. The last array must hold the labels,
-            whole numbers.
-        groups: [n], one entry for each example: those of a group stay together. Groups are drawn while they fit, so
-            that the share is met as nearly as they allow and never exceeded. None may be missing (NaN, None).
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
+        fraction: the share that is held out, a number in (0, 1); round(fraction n) examples are.
+        key: an int or a `jax.random.key`, which shuffles the examples.
+        stratify: True to draw the same share from each class, to within one example; the last array must then hold the
+            labels, whole numbers [n].
+        groups: [n], one entry per example: those of a group stay together. Groups are drawn while they fit, so that the
+            share is met as nearly as they allow and never exceeded. No entry may be missing (NaN, None). None lets
+            every example stand for itself.
 
     Returns:
         (rest, held_out), two Subsets over one copy of the data.
@@ -33,7 +34,7 @@ def holdout(
     Raises:
         ValueError: if fraction is outside (0, 1), a part would be empty, there are no labels to stratify by, or both
             stratify and groups are given.
-        TypeError: if the indices, the key, or labels to stratify by are being traced.
+        TypeError: if the indices, the key, or labels to stratify by are being traced, or stratify is not a boolean.
 
     Example:
         >>> import lectopt as lo
@@ -41,7 +42,8 @@ def holdout(
         >>> len(rest), len(test)
         (1438, 359)
 
-    Source: the lecture, "Validation".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Validation"; I. Goodfellow, Y. Bengio and
+    A. Courville (2016), "Deep Learning", MIT Press, section 5.3.
     """
     checks.check_number("fraction", fraction, _SHARE)
     whole, order = shuffled(examples, key)

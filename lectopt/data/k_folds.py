@@ -16,17 +16,17 @@ def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
     """Splits examples at random into parts of equal size (to within one), each of which is validated on in turn.
 
     Args:
-        examples: a tuple of arrays [n, ...], or a Subset.
-        folds: the number m of parts, from 2 to the number of examples (or of groups).
-        key: an int or a `jax.random.key`.
-        groups: [n], one entry for each example: those of a group stay together, and sizes are as equal as that allows.
-            None may be missing (NaN, None).
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
+        folds: m, the number of parts, a whole number from 2 to the number of examples (or of groups).
+        key: an int or a `jax.random.key`, which shuffles the examples.
+        groups: [n], one entry per example: those of a group stay together, and sizes are as equal as that allows. No
+            entry may be missing (NaN, None). None lets every example stand for itself.
 
     Returns:
-        Folds, over one copy of the data.
+        m Folds, over one copy of the data.
 
     Raises:
-        ValueError: if there are fewer than 2 folds, or more than examples or groups.
+        ValueError: if folds is below 2 or above the number of examples or groups.
         TypeError: if folds is not a whole number, or the indices or the key are being traced.
 
     Example:
@@ -35,7 +35,9 @@ def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
         >>> [len(valid) for train, valid in folds]
         [38, 38, 37, 37]
 
-    Source: the lecture, "Cross-Validation".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Cross-validation"; M. Stone (1974),
+    "Cross-validatory choice and assessment of statistical predictions", Journal of the Royal Statistical Society B
+    36(2); I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 5.1.
     """
     whole, order = shuffled(examples, key)
     folds = _fold_count(folds, len(whole), "examples")
@@ -52,18 +54,22 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
     """Splits examples at random into parts of equal size, in each of which every class has its share.
 
     Args:
-        examples: a tuple of arrays [n, ...], or a Subset; the last array holds the labels, whole numbers [n].
-        folds: the number m of parts, from 2 to the size of the smallest class.
-        key: an int or a `jax.random.key`.
-        groups: [n], one entry for each example: those of a group stay together, and shares are as equal as a greedy
-            choice, the most uneven groups first, makes them.
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`; the last array holds the labels, whole
+            numbers [n].
+        folds: m, the number of parts, a whole number from 2 to the size of the smallest class (or the number of
+            groups).
+        key: an int or a `jax.random.key`, which shuffles the examples.
+        groups: [n], one entry per example: those of a group stay together, and shares are as equal as a greedy choice,
+            the most uneven groups first, makes them. No entry may be missing (NaN, None). None lets every example stand
+            for itself.
 
     Returns:
-        Folds, over one copy of the data. Without groups, sizes differ by at most one, and so do the counts of a class.
+        m Folds, over one copy of the data. Without groups, sizes differ by at most one, and so do the counts of a
+        class.
 
     Raises:
-        ValueError: if there are fewer than 2 folds, or more than members of a class (says which) or groups, or there
-            are no labels.
+        ValueError: if folds is below 2 or above the number of members of a class (the message names it) or of groups,
+            or there are no labels.
         TypeError: if folds is not a whole number, or the examples or the key are being traced.
 
     Example:
@@ -72,7 +78,8 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
         >>> [np.bincount(valid.examples()[1]).tolist() for train, valid in folds]
         [[13, 13, 12], [13, 13, 12], [12, 12, 13], [12, 12, 13]]
 
-    Source: the lecture, "Stratified Cross-Validation".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Cross-validation" (Stratified CV); R.
+    Kohavi (1995), "A study of cross-validation and bootstrap for accuracy estimation and model selection", IJCAI.
     """
     whole, order = shuffled(examples, key)
     folds = _fold_count(folds, len(whole), "examples")
@@ -96,23 +103,26 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
 
 
 def leave_one_out(examples: Any) -> Folds:
-    """One fold for each example, which is validated on alone.
+    """Makes one fold for each example, which is validated on alone.
 
     Args:
-        examples: a tuple of arrays [n, ...], or a Subset, of at least 2 examples.
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`, of at least 2 examples.
 
     Returns:
         n Folds, in the order of the examples.
 
     Raises:
         ValueError: if there are fewer than 2 examples.
+        TypeError: if the indices are being traced.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
         >>> [valid.indices.tolist() for train, valid in lo.leave_one_out((jnp.ones((3, 2)), jnp.ones(3)))]
         [[0], [1], [2]]
 
-    Source: the lecture, "Leave-one-out Cross-Validation".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Cross-validation" (Leave-one-out CV); M.
+    Stone (1974), "Cross-validatory choice and assessment of statistical predictions", Journal of the Royal Statistical
+    Society B 36(2).
     """
     whole = as_subset(examples)
     check_concrete(whole, None)

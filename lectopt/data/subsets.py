@@ -16,20 +16,34 @@ from lectopt._internal.types import Array
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Subset:
-    """A part of some examples: a view, nothing is copied.
+    """A part of some examples: a view; nothing is copied.
 
-    The first `size` indices are the part; what follows fills it up, so that parts of different size (folds differ by
-    one) have one shape. Under `vmap` over folds the indices and sizes are mapped, the arrays never.
+    `holdout`, `few_labels` and the folds make them; wherever examples are asked for, a Subset will do. The first `size`
+    indices are the part; the rest is padding, so that parts of different size (folds differ by one) have one shape.
+    Under `vmap` over folds the indices and sizes are mapped, the arrays never. A Subset is true, also while it is being
+    traced, and `len` of it is the number of its examples where that is known.
+
+    Attributes:
+        arrays: all examples, a tuple of arrays [n, ...], or of trees of such arrays.
+        indices: int32[capacity], the rows of `arrays` that are the part, then padding.
+        size: int32[], how many of the indices count.
+        least: a Python int: in every fold at least this many count.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> rest, held_out = lo.holdout((jnp.arange(10.0), jnp.arange(10)), 0.2, key=0)
+        >>> len(held_out), held_out.capacity, held_out.examples()[0].shape
+        (2, 2, (2,))
     """
 
-    arrays: tuple[Any, ...]  # all examples: arrays (or trees of arrays) [examples, ...]
-    indices: Array  # int32[capacity], rows of `arrays`
-    size: Array  # int32[], how many of the indices count
-    least: int = dataclasses.field(metadata={"static": True})  # at least so many count, in every fold
+    arrays: tuple[Any, ...]
+    indices: Array  # int32[capacity]
+    size: Array  # int32[]
+    least: int = dataclasses.field(metadata={"static": True})
 
     @property
     def capacity(self) -> int:
-        """The number of indices, the ones that fill up included."""
+        """The number of indices, including the padding: the static size that shapes are derived from."""
         return self.indices.shape[-1]
 
     def __len__(self) -> int:
@@ -55,15 +69,30 @@ class Subset:
         return f"Subset({size} of {len(jax.tree.leaves(self.arrays)[0])} examples: {shapes})"
 
     def take(self, rows: Array) -> tuple[Any, ...]:
-        """The examples at these rows of `arrays`."""
+        """Returns the examples at the given rows of `arrays`.
+
+        Args:
+            rows: int[...], any shape; each row in [0, n). They may be traced.
+
+        Returns:
+            The same tuple of arrays, or trees of arrays, each of shape [..., ...]: the shape of rows, then that of an
+            example.
+        """
         return jax.tree.map(lambda a: a[rows], self.arrays)
 
     def unlabelled(self) -> "Subset":
-        """The inputs alone, the first of the arrays, of the same examples."""
+        """Returns the inputs alone: a Subset of the same examples with only the first of the arrays."""
         return dataclasses.replace(self, arrays=self.arrays[:1])
 
     def examples(self) -> tuple[Any, ...]:
-        """The examples of this part as arrays of their own."""
+        """Returns the examples of this part as arrays of their own, without padding.
+
+        Returns:
+            A tuple of arrays [size, ...], or of trees of such arrays.
+
+        Raises:
+            TypeError: if the size is being traced, or there are several parts.
+        """
         return self.take(self.indices[: len(self)])
 
 

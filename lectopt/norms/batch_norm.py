@@ -190,15 +190,16 @@ class BatchNorm(nnx.Module):
         return pooled._replace(var=jnp.where(pooled.count > 0, pooled.var, 1))
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Sets the mode, for `nnx.view`.
-
-        Args:
-            use_running_average: True to evaluate with the statistics of previous batches, False to use those of the
-                batch and remember them; None leaves the mode as it is.
+        """Sets the mode: a class method used by ``nnx.view``.
 
         Raises:
             TypeError: if use_running_average is not a boolean.
+
+        Args:
+          use_running_average: True to evaluate with the statistics of previous batches, False to use those of the batch
+            and remember them; None leaves the mode as it is.
         """
+        # `nnx.view_info` reads these arguments, indented by two spaces, to the end of the docstring.
         if use_running_average is not None:
             self.use_running_average = checks.check_flag("use_running_average", use_running_average)
 

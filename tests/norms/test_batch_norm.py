@@ -226,6 +226,9 @@ def test_a_view_for_evaluation_shares_the_statistics(graph_mode):
     layer(X)
     assert not layer.use_running_average
     close(view(X), layer(X, use_running_average=True))
+    assert "use_running_average: bool | None = None\n    True to evaluate" in nnx.view_info(
+        layer
+    )  # read from the docstring
 
 
 def test_decay_and_epsilon_can_be_traced_and_mapped():
