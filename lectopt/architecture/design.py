@@ -24,19 +24,40 @@ NORMS = {"none": None, "batch": BatchNorm, "layer": LayerNorm}
 
 
 class Layer(NamedTuple):
-    """One hidden layer: a linear map or convolution, a normalisation, an activation."""
+    """One hidden layer: a linear map or a convolution, normalization, and an activation.
+
+    Attributes:
+        width: number of units, or of filters.
+        kernel_size: taps of the filters along each spatial axis, an odd number; None for a dense layer.
+        activation: "relu", "tanh", "sigmoid", "elu", "gelu" or "silu".
+        norm: "none", "batch" (`lo.BatchNorm`) or "layer" (`lo.LayerNorm`), before the activation.
+        skips: layers whose outputs are concatenated to that of the previous layer, in increasing order; 0 is the input
+            of the network.
+
+    Example:
+        >>> import lectopt as lo
+        >>> print(lo.search.Layer(32, kernel_size=3, norm="batch", skips=(0,)))
+        32 filters of 3, batch norm, relu, + input
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Neural Architecture Search (NAS)"; Zoph and
+    Le (2016), "Neural architecture search with reinforcement learning", arXiv:1611.01578, section 3.3.
+    """
 
     width: int
-    """Units, or filters."""
     kernel_size: int | None = None
-    """Taps along each spatial axis, odd; None for a dense layer."""
     activation: str = "relu"
     norm: str = "none"
     skips: tuple[int, ...] = ()
-    """Earlier layers that it reads beside the one before it; 0 is the input."""
 
     def sources(self, number: int) -> tuple[int, ...]:
-        """What it reads as layer `number` (the first is 1), in order: their outputs are concatenated."""
+        """Returns which layers this layer reads.
+
+        Args:
+            number: the position of this layer in the network, from 1.
+
+        Returns:
+            The numbers of those layers, 0 for the input of the network; their outputs are concatenated in this order.
+        """
         return (*self.skips, number - 1)
 
     def __str__(self) -> str:
@@ -48,45 +69,85 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Hidden layers one after the other, and a linear output layer that reads the last of them.
+    r"""A feed-forward network: hidden layers in sequence, and a linear output layer after the last of them.
 
-    Convolutions are padded with zeros by half their kernel, so that a stride s leaves ceil(n / s) positions of n; a
-    skip connection takes every s-th position. The output layer reads the mean over all positions.
+    Convolutions are padded with zeros by half their kernel, so that a stride s turns n positions into
+    :math:`\lceil n / s \rceil`; a skip connection over strides takes every s-th position. The output layer reads the
+    mean over all positions.
+
+    Attributes:
+        layers: the hidden layers, a tuple of `lo.search.Layer`.
+        strides: the strides of the convolutions, one for each layer; () for 1 everywhere.
+
+    Example:
+        >>> import lectopt as lo
+        >>> Layer = lo.search.Layer
+        >>> print(lo.search.Architecture((Layer(8, norm="batch"), Layer(4, activation="tanh", skips=(0,)))))
+        1: 8 units, batch norm, relu
+        2: 4 units, tanh, + input
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Neural Architecture Search (NAS)"; Zoph and
+    Le (2016), "Neural architecture search with reinforcement learning", arXiv:1611.01578, section 3.3.
     """
 
     layers: tuple[Layer, ...]
     strides: tuple[int, ...] = ()
-    """Of the convolutions, one for each layer; 1 where there is none."""
 
     def stride(self, number: int) -> int:
-        """The stride of layer `number`, the first being 1."""
+        """Returns the stride of a layer.
+
+        Args:
+            number: which layer, from 1.
+
+        Returns:
+            An int, 1 for a dense layer.
+        """
         return self.strides[number - 1] if self.strides else 1
 
     def step(self, source: int, number: int) -> int:
-        """Of how many positions of an earlier layer's output layer `number` reads one."""
+        """Returns the step with which a layer samples the output of an earlier one.
+
+        Args:
+            source: the earlier layer, 0 for the input of the network.
+            number: the layer that reads it, from 1.
+
+        Returns:
+            The product of the strides in between: of so many positions, the layer reads one.
+        """
         return math.prod(self.strides[source : number - 1])
 
     def network(self, inputs: Sequence[int], outputs: int, param_dtype: Any = jnp.float32) -> Callable[..., "Network"]:
-        """The model for a `Task`: a function rngs -> `Network`.
+        """Returns the model for a `Task`: a function from `nnx.Rngs` to a Flax NNX module.
 
         Args:
-            inputs: the shape of one example, (features,) for dense layers, (length, channels) or (height, width,
+            inputs: the shape of one example: (features,) for dense layers, (length, channels) or (height, width,
                 channels) for convolutions.
-            outputs: how many outputs there are.
-            param_dtype: of the parameters.
+            outputs: number of outputs.
+            param_dtype: the dtype of the parameters.
+
+        Returns:
+            A function `rngs -> nnx.Module`, whose module maps [n, *inputs] to [n, outputs].
 
         Example:
-            >>> import jax.numpy as jnp
+            >>> import jax, jax.numpy as jnp, lectopt as lo
             >>> from flax import nnx
-            >>> from lectopt.architecture.design import Architecture, Layer
-            >>> architecture = Architecture((Layer(8, norm="batch"), Layer(4, activation="tanh", skips=(0,))))
-            >>> architecture.network((64,), 10)(nnx.Rngs(0))(jnp.ones((5, 64))).shape
+            >>> model = lo.search.Architecture((lo.search.Layer(8), lo.search.Layer(4))).network((64,), 10)
+            >>> jax.eval_shape(lambda: model(nnx.Rngs(0))(jnp.ones((5, 64)))).shape
             (5, 10)
         """
         return functools.partial(Network, self, inputs[-1], outputs, len(inputs) - 1, param_dtype)
 
     def check(self, name: str, dimensions: int) -> None:
-        """Raises ValueError, which calls it `name`, unless it is possible in so many spatial dimensions."""
+        """Checks that the architecture is possible.
+
+        Args:
+            name: what error messages call the architecture.
+            dimensions: number of spatial axes of the inputs: 0 for dense layers, 1 or 2 for convolutions.
+
+        Raises:
+            ValueError: if there are no layers; a kernel size is even, or does not fit `dimensions`; a width,
+                activation, norm or skip is not allowed; or the number of strides differs from that of layers.
+        """
         if not self.layers:
             raise ValueError(f"{name} must have at least one layer; got none")
         for number, layer in enumerate(self.layers, 1):
@@ -104,7 +165,16 @@ class Architecture:
             raise ValueError(f"{name} must have a stride for each layer; got {self.strides}")
 
     def multiplications(self, inputs: Sequence[int], outputs: int) -> int:
-        """How many multiplications the linear maps take for one example."""
+        """Returns the number of multiplications that the linear maps take for one example.
+
+        Args:
+            inputs: the shape of one example: (features,) for dense layers, (length, channels) or (height, width,
+                channels) for convolutions.
+            outputs: number of outputs.
+
+        Returns:
+            An int, the output layer included.
+        """
         *size, channels = inputs
         widths, total = [channels, *(layer.width for layer in self.layers)], 0
         for number, layer in enumerate(self.layers, 1):

@@ -19,62 +19,91 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Finalist:
-    """The best network that one way of searching found, or one made by hand."""
+    """The best network that one method of searching found, or the one made by hand.
+
+    Attributes:
+        method: "reinforce", "evolve", "random" or "by hand".
+        architecture: the `lo.search.Architecture`; None for a model of the user's own, or if everything that the method
+            tried diverged.
+        searched: the metric in the search, which is optimistic as the best of many; None for the network made by hand.
+        scores: float32[seeds]: the same metric, trained again from each seed; the winner is chosen by their mean.
+        test_metrics: `{"name": float32[seeds]}`: scores on the test set after training on all other examples, from each
+            seed; {} without a test set.
+    """
 
     method: str
-    """"reinforce", "evolve", "random" or "by hand"."""
     architecture: Architecture | None
-    """None for a model of the user's own, or where all that a method tried diverged."""
     searched: float | None
-    """The metric in the search: the best of many, so partly luck. None for the one by hand."""
     scores: np.ndarray
-    """float32[seeds]: the same metric, trained again from several other starts; by their mean it was chosen."""
     test_metrics: dict[str, np.ndarray]
-    """{name: float32[seeds]} on the test set, retrained on all other examples from several seeds; {} without one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ArchitectureResults:
-    """The outcome of `search_architecture`."""
+    """The outcome of `lo.search_architecture`.
+
+    Attributes:
+        space: the `lo.ArchitectureSpace` that was searched.
+        records: `{"method": Record}`: what each method tried. Scores are higher for better: the negative of a metric
+            that is minimized.
+        metric: name of the metric that the scores are of.
+        maximizes: whether higher values of it are better.
+        finalists: the `Finalist` of each method and the network made by hand, a tuple; () after Ctrl-C.
+        winner: the best architecture of all finalists, by the mean of its `scores`; after Ctrl-C, the best of the
+            rounds so far.
+        run: the `Run` of the winner as a plain Flax NNX network (`run.model`), trained on all examples but the test
+            set; None after Ctrl-C.
+        test_metrics: {"loss": float, "<metric>": float}: the scores of `run` on the test set; None without one, or
+            after Ctrl-C.
+        waste: the share of the masked networks' multiplications that masks made useless, in [0, 1).
+        compile_seconds: seconds spent on compiling before the first round.
+        run_seconds: seconds spent on the rounds.
+    """
 
     space: ArchitectureSpace
-    """The architectures that there were."""
     records: dict[str, Record]
-    """{method: what it tried}; scores are higher for better: of a metric that is minimised, its negative."""
     metric: str
-    """The metric of the scores."""
     maximizes: bool
-    """Whether more of it is better."""
     finalists: tuple[Finalist, ...]
-    """The best of each method, and the network by hand: how they do at equal budget."""
     winner: Architecture
-    """The best architecture of all finalists, by the mean of its scores."""
     run: Run | None
-    """The winner as a plain Flax NNX network (`run.model`), retrained on all examples but the test set; None if a
-    person interrupted the search, whose best child then is the winner."""
     test_metrics: dict[str, float] | None
-    """Of that run; None without a test set."""
     waste: float
-    """The share of the masked networks' multiplications that did nothing."""
     compile_seconds: float
-    """That compiling took, before the first round."""
     run_seconds: float
-    """That the rounds took."""
 
     @property
     def children(self) -> int:
-        """How many were trained, by all methods together."""
+        """The number of architectures that were trained, by all methods together."""
         return sum(record.scores.size for record in self.records.values())
 
     def best(self, n: int = 5) -> list[tuple[float, Architecture]]:
-        """The n best architectures of all that were tried, with their scores (means, where tried several times)."""
+        """Returns the n best architectures that were tried, with their scores.
+
+        An architecture that was tried several times has the mean of its scores.
+
+        Args:
+            n: number of architectures, at least 1.
+
+        Returns:
+            At most n pairs (float, `lo.search.Architecture`), from best to worst.
+
+        Raises:
+            ValueError: if n is below 1.
+            TypeError: if n is not a whole number.
+        """
         count = checks.check_count("n", n)
         sign = 1 if self.maximizes else -1
         found = best_of(list(self.records.values()), count)
         return [(sign * score, self.space.decode(vector)) for vector, score in found]
 
     def to_pandas(self) -> Any:
-        """A DataFrame, a row for each child: method, round, metric, and what was chosen (missing beyond its depth)."""
+        """Returns a table with one row per child.
+
+        Returns:
+            A `pandas.DataFrame` with the columns "method", "round", the metric, and one for each decision, empty where
+            it does not apply.
+        """
         rows, sign = [], 1 if self.maximizes else -1
         for method, record in self.records.items():
             for number, (vectors, scores) in enumerate(zip(record.choices, record.scores, strict=True)):
@@ -85,13 +114,21 @@ class ArchitectureResults:
         return pandas().DataFrame(rows)
 
     def plot(self) -> "Figure":
-        """Scores by round, the controller's entropy and its probabilities; a matplotlib figure."""
+        """Plots the scores by round, and the entropy and probabilities of the controller.
+
+        Returns:
+            A matplotlib figure.
+        """
         from lectopt.plots.architecture import plot_search  # noqa: PLC0415, matplotlib is heavy
 
         return plot_search(self)
 
     def plot_winner(self) -> "Figure":
-        """The winner, drawn layer by layer; a matplotlib figure."""
+        """Plots the winner layer by layer.
+
+        Returns:
+            A matplotlib figure.
+        """
         from lectopt.plots.architecture import plot_architecture  # noqa: PLC0415, matplotlib is heavy
 
         return plot_architecture(self.winner)

@@ -56,52 +56,69 @@ def search_architecture(
 ) -> ArchitectureResults:
     r"""Searches for a network architecture with a recurrent controller that learns by reinforcement.
 
-    In each round the controller, an LSTM with parameters theta, samples architectures a_1, ..., a_m, all of them are
-    trained side by side as masks of one network, and what they reach on the validation part is the reward:
+    In each round the controller, an LSTM with parameters :math:`\theta`, samples architectures :math:`a_1, \dots, a_m`.
+    All of these *children* are trained side by side, each as masks of the largest network of the space, and their
+    metric on the validation part is the reward :math:`R_k`. The controller then takes a step of Adam along
 
     .. math:: \nabla_\theta J \approx \frac{1}{m} \sum_{k=1}^m \sum_t
         \nabla_\theta \log P_\theta(a_{k,t} \mid a_{k,1}, \dots, a_{k,t-1}) (R_k - b)
 
-    Sampling, training, reward and update are one compiled program. Random search and regularised evolution run beside
-    it on as many children, since a controller that is no better than chance is not worth its trouble.
+    with b a moving average of earlier rewards. Sampling, training, reward and update are one compiled program. For
+    comparison, random search and regularized evolution try as many children each.
+
+    After the search the best few of each method are trained again from other seeds, and the winner is chosen by the
+    mean of those scores: the best of many noisy scores is partly luck. The winner is then trained as a plain network on
+    all examples but the test set.
 
     Args:
-        space: the architectures. Inputs are [n, features] for dense ones, [n, length, channels] or [n, height, width,
-            channels] for convolutional ones.
-        examples: all that is not the test set: a tuple of arrays (inputs, targets), or a Subset.
-        test: examples that nothing is chosen by; None leaves testing out.
-        rounds: how many rounds.
-        children: how many architectures each method tries in a round.
-        key: an int or a `jax.random.key`. The children of a round start alike and see the same batches.
-        task: model -> Task; by default `classification` for whole-number targets, otherwise `regression`, with
-            standardize=True.
-        outputs: of the networks; by default as many as there are classes, or numbers in a target.
-        optimizer: for all trainings; by default `adam(0.003)`.
-        batch_size: for all trainings.
-        epochs: for all trainings.
-        folds: as for `select`: by default a fifth is held out; with several folds the mean over them counts.
-        minimize: the metric of the reward, where less is better, such as "valid_loss"; give this, maximize, or neither.
-        maximize: the metric of the reward, where more is better; by default "valid_accuracy" if the task has it.
-        last: the best of so many last epochs counts (Zoph and Le: 5).
-        controller: the settings of controller and learning; `lectopt.search.ZOPH_LE` has the paper's.
-        by_hand: a network to compare with: a `lectopt.search.Architecture`, or a model as `Task` takes; by default the
-            largest of the space, with its first activation and norm.
-        finalists: so many of the best of each method are trained again before one is chosen by the mean: the best of
-            many noisy scores is partly luck.
-        seeds: from how many other starts, for that and, on all of the examples, for the test.
-        chunk: children at once on each device; by default 8 on CPUs, all on others.
-        memory: bytes that the program may take, on all devices together; by default half of what is free.
-        directory: keep what is finished here, round by round. Killed at any moment and called again with the same
-            arguments, the search goes on from there.
-        progress: show a bar on standard error.
+        space: the `lo.ArchitectureSpace`. Dense networks take inputs [n, features], convolutional ones [n, length,
+            channels] or [n, height, width, channels].
+        examples: all examples but the test set, a tuple (inputs, targets) of arrays [n, ...], or a `Subset`.
+        test: examples to score the winner on, a tuple of arrays or a `Subset`; None skips this.
+        rounds: number of rounds, at least 1.
+        children: m, the number of architectures that each method tries in a round, at least 1.
+        key: an int or a `jax.random.key`. All children of a round start from the same key and see the same minibatches.
+        task: a function from a model to a `Task`. None takes `lo.classification` for targets that are whole numbers and
+            `lo.regression` for others, with `standardize=True`.
+        outputs: number of outputs of the networks, at least 1. None takes the number of classes, or of target values
+            per example.
+        optimizer: an Optax optimizer, or a function that returns one, called without arguments, for all trainings. None
+            takes `lo.adam(0.003)`.
+        batch_size: number of examples in a minibatch, at least 1, for all trainings.
+        epochs: number of passes through the training part, at least 1, for all trainings.
+        folds: how children are validated: a share in (0, 1) of the examples to hold out; a number of folds, at least 2,
+            over which the metric is averaged; or `Folds` over these examples. Folds that are made here are stratified
+            if the targets look like labels, that is, if they are whole numbers of shape [n] of which each value occurs
+            at least once per fold (twice, for a single part).
+        minimize: name of the metric of the reward if lower is better, such as "valid_loss". Give this, or `maximize`,
+            or neither.
+        maximize: name of the metric of the reward if higher is better. If neither is given, it is "valid_accuracy"
+            maximized where the task has that metric, and otherwise "valid_loss" minimized.
+        last: the reward is the best value of the metric in so many last epochs, at least 1 (Zoph and Le: 5).
+        controller: a `lo.search.Controller`: size and learning of the controller; `lo.search.ZOPH_LE` has the paper's.
+        by_hand: a network to compare with: a `lo.search.Architecture`, or a model as `lo.Task` takes it. None takes the
+            largest of the space, with its first activation and norm and without skips.
+        finalists: number of best children of each method that are trained again, at least 1.
+        seeds: number of trainings of each of them, at least 1, from keys that the search did not use.
+        chunk: number of children that are trained at once on each device. None takes 8 on CPU devices, and all children
+            on accelerators.
+        memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
+            None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
+        directory: folder that keeps the state of the search between rounds; it is created if necessary. A search that
+            was interrupted in any way continues from there when it is called again with the same arguments, and ends as
+            an uninterrupted one would. None keeps nothing on disk.
+        progress: whether to show progress bars on standard error.
 
     Returns:
-        ArchitectureResults. Ctrl-C, where a person sits in front of it, gives back the rounds that are done, with a
-        warning: the winner is then the best child so far, and there are no finalists and no run.
+        `ArchitectureResults`; its fields `winner`, `run` and `test_metrics` are the outcome. In an interactive session
+        (a notebook, IPython or the Python prompt), Ctrl-C returns the rounds so far, with a warning, without finalists
+        and without a run.
 
     Raises:
-        ValueError, TypeError: before anything is trained, if an argument is not as described above, or one child of
-            the largest size takes more than memory; if directory holds another search; if every child diverged.
+        ValueError: before anything is trained, if an argument is not as described above, or the largest child alone
+            needs more than `memory`; if `directory` holds another search; if every child diverged.
+        TypeError: if an argument has the wrong type.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions. What is in `directory` is kept.
 
     Example:
         >>> import lectopt as lo
@@ -110,7 +127,9 @@ def search_architecture(
         >>> found = lo.search_architecture(space, rest, test=test, rounds=5, children=8, key=0)  # doctest: +SKIP
         >>> found.winner, found.run.model, found.test_metrics  # doctest: +SKIP
 
-    Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016); Real et al. (2019) for evolution.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Neural Architecture Search (NAS)"; Zoph and
+    Le (2016), "Neural architecture search with reinforcement learning", arXiv:1611.01578; for evolution Real, Aggarwal,
+    Huang and Le (2019), "Regularized evolution for image classifier architecture search", AAAI, algorithm 1.
     """
     rest, tested = as_subset(examples), None if test is None else as_subset(test, "test", as_array)
     rounds, children = checks.check_count("rounds", rounds), checks.check_count("children", children)

@@ -34,27 +34,33 @@ class Decision(NamedTuple):
 class ArchitectureSpace:
     r"""The architectures that a search chooses from: dense networks, or convolutional ones in one or two dimensions.
 
-    Depth d is chosen first, then for each layer its width, kernel size, activation and normalisation, and for each
-    layer but the one before it whether that layer's output (0 being the input) is concatenated to what it reads:
+    The depth d is chosen first; then, for each layer, its width, kernel size, activation and normalization; and for
+    each layer but the previous one (0 being the input), whether its output is concatenated to what the layer reads:
 
     .. math:: h_l = \phi_l\left(\operatorname{norm}_l\left(W_l * [h_j : s_{lj} = 1;\ h_{l-1}] + b_l\right)\right),
         \qquad l = 1, \dots, d, \qquad s_{lj} \in \{0, 1\} \text{ for } j < l - 1
 
-    The outputs are linear in h_d, of convolutions in its mean over all positions. There is no b before BatchNorm. What
-    is chosen for layers beyond d means nothing; equal architectures are counted once.
+    The outputs are linear in :math:`h_d`; for convolutions, in its mean over all positions. Before batch normalization
+    there is no bias :math:`b_l`. Decisions about layers beyond d do not apply; architectures that differ only in those
+    count as one.
+
+    A *vector of choices* holds one option, from 0, for each decision that has several options.
 
     Args:
-        depth: how many hidden layers, at least 1: one number or several to choose from.
-        width: units or filters of a layer, at least 1: one or several, for each layer to choose from.
-        kernel_size: None for dense layers; otherwise taps along each spatial axis, odd: one or several.
-        activation: one or several of "relu", "tanh", "sigmoid", "elu", "gelu", "silu".
-        norm: one or several of "none", "batch", "layer".
-        skip: whether layers may read earlier layers too.
-        strides: of the convolutions, one number or one for each layer; not searched.
+        depth: number of hidden layers, at least 1: an int, or a sequence of ints to choose from.
+        width: units or filters of a layer, at least 1: an int, or a sequence of ints for each layer to choose from.
+        kernel_size: taps of the filters along each spatial axis, odd: an int, or a sequence of ints for each layer to
+            choose from; None for dense layers.
+        activation: "relu", "tanh", "sigmoid", "elu", "gelu" or "silu", or a sequence of them for each layer to choose
+            from.
+        norm: "none", "batch" or "layer", or a sequence of them for each layer to choose from.
+        skip: whether layers may also read layers before the previous one.
+        strides: strides of the convolutions: an int, or a sequence of one for each layer of the deepest network; not
+            searched.
 
     Raises:
-        ValueError: if there is nothing to choose from, or a number, name or combination is not allowed.
-        TypeError: if a number is not whole.
+        ValueError: if there is only one architecture, or a number, name or combination is not allowed.
+        TypeError: if a number is not whole, or `skip` is not a bool.
 
     Example:
         >>> import lectopt as lo
@@ -65,7 +71,8 @@ class ArchitectureSpace:
         1: 16 units, tanh
         2: 64 units, relu
 
-    Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016), sections 3.1 and 3.3.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Neural Architecture Search (NAS)"; Zoph and
+    Le (2016), "Neural architecture search with reinforcement learning", arXiv:1611.01578, sections 3.1 and 3.3.
     """
 
     def __init__(
@@ -95,40 +102,61 @@ class ArchitectureSpace:
 
     @property
     def deepest(self) -> int:
-        """The largest number of layers."""
+        """The largest number of hidden layers."""
         return max(self.depth)
 
     @property
     def largest(self) -> Architecture:
-        """The deepest and widest one with the largest kernels, the first activation and norm, and no skips."""
+        """The deepest and widest architecture: with the largest kernels, the first activation and norm, no skips."""
         kernel_size = None if self.kernel_size is None else max(self.kernel_size)
         layer = Layer(max(self.width), kernel_size, self.activation[0], self.norm[0])
         return Architecture((layer,) * self.deepest, self.strides)
 
     @property
     def choices(self) -> tuple[int, ...]:
-        """How many options each entry of a vector has."""
+        """The number of options of each entry of a vector of choices, a tuple of ints."""
         return tuple(len(decision.options) for decision in self.questions)
 
     @property
     def decisions(self) -> Decisions:
-        """What `lectopt.search.reinforce` and the others need to know: options, which of them matter, anchors."""
+        """The decisions in the form that `lo.search.reinforce`, `evolve` and `random_choices` take."""
         last = {decision.layer: place for place, decision in enumerate(self.questions)}
         anchors = tuple(last.get(d.source, -1) if d.name == "skip" else -1 for d in self.questions)
         return Decisions(self.choices, self.active, anchors if self.skip else None)
 
     @property
     def count(self) -> int:
-        """How many different architectures there are."""
+        """The number of different architectures."""
         return sum(math.prod(len(d.options) for d in self.questions if 0 < d.layer <= depth) for depth in self.depth)
 
     def active(self, vector: Array) -> Array:
-        """bool[decisions]: which entries of a vector matter, in JAX; those of layers beyond its depth do not."""
+        """Returns which entries of a vector of choices apply: not those about layers beyond its depth.
+
+        Args:
+            vector: int[decisions], a vector of choices; it may be traced.
+
+        Returns:
+            bool[decisions], as a JAX array.
+        """
         layers = jnp.array([decision.layer for decision in self.questions])
         return layers <= self.values("depth", 0, vector)
 
     def values(self, name: str, layer: int, vector: Array, source: int = -1) -> Any:
-        """What a vector says about one decision, in JAX: a number, or for names the place among this space's own."""
+        """Returns what a vector of choices says about one decision.
+
+        Args:
+            name: the decision: "depth", "width", "kernel_size", "activation", "norm" or "skip".
+            layer: the layer that it is about, from 1; 0 for the depth.
+            vector: int[decisions], a vector of choices; it may be traced.
+            source: for a skip, the layer that is read, 0 for the input; otherwise -1.
+
+        Returns:
+            int32[] (for a skip bool[]) as a JAX array, or a Python value if there is only one option; for an activation
+            or norm, its position among those of this space.
+
+        Raises:
+            KeyError: if there is no such decision.
+        """
         if (name, layer, source) in self.fixed:
             value = self.fixed[name, layer, source]
             return self._place(name, value)
@@ -138,10 +166,16 @@ class ArchitectureSpace:
         raise KeyError((name, layer, source))
 
     def decode(self, vector: Any) -> Architecture:
-        """The architecture of a vector of choices.
+        """Returns the architecture of a vector of choices.
+
+        Args:
+            vector: int[decisions], each entry at least 0 and below its number of options.
+
+        Returns:
+            A `lo.search.Architecture`.
 
         Raises:
-            ValueError: if it is not int[decisions] with each entry below its number of options.
+            ValueError: if `vector` is not as described.
         """
         row = np.asarray(vector)
         if row.shape != (len(self.choices),) or not np.issubdtype(row.dtype, np.integer):
@@ -162,11 +196,17 @@ class ArchitectureSpace:
         return Architecture(layers, self.strides[:depth])
 
     def encode(self, architecture: Architecture) -> np.ndarray:
-        """int32[decisions]: the vector of an architecture, with 0 where an entry means nothing.
+        """Returns the vector of choices of an architecture.
+
+        Args:
+            architecture: a `lo.search.Architecture` of this space.
+
+        Returns:
+            int32[decisions], 0 for decisions that do not apply.
 
         Raises:
-            ValueError: if it is not in this space.
-            TypeError: if it is no Architecture.
+            ValueError: if the architecture is not in this space.
+            TypeError: if it is not a `lo.search.Architecture`.
         """
         if not isinstance(architecture, Architecture):
             raise TypeError(f"architecture must be an Architecture; got {type(architecture).__name__}")
@@ -185,7 +225,11 @@ class ArchitectureSpace:
         return np.array(row, np.int32)
 
     def members(self) -> np.ndarray:
-        """int32[count, decisions]: the vectors of all architectures, depth by depth."""
+        """Returns the vectors of choices of all architectures, depth by depth.
+
+        Returns:
+            int32[count, decisions].
+        """
         found = []
         for depth in self.depth:
             ranges = [
@@ -196,7 +240,19 @@ class ArchitectureSpace:
         return np.concatenate(found)
 
     def multiplications(self, inputs: Sequence[int], outputs: int) -> int:
-        """Those of the masked network for one example: of the largest architecture, with all skips that there are."""
+        """Returns the number of multiplications that the masked network takes for one example.
+
+        The masked network is the largest architecture with all possible skips; a search trains every architecture in
+        its shapes.
+
+        Args:
+            inputs: the shape of one example: (features,) for dense layers, (length, channels) or (height, width,
+                channels) for convolutions.
+            outputs: number of outputs.
+
+        Returns:
+            An int, the output layer included.
+        """
         largest = self.largest
         if self.skip:
             layers = [layer._replace(skips=tuple(range(i))) for i, layer in enumerate(largest.layers)]

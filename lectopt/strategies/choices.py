@@ -62,27 +62,53 @@ def as_decisions(choices: Any) -> Decisions:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What was tried, round by round."""
+    """What a search over vectors of choices has tried, round by round. A pytree.
+
+    Attributes:
+        choices: int32[rounds, children, decisions]; 0 for decisions that do not apply to a vector.
+        scores: float32[rounds, children]; higher is better.
+        entropy: float32[rounds]: the entropy of the controller's choices in nats, the mean over its children; None
+            without a controller.
+        probabilities: float32[rounds, decisions, most options]: the probability with which the controller chooses each
+            option, the mean over its children; None without a controller.
+
+    Example:
+        >>> import lectopt as lo
+        >>> record = lo.search.random_choices([3, 3], lambda vectors: -vectors.sum(axis=1), 2, 10, key=0)
+        >>> record.best()
+        [(array([0, 0], dtype=int32), 0.0)]
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Neural Architecture Search (NAS)".
+    """
 
     choices: Array
-    """int32[rounds, children, decisions]; entries that mean nothing are 0."""
     scores: Array
-    """float32[rounds, children]: higher is better."""
     entropy: Array | None = None
-    """float32[rounds], of a controller: the entropy of its choices in nats, as met by its children."""
     probabilities: Array | None = None
-    """float32[rounds, decisions, most options], of a controller: with what probability it took each option, the mean
-    over its children."""
 
     def best(self, n: int = 1) -> list[tuple[np.ndarray, float]]:
-        """The n best different vectors with their scores, the means where they were tried several times.
+        """Returns the n best different vectors with their scores.
 
-        One that once had no score has none.
+        A vector that was tried several times has the mean of its scores, and none if one of them is NaN.
+
+        Args:
+            n: number of vectors, at least 1.
+
+        Returns:
+            At most n pairs (int32[decisions], float), from best to worst.
+
+        Raises:
+            ValueError: if n is below 1.
+            TypeError: if n is not a whole number.
         """
         return best_of([self], checks.check_count("n", n))
 
     def best_so_far(self) -> Array:
-        """float32[rounds * children]: the highest score up to each evaluation."""
+        """Returns the highest score up to each evaluation.
+
+        Returns:
+            float32[rounds * children], never decreasing.
+        """
         scores = jnp.where(jnp.isnan(self.scores), -jnp.inf, self.scores).reshape(-1)
         return jax.lax.cummax(scores)
 

@@ -84,30 +84,42 @@ def evolve(
     directory: str | Path | None = None,
     progress: bool = True,
 ) -> Record:
-    """Searches vectors of choices by regularised evolution.
+    """Searches vectors of choices by regularized evolution.
 
-    Rounds are random until there are `population` vectors. Every later vector is a copy, with one decision changed, of
-    the best of `tournament` vectors drawn from the population, and takes the place of the oldest there; decisions that
-    come to mean something by that are drawn at random. The children of a round are all born of the population at its
-    beginning.
+    Rounds are random until the population is complete. From then on each child is a copy, with one decision changed, of
+    the best of `tournament` vectors drawn from the population without replacement, and replaces the oldest vector
+    there. Decisions that begin to apply through the change, such as those about the layers of a deeper network, are
+    drawn at random. All children of a round descend from the population at its beginning.
 
     Args:
-        choices: as for `reinforce`.
-        score: as for `reinforce`.
-        rounds: as for `reinforce`.
-        children: as for `reinforce`.
-        key: as for `reinforce`.
-        population: how many live, at least 1.
-        tournament: how many compete to be a parent, at least 1 and at most the population.
-        host: as for `reinforce`.
-        directory: as for `reinforce`.
-        progress: as for `reinforce`.
+        choices: what there is to decide: a sequence of ints, the number of options of each decision, at least 1; or a
+            `lo.ArchitectureSpace`. A vector of choices holds one option, from 0, for each decision.
+        score: a JAX function from int32[children, decisions] to float[children], such as a table or a simulator; higher
+            is better, and all scores must be finite. With `host=True`, any Python function of a NumPy array.
+        rounds: number of rounds, at least 1.
+        children: number of vectors, called children, that are tried in each round, at least 1.
+        key: an int or a `jax.random.key`.
+        population: number of vectors in the population, at least 1.
+        tournament: number of vectors that compete to be a parent, at least 1 and at most `population`.
+        host: whether `score` is called from Python, outside any compiled program; False compiles all rounds into one
+            program.
+        directory: folder that keeps the state between rounds; it is created if necessary. A search that was interrupted
+            in any way continues from there when it is called again with the same arguments, and ends as an
+            uninterrupted one would. None keeps nothing on disk.
+        progress: whether to show a progress bar on standard error.
 
     Returns:
-        A Record.
+        A `Record` with the fields `choices`, int32[rounds, children, decisions], and `scores`, float32[rounds,
+        children]. Without `host` and `directory` this is a pure function, which can be jitted, and vmapped over keys.
+        In an interactive session (a notebook, IPython or the Python prompt), Ctrl-C returns the rounds so far, with a
+        warning.
 
     Raises:
-        ValueError, TypeError: as `reinforce`; if population or tournament is out of range.
+        ValueError: if an argument is out of range (a tournament larger than the population, for instance), `score`
+            returns values of the wrong shape or not finite, or `directory` holds another search (which is not detected
+            if only a `score` on the host differs).
+        TypeError: if an argument or a score has the wrong type.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions. What is in `directory` is kept.
 
     Example:
         >>> import lectopt as lo
@@ -115,7 +127,8 @@ def evolve(
         >>> float(record.scores[-1].mean()) > float(record.scores[0].mean()) + 10
         True
 
-    Source: Real, Aggarwal, Huang and Le (2019), "Regularized evolution for image classifier architecture search".
+    Source: Real, Aggarwal, Huang and Le (2019), "Regularized evolution for image classifier architecture search", AAAI,
+    algorithm 1.
     """
     population = checks.check_count("population", population)
     if checks.check_count("tournament", tournament) > population:

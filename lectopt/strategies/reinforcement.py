@@ -29,19 +29,30 @@ def identity(scores: Array) -> Array:
 
 
 class Controller(NamedTuple):
-    """The settings of the controller and of how it learns; the default is for short budgets, some hundred children.
+    """The settings of the recurrent controller and of how it learns; the defaults suit some hundred children.
+
+    `lo.search.ZOPH_LE` has those of the paper, for tens of thousands of children.
 
     Args:
-        units: of each LSTM layer.
-        layers: how many LSTM layers.
-        init_scale: s; all weights begin at U(-s, s).
-        learning_rate: of Adam.
-        baseline_decay: of the moving average of rewards, in [0, 1).
-        normalize: divide advantages by their root mean square, so that the size of scores does not matter.
-        entropy: a bonus for the entropy of the choices, at least 0; keeps the controller curious.
-        reward: scores -> rewards, in JAX; higher must stay better.
+        units: number of units of each LSTM layer.
+        layers: number of LSTM layers.
+        init_scale: s, above 0: all initial weights are drawn from U(-s, s).
+        learning_rate: the learning rate of Adam, above 0.
+        baseline_decay: the decay of the moving average of rewards b, in [0, 1).
+        normalize: whether advantages :math:`R_k - b` are divided by their root mean square, which makes learning
+            independent of the scale of the scores.
+        entropy: coefficient, at least 0, of a bonus for the entropy of the choices, which sustains exploration.
+        reward: a JAX function from scores float[children] to rewards of the same shape; higher must remain better.
 
-    Source: Zoph and Le (2016), sections 3.2 and 4.1; Williams (1992).
+    Example:
+        >>> import lectopt as lo
+        >>> lo.search.Controller(units=16).layers, lo.search.ZOPH_LE.baseline_decay
+        (2, 0.95)
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Neural Architecture Search (NAS)"; Zoph and
+    Le (2016), "Neural architecture search with reinforcement learning", arXiv:1611.01578, sections 3.2 and 4.1;
+    Williams (1992), "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
+    Machine Learning 8.
     """
 
     units: int = 35
@@ -181,38 +192,44 @@ def reinforce(
     directory: str | Path | None = None,
     progress: bool = True,
 ) -> Record:
-    r"""Searches vectors of choices by a recurrent controller that learns by REINFORCE.
+    r"""Searches vectors of choices with a recurrent controller that learns by REINFORCE.
 
-    In each round the controller samples m vectors a_1, ..., a_m, and its parameters theta climb along
+    In each round an LSTM with parameters :math:`\theta` samples m vectors :math:`a_1, \dots, a_m`, one decision after
+    the other, and takes a step of Adam along the estimated gradient of the expected reward
 
     .. math:: \nabla_\theta J \approx \frac{1}{m} \sum_{k=1}^m \sum_t
         \nabla_\theta \log P_\theta(a_{k,t} \mid a_{k,1}, \dots, a_{k,t-1}) (R_k - b)
 
-    with the rewards R_k and b, a moving average of the rewards of earlier rounds (in the first round, the
-    mean of its own).
+    with rewards :math:`R_k`, and b an exponential moving average of the mean rewards of earlier rounds (in the first
+    round, its own mean).
 
     Args:
-        choices: the numbers of options of the decisions, at least 1 each; or an `ArchitectureSpace`.
-        score: a JAX function int32[children, decisions] -> float[children], such as a table or a simulator. Higher is
-            better. With host=True any Python function of NumPy arrays.
-        rounds: how many rounds.
-        children: how many vectors are tried in a round.
+        choices: what there is to decide: a sequence of ints, the number of options of each decision, at least 1; or a
+            `lo.ArchitectureSpace`. A vector of choices holds one option, from 0, for each decision.
+        score: a JAX function from int32[children, decisions] to float[children], such as a table or a simulator; higher
+            is better, and all scores must be finite. With `host=True`, any Python function of a NumPy array.
+        rounds: number of rounds, at least 1.
+        children: m, the number of vectors, called children, that are tried in each round, at least 1.
         key: an int or a `jax.random.key`.
-        controller: settings, see `Controller`; `lectopt.search.ZOPH_LE` are the paper's.
-        host: whether score is called from Python, outside of any compiled program.
-        directory: keep the status here. Killed at any moment and called again with the same arguments, the search
-            goes on from there, and ends as it would have.
-        progress: show a bar on standard error.
+        controller: a `lo.search.Controller`: size and learning of the controller.
+        host: whether `score` is called from Python, outside any compiled program; False compiles all rounds into one
+            program.
+        directory: folder that keeps the state between rounds; it is created if necessary. A search that was interrupted
+            in any way continues from there when it is called again with the same arguments, and ends as an
+            uninterrupted one would. None keeps nothing on disk.
+        progress: whether to show a progress bar on standard error.
 
     Returns:
-        A Record with `.choices` int32[rounds, children, decisions] and `.scores` float32[rounds, children]. Without
-        host and directory this is a pure function, to be jitted and vmapped over keys. Ctrl-C, where a person sits in
-        front of it, gives back the rounds that are done, with a warning.
+        A `Record` with the fields `choices`, int32[rounds, children, decisions], and `scores`, float32[rounds,
+        children]; also `entropy` and `probabilities` of the controller. Without `host` and `directory` this is a pure
+        function, which can be jitted, and vmapped over keys. In an interactive session (a notebook, IPython or the
+        Python prompt), Ctrl-C returns the rounds so far, with a warning.
 
     Raises:
-        ValueError: if an argument is out of range, a score has the wrong shape or is not finite, or directory holds
-            another search (of a score on the host it cannot know).
-        TypeError: if an argument or a score is of the wrong kind.
+        ValueError: if an argument is out of range, `score` returns values of the wrong shape or not finite, or
+            `directory` holds another search (which is not detected if only a `score` on the host differs).
+        TypeError: if an argument or a score has the wrong type.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions. What is in `directory` is kept.
 
     Example:
         >>> import lectopt as lo
@@ -220,7 +237,10 @@ def reinforce(
         >>> float(record.scores[-1].mean()) > float(record.scores[0].mean()) + 10
         True
 
-    Source: the lecture, "Neural Architecture Search"; Zoph and Le (2016); Williams (1992).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Neural Architecture Search (NAS)"; Zoph and
+    Le (2016), "Neural architecture search with reinforcement learning", arXiv:1611.01578, sections 3.1 and 3.2;
+    Williams (1992), "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
+    Machine Learning 8.
     """
     children = checks.check_count("children", children)
     method = Reinforce(as_decisions(choices), children, checked_controller(controller))
