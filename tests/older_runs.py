@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from lectopt._internal.trees import paths, plain
+from lectopt._internal.trees import paths, to_numpy
 
 
 def save(run, path, **changes):
@@ -30,4 +30,4 @@ def keep(carry, directory, step):
 
 
 def packed(tree):
-    return {f"{i:06}": plain(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    return {f"{i:06}": to_numpy(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}

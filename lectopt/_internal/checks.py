@@ -32,7 +32,7 @@ class Interval(NamedTuple):
         return f"{left}{self.low:g}, {self.high:g}{right}"
 
 
-class Refusal(TypeError):
+class ArgumentError(TypeError):
     """Says all that there is to say about what was given, whatever was tried with it."""
 
 
@@ -50,7 +50,7 @@ def check_number(name: str, value: Any, allowed: Interval) -> None:
     """Raises unless `value` is one real number within `allowed`, or is traced."""
     is_number = isinstance(value, (numbers.Real, np.ndarray, jax.Array))
     if not is_number or not is_real(value):
-        raise TypeError(f"{name} must be a number in {allowed}; got {shown(value)}")
+        raise TypeError(f"{name} must be a number in {allowed}; got {value_and_type(value)}")
     if np.shape(value) != ():
         raise ValueError(f"{name} must be one number in {allowed}; got an array of shape {np.shape(value)}")
     if is_traced(value):
@@ -72,7 +72,7 @@ def check_hyperparameter(name: str, value: Any, allowed: Interval) -> None:
 def check_count(name: str, value: Any, least: int = 1) -> int:
     """Returns `value` as an int, raising unless it is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, (numbers.Integral, np.integer)):
-        raise TypeError(f"{name} must be a whole number of at least {least}; got {shown(value)}")
+        raise TypeError(f"{name} must be a whole number of at least {least}; got {value_and_type(value)}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}; got {value}")
     return int(value)
@@ -81,7 +81,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
 def check_flag(name: str, value: Any) -> bool:
     """Returns `value` as a bool, raising unless it is one: "no" and 0.0 are taken neither for True nor for False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False; got {shown(value)}")
+        raise TypeError(f"{name} must be True or False; got {value_and_type(value)}")
     return bool(value)
 
 
@@ -105,12 +105,12 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
 def check_pair(name: str, what: str, result: Any) -> tuple[Any, Any]:
     """Returns the two parts of what the function called `name` returned, raising unless there are two."""
     if not isinstance(result, (tuple, list)) or len(result) != 2:
-        raise Refusal(f"{name} must return a pair {what}; it returned {kind(result)}")
+        raise ArgumentError(f"{name} must return a pair {what}; it returned {type_description(result)}")
     first, second = result
     return first, second
 
 
-def kind(value: Any) -> str:
+def type_description(value: Any) -> str:
     """What a value is that was to be something else."""
     if hasattr(value, "shape"):
         return f"an array of shape {value.shape}"
@@ -127,7 +127,7 @@ def is_real(value: Any) -> bool:
     return jax.dtypes.issubdtype(dtype, np.floating) or jax.dtypes.issubdtype(dtype, np.integer)
 
 
-def shown(value: Any) -> str:
+def value_and_type(value: Any) -> str:
     """The value and its type, for a message."""
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

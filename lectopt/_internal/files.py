@@ -19,8 +19,8 @@ except ImportError:  # on Windows, where nobody can delete what another process 
     fcntl = None  # type: ignore[assignment]
 
 _LONGEST = 255  # bytes in a name, on all the usual file systems
-_STUMPS = ("lectopt-*.part",)
-_OLDER_STUMPS = ("fingerprint*.part", "lanes-*.part", "status.npz.*.part", "*.orbax-checkpoint-tmp*")
+_LEFTOVERS = ("lectopt-*.part",)
+_OLDER_LEFTOVERS = ("fingerprint*.part", "lanes-*.part", "status.npz.*.part", "*.orbax-checkpoint-tmp*")
 
 
 def checked_path(name: str, path: Any) -> Path:
@@ -46,10 +46,10 @@ def checked_path(name: str, path: Any) -> Path:
 
 
 @contextlib.contextmanager
-def workshop(parent: Path) -> Iterator[Path]:
+def staging_directory(parent: Path) -> Iterator[Path]:
     """A new folder in `parent` for what is being written, which is moved out when it is whole; removed at the end.
 
-    What a killed process left of one is removed by `clear_stumps`: this process holds a lock on it while it lives.
+    What a killed process left of one is removed by `clear_leftovers`: this process holds a lock on it while it lives.
     """
     with contextlib.ExitStack() as stack:
         folder = _locked_folder(parent, stack)
@@ -57,17 +57,17 @@ def workshop(parent: Path) -> Iterator[Path]:
         yield folder
 
 
-def is_stump(path: Path, *, owned: bool = False) -> bool:
+def is_leftover(path: Path, *, owned: bool = False) -> bool:
     """Whether it is something that lectopt was writing; in a folder of its own (`owned`), also in earlier versions.
 
     (Elsewhere what earlier versions left cannot be told from what others are writing, with Orbax for one.)
     """
-    return any(path.match(pattern) for pattern in _STUMPS + _OLDER_STUMPS * owned)
+    return any(path.match(pattern) for pattern in _LEFTOVERS + _OLDER_LEFTOVERS * owned)
 
 
-def clear_stumps(parent: Path, *, owned: bool = False) -> None:
-    """Removes what processes that do not live any more were writing in this folder; see `is_stump`."""
-    for stump in [path for path in parent.iterdir() if is_stump(path, owned=owned)]:
+def clear_leftovers(parent: Path, *, owned: bool = False) -> None:
+    """Removes what processes that do not live any more were writing in this folder; see `is_leftover`."""
+    for stump in [path for path in parent.iterdir() if is_leftover(path, owned=owned)]:
         with contextlib.suppress(OSError), locked(stump):
             if stump.is_dir():
                 shutil.rmtree(stump, ignore_errors=True)
@@ -89,7 +89,7 @@ def replace_file(path: Path, write: Any) -> None:
             raise OSError(errno.EINVAL, "it is no regular file")
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "it is write-protected")
-    with workshop(path.parent) as folder:
+    with staging_directory(path.parent) as folder:
         part = folder / "part"
         with part.open("wb") as file:
             write(file)
@@ -116,8 +116,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if it cannot be written there.
     """
-    with refused("path", path, "file"):
-        clear_stumps(path.resolve().parent)
+    with as_value_error("path", path, "file"):
+        clear_leftovers(path.resolve().parent)
         write_arrays(path, arrays, compress=True)
 
 
@@ -141,7 +141,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def refused(name: str, path: Path, kind: str) -> Iterator[None]:
+def as_value_error(name: str, path: Path, kind: str) -> Iterator[None]:
     """Around what writes at a path that a user gave: what the system refuses becomes a ValueError that says so."""
     try:
         yield

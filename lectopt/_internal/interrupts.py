@@ -21,7 +21,7 @@ class Interrupt:
 
 
 @contextlib.contextmanager
-def held() -> Iterator[Interrupt]:
+def deferred_interrupts() -> Iterator[Interrupt]:
     """Holds Ctrl-C back, to be asked for between two pieces of work; pressed again, it raises at once.
 
     An exception amid a running program of JAX would lose what the program was given to donate, and could crash the

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 
-def compiled(function: Callable, *fixed: Any, donate: int | None = None) -> "Compiled":
+def cached_jit(function: Callable, *fixed: Any, donate: int | None = None) -> "CachedJit":
     """`jax.jit` of `function(*fixed, ...)` as a function of the rest, of which it may use up argument `donate`.
 
     Asked for again with equal fixed arguments it compiles nothing again, until one of them, or a part of one, is
@@ -28,7 +28,7 @@ def compiled(function: Callable, *fixed: Any, donate: int | None = None) -> "Com
     if mark not in programs:
         kept.append(mark)
         programs[mark] = _Program(function, donate)
-    return Compiled(programs[mark], fixed)
+    return CachedJit(programs[mark], fixed)
 
 
 class _Program:
@@ -53,7 +53,7 @@ _programs: dict[tuple, _Program] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Compiled:
+class CachedJit:
     """A program with its fixed arguments."""
 
     program: _Program

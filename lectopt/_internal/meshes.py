@@ -29,9 +29,9 @@ def as_mesh(mesh: Any) -> Mesh | None:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
-def check(mesh: Mesh, batch_size: int, specs: Specs) -> None:
+def check_mesh(mesh: Mesh, batch_size: int, specs: Specs) -> None:
     """Raises ValueError unless batches can be split evenly and all annotated axes are there."""
-    if batch_size % (parts := ways(mesh)):
+    if batch_size % (parts := num_shards(mesh)):
         raise ValueError(f"batch_size must be a multiple of the {parts} parts that mesh splits it in; got {batch_size}")
     for path, spec in specs.items():
         for axis in jax.tree.leaves(tuple(spec)):
@@ -42,27 +42,27 @@ def check(mesh: Mesh, batch_size: int, specs: Specs) -> None:
                 )
 
 
-def within(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+def as_context(mesh: Mesh | None) -> contextlib.AbstractContextManager:
     """The mesh as JAX's own for what runs inside, whatever one the caller has set (`jax.set_mesh`).
 
     Not with several processes: one looks at its copies alone, and under a mesh of all it would wait for the others.
     """
-    return contextlib.nullcontext() if mesh is None or are_several(mesh) else jax.set_mesh(mesh)
+    return contextlib.nullcontext() if mesh is None or spans_processes(mesh) else jax.set_mesh(mesh)
 
 
-def ways(mesh: Mesh | None) -> int:
+def num_shards(mesh: Mesh | None) -> int:
     """The number of parts that a batch is split in."""
     return 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
 
 
-def split(mesh: Mesh | None, rows: Any) -> Any:
+def shard_rows(mesh: Mesh | None, rows: Any) -> Any:
     """Arrays [rows, ...] with their rows split over the first axis of the mesh; within `jit`."""
     if mesh is None:
         return rows
     return jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])))
 
 
-def spread(mesh: Mesh | None, tree: Any) -> Any:
+def replicate(mesh: Mesh | None, tree: Any) -> Any:
     """Copies of the arrays on every device; what lies on the mesh already stays as it is."""
     if mesh is None:
         return tree
@@ -74,14 +74,14 @@ def spread(mesh: Mesh | None, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf if there(leaf) else _put(leaf, everywhere), tree)
 
 
-def placed_as(mesh: Mesh | None, like: Any, tree: Any) -> Any:
+def put_like(mesh: Mesh | None, like: Any, tree: Any) -> Any:
     """The arrays of `tree` where those of `like` lie."""
     if mesh is None:
         return tree
     return jax.tree.map(lambda place, leaf: _put(leaf, place.sharding), like, tree)
 
 
-def arranged(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
+def shard_like_params(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
     """The tree with what has the path and shape of an annotated parameter where that one lies; within `jit`.
 
     So moments and velocities lie where their parameters do. All else is on every device.
@@ -97,19 +97,19 @@ def arranged(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, jax.tree.unflatten(treedef, places))
 
 
-def agreed(mesh: Mesh | None, number: int) -> int:
+def broadcast_from_first(mesh: Mesh | None, number: int) -> int:
     """What the first process says where several train together: clocks differ, what they run must not."""
-    if not are_several(mesh):
+    if not spans_processes(mesh):
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
-def leads(mesh: Mesh | None) -> bool:
+def is_first_process(mesh: Mesh | None) -> bool:
     """Whether this process is the one that shows and logs."""
-    return not are_several(mesh) or jax.process_index() == 0
+    return not spans_processes(mesh) or jax.process_index() == 0
 
 
-def first(act: Callable[[], None], *, several: bool) -> None:
+def call_in_first_process(act: Callable[[], None], *, several: bool) -> None:
     """Calls `act` in the first of several processes, while the others wait, or in the one there is.
 
     Raises:
@@ -128,12 +128,12 @@ def first(act: Callable[[], None], *, several: bool) -> None:
         raise OSError("the first process could not write; see its error")
 
 
-def own(mesh: Mesh | None, tree: Any) -> Any:
+def local_copy(mesh: Mesh | None, tree: Any) -> Any:
     """The copy in this process of arrays that all processes hold, so that it can look at them alone."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if are_several(mesh) else tree
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if spans_processes(mesh) else tree
 
 
-def are_several(mesh: Mesh | None) -> bool:
+def spans_processes(mesh: Mesh | None) -> bool:
     """Whether several processes train on it together."""
     return mesh is not None and mesh.is_multi_process
 

@@ -20,7 +20,7 @@ Hyperparameter: TypeAlias = Numeric | Schedule
 """A number, an array of shape (), a traced value, or a function of the step count that returns one of these."""
 
 
-def as_number(value: Numeric) -> jax.Array:
+def as_scalar(value: Numeric) -> jax.Array:
     """The canonical form of a hyperparameter: a float32 scalar (float64 under x64).
 
     It is a copy, so that a state which holds it can be donated without taking the user's array along.
@@ -34,13 +34,13 @@ def as_constant(value: Numeric) -> Numeric:
     An array of JAX's would start its backend, and `jax.distributed.initialize` has to be called before that.
     """
     if isinstance(value, jax.Array):
-        return as_number(value)
+        return as_scalar(value)
     return np.array(value, jax.dtypes.canonicalize_dtype(float))
 
 
 def at_step(value: Hyperparameter, count: Numeric) -> jax.Array:
     """The hyperparameter's number at step `count` = 0, 1, 2, ..."""
-    return as_number(value(count) if callable(value) else value)
+    return as_scalar(value(count) if callable(value) else value)
 
 
 def first_step() -> jax.Array:
@@ -87,12 +87,12 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array
     return one_minus_power(b, t), -t * b ** (t - 1) * tangents[0]  # by the logarithm it would be 0 * inf at b = 0
 
 
-def root(x: Array) -> Array:
+def safe_sqrt(x: Array) -> Array:
     """sqrt(x), with the derivative 0 at 0, where the gradient of a weight that is not used has always been 0."""
     return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
 
 
-def divide(g: Array, denominator: Array) -> Array:
+def safe_divide(g: Array, denominator: Array) -> Array:
     """g / denominator, and 0 where the denominator is 0 (not where it is NaN: that has to be seen)."""
     return g / jnp.where(denominator == 0, jnp.inf, denominator)
 
@@ -134,7 +134,7 @@ def tree_norm(tree: ArrayTree, dtype: Any = np.float32) -> jax.Array:
     """
     leaves = jax.tree.leaves(tree)
     if not leaves:
-        return as_number(0.0)
+        return as_scalar(0.0)
     real = np.result_type(dtype, *map(real_dtype, leaves))  # one precision for all, so that one range holds for all
     wide = [jnp.asarray(x, np.promote_types(working_dtype(x), real)) for x in leaves]
     total = _sum_of_squares(wide)
@@ -164,14 +164,14 @@ def _scaled_norm(leaves: list[jax.Array], total: jax.Array) -> jax.Array:
 
 
 @contextlib.contextmanager
-def ordinary_promotion() -> Iterator[None]:
+def standard_promotion() -> Iterator[None]:
     """Around, or decorating, what mixes ranks and dtypes as it means to, however strict the user is with their own."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         yield
 
 
 @contextlib.contextmanager
-def one_program() -> Iterator[None]:
+def jit_without_nan_checks() -> Iterator[None]:
     """Around what is compiled, with NaN for what is not known yet, even where a user has JAX look for faults."""
     with jax.disable_jit(False), jax.debug_nans(False):
         yield

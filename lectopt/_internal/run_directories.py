@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from lectopt._internal.files import clear_stumps, is_stump, reason, refused, replace_file
-from lectopt._internal.trees import plain
+from lectopt._internal.files import as_value_error, clear_leftovers, is_leftover, reason, replace_file
+from lectopt._internal.trees import to_numpy
 
 
 def fingerprint(program: str, arrays: Any) -> str:
     """A digest of a lowered program and of the arrays that go into it, equal between processes."""
     digest = hashlib.sha256(program.encode())
-    for leaf in map(plain, jax.tree.leaves(arrays)):
+    for leaf in map(to_numpy, jax.tree.leaves(arrays)):
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
@@ -29,7 +29,7 @@ def make_directory(name: str, path: Path) -> None:
     Raises:
         ValueError: if that is not possible, or nothing can be written in it; the message calls it `name`.
     """
-    with refused(name, path, "directory"):
+    with as_value_error(name, path, "directory"):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
@@ -43,19 +43,19 @@ def claim(path: Path, fingerprint: str, what: str) -> None:
     """
     make_directory("directory", path)
     note = path / "fingerprint"
-    if not note.exists() and all(is_stump(file, owned=True) for file in path.iterdir()):
-        with refused("directory", path, "directory"):
+    if not note.exists() and all(is_leftover(file, owned=True) for file in path.iterdir()):
+        with as_value_error("directory", path, "directory"):
             replace_file(note, lambda file: file.write(fingerprint.encode()))
     if not note.is_file() or note.read_bytes() != fingerprint.encode():
         raise ValueError(
             f"directory must be new, or of the same {what}; {path} holds something else (other data, model, "
             "optimizer, numbers, epochs, key, or version of JAX)"
         )
-    clear_stumps(path, owned=True)
+    clear_leftovers(path, owned=True)
 
 
 @contextlib.contextmanager
-def keeping(path: Path) -> Iterator[None]:
+def explained_write_errors(path: Path) -> Iterator[None]:
     """Around what writes into a claimed directory, perhaps after hours.
 
     Raises:

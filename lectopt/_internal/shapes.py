@@ -6,25 +6,25 @@ from typing import Any
 
 import jax
 
-from lectopt._internal.checks import Refusal
+from lectopt._internal.checks import ArgumentError
 
 
-def of(problem: str, function: Callable, *arguments: Any) -> Any:
+def output_shapes(problem: str, function: Callable, *arguments: Any) -> Any:
     """The shapes of what the function returns for arguments of these shapes; nothing is computed.
 
     Raises:
         ValueError: if it cannot be called with them; the message begins with the problem.
-        Refusal: as it is, from within.
+        ArgumentError: as it is, from within.
     """
     try:
         return jax.eval_shape(function, *arguments)
-    except Refusal:
+    except ArgumentError:
         raise
     except Exception as error:
         raise ValueError(f"{problem}: {error}") from error
 
 
-def describe(tree: Any) -> str:
+def to_json(tree: Any) -> str:
     """The shapes and dtypes of arrays in tuples, lists and dicts; "" for any other tree."""
     try:
         return json.dumps(_encode(tree))
@@ -32,8 +32,8 @@ def describe(tree: Any) -> str:
         return ""
 
 
-def blank(text: str) -> Any:
-    """The tree that `describe` saw, with `jax.ShapeDtypeStruct`s for arrays."""
+def from_json(text: str) -> Any:
+    """The tree that `to_json` saw, with `jax.ShapeDtypeStruct`s for arrays."""
     return _decode(json.loads(text))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 Rows = Sequence[Sequence[str]]
 
 
-def pandas() -> Any:
+def import_pandas() -> Any:
     """The package pandas, which is heavy and optional.
 
     Raises:
@@ -21,7 +21,7 @@ def pandas() -> Any:
     return pandas
 
 
-def distinct(names: Sequence[str]) -> list[str]:
+def unique_names(names: Sequence[str]) -> list[str]:
     """The names, and " (2)" and so on behind those that are taken already."""
     found: dict[str, None] = {}
     for name in names:

@@ -19,7 +19,7 @@ _LISTED = 5
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Bare:
+class UntypedTree:
     """The leaves of a tree that was kept without its classes, and what was said of them."""
 
     leaves: list[Array]
@@ -49,7 +49,7 @@ def value_of(x: Any) -> Any:
     return x.get_value() if is_variable(x) else x
 
 
-def named(tree: Any) -> dict[LeafPath, Any]:
+def leaves_by_path(tree: Any) -> dict[LeafPath, Any]:
     """{path: leaf}, in order."""
     return dict(zip(paths(tree), jax.tree.leaves(tree), strict=True))
 
@@ -59,7 +59,7 @@ def outline(tree: Any) -> tuple[str, ...]:
 
     Two trees of one structure have one outline, in every process; a namedtuple's steps read `ScaleByAdamState.mu`.
     """
-    if isinstance(tree, Bare):
+    if isinstance(tree, UntypedTree):
         return tree.outline or ()
     children = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: node is not tree)
     kind = "" if isinstance(tree, (dict, list)) or type(tree) is tuple else type(tree).__name__
@@ -72,20 +72,20 @@ def outline(tree: Any) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def alike(a: Any, b: Any) -> bool:
+def same_structure(a: Any, b: Any) -> bool:
     """Whether two trees have one structure; of a bare one, as far as it is known."""
-    if isinstance(a, Bare):
+    if isinstance(a, UntypedTree):
         return a.outline is None or a.outline == outline(b)
     one: Any = jax.tree.structure(a)  # mypy does not know that these compare
     return one == jax.tree.structure(b)
 
 
-def plain(leaf: Any) -> np.ndarray:
+def to_numpy(leaf: Any) -> np.ndarray:
     """A NumPy array; a random key as its data."""
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def fill(name: str, arrays: Mapping[LeafPath, Array], template: Any) -> Any:
+def unflatten_like(name: str, arrays: Mapping[LeafPath, Array], template: Any) -> Any:
     """The arrays in the structure of `template` (arrays, or their shapes), each at its path, in its dtype.
 
     Raises:
@@ -96,12 +96,12 @@ def fill(name: str, arrays: Mapping[LeafPath, Array], template: Any) -> Any:
         missing, unexpected = wanted.keys() - arrays.keys(), arrays.keys() - wanted.keys()
         raise ValueError(
             f"{name} must have the same names as what is given for them; missing there: "
-            f"{listed(sorted(missing)) or 'nothing'}; not asked for: {listed(sorted(unexpected)) or 'nothing'}"
+            f"{join_paths(sorted(missing)) or 'nothing'}; not asked for: {join_paths(sorted(unexpected)) or 'nothing'}"
         )
-    return fill_in_order(name, [arrays[path] for path in wanted], template)
+    return unflatten_in_order(name, [arrays[path] for path in wanted], template)
 
 
-def fill_in_order(name: str, arrays: Sequence[Array], template: Any) -> Any:
+def unflatten_in_order(name: str, arrays: Sequence[Array], template: Any) -> Any:
     """The same for arrays without names, in the order of the template's leaves."""
     leaves, treedef = jax.tree.flatten(template)
     if [_shape(x) for x in arrays] != [_shape(x) for x in leaves]:
@@ -113,7 +113,7 @@ def fill_in_order(name: str, arrays: Sequence[Array], template: Any) -> Any:
     return jax.tree.unflatten(treedef, [_like(x, leaf) for x, leaf in zip(arrays, leaves, strict=True)])
 
 
-def listed(names: Iterable[LeafPath]) -> str:
+def join_paths(names: Iterable[LeafPath]) -> str:
     """Paths for a message: the first few, and how many there are beside them."""
     texts = ["/".join(path) or "one array" for path in names]
     return ", ".join(texts[:_LISTED]) + (f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else "")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt._internal.numerics import ordinary_promotion
+from lectopt._internal.numerics import standard_promotion
 from lectopt._internal.types import Array
 from lectopt.architecture.design import ACTIVATIONS, thin
 from lectopt.architecture.space import ArchitectureSpace
@@ -36,7 +36,7 @@ class MaskedNetwork(nnx.Module):
         rngs: the source of keys for the initial weights.
     """
 
-    @ordinary_promotion()
+    @standard_promotion()
     def __init__(
         self,
         space: ArchitectureSpace,
@@ -68,7 +68,7 @@ class MaskedNetwork(nnx.Module):
         kernel = _scaled(rngs.params(), (widest, outputs), last[:, None], param_dtype)
         self.kernel, self.bias = nnx.Param(kernel), nnx.Param(jnp.zeros(outputs, param_dtype))
 
-    @ordinary_promotion()
+    @standard_promotion()
     def __call__(self, x: jax.Array) -> jax.Array:
         """The outputs [n, outputs] for inputs [n, ..., channels]."""
         found = [x]
@@ -82,7 +82,7 @@ class MaskedNetwork(nnx.Module):
 class MaskedHidden(nnx.Module):
     """One hidden layer."""
 
-    @ordinary_promotion()
+    @standard_promotion()
     def __init__(
         self,
         space: ArchitectureSpace,
@@ -111,7 +111,7 @@ class MaskedHidden(nnx.Module):
         self.batch_norm = BatchNorm(len(units), **options) if "batch" in space.norm else nnx.data(None)
         self.layer_norm = LayerNorm(len(units), **options) if "layer" in space.norm else nnx.data(None)
 
-    @ordinary_promotion()
+    @standard_promotion()
     def __call__(self, found: Sequence[jax.Array]) -> jax.Array:
         """Its outputs, of the input and the outputs of all layers so far."""
         x = jnp.concatenate([thin(found[j], step) for j, step in self.sources], axis=-1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt._internal.tables import as_text, pandas
+from lectopt._internal.tables import as_text, import_pandas
 from lectopt.architecture.design import Architecture
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.strategies.choices import Record, best_of
@@ -111,7 +111,7 @@ class ArchitectureResults:
                     rows.append(
                         {"method": method, "round": number, self.metric: sign * float(score)} | self._row(vector)
                     )
-        return pandas().DataFrame(rows)
+        return import_pandas().DataFrame(rows)
 
     def plot(self) -> "Figure":
         """Plots the scores by round, and the entropy and probabilities of the controller.

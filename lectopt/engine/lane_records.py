@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from lectopt._internal.files import DamagedError, read_arrays, write_arrays
-from lectopt._internal.run_directories import keeping
+from lectopt._internal.run_directories import explained_write_errors
 from lectopt.engine.lanes import Outcome
 
 
@@ -28,7 +28,7 @@ class Records:
         arrays = {f"leaf{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(outcome))}
         arrays |= {"rows": rows, "pairs": pairs, "fingerprint": np.array(self._fingerprint)}
         path = self._directory / f"lanes-{rows[0]}-{rows[-1]}-{pairs[0]}-{pairs[-1]}.npz"
-        with keeping(self._directory):
+        with explained_write_errors(self._directory):
             write_arrays(path, arrays)
 
     def read(self, like: Outcome, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray, Outcome]]:

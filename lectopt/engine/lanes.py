@@ -74,7 +74,11 @@ def outcome(returned: Any) -> Outcome:
     if isinstance(returned, Run):
         return Outcome(_scalars(returned.metrics), jnp.int32(returned.diverged_at), None)
     if not isinstance(returned, Mapping) or not returned:
-        found = f"an empty {type(returned).__name__}" if isinstance(returned, Mapping) else checks.kind(returned)
+        found = (
+            f"an empty {type(returned).__name__}"
+            if isinstance(returned, Mapping)
+            else checks.type_description(returned)
+        )
         raise TypeError(f"trial must return a lectopt.Run or a dictionary of scalars; it returned {found}")
     diverged_at = _diverged_at(returned.get("diverged_at", -1))
     metrics = _scalars({name: value for name, value in returned.items() if name != "diverged_at"})

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from lectopt._internal import checks
 from lectopt._internal.files import checked_path
-from lectopt._internal.interrupts import held
+from lectopt._internal.interrupts import deferred_interrupts
 from lectopt._internal.progress import ProgressBar
 from lectopt.engine import devices
 from lectopt.engine.lane_program import Compiled, Program, Rectangle
@@ -130,7 +130,7 @@ def run_group(
     while not board.done.all():
         compiled = _compile(program, tiling, options, progress)
         rows, columns = board.next(compiled.shape)
-        with held() as interrupt:
+        with deferred_interrupts() as interrupt:
             began = time.perf_counter()
             outcome = run_rectangle(program, compiled, numbers, pairs, start, data, rows, columns)
             seconds = time.perf_counter() - began

@@ -26,7 +26,7 @@ def initializer(init: Callable[[Any, tuple[int, ...], Any], jax.Array]) -> Initi
 def _as_shape(shape: Any) -> tuple[int, ...]:
     sizes: Any = shape if isinstance(shape, (tuple, list, np.ndarray)) else [None]
     if not all(isinstance(size, numbers.Integral) and not isinstance(size, bool) for size in sizes):
-        raise TypeError(f"shape must be a tuple of whole numbers; got {checks.shown(shape)}")
+        raise TypeError(f"shape must be a tuple of whole numbers; got {checks.value_and_type(shape)}")
     if any(size < 0 for size in sizes):
         raise ValueError(f"shape must be a tuple of whole numbers of at least 0; got {tuple(sizes)}")
     return tuple(map(int, sizes))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt._internal.jit_cache import compiled
+from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.types import Array
 from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import RECIPE, Finding
@@ -53,7 +53,7 @@ def by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
     count = len(jax.tree.leaves(few)[0])
     every = np.arange(count)
     # One program for all: the examples as they are, each alone, and with the inputs of the first for all targets.
-    learn = functools.partial(compiled(_learn, task), few, key)
+    learn = functools.partial(cached_jit(_learn, task), few, key)
     together = _best(learn(every, every))
     baseline = task.baseline_loss(as_subset(few))
     told = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"

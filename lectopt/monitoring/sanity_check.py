@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt._internal.jit_cache import compiled
+from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.keys import as_key
-from lectopt._internal.numerics import one_program
+from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.types import Array
 from lectopt.data.subsets import Subset, as_subset
@@ -95,7 +95,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
     findings: list[Finding | None] = []
     notes: list[str] = []
     # Of the rates, some may diverge: what `jax_debug_nans` is to find is no fault here.
-    with one_program(), ProgressBar("checks", 3, show=progress) as bar:
+    with jit_without_nan_checks(), ProgressBar("checks", 3, show=progress) as bar:
         for done, step in enumerate((_initial_loss, by_heart, _alignment)):
             bar.update(done, step.__name__.strip("_").replace("_", " "))
             found, note = step(task, sample, jax.random.fold_in(key, done + 1))
@@ -107,7 +107,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
 
 
 def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
-    loss, baseline = compiled(_losses_at_start, task)(as_subset(sample), key)
+    loss, baseline = cached_jit(_losses_at_start, task)(as_subset(sample), key)
     if not np.isfinite(loss):
         return [_NOT_FINITE], []
     if baseline is None:
@@ -128,7 +128,7 @@ def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
     permuted = [jax.random.permutation(jax.random.fold_in(key, i), count) for i in range(PERMUTATIONS)]
     orders = jnp.stack([jnp.arange(count), *permuted])
     learn, test = _parted(count)
-    losses = np.asarray(compiled(_scores, task)(sample, orders, key), np.float64)
+    losses = np.asarray(cached_jit(_scores, task)(sample, orders, key), np.float64)
     best = np.where(np.isnan(losses), np.inf, losses).min(axis=1)
     if np.isinf(best[0]):
         return [], ["Whether targets go with inputs is not known: the loss of other examples is not finite."]

@@ -47,14 +47,14 @@ def parameter(
     if not callable(init):
         raise TypeError(
             f"{name}_init must be a function (key, shape, dtype) -> array, such as jax.nn.initializers.zeros; "
-            f"got {checks.shown(init)}"
+            f"got {checks.value_and_type(init)}"
         )
     if not isinstance(metadata, Mapping):
-        raise TypeError(f"{name}_metadata must be a dict of names and values; got {checks.shown(metadata)}")
+        raise TypeError(f"{name}_metadata must be a dict of names and values; got {checks.value_and_type(metadata)}")
     if not wanted:
         return nnx.data(None)
     if not isinstance(rngs, nnx.Rngs):
-        raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {checks.shown(rngs)}")
+        raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {checks.value_and_type(rngs)}")
     made = nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata)
     if (shape := jnp.shape(made.get_value())) != (num_features,):
         raise ValueError(f"{name}_init must return an array of shape {(num_features,)}; it returned {shape}")

@@ -234,7 +234,7 @@ class BatchNorm(nnx.Module):
             self._write(batch, self.window)
 
     def _average(self, batch: moments.Moments) -> None:
-        decay = numerics.as_number(self.decay)
+        decay = numerics.as_scalar(self.decay)
         for kept, new in ((self.mean, batch.mean), (self.var, batch.var)):
             old = kept[...]
             rho = decay.astype(old.dtype)

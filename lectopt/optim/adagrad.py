@@ -61,7 +61,7 @@ def scale_by_adagrad(eps: numerics.Hyperparameter = 1e-7) -> optax.GradientTrans
 
         def rule(g, r, delta):
             r = r + numerics.squared_magnitude(g)
-            return numerics.divide(g, delta + numerics.root(r)), r
+            return numerics.safe_divide(g, delta + numerics.safe_sqrt(r)), r
 
         delta = numerics.at_step(eps, state.count)
         updates, r = numerics.map_leaves(rule, updates, state.sum_of_squares, params=params, delta=delta)

@@ -75,7 +75,7 @@ def scale_by_adam(
             s = rho1 * s + (1 - rho1) * g
             r = rho2 * r + (1 - rho2) * numerics.squared_magnitude(g)
             s_hat, r_hat = s / numerics.one_minus_power(rho1, t), r / numerics.one_minus_power(rho2, t)
-            return numerics.divide(s_hat, numerics.root(r_hat) + delta), s, r
+            return numerics.safe_divide(s_hat, numerics.safe_sqrt(r_hat) + delta), s, r
 
         t = optax.safe_increment(state.count)
         rho1, rho2, delta = (numerics.at_step(h, state.count) for h in (b1, b2, eps))

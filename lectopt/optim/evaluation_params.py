@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from lectopt._internal.trees import Bare, is_variable, leaves_with_paths, listed, value_of
+from lectopt._internal.trees import UntypedTree, is_variable, join_paths, leaves_with_paths, value_of
 from lectopt._internal.types import Array, ArrayTree
 
 Rule = Callable[[Any, ArrayTree], ArrayTree]
@@ -108,7 +108,7 @@ def eval_params(opt_state: Any, params: Any) -> Any:
         if own & moved:
             raise ValueError(
                 "opt_state holds two states, such as two Nesterov look-aheads, that say what to evaluate for the same "
-                f"parameters ({listed(names[i] for i in sorted(own & moved))}); one is allowed"
+                f"parameters ({join_paths(names[i] for i in sorted(own & moved))}); one is allowed"
             )
         moved |= own
         held = [_checked(value_of(leaf), x) for leaf, x in zip(leaves, seen, strict=True)]
@@ -134,7 +134,7 @@ def _plain_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
         raise TypeError(
             "params must be parameters; got an optimizer's state. The order is eval_params(opt_state, params)"
         )
-    if isinstance(opt_state, Bare):
+    if isinstance(opt_state, UntypedTree):
         raise ValueError("opt_state must be the optimizer's state; a loaded run has its arrays alone: take run.params")
     if isinstance(opt_state, list) and any(jax.tree_util.all_leaves([x]) for x in opt_state):
         raise ValueError(
@@ -197,7 +197,7 @@ def _seen(tree: ArrayTree, names: list[Path]) -> list[Any]:
     if missing or surplus:
         raise ValueError(
             "opt_state does not belong to params: their structures differ. "
-            + "".join(f"Only {where} has {listed(paths)}. " for where, paths in _sides(surplus, missing) if paths)
+            + "".join(f"Only {where} has {join_paths(paths)}. " for where, paths in _sides(surplus, missing) if paths)
             + "Give the parameters that the optimizer was initialised with, or, for an nnx.Optimizer, "
             "eval_params(optimizer, model); restore a saved state into optimizer.init(params)"
         )

@@ -63,7 +63,7 @@ def scale_by_rmsprop(
 
         def rule(g, r, rho, delta):
             r = rho * r + (1 - rho) * numerics.squared_magnitude(g)
-            return numerics.divide(g, numerics.root(delta + r)), r
+            return numerics.safe_divide(g, numerics.safe_sqrt(delta + r)), r
 
         rho, delta = numerics.at_step(decay, state.count), numerics.at_step(eps, state.count)
         updates, r = numerics.map_leaves(rule, updates, state.mean_of_squares, params=params, rho=rho, delta=delta)

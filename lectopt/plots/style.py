@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lectopt._internal.tables import distinct
+from lectopt._internal.tables import unique_names
 from lectopt.training.history import History
 
 try:
@@ -94,7 +94,7 @@ def as_it_is(name: str) -> str:
 
 def labels(names: Iterable[str]) -> list[str]:
     """The names as they are to be shown, each one other than all others."""
-    return distinct([as_it_is(name) for name in names])
+    return unique_names([as_it_is(name) for name in names])
 
 
 def tidy(axis: Axes) -> None:

@@ -83,7 +83,7 @@ class Recipe:
             return function(params, state, x, key, True)
 
         x = self.shapes
-        shapes.of(f"{what} must fit the inputs, {x.dtype}{list(x.shape)}", call, jax.random.key(0), x)
+        shapes.output_shapes(f"{what} must fit the inputs, {x.dtype}{list(x.shape)}", call, jax.random.key(0), x)
 
     def run(
         self, stage: Task, optimizer: optax.GradientTransformation, params: Params, state: ModelState, number: int

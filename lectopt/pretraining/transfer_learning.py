@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lectopt._internal import checks
-from lectopt._internal.tables import as_html, as_text, pandas
+from lectopt._internal.tables import as_html, as_text, import_pandas
 from lectopt._internal.types import Array, ArrayTree
 from lectopt.pretraining import pytorch_names
 from lectopt.pretraining.model_arrays import model_paths, take_apart
@@ -46,7 +46,7 @@ class Transfer:
 
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame."""
-        return pandas().DataFrame(self.rows).set_index("path")
+        return import_pandas().DataFrame(self.rows).set_index("path")
 
     def __repr__(self) -> str:
         return as_text(self._cells())

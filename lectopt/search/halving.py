@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt._internal.trees import fill_in_order
+from lectopt._internal.trees import unflatten_in_order
 from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial, outcome
 from lectopt.training.run import Run
 
@@ -95,7 +95,10 @@ class RungLane:
     def __call__(self, numbers: dict[str, Any], pair: FoldAndSeed, start: Any, shared: Shared) -> Outcome:
         """The outcome of a lane; `start` is what the rung before kept."""
         run = self.run(
-            numbers, pair, None if self._before is None else fill_in_order("start", start, self._before._run), shared
+            numbers,
+            pair,
+            None if self._before is None else unflatten_in_order("start", start, self._before._run),
+            shared,
         )
         bare = _without_records(run)
         self._run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), bare)

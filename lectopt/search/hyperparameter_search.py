@@ -8,7 +8,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.keys import as_key
-from lectopt._internal.numerics import one_program
+from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import claim, fingerprint
 from lectopt.data import Folds
@@ -115,7 +115,7 @@ class Search:
             self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
             self.progress.say(self._plan(len(found), lanes))
-            with one_program():
+            with jit_without_nan_checks():
                 self._climb(found, rungs, self.scores, self.progress)
         self.finished = True
         return self._results(self.scores, self.progress)

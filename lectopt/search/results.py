@@ -10,7 +10,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.files import checked_path, read_arrays, save_arrays
-from lectopt._internal.tables import pandas
+from lectopt._internal.tables import import_pandas
 from lectopt.search.missing_scores import MissingScores
 from lectopt.search.settings import Settings, as_settings, python_value
 from lectopt.search.space import Static
@@ -288,7 +288,7 @@ class Results:
         diverged = (self.diverged_at >= 0).sum(axis=(1, 2))
         for name, values in (("diverged", diverged), ("rank", rank)):
             columns[_free("search", name, taken)] = values
-        return pandas().DataFrame(columns)
+        return import_pandas().DataFrame(columns)
 
     def save(self, path: str | Path) -> None:
         """Writes the results to a new file of arrays and JSON, which `lo.Results.load` reads.

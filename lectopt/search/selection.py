@@ -9,7 +9,7 @@ import jax
 
 from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
-from lectopt._internal.numerics import one_program
+from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt.data import Folds
 from lectopt.data.as_folds import as_folds
 from lectopt.data.subsets import Subset, as_subset
@@ -200,7 +200,7 @@ class Refit:
         if first not in self._compiled:
             self._compiled[first] = jax.jit(self._function(group))
         numbers = settings.numbers(row)
-        with one_program():
+        with jit_without_nan_checks():
             made = self._compiled[first](numbers, train, self._key)
         # A task that the trial made holds the numbers that it was traced with: in their place, those of this setting.
         function = self._function(group)

@@ -16,7 +16,7 @@ import numpy as np
 from lectopt._internal import checks
 from lectopt._internal.files import checked_path
 from lectopt._internal.keys import as_key
-from lectopt._internal.numerics import one_program, ordinary_promotion
+from lectopt._internal.numerics import jit_without_nan_checks, standard_promotion
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt._internal.types import Array
@@ -96,7 +96,7 @@ class Search:
 
         return jax.lax.while_loop(lambda status: status.round < stop, once, status)
 
-    @ordinary_promotion()
+    @standard_promotion()
     def ask(self, status: Status) -> tuple[Array, dict[str, dict[str, Array]]]:
         """The vectors of all methods, one after the other, and their notes."""
         key = self._keys(status)[0]
@@ -106,7 +106,7 @@ class Search:
         }
         return jnp.concatenate([one.vectors for one in asked.values()]), {n: one.notes for n, one in asked.items()}
 
-    @ordinary_promotion()
+    @standard_promotion()
     def tell(self, status: Status, vectors: Array, notes: dict[str, dict[str, Array]], scores: Array) -> Status:
         """The status after a round with these scores."""
         told = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
@@ -129,7 +129,7 @@ class Search:
 
     def _empty(self, method: Method, state: Any) -> Record:
         shape = self.rounds, method.children, len(method.decisions.options)
-        with ordinary_promotion():
+        with standard_promotion():
             notes = jax.eval_shape(method.ask, state, jax.random.key(0)).notes
         return Record(
             choices=jnp.zeros(shape, jnp.int32),
@@ -141,7 +141,7 @@ class Search:
 class Compiled:
     """A search as one program, which can be looked at before it runs."""
 
-    @one_program()
+    @jit_without_nan_checks()
     def __init__(self, search: Search, key: jax.Array):
         self.search, self.begin = search, search.start(key)
         try:
@@ -164,7 +164,7 @@ class Compiled:
         leaves = self._evaluate(self._closed.consts, jax.tree.leaves((self.begin, jnp.int32(stop))))
         return jax.tree.unflatten(self._structure, leaves)
 
-    @one_program()
+    @jit_without_nan_checks()
     def compile(self) -> int:
         """Compiles; returns the bytes that the program takes on each device beside its arguments."""
         if self._call is None:
@@ -173,7 +173,7 @@ class Compiled:
             self.compile_seconds = time.perf_counter() - began
         return memory_of(self._call)
 
-    @one_program()
+    @jit_without_nan_checks()
     def run(self, directory: Path | None, progress: bool, *, finite: bool = False) -> dict[str, Record]:
         """All rounds, from where the directory says; `finite` forbids scores that are not."""
         snapshots = None
@@ -238,12 +238,12 @@ def alone(method: Method, score: Score, rounds: Any, key: Any, *, host: bool, di
 
 def _on_host(search: Search, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> Record:
     """The same with a score that JAX knows nothing of."""
-    ask, tell = one_program()(jax.jit(search.ask)), one_program()(jax.jit(search.tell))
-    status = one_program()(search.start)(key)
+    ask, tell = jit_without_nan_checks()(jax.jit(search.ask)), jit_without_nan_checks()(jax.jit(search.tell))
+    status = jit_without_nan_checks()(search.start)(key)
     snapshots = None
     if directory is not None:
         vectors, notes = ask(status)
-        with one_program():
+        with jit_without_nan_checks():
             told = jax.jit(search.tell).lower(status, vectors, notes, jnp.zeros(len(vectors)))
             program = jax.jit(search.ask).lower(status).as_text() + told.as_text()
         snapshots = Snapshots(directory, fingerprint(program, (status, search.rounds)))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lectopt._internal.files import DamagedError, read_arrays, write_arrays
-from lectopt._internal.run_directories import claim, keeping
-from lectopt._internal.trees import fill, fill_in_order, named, plain
+from lectopt._internal.run_directories import claim, explained_write_errors
+from lectopt._internal.trees import leaves_by_path, to_numpy, unflatten_in_order, unflatten_like
 
 
 class Snapshots:
@@ -26,9 +26,9 @@ class Snapshots:
         Raises:
             OSError: if the disk is full, say; the message says what is kept.
         """
-        leaves = named(status)
-        arrays = {f"leaf{i:04}": plain(leaf) for i, leaf in enumerate(leaves.values())}
-        with keeping(self._directory):
+        leaves = leaves_by_path(status)
+        arrays = {f"leaf{i:04}": to_numpy(leaf) for i, leaf in enumerate(leaves.values())}
+        with explained_write_errors(self._directory):
             if self._last.exists():
                 self._last.replace(self._before)
             write_arrays(self._last, {"names": np.array(json.dumps(list(leaves))), **arrays})
@@ -64,5 +64,5 @@ def _read(path: Path, begin: Any) -> Any:
     leaves = [arrays[name] for name in sorted(arrays)]
     name = f"the status in {path}"
     if names is None:  # of an earlier version
-        return fill_in_order(name, leaves, begin)
-    return fill(name, dict(zip(map(tuple, json.loads(str(names))), leaves, strict=True)), begin)
+        return unflatten_in_order(name, leaves, begin)
+    return unflatten_like(name, dict(zip(map(tuple, json.loads(str(names))), leaves, strict=True)), begin)

@@ -51,7 +51,7 @@ def arguments(
     name = f"{module_type.__name__}.__call__"
     parameters = _parameters(module_type)
     if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
-        raise checks.Refusal(f"model must be called with one argument, its inputs x; {name} takes none")
+        raise checks.ArgumentError(f"model must be called with one argument, its inputs x; {name} takes none")
     positional: list[Any] = []
     by_name: dict[str, Any] = {}
     last = 0
@@ -85,7 +85,9 @@ def left_out(module_type: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 def _parameters(module_type: type) -> list[inspect.Parameter]:
     """Those of `__call__`, without self."""
     if not any("__call__" in vars(base) for base in module_type.__mro__):
-        raise checks.Refusal(f"model must have a __call__ that takes its inputs x; {module_type.__name__} has none")
+        raise checks.ArgumentError(
+            f"model must have a __call__ that takes its inputs x; {module_type.__name__} has none"
+        )
     return list(inspect.signature(module_type.__call__).parameters.values())[1:]
 
 
@@ -97,12 +99,12 @@ def _check(name: str, parameter: inspect.Parameter) -> None:
     is_flag = isinstance(parameter.default, bool) or "bool" in str(parameter.annotation)
     is_mode = isinstance(parameter.default, str) and parameter.default in _MODES
     if is_mode or (is_flag and _HINTS.intersection(words) and words[0] not in _ASKS):
-        raise checks.Refusal(
+        raise checks.ArgumentError(
             f"model must call its flag of training by a name that lectopt passes, one of {', '.join(FLAGS)}; {name} "
             f"takes {parameter.name!r}"
         )
     if parameter.default is parameter.empty:
-        raise checks.Refusal(
+        raise checks.ArgumentError(
             f"model must be called with its inputs x, and flags of training such as train=True; {name} also needs "
             f"{parameter.name!r}. Give it a default, take it from x (a tuple or dictionary of arrays), or write a Task "
             "with an objective, which calls the model itself"

@@ -23,11 +23,11 @@ def evaluate(
     task: Task, params: Params, state: ModelState, subset: Subset, mesh: Mesh | None = None
 ) -> dict[str, Numeric]:
     """The mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
-    batches = minibatches(subset, _balanced(subset.capacity, meshes.ways(mesh)), shuffle=False)
+    batches = minibatches(subset, _balanced(subset.capacity, meshes.num_shards(mesh)), shuffle=False)
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
 
     def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Array, Any]]:
-        examples = meshes.split(mesh, subset.take(batch.indices))
+        examples = meshes.shard_rows(mesh, subset.take(batch.indices))
         scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
         # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
         values = {"loss": scores.losses, **scores.metrics}

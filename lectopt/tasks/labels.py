@@ -69,7 +69,9 @@ class Labels:
         """Raises ValueError or TypeError unless the outputs and the labels are what they have to be."""
         if not hasattr(labels, "shape"):
             own = "write a lectopt.Task, whose loss and metrics take targets of any kind"
-            raise TypeError(f"labels must be one array; got {checks.kind(labels)}. Give one of them, or {own}")
+            raise TypeError(
+                f"labels must be one array; got {checks.type_description(labels)}. Give one of them, or {own}"
+            )
         if not jnp.issubdtype(outputs.dtype, jnp.floating):
             raise ValueError(f"the model's outputs must be real logits; got dtype {outputs.dtype}")
         self._check_shapes(outputs, labels)

@@ -118,7 +118,9 @@ class NNXAdapter:
         with nnx.use_eager_sharding(False):  # annotated variables need no mesh until they are put on one
             module = self._factory(rngs=nnx.Rngs(key)) if self._by_name else self._factory(nnx.Rngs(key))
         if not isinstance(module, nnx.Module):
-            raise checks.Refusal(f"model must return an nnx.Module; it returned {checks.kind(module)}")
+            raise checks.ArgumentError(
+                f"model must return an nnx.Module; it returned {checks.type_description(module)}"
+            )
         check_arrays(module)
         return module
 
@@ -262,7 +264,9 @@ def _strong(tree: ArrayTree) -> ArrayTree:
     def strong(path: Any, leaf: Any) -> jax.Array:
         if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):
             name = jax.tree_util.keystr(path)
-            raise checks.Refusal(f"init must return arrays of numbers; at {name} it returned {checks.kind(leaf)}")
+            raise checks.ArgumentError(
+                f"init must return arrays of numbers; at {name} it returned {checks.type_description(leaf)}"
+            )
         return jnp.asarray(leaf, jnp.result_type(leaf))
 
     return jax.tree_util.tree_map_with_path(strong, tree)

@@ -39,7 +39,7 @@ def check_arrays(module: nnx.Module) -> None:
             place = (*map(str, path), name)
             bare = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
             if bare and not any(other[: len(place)] == place for other in kept):
-                raise checks.Refusal(
+                raise checks.ArgumentError(
                     f"model must keep its arrays in variables; {'.'.join(place)} of {type(module).__name__} is a bare "
                     "array. Make it nnx.Param(array) to train it, nnx.data(array) to have it as a constant, or "
                     "another nnx.Variable"
@@ -56,7 +56,7 @@ def check_factory(factory: Callable) -> bool:
     try:
         signature.bind(**{"rngs": None}) if by_name else signature.bind(None)
     except TypeError as error:
-        raise checks.Refusal(
+        raise checks.ArgumentError(
             "model must be a function of one argument, rngs -> nnx.Module, such as lambda rngs: Net(..., rngs=rngs); "
             f"got one of {signature}"
         ) from error

@@ -55,7 +55,7 @@ def _mapped(function: Function, x: Any, places: np.ndarray) -> Any:
 
 def _of_none(function: Function, x: Any) -> Any:
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), x)
-    outputs = shapes.of(_problem(x), function, one)
+    outputs = shapes.output_shapes(_problem(x), function, one)
     return jax.tree.map(lambda a: jnp.zeros((0, *a.shape[1:]), a.dtype), outputs)
 
 
@@ -64,7 +64,7 @@ def _checked(function: Function, x: Any, rows: int) -> Any:
     try:
         outputs = function(x)
     except Exception:
-        shapes.of(_problem(x), function, x)  # this raises, unless it is something else that went wrong
+        shapes.output_shapes(_problem(x), function, x)  # this raises, unless it is something else that went wrong
         raise
     for leaf in jax.tree.leaves(outputs):
         if jnp.shape(leaf)[:1] != (rows,):

@@ -244,13 +244,13 @@ class Task:
         if self._objective is None and len(batch) != 2:
             raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
         start = f"the model cannot start from inputs of {name}"
-        params, state = shapes.of(start, self.init, key := jax.random.key(0), batch)
+        params, state = shapes.output_shapes(start, self.init, key := jax.random.key(0), batch)
         task_checks.check_parameters(params)
         if self._objective is None:
             self._validate_outputs(params, state, batch, targets, name)
         checked = self.intercepted(task_checks.check_flags, call_flags.optional)  # NNX layers that could be wrong
         for training in (True, False):
-            scores, _ = shapes.of(
+            scores, _ = shapes.output_shapes(
                 f"the model, the loss, a metric or the objective does not fit {name}",
                 lambda p, s, b, training=training: checked.scores(p, s, b, key, training), params, state, batch,
             )  # fmt: skip
@@ -262,12 +262,12 @@ class Task:
             if isinstance(metric, WholeSetMetric):
                 weights = jax.ShapeDtypeStruct((count,), jnp.float32)
                 problem = f"the metric {label!r} does not fit the model's outputs and the targets of {name}"
-                value = shapes.of(problem, metric.function, scores.outputs, batch[1], weights)
+                value = shapes.output_shapes(problem, metric.function, scores.outputs, batch[1], weights)
                 task_checks.check_scalar(label, value)
 
     def _validate_outputs(self, params: Params, state: ModelState, batch: Batch, targets: Any, name: str) -> None:
         self.adapter.check_call()
-        outputs, _ = shapes.of(
+        outputs, _ = shapes.output_shapes(
             f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}",
             lambda p, s, x: self.outputs(p, s, x, jax.random.key(0), True), params, state, batch[0],
         )  # fmt: skip
@@ -297,5 +297,5 @@ def _standardized(x: Any, state: ModelState) -> Any:
 def widen(values: Array) -> Array:
     """In float32 or wider."""
     if not hasattr(values, "astype"):
-        raise checks.Refusal(f"losses and outputs must be arrays here; got {checks.kind(values)}")
+        raise checks.ArgumentError(f"losses and outputs must be arrays here; got {checks.type_description(values)}")
     return values.astype(working_dtype(values))

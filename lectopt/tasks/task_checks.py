@@ -74,8 +74,8 @@ def check_outputs(outputs: Any) -> None:
     """Raises TypeError unless it is one array."""
     if not hasattr(outputs, "shape"):
         raise TypeError(
-            f"the model's outputs must be one array for this task; got {checks.kind(outputs)}. Let the model return "
-            "one array, or write a lectopt.Task, whose loss and metrics take outputs of any kind"
+            f"the model's outputs must be one array for this task; got {checks.type_description(outputs)}. Let the "
+            "model return one array, or write a lectopt.Task, whose loss and metrics take outputs of any kind"
         )
 
 
@@ -93,7 +93,7 @@ def check_scores(name: str, values: Any, count: int) -> None:
     """Raises unless there is one real number for each of the examples."""
     shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)
     if shape != (count,):
-        got = checks.kind(values) if shape is None else f"shape {shape}"
+        got = checks.type_description(values) if shape is None else f"shape {shape}"
         raise ValueError(
             f"the {name} must be one number per example, of shape ({count},) for a batch of {count}; got {got}"
         )
@@ -103,7 +103,9 @@ def check_scores(name: str, values: Any, count: int) -> None:
 def check_scalar(name: str, value: Any) -> None:
     """Raises ValueError unless it is one real number."""
     if getattr(value, "shape", None) != ():
-        raise ValueError(f"the metric {name!r} of the whole set must return one number; got {checks.kind(value)}")
+        raise ValueError(
+            f"the metric {name!r} of the whole set must return one number; got {checks.type_description(value)}"
+        )
     _check_real(f"metric {name!r}", value.dtype)
 
 
@@ -116,11 +118,11 @@ def check_flags(call: LayerCall) -> Any:
     """Makes the call of a layer, if the layer is told by its caller whether it trains.
 
     Raises:
-        Refusal: if a flag of training is left at its default, and so is the same in training and evaluation.
+        ArgumentError: if a flag of training is left at its default, and so is the same in training and evaluation.
     """
     if names := call_flags.left_out(call.layer_class, call.args, call.kwargs):
         layer = "/".join(call.path) or "the model"
-        raise checks.Refusal(
+        raise checks.ArgumentError(
             f"{layer} ({call.layer_class.__name__}) is called without its flag {names[0]!r}, which would be the same "
             f"in training and evaluation: pass it on where {layer} is called (in a module of your own rather than a "
             "Sequential, which passes none on), or give it there explicitly if one value is meant for both"

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lectopt._internal.files import DamagedError, reason, workshop
-from lectopt._internal.trees import LeafPath, fill_in_order, plain
+from lectopt._internal.files import DamagedError, reason, staging_directory
+from lectopt._internal.trees import LeafPath, to_numpy, unflatten_in_order
 from lectopt._internal.types import Array
 
 _FORMAT, _OLDER = "lectopt run 3", "lectopt run 2"
@@ -39,7 +39,7 @@ def write(path: Path, archive: Archive) -> None:
     """
     if os.sep == "/" and "\\" in str(path):
         raise OSError(errno.EINVAL, "TensorStore takes a backslash for a slash")
-    arrays = {name: list(map(plain, tree.values())) for name, tree in archive.trees.items()}
+    arrays = {name: list(map(to_numpy, tree.values())) for name, tree in archive.trees.items()}
     listed = {
         name: [[step, str(a.dtype), a.shape] for step, a in zip(tree, arrays[name], strict=True)]
         for name, tree in archive.trees.items()
@@ -48,7 +48,7 @@ def write(path: Path, archive: Archive) -> None:
     packed = {name: {_place(i): a for i, a in enumerate(leaves) if a.size} for name, leaves in arrays.items()}
     ocp, about = _orbax(), {"format": _FORMAT, "facts": archive.facts, "arrays": listed}
     items = ocp.args.Composite(arrays=ocp.args.PyTreeSave(packed), about=ocp.args.JsonSave(about))
-    with workshop(path.parent) as folder, _checkpointer(path) as checkpointer:
+    with staging_directory(path.parent) as folder, _checkpointer(path) as checkpointer:
         try:
             checkpointer.save(folder / "part", items)
         except Exception as error:  # TensorStore raises ValueError where the disk is full
@@ -101,7 +101,7 @@ def read_in_order(path: Path, template: Any) -> Any:
     try:
         with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as checkpointer:
             saved = checkpointer.restore(path)
-        return fill_in_order("what directory holds", _sorted(saved), template)
+        return unflatten_in_order("what directory holds", _sorted(saved), template)
     except Exception as error:  # as above
         raise DamagedError(f"{path} is damaged, or was not written by lectopt: {reason(error)}") from error
 

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lectopt._internal import meshes
-from lectopt._internal.files import DamagedError, checked_path, clear_stumps, locked, refused
-from lectopt._internal.run_directories import claim, keeping
-from lectopt._internal.trees import fill, named
+from lectopt._internal.files import DamagedError, as_value_error, checked_path, clear_leftovers, locked
+from lectopt._internal.run_directories import claim, explained_write_errors
+from lectopt._internal.trees import leaves_by_path, unflatten_like
 from lectopt.training import archives
 from lectopt.training.archives import Archive
 from lectopt.training.carry import Carry, Learner
@@ -31,12 +31,12 @@ def write(path: Path, archive: Archive) -> None:
     def write() -> None:
         if path.exists():
             raise ValueError(f"path must be a new directory; there is something at {path} already")
-        with refused("path", path, "directory"):
+        with as_value_error("path", path, "directory"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            clear_stumps(path.parent)
+            clear_leftovers(path.parent)
             archives.write(path, archive)
 
-    meshes.first(write, several=jax.process_count() > 1)
+    meshes.call_in_first_process(write, several=jax.process_count() > 1)
 
 
 def read(name: str, path: Path) -> Archive:
@@ -98,7 +98,7 @@ class Store:
     def __init__(self, directory: str | Path, fingerprint: str, mesh: Mesh | None = None):
         self._path, self._mesh = checked_path("directory", directory), mesh
         self._lock = contextlib.ExitStack()
-        meshes.first(lambda: self._claim(fingerprint), several=meshes.are_several(mesh))
+        meshes.call_in_first_process(lambda: self._claim(fingerprint), several=meshes.spans_processes(mesh))
 
     def _claim(self, fingerprint: str) -> None:
         claim(self._path, fingerprint, "training")
@@ -127,7 +127,7 @@ class Store:
                 warnings.warn(
                     f"{problem}. The copy before is used: training goes on from step {copy.name}", stacklevel=2
                 )
-                if meshes.leads(self._mesh):
+                if meshes.is_first_process(self._mesh):
                     shutil.rmtree(path, ignore_errors=True)
             return found
         if damaged:
@@ -140,14 +140,14 @@ class Store:
         Raises:
             OSError: if the disk is full, say; the message names what is kept.
         """
-        meshes.first(lambda: self._save(carry, run), several=meshes.are_several(self._mesh))
+        meshes.call_in_first_process(lambda: self._save(carry, run), several=meshes.spans_processes(self._mesh))
 
     def _save(self, carry: Carry, run: Archive) -> None:
         place = self._path / str(int(carry.step))
         if place.exists():
             return
-        with keeping(self._path):
-            archives.write(place, run._replace(trees=run.trees | {"carry": named(_beside(carry))}))
+        with explained_write_errors(self._path):
+            archives.write(place, run._replace(trees=run.trees | {"carry": leaves_by_path(_beside(carry))}))
         for old in _copies(self._path)[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -175,8 +175,8 @@ def _carry(copy: Path, template: Carry) -> Carry:
     part = "learner" if template.best is None else "best"
     params, state, opt_state = getattr(template, part)
     learner = Learner(
-        fill(name, trees["lookahead_params"], params),
-        fill(name, trees["model_state"], state),
-        fill(name, trees["opt_state"], opt_state),
+        unflatten_like(name, trees["lookahead_params"], params),
+        unflatten_like(name, trees["model_state"], state),
+        unflatten_like(name, trees["opt_state"], opt_state),
     )
-    return fill(name, trees["carry"], _beside(template))._replace(**{part: learner})
+    return unflatten_like(name, trees["carry"], _beside(template))._replace(**{part: learner})

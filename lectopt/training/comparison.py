@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lectopt._internal.tables import as_html, as_text, distinct, pandas
+from lectopt._internal.tables import as_html, as_text, import_pandas, unique_names
 from lectopt._internal.types import Array
 from lectopt.training.history import History
 from lectopt.training.run import Run
@@ -69,7 +69,7 @@ class Comparison:
 
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame."""
-        return pandas().DataFrame(self.rows).set_index("run")
+        return import_pandas().DataFrame(self.rows).set_index("run")
 
     def plot(self) -> "Figure":
         """The curves over each other; returns a matplotlib figure."""
@@ -95,7 +95,7 @@ def _row(name: str, run: Run | History) -> dict[str, Any]:
     """Its name, where it diverged, and the final metrics; of a history the last records."""
     step = int(run.diverged_at)
     scores = run.metrics if isinstance(run, Run) else {name: _last(record) for name, record in run.epochs.items()}
-    _, diverged, *names = distinct(["run", "diverged at", *scores])
+    _, diverged, *names = unique_names(["run", "diverged at", *scores])
     return (
         {"run": name}
         | dict(zip(names, map(float, scores.values()), strict=True))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lectopt._internal import meshes
-from lectopt._internal.jit_cache import Compiled, compiled
+from lectopt._internal.jit_cache import CachedJit, cached_jit
 from lectopt._internal.types import Array
 from lectopt.tasks.models import Params
 from lectopt.training.carry import Carry, Data, Learner, Plan
@@ -19,7 +19,7 @@ from lectopt.training.training import make_loop, to_evaluate
 
 def start(setup: Setup) -> Carry:
     """The carry before the first step."""
-    return compiled(_start, setup.plan, setup.recipe)(setup.numbers, setup.data, setup.origin)
+    return cached_jit(_start, setup.plan, setup.recipe)(setup.numbers, setup.data, setup.origin)
 
 
 def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
@@ -34,11 +34,11 @@ def text(setup: Setup, carry: Carry) -> str:
 
 def evaluated(setup: Setup, learner: Learner) -> Params:
     """The parameters w."""
-    return compiled(_evaluated, setup.plan, setup.recipe)(learner)
+    return cached_jit(_evaluated, setup.plan, setup.recipe)(learner)
 
 
-def _stretch(setup: Setup) -> Compiled:
-    return compiled(_advance, setup.plan, setup.recipe, donate=2)
+def _stretch(setup: Setup) -> CachedJit:
+    return cached_jit(_advance, setup.plan, setup.recipe, donate=2)
 
 
 def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
@@ -62,4 +62,4 @@ def _arranged(plan: Plan, carry: Carry) -> Carry:
     """The carry where it is to lie on the mesh, so that it comes out of a stretch as it went in."""
     if plan.mesh is None:
         return carry
-    return meshes.arranged(plan.mesh, plan.task.adapter.specs(), carry.learner.params, carry)
+    return meshes.shard_like_params(plan.mesh, plan.task.adapter.specs(), carry.learner.params, carry)

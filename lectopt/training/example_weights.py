@@ -37,11 +37,11 @@ def _values(weights: Any, train: Subset, task: Task) -> Array:
     if isinstance(weights, Mapping):
         return _by_class(_labels(train), weights)
     if isinstance(weights, str):
-        raise ValueError(f"weights must be {_ALLOWED}; got {checks.shown(weights)}")
+        raise ValueError(f"weights must be {_ALLOWED}; got {checks.value_and_type(weights)}")
     try:
         values = weights if isinstance(weights, jax.Array) else np.asarray(weights)
     except ValueError as error:  # rows of different lengths
-        raise TypeError(f"weights must be {_ALLOWED}; got {checks.shown(weights)}") from error
+        raise TypeError(f"weights must be {_ALLOWED}; got {checks.value_and_type(weights)}") from error
     if not (values.dtype == bool or checks.is_real(values)):
         raise TypeError(f"weights must be {_ALLOWED}; got dtype {values.dtype}")
     return as_array("weights", values)

@@ -137,14 +137,14 @@ def fit(
     arrays = setup.numbers, setup.data, setup.origin
     if checks.is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
-    with meshes.within(mesh):
-        run = _fit(Setup(setup.plan, setup.recipe, *meshes.spread(mesh, arrays)), progress, directory, log_dir)
+    with meshes.as_context(mesh):
+        run = _fit(Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays)), progress, directory, log_dir)
     _warn(run, patience)
     return run
 
 
 def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: str | Path | None) -> Run:
-    show = progress and meshes.leads(setup.plan.mesh)
+    show = progress and meshes.is_first_process(setup.plan.mesh)
     if directory is not None:
         make_directory("directory", checked_path("directory", directory))  # before anything compiles
     with contextlib.ExitStack() as stack:
@@ -153,7 +153,7 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
         store = None
         if directory is not None:
             store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
-            carry = meshes.placed_as(setup.plan.mesh, carry, store.restore(carry))
+            carry = meshes.put_like(setup.plan.mesh, carry, store.restore(carry))
         carry = _run(setup, carry, store, observers, show=show)
     return _trimmed(setup, carry)
 
@@ -163,20 +163,20 @@ def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Ob
     mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
     for observer in observers:
         observer.begin(int(carry.step))
-    with ProgressBar("training", steps, show=show) as bar, interrupts.held() as interrupt:
-        while carry.running and carry.step < steps and not meshes.agreed(mesh, interrupt.pressed):
+    with ProgressBar("training", steps, show=show) as bar, interrupts.deferred_interrupts() as interrupt:
+        while carry.running and carry.step < steps and not meshes.broadcast_from_first(mesh, interrupt.pressed):
             began = time.perf_counter()
             stop = np.int32(carry.step + chunk)
             carry = jax.block_until_ready(compiled_loop.advance(setup, carry, stop, np.int32(steps)))
-            chunk = meshes.agreed(mesh, _next_chunk(chunk, time.perf_counter() - began))
+            chunk = meshes.broadcast_from_first(mesh, _next_chunk(chunk, time.perf_counter() - began))
             bar.update(int(carry.step), _news(setup.plan, carry))
             _show(setup, carry, [observer for observer in observers if observer.pace.due()])
-            if store is not None and meshes.agreed(mesh, time.monotonic() - saved > _SAVE_SECONDS):
+            if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 store.save(carry, _so_far(setup, carry).to_arrays())
                 saved = time.monotonic()
         if store is not None:
             store.save(carry, _so_far(setup, carry).to_arrays())
-        if meshes.agreed(mesh, interrupt.pressed):
+        if meshes.broadcast_from_first(mesh, interrupt.pressed):
             carry = _broken_off(setup, carry)
     _show(setup, carry, observers)
     return carry
@@ -217,7 +217,7 @@ def _warn(run: Run, patience: int | None) -> None:
 
 def _observers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Observer]:
     observers: list[Observer] = []
-    if log_dir is not None and meshes.leads(plan.mesh):
+    if log_dir is not None and meshes.is_first_process(plan.mesh):
         from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
 
         observers.append(TensorBoard(log_dir))
@@ -246,8 +246,8 @@ def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
 def _so_far(setup: Setup, carry: Carry) -> Run:
     """What has been done as a run that this process can look at alone."""
     mesh, data = setup.plan.mesh, setup.data
-    own = setup._replace(data=data._replace(train=meshes.own(mesh, data.train)))
-    return _trimmed(own, meshes.own(mesh, carry))
+    own = setup._replace(data=data._replace(train=meshes.local_copy(mesh, data.train)))
+    return _trimmed(own, meshes.local_copy(mesh, carry))
 
 
 def _trimmed(setup: Setup, carry: Carry) -> Run:

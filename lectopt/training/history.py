@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from lectopt._internal.files import checked_path, read_arrays, save_arrays
-from lectopt._internal.tables import distinct, pandas
+from lectopt._internal.tables import import_pandas, unique_names
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array, Numeric
 
@@ -82,8 +82,8 @@ class History:
         for layer, statistics in self.layers.items():
             for name, record in statistics.items():
                 columns.append((f"{layer} {name}", _placed(record, self.watched_steps, steps)))
-        named = dict(zip(distinct([name for name, _ in columns]), (column for _, column in columns), strict=True))
-        return pandas().DataFrame(named, index=pandas().RangeIndex(steps, name="step"))
+        named = dict(zip(unique_names([name for name, _ in columns]), (column for _, column in columns), strict=True))
+        return import_pandas().DataFrame(named, index=import_pandas().RangeIndex(steps, name="step"))
 
     def save(self, path: str | Path) -> None:
         """Writes all records to one .npz file, which `History.load` reads.

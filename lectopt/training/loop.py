@@ -146,7 +146,7 @@ class Loop:
             weights = weights * self._data.weights[rows]
         # By epoch and batch, not by step, which counts batches without an example too.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.epoch), i)
-        batch = meshes.split(plan.mesh, self._data.train.take(rows))
+        batch = meshes.shard_rows(plan.mesh, self._data.train.take(rows))
         if plan.augment is not None:
             batch = plan.augment(jax.random.fold_in(key, 0), batch)
         watch = plan.watch if watched else None

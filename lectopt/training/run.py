@@ -13,8 +13,8 @@ import optax
 
 from lectopt._internal import arrays, checks, shapes
 from lectopt._internal.files import checked_path
-from lectopt._internal.jit_cache import compiled
-from lectopt._internal.trees import Bare, LeafPath, fill, fill_in_order, named, outline
+from lectopt._internal.jit_cache import cached_jit
+from lectopt._internal.trees import LeafPath, UntypedTree, leaves_by_path, outline, unflatten_in_order, unflatten_like
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.subsets import as_subset
 from lectopt.tasks import evaluation
@@ -106,7 +106,7 @@ class Run:
                 "or 'sigmoid'; this task has none of them"
             )
         known = self.params, self.model_state
-        read = functools.partial(compiled(reading, self.task), *known)
+        read = functools.partial(cached_jit(reading, self.task), *known)
         traced = checks.is_traced((known, x, jnp.zeros(())))  # the last one is, inside of any `jit`
         return in_batches(read, x, batch_size, traced=traced)
 
@@ -120,7 +120,7 @@ class Run:
         self.check_single()
         subset = as_subset(examples, "examples", arrays.as_array)
         check_examples(self.task, subset, "examples")
-        scores = compiled(evaluation.evaluate, self.task)(self.params, self.model_state, subset)
+        scores = cached_jit(evaluation.evaluate, self.task)(self.params, self.model_state, subset)
         return {name: value if checks.is_traced(value) else float(value) for name, value in scores.items()}
 
     def save(self, path: str | Path) -> None:
@@ -145,8 +145,8 @@ class Run:
             inputs and the outline of the optimizer's state. Nothing is copied but the history.
         """
         kept = ("params", "model_state", "opt_state", "lookahead_params", "metrics")
-        trees = {name: named(getattr(self, name)) for name in kept}
-        trees |= {"history": self.history.to_arrays(), "diverged_at": named(self.diverged_at)}
+        trees = {name: leaves_by_path(getattr(self, name)) for name in kept}
+        trees |= {"history": self.history.to_arrays(), "diverged_at": leaves_by_path(self.diverged_at)}
         lines = outline(self.opt_state)
         return Archive(trees, {"inputs": self.inputs, "optimizer": list(lines) if lines else None})
 
@@ -159,7 +159,7 @@ class Run:
             task: the task that was trained, or one with a model of the same structure.
 
         Returns:
-            The run; its `opt_state` is `Bare`, since the archive knows no classes.
+            The run; its `opt_state` is `UntypedTree`, since the archive knows no classes.
 
         Raises:
             ValueError: if the task's model has other parameters or variables; the message names them.
@@ -168,13 +168,13 @@ class Run:
         lanes = np.shape(trees["diverged_at"][()])  # of a run that came out of `vmap`
         params, state = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(lanes + leaf.shape, leaf.dtype),
-            jax.eval_shape(task.init, jax.random.key(0), (shapes.blank(archive.facts["inputs"]),)),
+            jax.eval_shape(task.init, jax.random.key(0), (shapes.from_json(archive.facts["inputs"]),)),
         )
         lines = archive.facts["optimizer"]
         return Run(
             params=_filled("params of this task's model", trees["params"], params, archive.ordered),
             model_state=_filled("model_state of this task's model", trees["model_state"], state, archive.ordered),
-            opt_state=Bare(list(map(jnp.asarray, trees["opt_state"].values())), tuple(lines) if lines else None),
+            opt_state=UntypedTree(list(map(jnp.asarray, trees["opt_state"].values())), tuple(lines) if lines else None),
             lookahead_params=_filled("params of this task's model", trees["lookahead_params"], params, archive.ordered),
             metrics={name: _scalar(value) for (name,), value in trees["metrics"].items()},
             history=History.from_arrays(trees["history"]),
@@ -246,9 +246,9 @@ def classes(task: Task, params: Params, state: ModelState, x: Any) -> Array:
 def _filled(name: str, leaves: dict[LeafPath, Array], template: Any, ordered: bool) -> Any:
     """The leaves in the structure of `template`, by their paths, or in order where they have none."""
     if ordered:
-        return fill_in_order(name, list(leaves.values()), template)
-    filled = fill(name, leaves, template)
-    for path, leaf in named(filled).items():
+        return unflatten_in_order(name, list(leaves.values()), template)
+    filled = unflatten_like(name, leaves, template)
+    for path, leaf in leaves_by_path(filled).items():
         if leaf.dtype != leaves[path].dtype and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise ValueError(
                 f"{name} must have {'/'.join(path)} of {leaves[path].dtype}, as it was saved; got {leaf.dtype}"

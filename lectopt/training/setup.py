@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from lectopt._internal import checks, meshes, shapes
 from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
-from lectopt._internal.trees import alike, paths
+from lectopt._internal.trees import paths, same_structure
 from lectopt.data.batches import Batch, batch_shapes, steps_per_epoch
 from lectopt.data.subsets import Subset, as_subset
 from lectopt.tasks.example_checks import check_examples, check_learnable
@@ -62,7 +62,7 @@ def prepare(
     train, valid = as_subset(train, "train"), None if valid is None else as_subset(valid, "valid", as_array)
     batch_size = _batch_size(batch_size, train)
     if mesh is not None:
-        meshes.check(mesh, batch_size, task.adapter.specs())
+        meshes.check_mesh(mesh, batch_size, task.adapter.specs())
     if patience is not None:
         patience = checks.check_count("patience", patience)
         if valid is None:
@@ -78,7 +78,7 @@ def prepare(
         patience=patience,
         augment=augment,
         watch=as_watch(watch),
-        inputs=shapes.describe(batch_shapes(train, batch_size)[0]),
+        inputs=shapes.to_json(batch_shapes(train, batch_size)[0]),
         mesh=mesh,
     )
     key = as_key(key)
@@ -136,7 +136,7 @@ def _check_augment(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -
         changed = jax.eval_shape(augment, jax.random.key(0), batch)
     except Exception as error:
         raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
-    if not alike(batch, changed):
+    if not same_structure(batch, changed):
         raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
     for path, old, new in zip(paths(batch), jax.tree.leaves(batch), jax.tree.leaves(changed), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from lectopt._internal import checks
-from lectopt._internal.trees import alike, fill, fill_in_order, named, paths
+from lectopt._internal.trees import leaves_by_path, paths, same_structure, unflatten_in_order, unflatten_like
 from lectopt.data.batches import Batch
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState, Task
@@ -51,9 +51,11 @@ def continued(origin: Origin, params: Params, state: ModelState) -> tuple[Params
             raise ValueError(
                 f"start must have the parameters of this task; they are {names}. Of a run, give start=run or run.start"
             )
-        params = fill_in_order("start for this task", jax.tree.leaves(origin.params), params)
+        params = unflatten_in_order("start for this task", jax.tree.leaves(origin.params), params)
     if origin.variables is not None:
-        kept = fill("the model state of start, for this task,", named(origin.variables), state.variables)
+        kept = unflatten_like(
+            "the model state of start, for this task,", leaves_by_path(origin.variables), state.variables
+        )
         state = state._replace(variables=kept)
     if origin.inputs is not None:
         if _shapes_of(origin.inputs) != _shapes_of(state.inputs):
@@ -70,13 +72,13 @@ def resumed(origin: Origin, opt_state: optax.OptState) -> optax.OptState:
     """The optimizer's state of the origin, where it has one, in the place of the fresh one."""
     if origin.opt_state is None:
         return opt_state
-    if not alike(origin.opt_state, opt_state):
+    if not same_structure(origin.opt_state, opt_state):
         raise ValueError(
             "start must be a run of this optimizer, for its state; start=run.start begins with a new one, from the "
             "run's weights and the other variables of its model"
         )
     leaves = jax.tree.leaves(origin.opt_state)
-    return fill_in_order("the optimizer state of start, for this optimizer,", leaves, opt_state)
+    return unflatten_in_order("the optimizer state of start, for this optimizer,", leaves, opt_state)
 
 
 def _taken_apart(start: Any) -> Origin:
@@ -94,10 +96,14 @@ def _check_numbers(start: Any, params: Params) -> None:
         kind = getattr(getattr(leaf, "dtype", np.dtype(object)), "kind", None)  # a key's dtype has none
         if isinstance(leaf, numbers.Number) or kind not in tuple("OSUMm"):
             continue
-        place = "; of a run on disk, give lectopt.load(path, task)" if leaf is start else f" in a {checks.kind(start)}"
+        place = (
+            "; of a run on disk, give lectopt.load(path, task)"
+            if leaf is start
+            else f" in a {checks.type_description(start)}"
+        )
         raise TypeError(
             "start must be a Run, its start, a module, or its parameters, a tree of arrays; got "
-            f"{checks.shown(leaf)}{place}"
+            f"{checks.value_and_type(leaf)}{place}"
         )
 
 

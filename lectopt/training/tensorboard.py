@@ -14,7 +14,7 @@ import numpy as np
 from lectopt._internal.files import checked_path, reason
 from lectopt._internal.progress import Pace
 from lectopt._internal.run_directories import make_directory
-from lectopt._internal.trees import named
+from lectopt._internal.trees import leaves_by_path
 from lectopt.training.history import History
 from lectopt.training.run import Run
 
@@ -74,7 +74,7 @@ class TensorBoard:
         with self._as_long_as_there_is_room():
             for tag, value, step in _scalars(run.history, self._done, done):
                 self._write(step, summary=scalar(self._clean(tag), value))
-            for path, weights in named(run.params).items():
+            for path, weights in leaves_by_path(run.params).items():
                 for part, values in _parts(np.asarray(weights).ravel()).items():
                     if values.size and np.abs(values).max() < _LARGEST:
                         tag = self._clean("/".join(("weights", *path, *part)))

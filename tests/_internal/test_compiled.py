@@ -109,12 +109,12 @@ def test_equal_plans_share_a_program_while_their_parts_are_there():
         return x + 1
 
     before = len(jit_cache._programs)
-    call = [jit_cache.compiled(apply, Plan(2, function, (3, None))) for _ in range(2)]
+    call = [jit_cache.cached_jit(apply, Plan(2, function, (3, None))) for _ in range(2)]
     assert [float(c(1.0)) for c in call] == [7.0, 7.0]
     assert len(traced) == 1
     for other in (Plan(5, function, (3, None)), Plan(2, function, (4, None)), (2, function, (3, None))):
-        assert jit_cache.compiled(apply, other).program is not call[0].program
-    assert jit_cache.compiled(apply, call[0].fixed[0], donate=0).program is not call[0].program
+        assert jit_cache.cached_jit(apply, other).program is not call[0].program
+    assert jit_cache.cached_jit(apply, call[0].fixed[0], donate=0).program is not call[0].program
     assert len(jit_cache._programs) == before + 5
     del function, call, other
     gc.collect()

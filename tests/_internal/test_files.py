@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lectopt._internal import files
-from lectopt._internal.files import DamagedError, checked_path, clear_stumps, read_arrays, replace_file, save_arrays
+from lectopt._internal.files import DamagedError, checked_path, clear_leftovers, read_arrays, replace_file, save_arrays
 
 ARRAYS = {"a": np.arange(300, dtype=np.float32), "b/c d": np.eye(3), "": np.array("text"), "none": np.zeros((0, 2))}
 
@@ -176,12 +176,12 @@ def test_stumps_of_killed_processes_alone_are_cleared_away(tmp_path):
         text=True,
     )
     assert process.stdout.readline() == "writing\n"
-    clear_stumps(tmp_path)
+    clear_leftovers(tmp_path)
     assert (tmp_path / "lanes-0-1-0-2.npz.77.part").exists()  # it may be anybody's
-    clear_stumps(tmp_path, owned=True)
+    clear_leftovers(tmp_path, owned=True)
     (stump,) = {path.name for path in tmp_path.iterdir()} - mine
     assert (tmp_path / stump / "part").read_bytes() == b"half"
     process.communicate("\n")
     assert (tmp_path / stump).exists()
-    clear_stumps(tmp_path)
+    clear_leftovers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == mine

@@ -83,7 +83,7 @@ def test_a_script_ends_and_goes_on_from_its_directory(tmp_path):
 def test_the_first_press_is_noted_and_the_second_raises():
     handler = signal.getsignal(signal.SIGINT)
     assert handler is signal.default_int_handler
-    with interrupts.held() as interrupt:
+    with interrupts.deferred_interrupts() as interrupt:
         signal.raise_signal(signal.SIGINT)
         assert interrupt.pressed
         with pytest.raises(KeyboardInterrupt):
@@ -95,7 +95,7 @@ def test_who_handles_it_otherwise_still_does():
     pressed = []
     before = signal.signal(signal.SIGINT, lambda *_: pressed.append(0))
     try:
-        with interrupts.held() as interrupt:
+        with interrupts.deferred_interrupts() as interrupt:
             signal.raise_signal(signal.SIGINT)
         assert pressed
         assert not interrupt.pressed
