@@ -45,11 +45,11 @@ def relu_bias(value: Numeric = 0.01) -> Initializer:
 def output_bias(targets: Array, activation: str, weights: Array | None = None) -> Initializer:
     r"""Sets output biases with which a network that ignores its input predicts the mean of the targets.
 
-    | activation | targets | bias |
-    | --- | --- | --- |
-    | identity | numbers [examples, ..., outputs], or [examples] | :math:`\bar t` |
-    | sigmoid | numbers in [0, 1], shaped as above | :math:`\log \bar t/(1-\bar t)` |
-    | softmax | labels int[examples, ...], or shares float[..., K] | :math:`\log(n_k / n)` |
+    | activation | targets                                            | bias                           |
+    | ---------- | -------------------------------------------------- | ------------------------------ |
+    | identity   | numbers [examples, ..., outputs], or [examples]    | :math:`\bar t`                 |
+    | sigmoid    | numbers in [0, 1], shaped as above                 | :math:`\log \bar t/(1-\bar t)` |
+    | softmax    | labels int[examples, ...], or shares float[..., K] | :math:`\log(n_k / n)`          |
 
     If the last weights are zero, the mean cross-entropy is then the entropy of the targets' frequencies. A class that
     never occurs (or a sigmoid output that is always 0, or always 1) counts as half an example, so that the bias is

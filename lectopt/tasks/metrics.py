@@ -21,11 +21,14 @@ def whole_set(function: Callable[[Any, Any, Array], Numeric]) -> WholeSetMetric:
     """Marks a metric that is not a mean over examples, such as an F score or an area under a curve.
 
     Args:
-        function: (outputs [n, ...], targets [n, ...], weights float32[n]) -> a scalar, in JAX. Examples of weight 0
-            only fill up the shape and must not count.
+        function: (outputs [n, ...], targets [n, ...], weights float32[n]) -> a scalar, written in JAX. Examples of
+            weight 0 are padding and must not count.
 
     Returns:
-        Something to stand among the metrics of a `Task`.
+        The marked metric, to be put among the metrics of a `Task`.
+
+    Raises:
+        TypeError: if function is not a function of these three arguments.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo

@@ -23,17 +23,36 @@ class Classification(Task):
         self._labels = labels
 
     def counts(self, targets: Any) -> Array | None:
-        """How many labels of each example count."""
+        """Counts the labels of each example that are not ignored.
+
+        Args:
+            targets: int[n, ...], the labels of n examples.
+
+        Returns:
+            float32[n], or None if every label counts.
+        """
         counted = self._labels.counted(targets)
         return None if counted is None else counted.reshape(len(targets), -1).sum(axis=1, dtype=jnp.float32)
 
     def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
-        """As for any task, from the labels that count, smoothed as they are learned."""
+        """Returns an initialiser of the output bias, from the labels that count, smoothed as they are learned.
+
+        Args:
+            targets: int[n, ...], the labels of n examples.
+            real: bool[n], False for padding.
+        """
         plain = super().output_bias_init(*self._labels.weigh(targets, real.astype(jnp.float32)))
         return lambda key, shape, dtype: self._labels.smoothed_bias(plain(key, shape)).astype(dtype)
 
     def baseline_loss(self, examples: Subset) -> Array:
-        """The loss of the best constant outputs for these labels."""
+        """Computes the loss of the best constant outputs for these labels.
+
+        Args:
+            examples: a `Subset` of inputs and labels.
+
+        Returns:
+            float32[].
+        """
         x, labels = examples.take(examples.indices)
         real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
 
@@ -46,11 +65,25 @@ class Classification(Task):
         return jnp.asarray(self._labels.baseline_loss(*self._labels.weigh(labels, real), classes), jnp.float32)
 
     def probabilities(self, outputs: Any) -> Array:
-        """The outputs as probabilities of the classes."""
+        """Converts outputs to probabilities of the classes.
+
+        Args:
+            outputs: float[n, ...], the logits.
+
+        Returns:
+            Probabilities, float32[n, ...] or wider.
+        """
         return super().probabilities(self._labels.logits(outputs))
 
     def classes(self, outputs: Any) -> Array:
-        """The classes that the outputs tell."""
+        """Converts outputs to the most likely labels.
+
+        Args:
+            outputs: float[n, ...], the logits.
+
+        Returns:
+            int32[n, ...].
+        """
         return self._labels.classes(outputs)
 
 
@@ -65,44 +98,53 @@ def classification(
     label_smoothing: Numeric = 0.0,
     ignore_label: int | None = None,
 ) -> Task:
-    r"""Classification by cross-entropy, scored by accuracy: one of several classes, yes or no, or several at once.
+    r"""Defines a classification task by cross-entropy: one of several classes, yes or no, or several labels at once.
 
     With logits z, the model's outputs, and a label t:
 
-    ============  =======================  ===================  ====================================================
-    kind          labels                   logits               loss of a label
-    ============  =======================  ===================  ====================================================
-    (default)     int[n], or int[n, ...]   float[n, ..., K]     :math:`-\log (\exp z_t / \sum_c \exp z_c)`
-    binary        0 or 1, int[n]           float[n] or [n, 1]   :math:`-t \log \sigma(z) - (1-t) \log(1 - \sigma(z))`
-    multilabel    0 or 1, any [n, ..., K]  float[n, ..., K]     the same
-    ============  =======================  ===================  ====================================================
+    | kind       | labels                 | logits             | loss of a label                                       |
+    | ---------- | ---------------------- | ------------------ | ----------------------------------------------------- |
+    | (default)  | int[n], or int[n, ...] | float[n, ..., K]   | :math:`-\log (\exp z_t / \sum_c \exp z_c)`            |
+    | binary     | 0 or 1, int[n]         | float[n] or [n, 1] | :math:`-t \log \sigma(z) - (1-t) \log(1 - \sigma(z))` |
+    | multilabel | 0 or 1, [n, ..., K]    | float[n, ..., K]   | that of binary, for each of the K labels              |
 
     The loss of an example is the mean over its labels.
 
     Args:
-        model: see `Task`; its outputs are the logits.
+        model: the network, whose outputs are the logits; one of
+
+            - a function rngs -> nnx.Module, such as a class of modules or a lambda;
+            - an existing nnx.Module: training starts from its weights and leaves it unchanged;
+            - a Linen module;
+            - a pair of functions (init, apply): init(key, x) -> (params, state) and apply(params, state, x, key,
+              training) -> (outputs, state).
         metrics: more metrics beside "accuracy", the share of right labels, and for multilabel "exact_match", the share
-            of examples that have no wrong one.
-        standardize: see `Task`.
-        output_bias: see `Task`; it becomes what gives the label frequencies.
-        binary: one logit for each example.
-        multilabel: several labels for each example, and a logit for each of them.
-        label_smoothing: the share s in [0, 1) of each label that is spread over all K classes (two, for 0 and 1): the
-            loss is the cross-entropy of :math:`(1-s) [c = t] + s/K`, as in PyTorch's CrossEntropyLoss. May be traced;
-            a Run that is returned from there can predict, and be evaluated only if it comes from `select`. Losses under
-            different s do not compare; accuracies do.
-        ignore_label: a whole number that stands for no label. Such a label has no loss and is in no mean: losses and
-            metrics of a batch, or of all examples, are means over the labels that count (an example's value weighs as
-            many as it has), as PyTorch's ignore_index has it. A batch without any has loss 0. Metrics marked by
-            `whole_set` are given weight 0 for an example without any.
+            of examples without a wrong one: {name: function}, each (outputs [batch, ...], targets [batch, ...]) ->
+            float[batch], or marked by `whole_set`; None adds none.
+        standardize: True to bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature,
+            with the statistics of the training part that a run is given, and of nothing else.
+        output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
+            so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
+            as "Dense_1/bias"; None leaves it as the model initialises it. It becomes the one that gives the label
+            frequencies.
+        binary: True for one logit per example.
+        multilabel: True for several labels per example, and a logit for each of them.
+        label_smoothing: the share s, in [0, 1), of each label that is spread over all K classes (two, for 0 and 1): the
+            loss is the cross-entropy of :math:`(1-s) [c = t] + s/K`, as in PyTorch's CrossEntropyLoss. A number or a
+            traced value; a Run that is returned from a trace can predict, and be evaluated only if it comes from
+            `select`. Losses under different s cannot be compared; accuracies can.
+        ignore_label: a whole number that stands for no label; None if every label counts. Such a label has no loss and
+            enters no mean: losses and metrics of a batch, or of all examples, are means over the labels that count (an
+            example weighs as many as it has), like PyTorch's ignore_index. A batch without any has loss 0. Metrics
+            marked by `whole_set` are given weight 0 for an example without any.
 
     Returns:
-        A task for examples (x, labels).
+        A `Task` for examples (x, labels), whose training raises ValueError (TypeError for trees) if the labels are not
+        as above or do not fit the outputs.
 
     Raises:
         ValueError: if binary and multilabel are both given, or label_smoothing or ignore_label is out of range.
-        TypeError: if model is of none of the kinds that `Task` lists, or another argument of the wrong kind. When
-            training: ValueError (TypeError for trees) if the labels are not as above or do not fit the outputs.
+        TypeError: if model is of none of these kinds, or another argument of the wrong type.
 
     Example:
         >>> import lectopt as lo
@@ -114,7 +156,10 @@ def classification(
         >>> run.classes(x[:3]), run.probabilities(x[:3]).shape
         (Array([0, 1, 0], dtype=int32), (3,))
 
-    Source: the lecture, "Recap"; Szegedy et al. (2016), "Rethinking the Inception architecture", for label smoothing.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)",
+    for an error E(w) to minimise; I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press,
+    sections 6.2.2.2 and 6.2.2.3; C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens and Z. Wojna (2016), "Rethinking the
+    inception architecture for computer vision", CVPR, section 7, for label smoothing.
     """
     binary, multilabel = checks.check_flag("binary", binary), checks.check_flag("multilabel", multilabel)
     if binary and multilabel:
@@ -138,31 +183,43 @@ def regression(
     standardize: bool = False,
     output_bias: Any = None,
 ) -> Task:
-    r"""Regression by squared error: the mean over examples of the sum over outputs.
+    r"""Defines a regression task by squared error: the mean over examples of the sum over outputs.
 
     .. math:: L = \sum_j (\hat y_j - t_j)^2
 
-    The lecture's E(w) sums over the examples; see `add_l2` for what that means for lambda.
+    The lecture's E(w) is a sum over the N examples, not a mean, so its lambda is N times the coefficient of `add_l2`.
 
     Args:
-        model: see `Task`; its outputs have the shape of the targets.
-        metrics: more metrics beside "absolute_error", the mean over outputs of :math:`|\hat y_j - t_j|`.
-        standardize: see `Task`.
-        output_bias: see `Task`; it becomes the mean of the targets.
+        model: the network, whose outputs have the shape of the targets; one of
+
+            - a function rngs -> nnx.Module, such as a class of modules or a lambda;
+            - an existing nnx.Module: training starts from its weights and leaves it unchanged;
+            - a Linen module;
+            - a pair of functions (init, apply): init(key, x) -> (params, state) and apply(params, state, x, key,
+              training) -> (outputs, state).
+        metrics: more metrics beside "absolute_error", the mean over outputs of :math:`|\hat y_j - t_j|`: {name:
+            function}, each (outputs [batch, ...], targets [batch, ...]) -> float[batch], or marked by `whole_set`; None
+            adds none.
+        standardize: True to bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature,
+            with the statistics of the training part that a run is given, and of nothing else.
+        output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
+            so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
+            as "Dense_1/bias"; None leaves it as the model initialises it. It becomes the mean of the targets.
 
     Returns:
-        A task for examples (x, targets).
+        A `Task` for examples (x, targets), whose training raises ValueError if targets and outputs differ in shape;
+        they are never broadcast.
 
     Raises:
-        TypeError: if model is of none of the kinds that `Task` lists. When training: ValueError if targets and
-            outputs differ in shape; they are never broadcast.
+        TypeError: if model is of none of these kinds, or another argument of the wrong type.
 
     Example:
         >>> import lectopt as lo
         >>> from flax import nnx
         >>> task = lo.regression(lambda rngs: nnx.Linear(10, 1, rngs=rngs))  # for targets of shape (n, 1)
 
-    Source: the lecture, "Validation".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Validation", for the squared error; I.
+    Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 6.2.2.1.
     """
     return Task(
         model,

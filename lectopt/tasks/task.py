@@ -34,56 +34,64 @@ class ModelState(NamedTuple):
 
 
 class Task:
-    """A model, its loss and its metrics: what `fit`, `train` and the search train.
+    """A model, its loss and its metrics: what `fit`, `train` and the searches train.
+
+    A task compares by identity: reuse the same object, and what was compiled for it is reused too.
+
+    **How a model is called.** Modules are called with the inputs x and, if their call takes one, a flag that says
+    whether this is training: `train`, `training`, `is_training`, `deterministic`, `use_running_average`, `inference`
+    and the like, whatever its default. (A flag `deterministic=None` is left to the layers where some of them are
+    frozen, or where a Linen module has it set.) Other arguments without a default are refused; so are inner layers
+    whose flag is not passed on, as in a Sequential.
+
+    **Frozen layers.** NNX layers with an attribute `deterministic` or `use_running_average`, such as Dropout and
+    BatchNorm, train if it is False or None, and otherwise are in evaluation mode. A layer for which it is True, by the
+    constructor or by `layer.eval()`, is frozen: it stays in evaluation mode in training too, so its statistics are kept
+    and nothing is dropped. (Scale and bias of a BatchNorm are weights, and are still trained.) `run.model` is in
+    evaluation mode, and trains again with the same layers frozen as before; `eval()` of a layer in it freezes that one
+    too.
 
     Args:
-        model: one of
-            a function rngs -> nnx.Module;
-            an nnx.Module that is there: training starts from its weights and leaves it as it is;
-            a Linen module;
-            a pair (init(key, x) -> (params, state), apply(params, state, x, key, training) -> (outputs, state)).
-        loss: (outputs, targets) -> float[batch], one number per example.
-        metrics: {name: the same kind of function, or one marked by `whole_set`}.
-        objective: instead of a loss, for what needs the model itself (a variational or denoising autoencoder):
-            (module, batch, key) -> (float[batch], {name: float[batch]}). The module is an nnx.Module, a bound Linen
-            module, or for functions a function of x; batch is the tuple of arrays. If it has a parameter `training`,
-            it gets that by its name: whether this is a step of training, to be passed on to modules that take a flag.
-        standardize: bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature, with the
-            statistics of the training part that a run is given, and of nothing else.
-        output_bias: where the output bias stands, float[outputs], to be set from the targets of the training part so
-            that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such as
-            "Dense_1/bias".
-        activation: of the outputs, "identity", "sigmoid" or "softmax": for output_bias, `run.probabilities` and
-            `run.classes`.
-        check: called with the shapes of the outputs and with the targets where they are known; raises ValueError if
-            they do not fit.
-        baseline_loss: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, in JAX, for
-            `inspect` and `diagnose`. Examples of weight 0 only fill up the shape and must not count.
+        model: the network; one of
 
-    Modules are called with the inputs x and, where their call takes one, a flag that tells whether they train: `train`,
-    `training`, `is_training`, `deterministic`, `use_running_average`, `inference` and the like, whatever its default.
-    (One of `deterministic=None` is left to the layers where some are frozen, or where a Linen module has it set.) Other
-    arguments without a default are refused; so are layers inside whose flag is not passed on, as in a Sequential.
-
-    NNX layers with an attribute `deterministic` or `use_running_average`, such as Dropout and BatchNorm, are in
-    training mode where it is False or None, and in evaluation mode for all else. Where it is True they are frozen, by
-    the constructor or by `layer.eval()`, and stay in evaluation mode in training too: statistics are kept, and nothing
-    is dropped. (Scale and bias of a BatchNorm are weights, and still trained.) `run.model` is handed out in evaluation
-    mode, and trains again with the same layers frozen as before; `eval()` of a layer in it freezes that one too.
+            - a function rngs -> nnx.Module, such as a class of modules or a lambda;
+            - an existing nnx.Module: training starts from its weights and leaves it unchanged;
+            - a Linen module;
+            - a pair of functions (init, apply): init(key, x) -> (params, state) and apply(params, state, x, key,
+              training) -> (outputs, state).
+        loss: (outputs [batch, ...], targets [batch, ...]) -> float[batch], one number per example; None only with an
+            objective.
+        metrics: {name: function}, each (outputs [batch, ...], targets [batch, ...]) -> float[batch], or marked by
+            `whole_set`; None for none.
+        objective: instead of a loss, for what needs the model itself (a variational or denoising autoencoder): (module,
+            batch, key) -> (float[batch], {name: float[batch]}), losses and metrics per example. The module is an
+            nnx.Module, a bound Linen module, or for functions a function of x; batch is the tuple of arrays. If it has
+            a parameter `training`, it is passed by name: whether this is a step of training, to be passed on to modules
+            that take a flag. None uses the loss.
+        standardize: True to bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature,
+            with the statistics of the training part that a run is given, and of nothing else.
+        output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
+            so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
+            as "Dense_1/bias"; None leaves it as the model initialises it. Needs `activation`.
+        activation: the activation that turns outputs into predictions, "identity", "sigmoid" or "softmax", for
+            output_bias, `run.probabilities` and `run.classes`; None if these are not needed.
+        check: (shapes of the outputs, targets) -> None, called before anything compiles, with the shapes of the targets
+            and, where they are known, with the targets; raises ValueError if they do not fit. None checks nothing.
+        baseline_loss: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, a scalar,
+            written in JAX, for `inspect` and `diagnose`. Examples of weight 0 are padding and must not count. None if
+            it is not known.
 
     Raises:
-        TypeError: if model is none of these, or an argument is of another kind than described above.
-        ValueError: if not exactly one of loss and objective is given, or output_bias without activation, or activation
-            is another word.
+        TypeError: if model is of none of these kinds, or another argument of the wrong type.
+        ValueError: if not exactly one of loss and objective is given, metrics are given with an objective, output_bias
+            without activation, or activation is none of the three.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
         >>> from flax import nnx
         >>> def net(rngs):
         ...     return nnx.Linear(3, 1, rngs=rngs)
-        >>> huber = lo.Task(net, lambda outputs, targets: jnp.sum(jnp.abs(outputs - targets), axis=-1))
-
-    A task compares by identity: reuse the same object, and what was compiled for it is reused too.
+        >>> task = lo.Task(net, lambda outputs, targets: jnp.sum(jnp.abs(outputs - targets), axis=-1))
     """
 
     def __init__(
@@ -132,12 +140,28 @@ class Task:
         self._check = check
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Params, ModelState]:
-        """Fresh parameters, and the variables that are not trained; nothing is learned from the data yet."""
+        """Draws new parameters and makes the variables that are not trained; nothing is learned from the data yet.
+
+        Args:
+            key: a `jax.random.key`.
+            batch: a tuple of arrays, or their shapes; the first are the inputs.
+
+        Returns:
+            (params, state): a tree of arrays, and a ModelState.
+        """
         params, variables = self.adapter.init(key, batch[0])
         return params, ModelState(variables, self._no_moments(batch[0]) if self.standardize else None)
 
     def learn_inputs(self, state: ModelState, train: Subset) -> ModelState:
-        """The state with the means and variances of the training part's inputs, if the task standardises."""
+        """Learns the means and variances of the training part's inputs, if the task standardises them.
+
+        Args:
+            state: the ModelState so far.
+            train: the training part, a `Subset`.
+
+        Returns:
+            The ModelState with these moments; `state` itself without standardisation.
+        """
         if state.inputs is None:
             return state
         x, real = train.take(train.indices)[0], jnp.arange(train.capacity) < train.size
@@ -146,7 +170,15 @@ class Task:
         return state._replace(inputs=inputs)
 
     def learn_output_bias(self, params: Params, train: Subset) -> Params:
-        """The parameters with an output bias that gives the training part's mean targets, if the task has one."""
+        """Sets the output bias so that constant outputs have the training part's mean targets, if the task has one.
+
+        Args:
+            params: the parameters, a tree of arrays.
+            train: the training part, a `Subset`.
+
+        Returns:
+            The parameters with this bias; `params` themselves without `output_bias`.
+        """
         if self._output_bias is None:
             return params
         wanted, found = self._bias(params)
@@ -157,23 +189,56 @@ class Task:
         return jax.tree.unflatten(treedef, leaves)
 
     def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
-        """The initialiser of the output bias; `real`, bool[n], tells the examples from what fills up."""
+        """Returns the initialiser of the output bias.
+
+        Args:
+            targets: the targets of n examples.
+            real: bool[n], False for padding.
+        """
         return initializers.output_bias(targets, self._activation or "", real)
 
     def baseline_loss(self, examples: Subset) -> Array | None:
-        """float32[]: the loss of the best constant outputs; None where the task does not know it."""
+        """Computes the loss of the best constant outputs for these examples.
+
+        Args:
+            examples: a `Subset` of inputs and targets.
+
+        Returns:
+            float32[], or None if the task does not know it.
+        """
         if self._baseline_loss is None:
             return None
         real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
         return jnp.asarray(self._baseline_loss(examples.take(examples.indices)[-1], real), jnp.float32)
 
     def counts(self, targets: Any) -> Array | None:
-        """float[n]: how many labels of each example count, in means over examples; None where all count alike."""
+        """Counts the labels of each example that enter means over examples.
+
+        Args:
+            targets: the targets of n examples.
+
+        Returns:
+            float[n], or None if all examples count alike.
+        """
 
     def scores(
         self, params: Params, state: ModelState, batch: Batch, key: jax.Array, training: bool
     ) -> tuple[Scores, ModelState]:
-        """Loss and metrics of each example, and the model's state afterwards."""
+        """Computes the loss and the metrics of each example of a batch.
+
+        Args:
+            params: the parameters, a tree of arrays.
+            state: the ModelState.
+            batch: a tuple of arrays [batch, ...].
+            key: a `jax.random.key`, for what the model draws.
+            training: whether the model is in training mode.
+
+        Returns:
+            (scores, state): the Scores of the batch and the ModelState afterwards.
+
+        Raises:
+            TypeError: if an objective does not return a pair (losses, metrics).
+        """
         if self._objective is not None:
             objective, batch = self._objective, (_standardized(batch[0], state), *batch[1:])
             mode = {"training": training} if self._takes_training else {}
@@ -194,7 +259,18 @@ class Task:
     def outputs(
         self, params: Params, state: ModelState, x: Any, key: jax.Array, training: bool
     ) -> tuple[Any, ModelState]:
-        """The model's outputs for inputs x, and its state afterwards."""
+        """Computes the model's outputs for inputs x.
+
+        Args:
+            params: the parameters, a tree of arrays.
+            state: the ModelState.
+            x: the inputs, an array [batch, ...] or a tree of them.
+            key: a `jax.random.key`, for what the model draws.
+            training: whether the model is in training mode.
+
+        Returns:
+            (outputs, state): the outputs and the ModelState afterwards.
+        """
         x = _standardized(x, state)
         outputs, variables = self.adapter.call(
             lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training
@@ -207,15 +283,38 @@ class Task:
         return self._activation in _PROBABILITIES
 
     def probabilities(self, outputs: Any) -> Array:
-        """The outputs' probabilities, in float32 or wider."""
+        """Converts outputs to probabilities, by the task's activation.
+
+        Args:
+            outputs: float[n, ...], the model's outputs.
+
+        Returns:
+            Probabilities of the same shape, in float32 or wider.
+        """
         return _PROBABILITIES[self._activation or ""](widen(outputs))
 
     def classes(self, outputs: Any) -> Array:
-        """int32: the most likely class under softmax, 1 where the probability is above one half under a sigmoid."""
+        """Converts outputs to the most likely labels.
+
+        Args:
+            outputs: float[n, ..., K] under softmax, float[n, ...] under a sigmoid.
+
+        Returns:
+            int32[n, ...]: the most likely class under softmax, 1 where the probability is above one half under a
+            sigmoid.
+        """
         return (jnp.argmax(outputs, axis=-1) if self._activation == "softmax" else outputs > 0).astype(jnp.int32)
 
     def present(self, params: Params, state: ModelState) -> Any:
-        """The trained nnx.Module, which takes raw inputs; (params, variables) for Linen modules and functions."""
+        """Returns the trained model in the form in which a user gave it.
+
+        Args:
+            params: the parameters, a tree of arrays.
+            state: the ModelState.
+
+        Returns:
+            The trained nnx.Module, which takes raw inputs; (params, variables) for Linen modules and functions.
+        """
         model = self.adapter.present(params, state.variables)
         if state.inputs is None or not isinstance(model, nnx.Module):
             return model
@@ -228,18 +327,31 @@ class Task:
         return Moments(*(jnp.zeros(x.shape[-1], working_dtype(x.dtype)) for _ in Moments._fields))
 
     def intercepted(self, handler: Handler, wanted: Callable[[type], Any] = callable) -> "Task":
-        """The task with the calls of its model's layers intercepted; see `lectopt.tasks.interception`."""
+        """Returns this task with the calls of its model's layers intercepted.
+
+        Args:
+            handler: a function that is called in place of each layer's call; `lectopt.tasks.interception` describes its
+                arguments.
+            wanted: a function from the class of a layer to whether its calls are intercepted.
+
+        Returns:
+            A copy of the task.
+        """
         task = copy.copy(self)
         task.adapter = InterceptedAdapter(self.adapter, handler, wanted)
         return task
 
     def validate(self, batch: Batch, targets: Any, name: str) -> None:
-        """Raises ValueError or TypeError before anything compiles if model, loss and examples do not fit.
+        """Checks that model, loss, metrics and examples fit each other, before anything compiles.
 
         Args:
             batch: a batch of examples, or its shapes.
-            targets: all targets, None where they are being traced.
-            name: what the examples are called.
+            targets: all targets; None where they are being traced.
+            name: what messages call the examples.
+
+        Raises:
+            ValueError: if they do not fit.
+            TypeError: if one of them is of the wrong type.
         """
         if self._objective is None and len(batch) != 2:
             raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
