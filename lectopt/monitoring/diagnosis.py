@@ -18,11 +18,27 @@ from lectopt.training.run import Run
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What `diagnose` and `check` return: print it, let a notebook show it, or go through its findings."""
+    """The findings of `lo.diagnose` or `lo.check`.
+
+    Print it, or let a notebook show it. Iterating goes through the findings, and `len(diagnosis)` is their number.
+
+    Attributes:
+        findings: the faults, each a `Finding` with the fields `name`, `evidence`, `remedy` and `reference`; [] if none
+            was found.
+        notes: sentences on what is in order, and on what could not be judged.
+
+    Example:
+        >>> import lectopt as lo
+        >>> print(lo.Diagnosis([], ["The layers were not watched (watch=10)."]))
+        Nothing found wrong.
+        The layers were not watched (watch=10).
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Monitoring the Training Process";
+    Goodfellow, Bengio and Courville (2016), "Deep Learning", section 11.5.
+    """
 
     findings: list[Finding]
     notes: list[str]
-    """What was found to be well, or could not be judged."""
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
@@ -42,40 +58,43 @@ class Diagnosis:
 
 
 def diagnose(run: Run | History) -> Diagnosis:
-    """Reads the records of a training and says what is wrong with it.
+    """Reports what is wrong with a training, from its records.
 
-    It finds, by these names: "diverged", "not finite from the start", "gradient not finite", "validation loss not
-    finite", "wrong initial loss", "loss plateau" (nothing was learned), "learning rate too low", "learning rate too
-    high", "noisy loss", "learned nothing general" (validation is no better than constant outputs), "overfitting",
-    "underfitting", "still improving", "converged early", "clipped too often", and of layers that were watched
-    "vanishing gradients", "exploding gradients", "dead units", "saturated units"; of a run (a history does not hold the
-    model) "batches too small for BatchNorm", which then takes the place of "underfitting". The thresholds are the
-    constants of `curve_findings`, `finite_findings`, `layer_findings` and `norm_findings` in `lectopt.monitoring`; how
-    often it is right on trainings with planted faults, and on healthy ones, is counted in `tests/test_diagnosis.py`.
+    It may find, by these names,
 
-    Of fewer than 100 steps (and 10 epochs) the curves say little: what is not finite, a wrong initial loss, overfitting
-    and the layers are judged, and a note says so.
+    - of the losses: "diverged", "not finite from the start", "gradient not finite", "validation loss not finite",
+      "wrong initial loss", "loss plateau" (nothing was learned), "learning rate too low", "learning rate too high",
+      "noisy loss", "learned nothing general" (validation is no better than with constant outputs), "overfitting",
+      "underfitting", "still improving", "converged early" and "clipped too often";
+    - of layers that were watched: "vanishing gradients", "exploding gradients", "dead units" and "saturated units";
+    - of a `Run`, whose model is known: "batches too small for BatchNorm", which then replaces "underfitting".
+
+    The curves of fewer than 100 steps (and 10 epochs) tell little; then only non-finite values, a wrong initial loss,
+    overfitting and the layers are judged, and a note says so. The rules and their thresholds are in
+    `lectopt.monitoring`, each with its source.
 
     Args:
-        run: a run, or its history; with `watch=` for what goes on in the layers, with `valid=` for overfitting.
+        run: a `Run`, or its `History`. Train with `watch=10` to have layers judged, and with `valid=` for overfitting.
 
     Returns:
-        A Diagnosis: findings, each with its name, the evidence in numbers, a remedy and a reference; empty where
-        nothing is wrong. Its notes say what could not be judged.
+        A `Diagnosis` with findings and notes.
 
     Raises:
-        TypeError: if run is neither. ValueError: if it holds several trainings.
+        ValueError: if the run holds several trainings, as one returned from `vmap` does.
+        TypeError: if `run` is neither a `Run` nor a `History`.
 
     Example:
         >>> import lectopt as lo
         >>> from flax import nnx
-        >>> task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
-        >>> train, valid = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
-        >>> run = lo.fit(task, lo.sgd(1e-5), train, valid=valid, batch_size=32, epochs=10, key=0, watch=10)
+        >>> def net(rngs):
+        ...     return nnx.Linear(4, 3, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        >>> task = lo.classification(net)
+        >>> run = lo.fit(task, lo.sgd(1e38), lo.datasets.iris(), batch_size=30, epochs=2, key=0)
         >>> [finding.name for finding in lo.diagnose(run)]
-        ['learning rate too low']
+        ['diverged']
 
-    Source: the lecture, "Monitoring the Training Process"; Goodfellow et al. (2016), chapter 11.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Monitoring the Training Process";
+    Goodfellow, Bengio and Courville (2016), "Deep Learning", chapter 11.
     """
     if not isinstance(run, (Run, History)):
         raise TypeError(f"run must be a lectopt Run or its History; got {type(run).__name__}")

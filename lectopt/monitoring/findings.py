@@ -10,10 +10,17 @@ _NAMED = 5
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong."""
+    """One fault, with its evidence.
 
-    name: str  # such as "vanishing gradients"
-    evidence: str  # numbers, and where
+    Attributes:
+        name: what is wrong, such as "vanishing gradients".
+        evidence: the numbers that show it, and where.
+        remedy: what to do about it.
+        reference: where to read about it.
+    """
+
+    name: str
+    evidence: str
     remedy: str
     reference: str
 

@@ -32,16 +32,30 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Inspection:
-    """What `inspect` returns: print it, let a notebook show it, or call `.plot()`."""
+    """The outputs and gradients of every layer on one minibatch: what `lo.inspect` returns.
 
-    layers: list[LayerReport]  # in the order in which they are called
-    loss: float  # mean over the minibatch
-    baseline_loss: float | None  # the loss of the best constant outputs; None where the task does not know it
+    Print it, let a notebook show it, or call its method `plot`.
+
+    Attributes:
+        layers: a `LayerReport` of each layer, in the order in which they are called.
+        loss: the mean loss over the minibatch.
+        baseline_loss: the loss of the best constant outputs for these targets; None if the task does not know it.
+        findings: the faults that were found, each a `Finding`.
+        unseen: paths of weights that belong to none of the layers above.
+    """
+
+    layers: list[LayerReport]
+    loss: float
+    baseline_loss: float | None
     findings: list[Finding]
-    unseen: list[str]  # weights that no layer above has
+    unseen: list[str]
 
     def plot(self) -> "Figure":
-        """Outputs, their histograms and the gradients, layer by layer; returns a matplotlib figure."""
+        """Plots outputs, their histograms and the gradients, layer by layer.
+
+        Returns:
+            A matplotlib figure.
+        """
         from lectopt.plots.inspection import plot_inspection  # noqa: PLC0415, matplotlib is heavy
 
         return plot_inspection(self)
@@ -70,41 +84,44 @@ class Inspection:
 
 
 def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
-    r"""Looks at one minibatch: the outputs of every layer and the gradients that come back to it.
+    r"""Examines one minibatch: the outputs of every layer, and the gradients propagated back to it.
 
-    For each layer, with outputs z of all its units for all examples: mean, standard deviation and histogram of z, the
-    share of dead units (0 for every example after the activation) and of saturated values, mean and standard
-    deviation of :math:`\partial L / \partial z` and of the gradient of its weights, and the size of the weights. The
-    model runs in training mode, is not changed, and need not know of this. What is inside of a scan, vmap, remat or jit
-    is not seen, and said to be so.
+    For each layer, with outputs z of all units for all examples, it reports the mean, standard deviation and histogram
+    of z; the share of the variance of z between examples (n) rather than between units (u),
+    :math:`\operatorname{mean}_u(\operatorname{var}_n z_{nu}) / \operatorname{var}_{n,u} z_{nu}`; the share of dead
+    units, 0 for every example after the activation, and of saturated values; and mean and standard deviation of
+    :math:`\partial L / \partial z` and of the gradient of the weights. The model runs in training mode and stays as it
+    is. Layers inside `scan`, `vmap`, `remat` or `jit` cannot be observed; the result names their weights.
 
     Args:
-        task: a task, looked at with fresh weights, or a run, with its present ones.
-        examples: the minibatch, a tuple of arrays or a Subset; a hundred or more examples.
-        key: an int or a `jax.random.key`, for the initial weights and what the model draws.
+        task: a `Task`, examined with newly drawn weights; or a `Run`, examined with its trained ones.
+        examples: the minibatch, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`: a hundred
+            examples or more.
+        key: an int or a `jax.random.key`, for the initial weights and for the model's own random numbers.
 
     Returns:
-        An Inspection, with findings in words: vanishing or exploding outputs or gradients, dead, saturated or
-        symmetric units, a loss far above that of constant outputs.
+        An `Inspection`. Its `findings` are among "symmetric units", "exploding outputs", "vanishing outputs",
+        "exploding gradients", "vanishing gradients", "dead units", "saturated units", "examples look alike", and "wrong
+        initial loss" or, of a run, "loss above baseline".
 
     Raises:
-        TypeError: if task is neither, or its model a pair of functions. ValueError: if the examples do not fit it, or
-            the run holds several trainings.
+        ValueError: if the examples do not fit the task, or the run holds several trainings, as from `vmap`.
+        TypeError: if `task` is neither a `Task` nor a `Run`, or its model is a pair of functions.
 
     Example:
         >>> import jax, lectopt as lo
         >>> from flax import nnx
+        >>> zeros = jax.nn.initializers.zeros
         >>> def net(rngs):
-        ...     first, last = (
-        ...         nnx.Linear(m, n, kernel_init=jax.nn.initializers.zeros, rngs=rngs) for m, n in ((64, 32), (32, 10))
-        ...     )
-        ...     return nnx.Sequential(first, nnx.tanh, last)
-        >>> x, y = lo.datasets.digits()
-        >>> look = lo.inspect(lo.classification(net), (x[:256], y[:256]))
-        >>> [finding.name for finding in look.findings]
+        ...     first = nnx.Linear(4, 8, kernel_init=zeros, rngs=rngs)
+        ...     return nnx.Sequential(first, nnx.tanh, nnx.Linear(8, 3, kernel_init=zeros, rngs=rngs))
+        >>> inspection = lo.inspect(lo.classification(net), lo.datasets.iris())
+        >>> [finding.name for finding in inspection.findings]
         ['symmetric units', 'vanishing outputs', 'vanishing gradients', 'dead units']
 
-    Source: the lecture, "Parameter Initialization - Heuristics"; Glorot and Bengio (2010).
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization - Heuristics";
+    Glorot and Bengio (2010), "Understanding the difficulty of training deep feedforward neural networks", AISTATS,
+    sections 3 and 4.
     """
     subset = as_subset(examples, "examples", as_array)
     key = as_key(key)

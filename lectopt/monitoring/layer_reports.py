@@ -32,24 +32,47 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class LayerReport(NamedTuple):
-    """One layer on one minibatch."""
+    """The statistics of one layer on one minibatch.
 
-    name: str  # its path in the model
-    kind: str  # its class
-    shape: tuple[int, ...]  # of its outputs
-    activation: str  # what is applied to its outputs before the next layer, "" if nothing known is
+    `z` stands for the outputs of the layer, all units for all examples, and a for z after the activation.
+
+    Attributes:
+        name: the path of the layer in the model, such as "layers/0".
+        kind: the name of its class.
+        shape: the shape of z, [batch, ...].
+        activation: name of the function applied to z before the next layer, "identity" if there is none, "" if it is
+            not known.
+        output_mean: the mean of z.
+        output_std: the standard deviation of z.
+        distinct: the share of the variance of z that is between examples, not between units, in [0, 1].
+        histogram: the counts and bin edges of the finite values of z, as `numpy.histogram` returns them.
+        dead: the share of units with a = 0 for all examples.
+        saturated: the share of values of a within 1 % of a bound of the activation; 0 for unbounded ones.
+        gradient_mean: the mean of the gradient of the mean loss with respect to z.
+        gradient_std: its standard deviation.
+        weight_std: the standard deviation of the largest weight array of the layer; NaN if it has none.
+        weight_gradient_mean: the mean of the gradient with respect to those weights; NaN if there are none.
+        weight_gradient_std: its standard deviation; NaN if there are none.
+        symmetric: number of units whose incoming weights, and their gradients, equal those of another unit: no gradient
+            step will ever distinguish them.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    activation: str
     output_mean: float
     output_std: float
-    distinct: float  # share of the outputs' variance that is between examples, not between units
-    histogram: tuple[np.ndarray, np.ndarray]  # counts of the outputs, edges
-    dead: float  # share of the units that are 0, after the activation, for all examples
-    saturated: float  # share of the values, after the activation, that are near a bound of it
-    gradient_mean: float  # of the gradient of the mean loss with respect to each example's outputs
+    distinct: float
+    histogram: tuple[np.ndarray, np.ndarray]
+    dead: float
+    saturated: float
+    gradient_mean: float
     gradient_std: float
-    weight_std: float  # NaN for a layer without weights, as the next two
+    weight_std: float
     weight_gradient_mean: float
     weight_gradient_std: float
-    symmetric: int  # units whose incoming weights and their gradients equal those of another unit
+    symmetric: int
 
 
 class Passage(NamedTuple):

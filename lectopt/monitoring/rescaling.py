@@ -16,36 +16,47 @@ from lectopt.training.setup import fresh
 
 
 def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
-    r"""Initial parameters with which every layer's outputs have standard deviation 1 on these examples.
+    r"""Returns initial parameters with which the outputs of every layer have standard deviation 1 (LSUV).
 
-    One pass through the layers, in the order in which they are called: weights and biases of layer l are divided by
-    the standard deviation of its outputs, with the layers before it rescaled already. For networks that the
-    heuristics, which know nothing of the inputs and the activations, do not save.
+    Layer by layer, in the order in which they are called, weights and biases are divided by the standard deviation of
+    the layer's outputs :math:`z_l` on these examples, computed with the earlier layers already rescaled:
+
+    .. math:: \sigma_l = \operatorname{std}(z_l), \qquad W_l \leftarrow W_l / \sigma_l, \qquad b_l \leftarrow b_l /
+        \sigma_l
+
+    It helps networks for which the heuristics fail, which know neither inputs nor activations. Left unchanged are
+    layers with constant outputs, layers without a kernel or embedding of their own, and layers inside `scan`, `vmap`,
+    `remat` or `jit`. A layer that is called several times is rescaled by its first call. Unlike in the paper, the
+    weights are not made orthonormal first.
 
     Args:
-        task: the task; its model is an NNX or Linen one.
-        examples: a minibatch, a tuple of arrays or a Subset; a hundred or more examples.
-        key: an int or a `jax.random.key`, for the initial weights: the one that training gets, to start alike.
+        task: the `Task`; its model is an NNX or Linen module.
+        examples: a minibatch, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`: a hundred
+            examples or more.
+        key: an int or a `jax.random.key`, from which the initial weights are drawn. With the key of a training, they
+            are the ones that it would start from.
 
     Returns:
-        Parameters for `fit(..., start=...)`. These stay as they are: layers whose outputs are all alike, layers
-        without a kernel or an embedding of their own, and what is inside of a scan, vmap, remat or jit. A layer that
-        is called several times is rescaled by its first call.
+        Parameters for the argument `start` of `lo.fit` and `lo.train`.
 
     Raises:
-        TypeError: if task is no Task, or its model a pair of functions. ValueError: if the examples do not fit it.
+        ValueError: if the examples do not fit the task.
+        TypeError: if `task` is not a `Task`, or its model is a pair of functions.
 
     Example:
         >>> import lectopt as lo
         >>> from flax import nnx
         >>> def net(rngs):
-        ...     return nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 10, rngs=rngs))
-        >>> x, y = lo.datasets.digits()
+        ...     return nnx.Sequential(nnx.Linear(4, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 3, rngs=rngs))
+        >>> x, y = lo.datasets.iris()
         >>> task = lo.classification(net)
-        >>> start = lo.rescale(task, (x[:256], y[:256]))
-        >>> run = lo.fit(task, lo.sgd(0.1), (x, y), batch_size=32, epochs=1, key=0, start=start)
+        >>> start = lo.rescale(task, (x, y))
+        >>> round(float((x @ start["layers"][0]["kernel"] + start["layers"][0]["bias"]).std()), 3)
+        1.0
+        >>> run = lo.fit(task, lo.sgd(0.1), (x, y), batch_size=30, epochs=1, key=0, start=start)  # doctest: +SKIP
 
-    Source: Mishkin and Matas (2016), "All you need is a good init".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization - Heuristics";
+    Mishkin and Matas (2016), "All you need is a good init", ICLR, algorithm 1.
     """
     if not isinstance(task, Task):
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")

@@ -44,42 +44,49 @@ _NOT_FINITE = Finding(
 
 
 def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> Diagnosis:
-    """Tries a task and its data before they are trained in earnest: what is wrong here, no optimizer mends.
+    """Checks a task and its data before the first training, for faults that no optimizer can mend.
 
-    - The targets are not all alike ("targets all alike").
-    - The initial loss is about that of constant outputs ("wrong initial loss"), and a number ("initial loss not
-      finite").
-    - A few examples can be learned by heart ("cannot learn by heart"; "outputs ignore the inputs" where the outputs are
-      the same for all of them). The loss need not fall to 0, which with smoothed labels, soft targets or an entropy it
-      never does: it is judged by the floor that each of the examples reaches when it is trained alone. An objective,
-      whose floor is not known, is only found wrong if it does not fall at all.
-    - Targets and inputs belong together ("targets do not go with inputs"): trained briefly on some examples, the model
-      is better on others than when the targets are permuted, whichever of nine times.
+    It asks
+
+    - whether the targets differ at all ("targets all alike");
+    - whether the initial loss is finite ("initial loss not finite") and about that of constant outputs ("wrong initial
+      loss");
+    - whether a few examples can be memorized ("cannot learn by heart"; "outputs ignore the inputs" if the outputs are
+      the same for all examples). Their loss need not reach 0, which it never does with smoothed labels or soft targets:
+      it is compared with the loss that each of the examples reaches when it is trained on alone. An objective, whose
+      lowest value is unknown, is only reported if it does not fall at all;
+    - whether the targets depend on the inputs ("targets do not go with inputs"): a model trained briefly on some
+      examples has to score better on others than models trained with permuted targets, in each of nine permutations.
+
+    All trainings use the model and loss of the task, and Adam at four learning rates. Some rates may diverge, so
+    `jax_debug_nans` is switched off meanwhile.
 
     Args:
-        task: the task; all trainings are with its own model and loss, by Adam at four rates.
-        examples: the training part, a tuple of arrays or a Subset; of more than 1000 a sample is taken.
+        task: the `Task` to check.
+        examples: the training examples, at least 20: a tuple of arrays [n, ...], inputs first and targets last, or a
+            `Subset`. Of more than 1000, a random sample is used.
         key: an int or a `jax.random.key`, for the initial weights, the sample and the permutations.
-        progress: show a bar on standard error if it takes more than a second.
+        progress: whether to show a progress bar on standard error if the check takes more than a second.
 
     Returns:
-        A Diagnosis: findings with evidence and remedy, and notes on what is well. Some rates may diverge:
-        `jax_debug_nans` is off meanwhile.
+        A `Diagnosis`: findings with evidence and remedies, and notes on what is in order.
 
     Raises:
-        TypeError: if task is no Task. ValueError: if the examples do not fit it, or are fewer than 20.
+        ValueError: if the examples do not fit the task, or are fewer than 20.
+        TypeError: if `task` is not a `Task`, or another argument has the wrong type.
 
     Example:
         >>> import lectopt as lo, numpy as np
         >>> from flax import nnx
         >>> task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
         >>> x, y = lo.datasets.digits()
-        >>> len(lo.check(task, (x, y)))
-        0
-        >>> [finding.name for finding in lo.check(task, (x, np.random.default_rng(0).permutation(y)))]
+        >>> [finding.name for finding in lo.check(task, (x, np.zeros_like(y)))]
+        ['targets all alike']
+        >>> [finding.name for finding in lo.check(task, (x, np.random.default_rng(0).permutation(y)))]  # doctest: +SKIP
         ['targets do not go with inputs']
 
-    Source: Karpathy (2019), "A Recipe for Training Neural Networks"; Goodfellow et al. (2016), section 11.5.
+    Source: Karpathy (2019), "A recipe for training neural networks"; Goodfellow, Bengio and Courville (2016), "Deep
+    Learning", section 11.5.
     """
     if not isinstance(task, Task):
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
