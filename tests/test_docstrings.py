@@ -59,8 +59,6 @@ PENDING = {
     "lectopt.train",
     "lectopt.watch",
     # the others
-    "lectopt.Diagnosis",
-    "lectopt.rescale",
     "lectopt.Pretrained",
     "lectopt.Transfer",
     "lectopt.Transfer.to_pandas",
