@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def compare(runs: Mapping[Any, Run | History]) -> "Comparison":
-    """A table of the runs' final metrics, and their curves over each other.
+    """Compares runs: a table of their final metrics, and their curves over each other.
 
     Args:
-        runs: {name: run}, as `fit` returns them, or {name: history}.
+        runs: {name: run} of what `fit` returned, or {name: history}; the names are shown.
 
     Returns:
-        A Comparison; print it, let a notebook show it, or call `.plot()`.
+        A `Comparison`; print it, let a notebook show it, or call `.plot()`.
 
     Raises:
-        ValueError: if there are no runs.
-        TypeError: if one of them is neither a Run nor a History.
+        ValueError: if there are no runs, two have the same name, or one holds several trainings.
+        TypeError: if runs is not a dictionary, or one of them is neither a Run nor a History.
 
     Example:
         >>> import lectopt as lo
@@ -38,7 +38,8 @@ def compare(runs: Mapping[Any, Run | History]) -> "Comparison":
         0.001  ...
         0.01   ...
 
-    Source: the lecture, "Options for Hyperparameter search", manual tuning.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Options for Hyperparameter search" (manual
+    tuning).
     """
     if not isinstance(runs, Mapping):
         raise TypeError(f"runs must be a dictionary {{name: run}}; got {type(runs).__name__}")
@@ -54,25 +55,44 @@ def compare(runs: Mapping[Any, Run | History]) -> "Comparison":
 
 
 class Comparison:
-    """What `compare` returns."""
+    """Several runs side by side: a table in print and in notebooks, and overlaid curves.
+
+    `lectopt.compare` makes it.
+
+    Args:
+        runs: {name: run or history}.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> run = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=2, key=0)
+        >>> comparison = lo.compare({"slow": run})
+        >>> [row["run"] for row in comparison.rows]
+        ['slow']
+    """
 
     def __init__(self, runs: dict[str, Run | History]):
         self._runs = runs
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row for each run: its name, its metrics, and the step at which it diverged (None if it did not).
+        """The table, one dictionary per run: its name, its metrics, and the step at which it diverged.
 
-        A metric that is called "run" or "diverged at" gets " (2)" behind its name.
+        That step is None if it did not diverge. A metric called "run" or "diverged at" gets " (2)" behind its name.
         """
         return [_row(name, run) for name, run in self._runs.items()]
 
     def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame."""
+        """Returns the table as a pandas DataFrame whose index is the name of the run."""
         return import_pandas().DataFrame(self.rows).set_index("run")
 
     def plot(self) -> "Figure":
-        """The curves over each other; returns a matplotlib figure."""
+        """Plots the curves of all runs over each other.
+
+        Returns:
+            A matplotlib figure.
+        """
         from lectopt.plots.history import plot_comparison  # noqa: PLC0415, matplotlib is heavy
 
         return plot_comparison({n: run.history if isinstance(run, Run) else run for n, run in self._runs.items()})

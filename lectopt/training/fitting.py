@@ -56,52 +56,84 @@ def fit(
     log_dir: str | Path | None = None,
     mesh: Mesh | None = None,
 ) -> Run:
-    """Trains a model as `train` does, compiled, in chunks with a progress bar between them.
+    """Trains a model by minibatch gradient descent, compiled, with progress, logging and checkpoints.
 
-    Called again with the same task, optimizer function and shapes, it compiles nothing again, whatever the numbers in
-    `hyperparameters`. What was compiled goes when the task or the optimizer goes.
+    It is the loop of `train`, run in chunks. Called again with the same task, optimizer function and shapes, it
+    compiles nothing again, whatever the numbers in `hyperparameters`. The compiled program is freed when the task or
+    the optimizer is.
 
-    Ctrl-C ends it after the chunk of some tenths of a second that runs: at a prompt or in a notebook the run is given
-    back as far as it came, its last epoch ending there, with a warning; in a script what is done is kept in
+    Ctrl-C ends the training after the current chunk, some tenths of a second. At a prompt or in a notebook the run is
+    returned as far as it came, its last epoch ending there, with a warning; in a script what is done is kept in
     `directory`, if there is one, and KeyboardInterrupt is raised. A second Ctrl-C raises it at once.
 
     Args:
-        task: as for `train`.
-        optimizer: as for `train`.
-        train: as for `train`.
-        valid: as for `train`.
-        batch_size: as for `train`.
-        epochs: as for `train`.
-        steps: as for `train`.
-        shuffle: as for `train`.
-        key: as for `train`.
-        hyperparameters: as for `train`.
-        start: as for `train`.
-        patience: as for `train`; training really ends then.
-        weights: as for `train`.
-        augment: as for `train`.
-        watch: as for `train`.
-        progress: show a bar on standard error once training takes more than a second; in a notebook, after some
-            seconds, the curves too, which grow in their place; in a log a line for each epoch, one a second at most.
-        directory: keep the training here every few seconds, in its last two copies. Killed at any moment and called
-            again with the same arguments, it goes on from there and ends as it would have; `lectopt.load(directory,
-            task)` reads how far it came. Of a damaged copy there is a warning, and the one before is used.
-        log_dir: write the records and histograms of the weights here while training, for TensorBoard (needs
-            `pip install 'lectopt[logging]'`). A directory for each training; one that goes on writes to the same.
-        mesh: train on all devices of this `jax.sharding.Mesh`, such as `jax.make_mesh((2,), ("data",))` makes of two.
-            Each batch is split over its first axis; the gradient, batch statistics and what else is a mean are those
-            of the whole batch. Examples and parameters are on every device, but for the parameters of an NNX model
-            that are annotated (`nnx.with_partitioning`): they, and their moments, are split as they say. A mesh over
-            several processes (`jax.distributed`) needs the same call in each; the first one shows and logs.
+        task: the model with its loss and metrics, a `Task` such as `classification` and `regression` make.
+        optimizer: an Optax optimizer, or a function that is called as `optimizer(**hyperparameters)` and returns one,
+            such as `lo.momentum`.
+        train: the examples to learn from, a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
+        valid: the examples to validate on after each epoch and at the end, a tuple of arrays [n, ...] such as (x, y),
+            or a `Subset`; None validates nothing.
+        batch_size: the number of examples in a minibatch, at least 1; the last minibatch of an epoch may be smaller. If
+            there are fewer examples, all of them are one batch (with a warning).
+        epochs: the number of passes through the examples, at least 1; give either this or steps.
+        steps: the number of updates in all, at least 1; give either this or epochs.
+        shuffle: whether the minibatches are drawn anew in each epoch; False takes the same ones, in order, in every
+            epoch.
+        key: an int or a `jax.random.key`, for the initial weights, the shuffling, and what the model draws.
+        hyperparameters: {name: value}, the arguments of an optimizer that is a function: numbers, arrays, traced
+            values, schedules; others must be hashable. None calls it without arguments.
+        start: where to continue from:
+
+            - a Run: with its weights and its optimizer's state;
+            - `run.start` (also what `transfer` and the pre-trainings call `start`): with its weights and the other
+              variables of the model, for another optimizer;
+            - an nnx.Module such as `run.model`: with its weights and other variables;
+            - parameters alone, a tree of arrays: other variables, such as batch statistics, are initialised (with a
+              warning);
+            - None: everything is initialised.
+
+            With `standardize`, a Run and `run.start` keep the means and variances that the run learned, whatever the
+            examples; parameters alone learn those of `train`.
+        patience: a whole number of at least 1: training ends, and returns the best parameters, after so many
+            validations in a row without a lower "valid_loss". A validation loss that is not finite is never the best;
+            until one is finite, the best parameters are the latest. None trains to the end.
+        weights: the weight of each example in the loss: float[n], one number of at least 0 per example of the arrays;
+            or {class: weight} (1 for a class that is not named); or "balanced", n / (classes * examples of the class),
+            counted in the training part that is given (in a fold, the fold's), so that all its classes weigh alike.
+            Weights are scaled to mean 1 over the training examples. None weights all alike.
+        augment: (key, batch) -> batch of the same shapes and dtypes, written in JAX, applied to training batches inside
+            the loop. Validation, evaluation and prediction use the examples unchanged: what prepares the inputs, such
+            as scaling them, belongs into the arrays, the model, or `standardize`. None changes nothing.
+        watch: what to record of every layer in `run.history.layers`: what `lectopt.watch` returns, or a number of steps
+            from one record to the next; None records nothing.
+        progress: whether to show the progress: a bar on standard error once training takes more than a second; in a
+            notebook, after some seconds, growing curves too; in a log file one line per epoch, at most one a second.
+        directory: a path, where the training is kept every few seconds, in its last two copies. Killed at any moment
+            and called again with the same arguments, it resumes there and ends as it would have;
+            `lectopt.load(directory, task)` reads how far it came. If a copy is damaged, there is a warning, and the one
+            before is used. None keeps nothing.
+        log_dir: a path, where the records and histograms of the weights are written during training, for TensorBoard
+            (needs `pip install 'lectopt[logging]'`). Use one directory per training; one that resumes writes to the
+            same. None writes nothing.
+        mesh: a `jax.sharding.Mesh` on all of whose devices to train, such as `jax.make_mesh((2,), ("data",))` for two.
+            Each batch is split over its first axis; the gradient, batch statistics and other means are those of the
+            whole batch. Examples and parameters are on every device, except for annotated parameters of an NNX model
+            (`nnx.with_partitioning`): they, and their moments, are split as annotated. A mesh over several processes
+            (`jax.distributed`) needs the same call in each; the first one shows and logs. None trains on the default
+            device.
 
     Returns:
-        A Run, its metrics Python numbers and its history as long as the training was. A divergence ends the training
-        with a warning that names the step.
+        A `Run` whose metrics are Python numbers and whose history is as long as the training was. If it diverges,
+        training ends with a warning that names the step, and the run holds the parameters of the last finite epoch.
 
     Raises:
-        ValueError, TypeError: as `train`; if directory holds another training, or one of the directories cannot be
-            written; if mesh is none, or does not split batch_size evenly. ImportError: if log_dir is given and
-            tensorboardX is not installed. OSError: if the disk is full while it trains; what was kept is kept.
+        ValueError: before anything compiles, if an argument is out of range, the examples, the model and the loss do
+            not fit each other, directory holds another training, a directory cannot be written, or mesh does not split
+            batch_size evenly.
+        TypeError: before anything compiles, if an argument is of the wrong type, or traced: inside `jit`, `vmap` or
+            `grad`, call `train`.
+        ImportError: if log_dir is given and tensorboardX is not installed.
+        OSError: if the disk is full during training; what was kept is kept.
 
     Example:
         >>> import lectopt as lo
@@ -112,7 +144,9 @@ def fit(
         >>> run.evaluate(test)["accuracy"] > 0.9
         True
 
-    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)";
+    I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 8.1, and algorithm 7.1 for
+    patience.
     """
     checks.check_flag("progress", progress)
     mesh = meshes.as_mesh(mesh)

@@ -22,30 +22,50 @@ if TYPE_CHECKING:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class History:
-    """The course of a training, step by step and epoch by epoch; NaN where nothing was done."""
+    """The course of a training, step by step and epoch by epoch; NaN where nothing was done.
+
+    Attributes:
+        steps: {name: float32[steps]}: "loss" (of the batch, without penalties), "gradient_norm" (before clipping) and,
+            where the optimizer is lectopt's, "learning_rate"; with `clip_by_norm`, "clipped" (1 for a step that was)
+            and "clip_threshold".
+        epochs: {name: float32[epochs]}: "train_loss" (the mean over the epoch of the losses at the time of each step),
+            "valid_loss" and "valid_<metric>" at the end of the epoch.
+        layers: {layer: {statistic: float32[records]}}, in the order in which the layers are called, at the steps 0,
+            `watched_every`, 2 `watched_every`, ...; `lectopt.watch` describes the statistics. Empty if nothing was
+            watched.
+        baseline_loss: float32[], the loss of the best constant outputs for the training part; None where the task does
+            not know it.
+        diverged_at: int32[], the first step whose loss was not finite (or an epoch's last step, if it leaves weights
+            that are not); -1 if there was none.
+        steps_per_epoch: the number of steps in an epoch, an int.
+        batch_size: the number of examples in a minibatch, an int.
+        watched_every: the number of steps from one record of the layers to the next, an int; 0 if nothing was watched.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> history = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=2, key=0).history
+        >>> {name: record.shape for name, record in history.steps.items()}
+        {'loss': (10,), 'gradient_norm': (10,), 'learning_rate': (10,)}
+    """
 
     steps: dict[str, Array]
-    """float32[steps]: "loss" (of the batch, without penalties), "gradient_norm" (before clipping) and, where the
-    optimizer is lectopt's, "learning_rate"; with `clip_by_norm`, "clipped" (1 for a step that was) and
-    "clip_threshold"."""
     epochs: dict[str, Array]
-    """float32[epochs]: "train_loss" (mean over the epoch of the losses as they were met), "valid_loss" and
-    "valid_<metric>" at the end of the epoch."""
     layers: OrderedDict[str, dict[str, Array]]
-    """{layer: {statistic: float32[looks]}}, in the order in which they are called, at the steps 0, `watched_every`,
-    2 `watched_every`, ...; see `lectopt.watch`. Empty if nothing was watched."""
     baseline_loss: Array | None
-    """float32[]: the loss of the best constant outputs for the training part; None where the task does not know it."""
     diverged_at: Numeric
-    """int32[]: the first step whose loss was not finite, -1 if there was none; see `Run`."""
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})
     batch_size: int = dataclasses.field(metadata={"static": True})
     watched_every: int = dataclasses.field(metadata={"static": True})
 
     def plot(self) -> "Figure":
-        """The dashboard: losses, metrics, gradient norm, clipping, learning rate, what was watched of the layers.
+        """Plots the dashboard: losses, metrics, gradient norm, clipping, learning rate, statistics of the layers.
 
-        Returns a matplotlib figure. For several histories in one picture see `lectopt.compare`.
+        To plot several histories over each other, use `lectopt.compare`.
+
+        Returns:
+            A matplotlib figure.
         """
         from lectopt.plots.history import plot_history  # noqa: PLC0415, matplotlib is heavy
 
@@ -53,27 +73,30 @@ class History:
 
     @property
     def epochs_done(self) -> np.ndarray:
-        """float64[steps]: how much of the training has been done after each step, in epochs."""
+        """How much of the training is done after each step, in epochs: float64[steps]."""
         return np.arange(1, self._length + 1) / self.steps_per_epoch
 
     @property
     def epoch_ends(self) -> np.ndarray:
-        """int[epochs]: how many steps are done at the end of each epoch; the last one may not be whole."""
+        """How many steps are done at the end of each epoch, int[epochs]; the last epoch may be incomplete."""
         epochs = max((np.shape(record)[-1] for record in self.epochs.values()), default=0)
         return np.minimum(np.arange(1, epochs + 1) * self.steps_per_epoch, self._length)
 
     @property
     def watched_steps(self) -> np.ndarray:
-        """int[looks]: the steps, from 0, at which the layers were looked at."""
+        """The steps, counted from 0, at which the layers were recorded: int[records]."""
         looks = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
         return np.arange(looks) * self.watched_every
 
     def to_pandas(self) -> Any:
-        """All records as one pandas DataFrame with a row for each step.
+        """Returns all records as one pandas DataFrame with a row for each step.
 
-        Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs, which
-        stand at their last step, and "<layer> <statistic>"; NaN where nothing was recorded. A name that is taken
-        already gets " (2)".
+        Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs, at
+        their last step, and "<layer> <statistic>"; NaN where nothing was recorded. A name that is already taken gets "
+        (2)".
+
+        Raises:
+            ValueError: if this holds several trainings.
         """
         self.check_single()
         steps = self._length
@@ -88,10 +111,15 @@ class History:
     def save(self, path: str | Path) -> None:
         """Writes all records to one .npz file, which `History.load` reads.
 
-        What was at `path` before is replaced in one stroke, or stays if that fails. A symbolic link is followed.
+        The file replaces what was at `path` in one stroke; if that fails, the old file stays. A symbolic link is
+        followed.
+
+        Args:
+            path: the path of the file, a string or `pathlib.Path`.
 
         Raises:
             ValueError: if it cannot be written there; a folder or a device is not replaced.
+            TypeError: if path is neither a string nor a `pathlib.Path`.
         """
         save_arrays(checked_path("path", path), {json.dumps(name): array for name, array in self.to_arrays().items()})
 
@@ -99,9 +127,16 @@ class History:
     def load(path: str | Path) -> "History":
         """Reads what `save` wrote.
 
+        Args:
+            path: the path of the file, a string or `pathlib.Path`.
+
+        Returns:
+            The history, its records as NumPy arrays.
+
         Raises:
             FileNotFoundError: if there is nothing at path.
             ValueError: if it is not a history, or one that was damaged.
+            TypeError: if path is neither a string nor a `pathlib.Path`.
 
         Example:
             >>> import tempfile, numpy as np, lectopt as lo
@@ -123,13 +158,23 @@ class History:
             raise ValueError(f"path must be a file that History.save wrote; {path} is not: {error}") from error
 
     def to_arrays(self) -> dict[tuple[str, ...], np.ndarray]:
-        """Every record under its path, such as ("steps", "loss"), for storage."""
+        """Returns every record under its path, such as ("steps", "loss"), for storage."""
         tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return dict(zip(paths(tree), map(np.asarray, jax.tree.leaves(tree)), strict=True))
 
     @staticmethod
     def from_arrays(arrays: Mapping[tuple[str, ...], Array]) -> "History":
-        """The history that `to_arrays` took apart."""
+        """Puts together the history that `to_arrays` took apart.
+
+        Args:
+            arrays: {path: array}, as it was returned, perhaps read from a file since.
+
+        Returns:
+            The history.
+
+        Raises:
+            KeyError: if a record that every history has is missing.
+        """
         layers: OrderedDict[str, dict[str, Array]] = OrderedDict()
         for path, array in arrays.items():
             if path[0] == "layers":
@@ -150,7 +195,11 @@ class History:
         )
 
     def check_single(self) -> None:
-        """Raises ValueError if this holds several trainings, as `jit(vmap(train))` returns them."""
+        """Checks that this holds a single training, unlike what `jit(vmap(train))` returns.
+
+        Raises:
+            ValueError: if it holds several.
+        """
         lanes = np.shape(self.diverged_at)
         if lanes:
             raise ValueError(

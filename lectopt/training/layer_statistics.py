@@ -41,7 +41,7 @@ class Watch:
 
 
 def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
-    r"""What `train` and `fit` are to record of each layer while they train, inside the compiled loop.
+    r"""Selects what `train` and `fit` record of each layer during training, inside the compiled loop.
 
     At the steps k = 0, `every`, 2 `every`, ..., of the weights w of each layer (biases included):
 
@@ -52,27 +52,27 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
 
     and of its outputs z for the minibatch (layers of NNX and Linen models, in training mode):
 
-    - "output_mean" and "output_std" over examples and units; "output_gradient_std", the deviation of
+    - "output_mean" and "output_std" over examples and units; "output_gradient_std", the standard deviation of
       :math:`\partial L / \partial z`, the gradient that is propagated back to it;
     - "dead", the share of the units that are 0 for every example after the activation, and "saturated", the share of
       the values after a tanh or sigmoid that are within 1 % of its bounds (other squashing functions count as 0).
 
-    A layer that is called several times is one entry for each call. What is inside of a scan, vmap, remat or jit cannot
-    be seen from outside; the weights there are recorded under their own path. Of layers whose outputs are no real
-    numbers, or none at all, only the weights are recorded.
+    A layer that is called several times has one entry for each call. The inside of a scan, vmap, remat or jit cannot be
+    seen from outside; the weights there are recorded under their own path. Of layers whose outputs are not real
+    numbers, only the weights are recorded.
 
     Args:
-        every: steps between two looks.
-        layers: names of those to record, such as "layers/0"; None for all.
+        every: the number of steps from one record to the next, a whole number of at least 1.
+        layers: the names of the layers to record, a list such as ["layers/0", "layers/2"]; None records all.
 
     Returns:
-        What to give as `watch=`; a bare number means `watch(number)`. The run has it as
-        `run.history.layers[layer][statistic]`, float32[looks]. Under `jax.grad` a watched training can only be
-        differentiated forwards.
+        A value for the argument `watch` of `train` and `fit`; a bare number there means `watch(number)`. The records
+        are `run.history.layers[layer][statistic]`, float32[records]. Under `jax.grad` a watched training can only be
+        differentiated in forward mode.
 
     Raises:
-        ValueError: if every is below 1 or a layer is named twice; when training, if there is no such layer.
-        TypeError: if every is no whole number, or layers no list of names.
+        ValueError: if every is below 1, or a layer is named twice; when training, if there is no such layer.
+        TypeError: if every is not a whole number, or layers not a list of names.
 
     Example:
         >>> import lectopt as lo
@@ -84,7 +84,8 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
         >>> sorted(run.history.layers), run.history.layers["layers/0"]["update_ratio"].shape
         (['layers/0', 'layers/2'], (4,))
 
-    Source: the lecture, "Monitoring the Training Process".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Monitoring the Training Process"; A.
+    Karpathy, CS231n course notes (Stanford), "Babysitting the learning process", for the ratio of updates to weights.
     """
     every = checks.check_count("every", every)
     if layers is None:

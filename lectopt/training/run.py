@@ -31,69 +31,121 @@ from lectopt.training.origin import Origin
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished training. A pytree: `jit(vmap(train))` returns one whose arrays have a leading axis."""
+    """The outcome of a training.
+
+    A pytree: `jit(vmap(train))` returns one whose arrays have a leading axis. With patience, params and the next three
+    attributes are those of the best validation; after divergence, those of the last finite epoch.
+
+    Attributes:
+        params: the parameters w, to evaluate and to keep (never the look-ahead point): a tree of arrays.
+        model_state: a pair; its `variables` are the model's others, such as batch statistics, its `inputs` the moments
+            by which inputs are standardised (None if they are not).
+        opt_state: the optimizer's state; bare arrays after `lectopt.load`.
+        lookahead_params: the parameters that belong to the optimizer's state: the look-ahead point under Nesterov
+            momentum, otherwise w.
+        metrics: {name: number}, scalars at the returned parameters: "valid_loss", "valid_<metric>", and "train_loss",
+            the mean over that epoch of the losses at the time of each step. All NaN after divergence.
+        history: the course of the training, a `History`.
+        diverged_at: int32[], the first step whose loss was not finite (or an epoch's last step, if it leaves weights
+            that are not); -1 if there was none.
+        task: the `Task` that was trained.
+        inputs: the shapes of a batch of inputs as a string, from which `lectopt.load` rebuilds the model's structure.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+        >>> x, y = lo.datasets.iris()
+        >>> run = lo.fit(task, lo.sgd(0.01), (x, y), batch_size=30, epochs=2, key=0)
+        >>> run.predict(x[:5]).shape, run.classes(x[:5]).shape, sorted(run.evaluate((x, y)))
+        ((5, 3), (5,), ['accuracy', 'loss'])
+    """
 
     params: Params
-    """The parameters w, to evaluate and to keep (never the look-ahead point); under patience of the best validation,
-    after divergence of the last finite epoch. So are the next three."""
     model_state: ModelState
-    """Its `variables` are the model's others, such as batch statistics; its `inputs` how they are standardised."""
     opt_state: optax.OptState
-    """The optimizer's state."""
     lookahead_params: Params
-    """What the optimizer's state goes with: the look-ahead point under Nesterov momentum, otherwise w."""
     metrics: dict[str, Numeric]
-    """Scalars at the returned parameters: "valid_loss", "valid_<metric>", and "train_loss" as it was met in that
-    epoch. All NaN after divergence."""
     history: History
-    """The course of the training."""
     diverged_at: Numeric
-    """int32[]: the first step whose loss was not finite (or an epoch's last step, if it leaves weights that are not);
-    -1 if there was none."""
     task: Task = dataclasses.field(metadata={"static": True})
-    """What was trained."""
     inputs: str = dataclasses.field(metadata={"static": True})
-    """The shapes of a batch of inputs, from which `load` rebuilds the model's structure."""
 
     @property
     def model(self) -> Any:
-        """The trained nnx.Module in evaluation mode; (params, state) for Linen modules and functions."""
+        """The trained nnx.Module in evaluation mode; (params, variables) for Linen modules and functions.
+
+        With `standardize`, the module takes raw inputs.
+
+        Raises:
+            ValueError: if this holds several trainings.
+        """
         self.check_single()
         return self.task.present(self.params, self.model_state)
 
     @property
     def start(self) -> Origin:
-        """The weights w, the model's other variables and how inputs are standardised, without the optimizer's state:
-        give it to `fit` or `train`, `start=run.start`, to go on with another optimizer.
+        """The weights w, the model's other variables and the moments of its inputs, without the optimizer's state.
+
+        Pass it to `fit` or `train`, `start=run.start`, to continue with another optimizer.
         """
         return Origin(self.params, *self.model_state)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
-        """The model's outputs for inputs x, an array [n, ...] or a tree of them, in evaluation mode.
+        """Computes the model's outputs for inputs x, in evaluation mode.
 
-        Batches of `batch_size` rows go through one after the other, the last one filled up: one compiled program,
-        however many rows there are (up to a batch, one for each power of two). Traced inputs pass, and NaN.
+        Batches of `batch_size` rows are computed one after the other, the last one padded: one compiled program,
+        however many rows there are (up to one batch, one program for each power of two).
+
+        Args:
+            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardises them. They may
+                be traced, or NaN.
+            batch_size: the number of rows in a batch, a whole number of at least 1.
+
+        Returns:
+            The outputs, an array [n, ...] or a tree of them.
 
         Raises:
-            TypeError: if x does not hold numbers. ValueError: if the model does not take it, or batch_size is below 1.
+            ValueError: if the model does not take x, batch_size is below 1, or this holds several trainings.
+            TypeError: if x does not hold numbers, or batch_size is not a whole number.
         """
         return self._in_batches(evaluation.predict, x, batch_size)
 
     def probabilities(self, x: Any, batch_size: int = 1024) -> Any:
-        """The probabilities of the classes, float32[n, ..., classes], whose rows add to 1; for binary labels that of
-        label 1, float32[n], and for several labels at once that of each of them, float32[n, ..., labels].
+        """Computes the probabilities of the classes for inputs x, in evaluation mode.
+
+        Args:
+            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardises them. They may
+                be traced, or NaN.
+            batch_size: the number of rows in a batch, a whole number of at least 1.
+
+        Returns:
+            float32[n, ..., classes], whose rows add up to 1; for binary labels the probability of label 1, float32[n];
+            for several labels at once that of each of them, float32[n, ..., labels].
 
         Raises:
-            ValueError, TypeError: as `predict`; if the task is none of `classification`, nor one whose `activation`
-                is "softmax" or "sigmoid".
+            ValueError: if the task was not made by `classification`, nor has an `activation` "softmax" or "sigmoid"; if
+                the model does not take x, batch_size is below 1, or this holds several trainings.
+            TypeError: if x does not hold numbers, or batch_size is not a whole number.
         """
         return self._in_batches(probabilities, x, batch_size)
 
     def classes(self, x: Any, batch_size: int = 1024) -> Any:
-        """The most likely labels, int32[n, ...]: the class with the largest logit; 1 for a probability above one half.
+        """Computes the most likely labels for inputs x, in evaluation mode.
+
+        Args:
+            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardises them. They may
+                be traced, or NaN.
+            batch_size: the number of rows in a batch, a whole number of at least 1.
+
+        Returns:
+            int32[n, ...]: the class with the largest logit; for binary labels, and for several at once, 1 for a
+            probability above one half.
 
         Raises:
-            ValueError, TypeError: as `probabilities`.
+            ValueError: if the task was not made by `classification`, nor has an `activation` "softmax" or "sigmoid"; if
+                the model does not take x, batch_size is below 1, or this holds several trainings.
+            TypeError: if x does not hold numbers, or batch_size is not a whole number.
         """
         return self._in_batches(classes, x, batch_size)
 
@@ -111,11 +163,18 @@ class Run:
         return in_batches(read, x, batch_size, traced=traced)
 
     def evaluate(self, examples: Any) -> dict[str, float]:
-        """The mean loss and metrics over examples, a tuple of arrays or a Subset; traced ones inside a traced function,
-        such as the trial of a search.
+        """Computes the mean loss and metrics over examples, in evaluation mode.
+
+        Args:
+            examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`. They may be traced, such as inside the
+                trial of a search.
+
+        Returns:
+            {"loss": number, metric: number}, Python numbers unless they are traced.
 
         Raises:
-            ValueError: if the examples do not fit the task.
+            ValueError: if the examples do not fit the task, or this holds several trainings.
+            TypeError: if examples are neither a tuple of arrays of numbers nor a Subset.
         """
         self.check_single()
         subset = as_subset(examples, "examples", arrays.as_array)
@@ -128,9 +187,13 @@ class Run:
 
         The directory, an Orbax checkpoint with a digest of each array, appears when all is written.
 
+        Args:
+            path: the path of the directory, a string or `pathlib.Path`.
+
         Raises:
-            TypeError: if `path` is no string or `pathlib.Path`.
-            ValueError: if there is something at `path`, or it cannot be written there.
+            ValueError: if there is something at `path`, it cannot be written there, or the inputs were not arrays, or
+                tuples, lists and dictionaries of them.
+            TypeError: if path is neither a string nor a `pathlib.Path`.
         """
         path = checked_path("path", path)
         if not self.inputs:
@@ -184,7 +247,11 @@ class Run:
         )
 
     def check_single(self) -> None:
-        """Raises ValueError if this holds several trainings, as `jit(vmap(train))` returns them."""
+        """Checks that this holds a single training, unlike what `jit(vmap(train))` returns.
+
+        Raises:
+            ValueError: if it holds several.
+        """
         lanes = np.shape(self.diverged_at)
         if lanes:
             raise ValueError(f"this Run holds {lanes} trainings; take one: jax.tree.map(lambda leaf: leaf[0], run)")
@@ -198,21 +265,22 @@ def load(path: str | Path, task: Task) -> Run:
     """Reads a run that `Run.save` wrote, or a training that `fit(directory=)` keeps, as far as it came.
 
     Args:
-        path: the directory.
-        task: the task that was trained, or one with a model of the same structure: the names, shapes and dtypes of its
-            parameters and other variables are those of the run.
+        path: the path of the directory, a string or `pathlib.Path`.
+        task: the `Task` that was trained, or one with a model of the same structure: the names, shapes and dtypes of
+            its parameters and other variables are those of the run.
 
     Returns:
-        The run. Its `opt_state` holds bare arrays, which `fit(start=run)` gives to an optimizer of the kind that they
-        come from. Of an unfinished training, its history ends where the last copy was made, its parameters are those
-        of then (under patience of the best validation before), and its metrics those of the last validation, NaN
-        before the first one; reading changes nothing in the directory, so that `fit` goes on there. Where the last
-        copy is damaged, the one before is read, with a warning.
+        The `Run`. Its `opt_state` holds bare arrays, which `fit(start=run)` gives to an optimizer of the kind that they
+        come from. The history of an unfinished training ends where the last copy was made, its parameters are those of
+        that moment (with patience, of the best validation before), and its metrics those of the last validation, NaN
+        before the first one; reading changes nothing in the directory, so that `fit` resumes there. If the last copy is
+        damaged, the one before is read, with a warning.
 
     Raises:
         FileNotFoundError: if there is nothing at path.
         ValueError: if it is not a run, or a damaged one (the message names the array), or the task's model has other
-            parameters (the message names those that are missing and those that nobody asked for).
+            parameters (the message names those that are missing and those that are superfluous).
+        TypeError: if path is neither a string nor a `pathlib.Path`, or task not a Task.
 
     Example:
         >>> import tempfile, lectopt as lo

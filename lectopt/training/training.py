@@ -41,47 +41,64 @@ def train(
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
     watch: Watch | int | None = None,
 ) -> Run:
-    r"""Trains a model by minibatch gradient descent; pure, without input or output, to be jitted and vmapped.
+    r"""Trains a model by minibatch gradient descent: a pure function without input or output, to be jitted and vmapped.
 
-    For each step k = 0, 1, 2, ... a minibatch b is taken from the present shuffling of the examples, and w moves by
-    the optimizer's update for :math:`g = \nabla_w \frac{1}{|b|} \sum_{n \in b} L_n(w)`.
+    At each step k = 0, 1, 2, ... a minibatch b is taken from the current shuffling of the examples, and w moves by the
+    optimizer's update for the gradient :math:`g = \nabla_w \frac{1}{|b|} \sum_{n \in b} L_n(w)`.
 
     Args:
-        task: the model with its loss and metrics.
-        optimizer: an Optax optimizer, or a function called as `optimizer(**hyperparameters)`, such as `lo.momentum`.
-        train: the examples to learn from, a tuple of arrays [n, ...] or a Subset.
-        valid: examples to validate on after each epoch and at the end.
-        batch_size: examples in a minibatch; the last one of an epoch may be smaller. More than there are examples
-            means one batch of all of them (with a warning).
-        epochs: passes through the examples; give this or steps.
-        steps: updates in all; give this or epochs.
-        shuffle: False takes the same minibatches in every epoch.
-        key: an int or a `jax.random.key`: for the initial weights, the shuffling, and what the model draws.
-        hyperparameters: arguments for an optimizer that is a function. Numbers, arrays, traced values, schedules.
-        start: where to go on from. A Run: with its optimizer's state. `run.start`: with its weights and all else of the
-            model, for another optimizer (also what `transfer` and the pre-trainings call `start`). A module such as
-            `run.model`: with its weights and other variables. Parameters alone: other variables, such as batch
-            statistics, begin afresh (with a warning). With `standardize`, a Run and `run.start` keep the means and
-            variances that the run learned, whatever the examples; parameters alone learn those of `train` anew.
-        patience: stop after so many validations without a lower "valid_loss", and return the best. A validation loss
-            that is not finite is never the best; until one is finite, the best is what was trained last.
-        weights: float[n], one for each example of the arrays, {class: weight} (1 for a class that is not named), or
-            "balanced": n / (classes * examples of the class), counted in the training part that is given (in a fold,
-            the fold's), so that all its classes weigh alike. Weights are scaled to mean 1 over the training examples.
-        augment: (key, batch) -> batch of the same shapes and dtypes, applied to training batches inside the loop.
-            Validation, evaluation and prediction get examples as they are: what prepares the inputs, such as scaling
-            them, belongs into the arrays, the model, or `standardize`.
-        watch: look at every layer each so many steps, for `run.history.layers`; see `lectopt.watch`.
+        task: the model with its loss and metrics, a `Task` such as `classification` and `regression` make.
+        optimizer: an Optax optimizer, or a function that is called as `optimizer(**hyperparameters)` and returns one,
+            such as `lo.momentum`.
+        train: the examples to learn from, a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
+        valid: the examples to validate on after each epoch and at the end, a tuple of arrays [n, ...] such as (x, y),
+            or a `Subset`; None validates nothing.
+        batch_size: the number of examples in a minibatch, at least 1; the last minibatch of an epoch may be smaller. If
+            there are fewer examples, all of them are one batch (with a warning).
+        epochs: the number of passes through the examples, at least 1; give either this or steps.
+        steps: the number of updates in all, at least 1; give either this or epochs.
+        shuffle: whether the minibatches are drawn anew in each epoch; False takes the same ones, in order, in every
+            epoch.
+        key: an int or a `jax.random.key`, for the initial weights, the shuffling, and what the model draws.
+        hyperparameters: {name: value}, the arguments of an optimizer that is a function: numbers, arrays, traced
+            values, schedules; others must be hashable. None calls it without arguments.
+        start: where to continue from:
+
+            - a Run: with its weights and its optimizer's state;
+            - `run.start` (also what `transfer` and the pre-trainings call `start`): with its weights and the other
+              variables of the model, for another optimizer;
+            - an nnx.Module such as `run.model`: with its weights and other variables;
+            - parameters alone, a tree of arrays: other variables, such as batch statistics, are initialised (with a
+              warning);
+            - None: everything is initialised.
+
+            With `standardize`, a Run and `run.start` keep the means and variances that the run learned, whatever the
+            examples; parameters alone learn those of `train`.
+        patience: a whole number of at least 1: training ends, and returns the best parameters, after so many
+            validations in a row without a lower "valid_loss". A validation loss that is not finite is never the best;
+            until one is finite, the best parameters are the latest. Under `vmap`, a training that has ended waits
+            unchanged for the others. None trains to the end.
+        weights: the weight of each example in the loss: float[n], one number of at least 0 per example of the arrays;
+            or {class: weight} (1 for a class that is not named); or "balanced", n / (classes * examples of the class),
+            counted in the training part that is given (in a fold, the fold's), so that all its classes weigh alike.
+            Weights are scaled to mean 1 over the training examples. None weights all alike.
+        augment: (key, batch) -> batch of the same shapes and dtypes, written in JAX, applied to training batches inside
+            the loop. Validation, evaluation and prediction use the examples unchanged: what prepares the inputs, such
+            as scaling them, belongs into the arrays, the model, or `standardize`. None changes nothing.
+        watch: what to record of every layer in `run.history.layers`: what `lectopt.watch` returns, or a number of steps
+            from one record to the next; None records nothing.
 
     Returns:
-        A Run. A training whose loss or weights cease to be finite is frozen at its last finite epoch
-        (`run.diverged_at`), which under `vmap` leaves every other lane as it is. Records of what was not done (after
-        patience ran out; of another length, in folds that differ in size) are NaN: where `train` is compiled,
-        `jax_debug_nans` reports those too. `fit` and the searches fill them without that.
+        A `Run`. A training whose loss or weights are no longer finite is frozen at its last finite epoch
+        (`run.diverged_at`), which under `vmap` leaves every other lane unchanged (a lane is one training among those
+        that a program runs side by side). Records of what was not done (after patience ran out; of another length, in
+        folds that differ in size) are NaN: where `train` is compiled, `jax_debug_nans` reports those too. `fit` and the
+        searches fill them without that.
 
     Raises:
-        ValueError, TypeError: before anything compiles, if an argument is not as described above or the examples,
-            the model and the loss do not fit each other.
+        ValueError: before anything compiles, if an argument is out of range, or the examples, the model and the loss do
+            not fit each other.
+        TypeError: before anything compiles, if an argument is of the wrong type.
 
     Example:
         >>> import jax, jax.numpy as jnp, lectopt as lo
@@ -95,7 +112,9 @@ def train(
         >>> losses.shape
         (3,)
 
-    Source: the lecture, "Recap: Stochastic Gradient Descent".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)";
+    I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 8.1, and algorithm 7.1 for
+    patience.
     """
     setup = prepare(
         task,
