@@ -8,7 +8,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.tables import as_text, import_pandas
-from lectopt.architecture.design import Architecture
+from lectopt.architecture.design import Architecture, Layer
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.strategies.choices import Record, best_of
 from lectopt.training.run import Run
@@ -119,9 +119,13 @@ class ArchitectureResults:
         Returns:
             A matplotlib figure.
         """
-        from lectopt.plots.architecture import plot_search  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.architecture_search import plot_search  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_search(self)
+        sign = 1 if self.maximizes else -1
+        scores = {method: sign * np.asarray(record.scores, float) for method, record in self.records.items()}
+        controller = next((record for record in self.records.values() if record.probabilities is not None), None)
+        learned = {} if controller is None else _learned(controller, self.space)
+        return plot_search(scores, metric=self.metric, maximizes=self.maximizes, **learned)
 
     def plot_winner(self) -> "Figure":
         """Plots the winner layer by layer.
@@ -131,7 +135,14 @@ class ArchitectureResults:
         """
         from lectopt.plots.architecture import plot_architecture  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_architecture(self.winner)
+        layers = list(enumerate(self.winner.layers, 1))
+        captions = [_caption(layer, self.winner.stride(number)) for number, layer in layers]
+        output = "linear" if layers[-1][1].kernel_size is None else "linear in\nthe mean over\npositions"
+        return plot_architecture(
+            [layer.width for _, layer in layers],
+            [*captions, output],
+            [(source, number) for number, layer in layers for source in layer.skips],
+        )
 
     def __repr__(self) -> str:
         rows = [("", f"{self.metric}: in the search", "again", "test")]
@@ -148,6 +159,27 @@ class ArchitectureResults:
             str(decision): decision.options[choice] if matters else None
             for decision, choice, matters in zip(self.space.questions, vector, active, strict=True)
         }
+
+
+def _learned(controller: Record, space: ArchitectureSpace) -> dict[str, Any]:
+    """The controller's entropy beside that of uniform choice, and how probable it made each option, round by round."""
+    vectors, probabilities = np.asarray(controller.choices), np.asarray(controller.probabilities)
+    matter = np.asarray(space.decisions.matter(jnp.asarray(vectors.reshape(-1, len(space.choices)))))
+    uniform = (matter @ np.log(space.choices)).reshape(vectors.shape[:2]).mean(axis=1)
+    return {
+        "entropies": (np.asarray(controller.entropy), uniform),
+        "probabilities": {
+            str(decision): {option: probabilities[:, place, i] for i, option in enumerate(decision.options)}
+            for place, decision in enumerate(space.questions)
+        },
+    }
+
+
+def _caption(layer: Layer, stride: int) -> str:
+    """What stands below a layer in a plot."""
+    kernel = [f"kernel size {layer.kernel_size}"] if layer.kernel_size else []
+    lines = ["filters" if layer.kernel_size else "units", *kernel, *([f"stride {stride}"] if stride > 1 else [])]
+    return "\n".join([*lines, *([f"{layer.norm} norm"] if layer.norm != "none" else []), layer.activation])
 
 
 def _spread(values: np.ndarray) -> str:

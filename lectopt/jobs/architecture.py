@@ -59,7 +59,7 @@ def architecture_job(output: Path, seed: int) -> None:
     )
     console.print(f"The search itself, {ROUNDS} rounds of {CHILDREN} children for each method:")
     console.print(str(found), highlight=False, soft_wrap=True)
-    from lectopt.plots.architecture import plot_ranks  # noqa: PLC0415, matplotlib is heavy
+    from lectopt.plots.ranks import plot_ranks  # noqa: PLC0415, matplotlib is heavy
 
     figures = {"ranks": plot_ranks(ranks, SPACE.count), "search": found.plot(), "winner": found.plot_winner()}
     console.print(f"Pictures: {', '.join(map(str, write(figures, output)))}", soft_wrap=True)

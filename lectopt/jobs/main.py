@@ -177,10 +177,10 @@ def _table(outcomes: list[Outcome], untuned: Outcome) -> Table:
 
 
 def _picture(outcomes: list[Outcome]) -> "Figure":
-    from lectopt.plots.style import plot_optimizers  # noqa: PLC0415, matplotlib is heavy
+    from lectopt.plots.optimizers import plot_optimizers  # noqa: PLC0415, matplotlib is heavy
 
     return plot_optimizers(
-        {o.name: o.chosen.run.history for o in outcomes},
+        {o.name: np.asarray(o.chosen.run.history.epochs["train_loss"]) for o in outcomes},
         outcomes[0].rates,
         {o.name: o.chosen.results.mean() for o in outcomes},
         {o.name: o.best for o in outcomes},

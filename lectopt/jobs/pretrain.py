@@ -60,7 +60,7 @@ def pretrain_job(output: Path, seed: int) -> None:
     for title, experiment in EXPERIMENTS.items():
         experiments[title] = experiment((x, y), seed)
         console.print(_table(title, experiments[title]))
-    from lectopt.plots.pretraining import plot_label_efficiency  # noqa: PLC0415, matplotlib is heavy
+    from lectopt.plots.label_efficiency import plot_label_efficiency  # noqa: PLC0415, matplotlib is heavy
 
     figures = {"pretraining": plot_label_efficiency(experiments, LABELS)}
     console.print(f"Pictures: {', '.join(map(str, write(figures, output)))}", soft_wrap=True)

@@ -31,9 +31,9 @@ def rate_job(output: Path, seed: int) -> None:
             found[name] = suggest_learning_rate(task, optimizer, train, batch_size=BATCH_SIZE, key=seed, progress=False)
     console = Console()
     console.print(_table(found))
-    from lectopt.plots.search import plot_suggestions  # noqa: PLC0415, matplotlib is heavy
+    from lectopt.plots.learning_rates import plot_suggestions  # noqa: PLC0415, matplotlib is heavy
 
-    (path,) = write({"rates": plot_suggestions(found)}, output)
+    (path,) = write({"rates": plot_suggestions({name: rate.curves for name, rate in found.items()})}, output)
     console.print(f"Picture: {path}", soft_wrap=True)
 
 

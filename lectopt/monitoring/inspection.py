@@ -58,7 +58,13 @@ class Inspection:
         """
         from lectopt.plots.inspection import plot_inspection  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_inspection(self)
+        statistics = ("output_std", "dead", "saturated", "gradient_std", "weight_gradient_std")
+        return plot_inspection(
+            [f"{layer.name}  {layer.kind}" for layer in self.layers],
+            [layer.histogram for layer in self.layers],
+            {name: [getattr(layer, name) for layer in self.layers] for name in statistics},
+            [finding.name for finding in self.findings],
+        )
 
     def __str__(self) -> str:
         return "\n".join([as_text(self._table()), "", self._loss_line(), *self._verdicts()])

@@ -75,9 +75,15 @@ class RateSuggestion:
         Returns:
             A matplotlib figure.
         """
-        from lectopt.plots.search import plot_rates  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.learning_rates import plot_rates  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_rates(self)
+        return plot_rates(self.curves, self.steps)
+
+    @property
+    def curves(self) -> tuple[np.ndarray, np.ndarray, float, dict[str, float]]:
+        """The rates, the losses, the initial loss, and {label: rate} of the three rates to mark in a plot."""
+        marks = {"best": self.best, "suggestion": self.suggestion, "stable up to": self.stable}
+        return self.rates, self.losses, self.initial_loss, marks
 
     def __repr__(self) -> str:
         low, high = self.best_by_seed.min(), self.best_by_seed.max()

@@ -364,9 +364,9 @@ class Results:
         Returns:
             A matplotlib figure.
         """
-        from lectopt.plots.search import plot_scores  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.scores import plot_scores  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_scores(self)
+        return plot_scores(self.settings, self.mean(), self.sem(), best=self.best_index, **self._shown_as)
 
     def plot_parallel(self) -> "Figure":
         """Plots every setting as a line across its hyperparameters, colored by its score.
@@ -374,9 +374,10 @@ class Results:
         Returns:
             A matplotlib figure.
         """
-        from lectopt.plots.search import plot_parallel  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.parallel_coordinates import plot_parallel  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_parallel(self)
+        self.best_index  # noqa: B018, raises where no setting has a score
+        return plot_parallel(self.settings, self.mean(), self.ranking(), **self._shown_as)
 
     def plot_folds(self, settings: int = 10) -> "Figure":
         """Plots the scores of the best settings on each fold.
@@ -391,9 +392,14 @@ class Results:
             ValueError: if `settings` is below 1.
             TypeError: if it is not a whole number.
         """
-        from lectopt.plots.search import plot_folds  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.fold_scores import plot_folds  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_folds(self, checks.check_count("settings", settings))
+        count = checks.check_count("settings", settings)
+        self.best_index  # noqa: B018, raises where no setting has a score
+        values = self._values(None)
+        best = [int(i) for i in self.ranking() if not np.isnan(values[i]).any()][:count]
+        part = "fold" if self.diverged_at.shape[1] > 1 else "seed"
+        return plot_folds(values[best], best, metric=self.metric, part=part)
 
     def __repr__(self) -> str:
         n, folds, seeds = self.diverged_at.shape
@@ -401,6 +407,12 @@ class Results:
         top = (i for i in self.ranking()[:5] if not np.isnan(self.mean()[i]))
         lines = [f"{_spread(self.mean()[i], self.std()[i])} {_shown(self.settings.row(i))}" for i in top]
         return "\n".join([text, *lines, *filter(None, [self.missing()])])
+
+    @property
+    def _shown_as(self) -> dict[str, Any]:
+        """What the pictures need to know of the metric and of the settings."""
+        logarithmic = [name for name in self.settings if self.settings.is_logarithmic(name)]
+        return {"metric": self.metric, "maximizes": self.maximizes, "logarithmic": logarithmic}
 
     def _values(self, metric: str | None) -> np.ndarray:
         """float32[n, folds], seeds averaged; of a single fold [n, seeds]."""

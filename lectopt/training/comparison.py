@@ -93,9 +93,16 @@ class Comparison:
         Returns:
             A matplotlib figure.
         """
-        from lectopt.plots.history import plot_comparison  # noqa: PLC0415, matplotlib is heavy
+        from lectopt.plots.comparison import plot_comparison  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_comparison({n: run.history if isinstance(run, Run) else run for n, run in self._runs.items()})
+        histories = {name: run.history if isinstance(run, Run) else run for name, run in self._runs.items()}
+        return plot_comparison(
+            {
+                run: {name: (h.epoch_ends / h.steps_per_epoch, record) for name, record in h.epochs.items()}
+                for run, h in histories.items()
+            },
+            {run: (h.epochs_done, h.steps["gradient_norm"]) for run, h in histories.items()},
+        )
 
     def __str__(self) -> str:
         return as_text(self._cells())

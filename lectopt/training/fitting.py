@@ -6,6 +6,7 @@ import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lectopt.training import compiled_loop
 from lectopt.training.carry import Carry, Plan
 from lectopt.training.checkpoints import Store
 from lectopt.training.layer_statistics import Watch
+from lectopt.training.live_curves import LiveCurves
 from lectopt.training.nonfinite import bad_validations, divergence
 from lectopt.training.optimizer_recipe import Optimizer
 from lectopt.training.run import Run
@@ -255,11 +257,8 @@ def _observers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Obser
         from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
 
         observers.append(TensorBoard(log_dir))
-    if show and in_notebook():
-        with contextlib.suppress(ImportError):  # without matplotlib there is the bar alone
-            from lectopt.training.live_curves import LiveCurves  # noqa: PLC0415, heavy and optional
-
-            observers.append(LiveCurves())
+    if show and in_notebook() and find_spec("matplotlib") is not None:  # without it there is the bar alone
+        observers.append(LiveCurves())
     return observers
 
 

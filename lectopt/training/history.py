@@ -69,7 +69,16 @@ class History:
         """
         from lectopt.plots.history import plot_history  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_history(self)
+        self.check_single()
+        return plot_history(
+            self.steps,
+            self.epochs,
+            self.layers,
+            step_ends=self.epochs_done,
+            epoch_ends=self.epoch_ends / self.steps_per_epoch,
+            layer_ends=(self.watched_steps + 1) / self.steps_per_epoch,
+            baseline_loss=None if self.baseline_loss is None else float(self.baseline_loss),
+        )
 
     @property
     def epochs_done(self) -> np.ndarray:

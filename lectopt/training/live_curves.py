@@ -3,7 +3,6 @@
 from typing import Any
 
 from lectopt._internal.progress import Pace
-from lectopt.plots.history import plot_history
 from lectopt.training.run import Run
 
 
@@ -24,7 +23,7 @@ class LiveCurves:
 
         if self._handle is None and not self.pace.due():
             return
-        figure = plot_history(run.history)
+        figure = run.history.plot()
         if self._handle is None:
             self._handle = display(figure, display_id=True)
         else:

@@ -5,7 +5,7 @@ import pytest
 
 import lectopt as lo
 from lectopt.jobs import pretrain
-from lectopt.plots.pretraining import plot_label_efficiency
+from lectopt.plots.label_efficiency import plot_label_efficiency
 
 
 def digits():

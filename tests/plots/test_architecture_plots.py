@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import lectopt as lo
 from lectopt.architecture.design import Architecture, Layer
 from lectopt.architecture.results import ArchitectureResults
-from lectopt.plots.architecture import plot_ranks
+from lectopt.plots.ranks import plot_ranks
 from lectopt.strategies.choices import Record
 
 pytestmark = pytest.mark.filterwarnings("error")

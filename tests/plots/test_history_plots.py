@@ -326,7 +326,7 @@ def test_columns_are_kept_apart():
 
 @pytest.mark.parametrize("missing", ["pandas", "matplotlib"])
 def test_what_is_not_installed_is_said(missing, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith(("lectopt.plots.style", "lectopt.plots.history"))]:
+    for name in [name for name in sys.modules if name.startswith("lectopt.plots")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     if missing == "matplotlib":
