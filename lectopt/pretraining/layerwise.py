@@ -35,40 +35,46 @@ def pretrain_layers(
 ) -> Pretrained:
     r"""Trains the layers of a network one after the other without labels, each as a denoising autoencoder.
 
-    With h_0 the inputs, layer l = 1, 2, ... learns, and the layers below stand still, by
+    With :math:`h_0` the inputs, layer l = 1, 2, ... minimizes, while the layers below it are fixed,
 
-    .. math:: \min \frac{1}{N} \sum_n \frac{1}{d} \| g_l(f_l(\tilde h_{l-1}^{(n)})) - h_{l-1}^{(n)} \|^2, \qquad
+    .. math:: \min \frac{1}{N} \sum_{n=1}^N \frac{1}{d} \| g_l(f_l(\tilde h_{l-1}^{(n)})) - h_{l-1}^{(n)} \|^2, \qquad
         h_l = f_l(h_{l-1})
 
-    f_l is the layer with all that stands between it and the next one with weights (activation, norm, pooling), the
-    tilde a corruption, and g_l a linear decoder that is dropped afterwards. For convolutions g_l enlarges the code to
-    the size of what the layer took in and convolves it. Then the whole network is fine-tuned with labels:
-    `lo.fit(task, ..., start=pretrained.start)`.
+    where d is the size of :math:`h_{l-1}`, the tilde denotes a corruption, :math:`f_l` is the layer with everything
+    between it and the next layer with weights (activation, normalization, pooling), and :math:`g_l` is a linear decoder
+    that is discarded afterwards. For a convolution, :math:`g_l` enlarges the code to the size of the layer's input and
+    convolves it. Fine-tune the whole network with labels by `lo.fit(task, ..., start=pretrained.start)`.
 
-    Pure within `jit`, and `vmap` in it, where it trains with `train`; otherwise with `fit`, with its progress.
+    Inside `jit` this is a pure function, which can also be vmapped there; it then trains with `lo.train`, and otherwise
+    with `lo.fit`.
 
     Args:
-        task: the task to be learned later, whose network and `standardize` are used (not `output_bias`, which needs
-            labels); or a network, as `Task` takes it. NNX or Linen modules, of dense layers and convolutions that are
-            called one after the other.
-        inputs: an array [n, ...], or a Subset, without labels. `subset.unlabelled()` drops them.
-        optimizer: an Optax optimizer; each stage begins with a new state.
-        batch_size: examples in a minibatch.
-        epochs: passes through the inputs for each layer; give this or steps.
-        steps: updates for each layer; give this or epochs.
-        corruption: the share of numbers that are set to 0, in [0, 1), or a function (key, h [batch, ...]) -> h.
-        layers: the paths of the layers to train, such as "layers/0"; by default all with weights but the last.
-        valid: inputs to validate on after each epoch, for the history.
-        key: an int or a `jax.random.key`. The network starts from the weights that `train` draws with the same key.
-        progress: show a bar on standard error for each layer that takes more than a second.
+        task: the `Task` to be learned later, whose network and `standardize` are used (`output_bias` is not, as it
+            needs labels); or a network in any form that `lo.Task` takes. It is an NNX or Linen module whose dense
+            layers and convolutions are called one after the other.
+        inputs: the inputs, an array [n, ...] of real numbers, or a `Subset` of inputs alone; `subset.unlabelled()`
+            drops the labels of another one.
+        optimizer: an Optax optimizer; each stage starts with a new state.
+        batch_size: number of examples in a minibatch, at least 1.
+        epochs: number of passes through the inputs for each layer, at least 1. Exactly one of `epochs` and `steps` must
+            be given.
+        steps: number of steps, that is, parameter updates, for each layer, at least 1; None if `epochs` is given.
+        corruption: the share of numbers that are set to 0 at random, in [0, 1); or a function `corruption(key, h)` that
+            returns an array of the shape and dtype of h, [batch, ...].
+        layers: paths of the layers to train, such as ["layers/0"]; None takes all layers with weights but the last.
+        valid: inputs to validate on after each epoch, an array [n, ...] or a `Subset` of inputs alone; their losses are
+            added to the history. None skips this.
+        key: an int or a `jax.random.key`. The network starts from the weights that `lo.train` draws with the same key.
+        progress: whether to show a progress bar on standard error for each layer that takes more than a second.
 
     Returns:
-        A Pretrained: `.start`, `.model`, and `.histories` by layer.
+        A `Pretrained` with `start`, `model`, and `histories` by layer.
 
     Raises:
-        ValueError: if there are labels, no layer can be trained or one that is named is not among them, or an argument
-            is not as described above; before anything compiles.
-        TypeError: if the model is a pair of functions, which has no layers, or optimizer is none.
+        ValueError: before anything is compiled, if there are labels, the network does not fit the inputs, or an
+            argument is not as described above, no layer can be trained, or one of `layers` is not among them.
+        TypeError: if the model is a pair of functions, which has no layers, `optimizer` is not an Optax optimizer, or
+            another argument has the wrong type.
 
     Example:
         >>> import lectopt as lo
@@ -77,13 +83,18 @@ def pretrain_layers(
         ...     return nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 10, rngs=rngs))
         >>> task = lo.classification(net, standardize=True)
         >>> x, y = lo.datasets.digits()
-        >>> pretrained = lo.pretrain_layers(task, x, lo.adam(1e-3), batch_size=32, epochs=2, key=0)
+        >>> pretrained = lo.pretrain_layers(task, x, lo.adam(1e-3), batch_size=32, epochs=1, key=0)
         >>> pretrained
         Pretrained(layers/0)
         >>> few = lo.few_labels((x, y), 10, key=0)
-        >>> run = lo.fit(task, lo.adam(1e-3), few, batch_size=32, epochs=20, key=0, start=pretrained.start)
+        >>> run = lo.fit(
+        ...     task, lo.adam(1e-3), few, batch_size=32, epochs=20, key=0, start=pretrained.start
+        ... )  # doctest: +SKIP
 
-    Source: the lecture, "Further techniques"; Vincent et al. (2010), "Stacked denoising autoencoders".
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization" (further
+    techniques); Vincent, Larochelle, Lajoie, Bengio and Manzagol (2010), "Stacked denoising autoencoders: learning
+    useful representations in a deep network with a local denoising criterion", Journal of Machine Learning Research 11;
+    Goodfellow, Bengio and Courville (2016), "Deep Learning", section 15.1.
     """
     recipe = Recipe.of(
         task,

@@ -23,29 +23,57 @@ _COUNTERS = ("num_batches_tracked",)  # of PyTorch's BatchNorm, which Flax's has
 
 
 class TransferRow(NamedTuple):
-    """What became of one array."""
+    """The outcome for one array.
 
-    path: str  # in the target; in the source, where it was left
+    Attributes:
+        path: its path in the target; in the source, if the outcome is "left".
+        shape: its shape.
+        outcome: "taken" from the source; "new", as it was in the target; "kept", a statistic of the target for which
+            the source had one; or "left", an array of the source that was not used.
+        source: the path in the source that it was taken from; "" if it was not.
+    """
+
+    path: str
     shape: tuple[int, ...]
-    outcome: str  # "taken", "new" (as the target has it), "kept" (a statistic that was to be), or "left"
-    source: str  # the path that it was taken from, "" otherwise
+    outcome: str
+    source: str
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Transfer:
-    """What `transfer` returns. Print it for a table of what was taken, is new, was kept and was left."""
+    """A model with arrays of another one: what `lo.transfer` returns.
+
+    Print it, or let a notebook show it, for a table of all arrays and their outcomes.
+
+    Attributes:
+        model: the new model, of the kind that the target is.
+        start: what `lo.fit` and `lo.train` take as `start=transferred.start`.
+        labels: a tree of the structure of the parameters with "taken" or "new" in each place, for `optax.partition`.
+        rows: the table, a `TransferRow` for each array.
+
+    Example:
+        >>> import lectopt as lo
+        >>> from flax import nnx
+        >>> trained, fresh = nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(2, 3, rngs=nnx.Rngs(1))
+        >>> transferred = lo.transfer(trained, fresh, rename={"bias": None})
+        >>> [(row.path, row.outcome) for row in transferred.rows]
+        [('bias', 'new'), ('kernel', 'taken'), ('bias', 'left')]
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization" (further
+    techniques); Goodfellow, Bengio and Courville (2016), "Deep Learning", section 15.2.
+    """
 
     model: Any
-    """A model of the target's kind with what was taken."""
     start: Origin
-    """Give it to `fit` or `train`: `start=transferred.start`."""
     labels: ArrayTree
-    """A tree like the parameters, "taken" or "new" for each: for `optax.partition`."""
     rows: Sequence[TransferRow]
-    """The table."""
 
     def to_pandas(self) -> Any:
-        """The table as a pandas DataFrame."""
+        """Returns the table of arrays.
+
+        Returns:
+            A `pandas.DataFrame` with the index "path" and the columns "shape", "outcome" and "source".
+        """
         return import_pandas().DataFrame(self.rows).set_index("path")
 
     def __repr__(self) -> str:
@@ -69,46 +97,55 @@ def transfer(
     flattened: Mapping[str, Sequence[int]] | None = None,
     transposed: Collection[str] | None = None,
 ) -> Transfer:
-    """Takes the trained arrays of one model into another, wherever their paths agree.
+    """Copies the trained arrays of one model into another, wherever their paths agree.
 
-    Pure: it can stand inside of `jit` and `vmap`, so that a search can transfer in each of its lanes.
+    It is a pure function: it may stand inside `jit` and `vmap`, so that a search can transfer weights in each of its
+    trainings.
+
+    Train with `optax.partition` and `labels` to treat both parts differently. The part that is "taken" is frozen by
+    `optax.set_to_zero()`, learns more slowly with a smaller rate, or is unfrozen at step k by
+    `optax.conditionally_mask(optimizer, lambda step: step >= k)`. As in Flax, frozen BatchNorm layers still normalize
+    by the batch in training, and update their statistics.
 
     Args:
-        source: the trained model: an nnx.Module, Linen variables {"params": ..., "batch_stats": ...}, (params,
-            variables), a Run, or the path of a safetensors file, of what `Run.save` wrote, or of an Orbax checkpoint
-            (`StandardCheckpointer`; the last step of a `CheckpointManager`). Pickled files are refused.
-        target: the model to train: an nnx.Module, Linen variables, or (params, variables). It is left as it is.
-        rename: {old: new}, by which paths of the source that begin with `old` begin with `new`. Steps are parted by
-            slashes (or dots); "*" stands for any one step, in `new` for the same; None leaves a part out; the longest
-            rule counts. Or a function of a path, "layers/0/kernel", that returns a path or None.
-        statistics: "take" or "keep" for the variables that are not trained, such as the mean and variance of
-            BatchNorm, and (of a Run) how inputs are standardised, which `start` then holds. It must be said where
-            there are any in both models.
-        layout: "torch" if names and layouts are PyTorch's: weight, running_mean and running_var become kernel (or
-            scale, or embedding), mean and var; kernels of dense layers (also `nnx.Einsum` of two axes, `LinearGeneral`)
-            and convolutions are turned as the target's layer reads them. Linen's variables do not say what layer they
-            are of: a kernel of two axes is taken for a dense layer's. What is no array stays the target's: paddings,
-            and of norms momentum and epsilon, 1e-5 in PyTorch's LayerNorm and 1e-6 in Flax's.
-        flattened: with layout "torch", {path in the target: (channels, height, width)} for dense layers that read a
-            flattened image, whose order differs: PyTorch has the channels first, Flax last.
-        transposed: with layout "torch" and Linen's variables, the paths in the target of its transposed convolutions
-            (of transpose_kernel=False, Linen's default), whose kernels turn another way; () if there are none. It must
-            be said where a kernel has as many inputs as outputs, and its layer is not called Conv_0, Conv_1 ...
+        source: the trained model: an `nnx.Module`; Linen variables `{"params": ..., "batch_stats": ...}`; a tuple
+            (params, variables); a `Run`; a `Pretrained`; or the path of a safetensors file, of what `Run.save` wrote,
+            or of an Orbax checkpoint (`StandardCheckpointer`, or the last step of a `CheckpointManager`). Pickled files
+            are refused, since they may run any program.
+        target: the model to be trained: an `nnx.Module`, Linen variables, or a tuple (params, variables). It is not
+            changed.
+        rename: how paths of the source become paths of the target. A dictionary `{old: new}`: paths that begin with
+            `old` begin with `new` instead; parts of a path are separated by slashes or dots; "*" matches any single
+            part, and stands for the same part in `new`; `new=None` leaves the arrays out; of several rules that match,
+            the longest applies. Or a function from a path such as "layers/0/kernel" to a path or None. None renames
+            nothing.
+        statistics: "take" or "keep" for variables that are not trained, such as the mean and variance of BatchNorm, and
+            (of a `Run` or `Pretrained`) the standardization of inputs, which `start` then holds. It must be given if
+            source and target both have such variables, or if the source standardizes its inputs; otherwise None.
+        layout: "flax", or "torch" if the source has PyTorch's names and layouts. With "torch", weight, running_mean and
+            running_var become kernel (or scale, or embedding), mean and var, and kernels of dense layers (also of
+            `nnx.Einsum` with two axes and `nnx.LinearGeneral`) and convolutions are transposed as the target's layers
+            read them. Linen variables do not tell the kind of their layers: kernels with two axes are taken for dense
+            ones. What is not an array remains the target's: paddings, and of normalizations the momentum and epsilon
+            (for LayerNorm 1e-5 in PyTorch, 1e-6 in Flax).
+        flattened: with `layout="torch"`, `{path in the target: (channels, height, width)}` for dense layers that read a
+            flattened image, since PyTorch stores channels first and Flax last; None if there are none.
+        transposed: with `layout="torch"` and a target of Linen variables, the paths in the target of transposed
+            convolutions with `transpose_kernel=False` (Linen's default), whose kernels are stored the other way round;
+            () if there are none. It must be given where the shape of a kernel does not tell, that is, with as many
+            inputs as outputs in a layer not called Conv_0, Conv_1, ...
 
     Returns:
-        A Transfer: `.model`, `.start` for `fit` and `train`, `.labels` for `optax.partition`, and a table when it is
-        printed. Arrays have the target's dtypes. Under `optax.partition`, the part that is "taken" is frozen by
-        `optax.set_to_zero()`, learns less by a smaller rate, and is unfrozen at a step k by
-        `optax.conditionally_mask(optimizer, lambda step: step >= k)`. In training, BatchNorm layers that are frozen
-        still normalise with the batch and update their statistics, as in Flax.
+        A `Transfer` with the fields `model`, `start`, `labels` and `rows`; it prints as a table. Arrays have the dtypes
+        of the target.
 
     Raises:
-        ValueError: if no path agrees, the shapes of two arrays that are to be one differ, the statistics of a layer
-            that is taken have no place in the target (a `BatchNorm` with a window), a layer cannot be converted, or an
-            argument is not as described above; if a file is not what its name says, or is a pickle.
-        TypeError: if source or target is no model.
+        ValueError: if no paths agree; two arrays to be matched differ in shape or in kind of number; the statistics of
+            a layer that is taken have no counterpart in the target (a `BatchNorm` with a window); a layer cannot be
+            converted; an argument is not as described above; or a file is damaged, or is a pickle.
+        TypeError: if `source` or `target` is not a model.
         FileNotFoundError: if there is nothing at the path.
-        ImportError: for a safetensors file without `pip install 'lectopt[safetensors]'`.
+        ImportError: for a safetensors file if the package `safetensors` is not installed.
 
     Example:
         >>> import lectopt as lo, optax
@@ -128,7 +165,9 @@ def transfer(
         >>> frozen = optax.partition({"taken": optax.set_to_zero(), "new": lo.adam(1e-2)}, transferred.labels)
         >>> task = lo.classification(transferred.model)  # lo.fit(task, frozen, ...) trains the new layer alone
 
-    Source: the lecture, "Further techniques": pre-training on similar tasks.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Parameter Initialization" (further
+    techniques); Goodfellow, Bengio and Courville (2016), "Deep Learning", section 15.2; Yosinski, Clune, Bengio and
+    Lipson (2014), "How transferable are features in deep neural networks?", NeurIPS.
     """
     checks.check_choice("layout", layout, LAYOUTS)
     if statistics is not None:
