@@ -37,10 +37,6 @@ WITHOUT_SOURCE = {
 PENDING = {
     # optim, norms, initializers, data, tasks, training
     # the others
-    "lectopt.Pretrained",
-    "lectopt.Transfer",
-    "lectopt.Transfer.to_pandas",
-    "lectopt.pretrain_encoder",
 }
 
 # An argument is explained where it stands, though that repeats.
