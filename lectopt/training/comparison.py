@@ -64,12 +64,8 @@ class Comparison:
 
     Example:
         >>> import lectopt as lo
-        >>> from flax import nnx
-        >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
-        >>> run = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=2, key=0)
-        >>> comparison = lo.compare({"slow": run})
-        >>> [row["run"] for row in comparison.rows]
-        ['slow']
+        >>> comparison = lo.compare({"slow": slow_run, "fast": fast_run})  # doctest: +SKIP
+        >>> figure = comparison.plot()  # doctest: +SKIP
     """
 
     def __init__(self, runs: dict[str, Run | History]):

@@ -46,8 +46,8 @@ class History:
         >>> from flax import nnx
         >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
         >>> history = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=2, key=0).history
-        >>> {name: record.shape for name, record in history.steps.items()}
-        {'loss': (10,), 'gradient_norm': (10,), 'learning_rate': (10,)}
+        >>> sorted(history.steps), history.steps["loss"].shape, history.epochs["train_loss"].shape
+        (['gradient_norm', 'learning_rate', 'loss'], (10,), (2,))
     """
 
     steps: dict[str, Array]
@@ -148,15 +148,8 @@ class History:
             TypeError: if path is neither a string nor a `pathlib.Path`.
 
         Example:
-            >>> import tempfile, numpy as np, lectopt as lo
-            >>> from flax import nnx
-            >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
-            >>> history = lo.fit(task, lo.sgd(0.01), lo.datasets.iris(), batch_size=30, epochs=2, key=0).history
-            >>> with tempfile.TemporaryDirectory() as directory:
-            ...     history.save(f"{directory}/history.npz")
-            ...     again = lo.History.load(f"{directory}/history.npz")
-            >>> np.array_equal(again.steps["loss"], history.steps["loss"])
-            True
+            >>> history.save("history.npz")  # doctest: +SKIP
+            >>> again = lo.History.load("history.npz")  # doctest: +SKIP
         """
         path = checked_path("path", path)
         if not path.exists():

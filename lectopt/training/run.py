@@ -57,8 +57,8 @@ class Run:
         >>> task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
         >>> x, y = lo.datasets.iris()
         >>> run = lo.fit(task, lo.sgd(0.01), (x, y), batch_size=30, epochs=2, key=0)
-        >>> run.predict(x[:5]).shape, run.classes(x[:5]).shape, sorted(run.evaluate((x, y)))
-        ((5, 3), (5,), ['accuracy', 'loss'])
+        >>> run.classes(x[:5]).shape, sorted(run.metrics)
+        ((5,), ['train_loss'])
     """
 
     params: Params
