@@ -40,7 +40,8 @@ def sweep(
         trial: a pure JAX function `trial(setting, key)` that returns a `Run` or a dictionary of scalars
             `{"metric": value}`. `setting` is a dictionary `{"name": value}`: numbers are traced arrays of shape (),
             everything else is a Python value. `key` is a typed `jax.random.key`. An entry "diverged_at" of the
-            dictionary is not a metric: an integer, the step at which the training ceased to be finite, or -1.
+            dictionary does not count as a metric: it is the step (an integer) at which the training ceased to be
+            finite, or -1.
         settings: the n settings to compare: a dictionary `{"name": array[n] or list of n}`, as `lo.grid` and
             `lo.sample` return it; a list of n dictionaries `{"name": value}`; or a pandas DataFrame with one row per
             setting. All settings must differ. Numbers are passed to the trial as traced arrays and share one compiled
@@ -146,8 +147,8 @@ def cross_validate(
         trial: a pure JAX function `trial(setting, train, valid, key)` that returns a `Run` or a dictionary of scalars
             `{"metric": value}`. `setting` is a dictionary `{"name": value}`: numbers are traced arrays of shape (),
             everything else is a Python value. `key` is a typed `jax.random.key`. `train` and `valid` are the two
-            `Subset`s of a fold, to be handed to `lo.train`. An entry "diverged_at" of the dictionary is not a metric:
-            an integer, the step at which the training ceased to be finite, or -1.
+            `Subset`s of a fold, to be handed to `lo.train`. An entry "diverged_at" of the dictionary does not count as
+            a metric: it is the step (an integer) at which the training ceased to be finite, or -1.
         settings: the n settings to compare: a dictionary `{"name": array[n] or list of n}`, as `lo.grid` and
             `lo.sample` return it; a list of n dictionaries `{"name": value}`; or a pandas DataFrame with one row per
             setting. All settings must differ. Numbers are passed to the trial as traced arrays and share one compiled
