@@ -76,6 +76,20 @@ def test_no_modules_import_each_other_in_a_circle():
     sorter.prepare()  # raises CycleError, which names the circle
 
 
+def test_modules_import_modules():
+    """By their full names, no package in their place: what a package hands on is for those who use it."""
+    packages = {name for name, file in MODULES.items() if file.name == "__init__.py"}
+    assert not {(name, other) for name in GRAPH.keys() - packages for other in GRAPH[name] & packages}
+
+
+def test_only_what_is_heavy_is_imported_late():
+    """Inside of functions, that is: modules that need Matplotlib or tensorboardX, none to break a circle."""
+    functions = [n for f in FILES for n in ast.walk(ast.parse(f.read_text())) if isinstance(n, ast.FunctionDef)]
+    late = {name for function in functions for name in imports(function)}
+    assert late
+    assert not {name for name in late if package_of(name) != "plots"} - {"lectopt.training.tensorboard"}
+
+
 def test_the_imports_of_this_test_are_seen():
     tree = ast.parse(
         "import lectopt.a\nif TYPE_CHECKING:\n  from lectopt.data import folds, Folds\n"

@@ -17,8 +17,8 @@ from lectopt._internal import checks
 from lectopt._internal.types import Array
 from lectopt.architecture.masked import MaskedNetwork
 from lectopt.architecture.space import ArchitectureSpace
-from lectopt.data import Folds
 from lectopt.data.as_folds import as_folds
+from lectopt.data.folds import Folds
 from lectopt.data.subsets import Subset
 from lectopt.engine.objective import checked_metric
 from lectopt.optim.optimizers import adam

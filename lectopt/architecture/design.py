@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt.norms import BatchNorm, LayerNorm
+from lectopt.norms.batch_norm import BatchNorm
+from lectopt.norms.layer_norm import LayerNorm
 
 ACTIVATIONS: dict[str, Callable[[Any], jax.Array]] = {
     "relu": jax.nn.relu,

@@ -13,7 +13,8 @@ from lectopt._internal.numerics import standard_promotion
 from lectopt._internal.types import Array
 from lectopt.architecture.design import ACTIVATIONS, thin
 from lectopt.architecture.space import ArchitectureSpace
-from lectopt.norms import BatchNorm, LayerNorm
+from lectopt.norms.batch_norm import BatchNorm
+from lectopt.norms.layer_norm import LayerNorm
 
 
 class Chosen(nnx.Variable):

@@ -17,7 +17,7 @@ from lectopt.architecture.children import Children
 from lectopt.architecture.finals import Finals
 from lectopt.architecture.results import ArchitectureResults
 from lectopt.architecture.space import ArchitectureSpace
-from lectopt.data import Folds
+from lectopt.data.folds import Folds
 from lectopt.data.subsets import as_subset
 from lectopt.engine.running import SearchOptions
 from lectopt.strategies.evolution import Evolution

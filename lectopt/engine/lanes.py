@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from lectopt._internal import checks
 from lectopt._internal.types import Array
-from lectopt.data import Folds
+from lectopt.data.folds import Folds
 from lectopt.training.run import Run
 
 

@@ -12,16 +12,20 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lectopt import search
 from lectopt._internal.progress import ProgressBar
 from lectopt.architecture.children import Children
 from lectopt.architecture.design import Architecture, Layer
 from lectopt.architecture.searching import search_architecture
 from lectopt.architecture.space import ArchitectureSpace
-from lectopt.data import datasets, holdout
+from lectopt.data import datasets
+from lectopt.data.holdouts import holdout
 from lectopt.data.subsets import Subset
 from lectopt.jobs.main import write
 from lectopt.optim.optimizers import adam
+from lectopt.strategies.choices import Record
+from lectopt.strategies.evolution import evolve
+from lectopt.strategies.random_search import random_choices
+from lectopt.strategies.reinforcement import ZOPH_LE, reinforce
 
 SPACE = ArchitectureSpace(depth=[1, 2, 3], width=[4, 8, 16], kernel_size=[3, 7], strides=2)
 BY_HAND = Architecture((Layer(25, 5), Layer(25, 3), Layer(25, 3)), (2, 2, 2))
@@ -32,12 +36,12 @@ ROUNDS, CHILDREN = 5, 5
 SEEDS = 20
 AT_A_TIME = 43
 
-Method = Callable[..., search.Record]
+Method = Callable[..., Record]
 METHODS: dict[str, Method] = {
-    "reinforce": search.reinforce,
-    "reinforce, as Zoph & Le": functools.partial(search.reinforce, controller=search.ZOPH_LE),
-    "evolve": search.evolve,
-    "random": search.random_choices,
+    "reinforce": reinforce,
+    "reinforce, as Zoph & Le": functools.partial(reinforce, controller=ZOPH_LE),
+    "evolve": evolve,
+    "random": random_choices,
 }
 
 

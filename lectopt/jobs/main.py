@@ -16,8 +16,10 @@ from lectopt._internal.files import checked_path
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import make_directory
 from lectopt._internal.types import Numeric
-from lectopt.data import datasets, holdout, stratified_k_fold
+from lectopt.data import datasets
 from lectopt.data.batches import steps_per_epoch
+from lectopt.data.holdouts import holdout
+from lectopt.data.k_folds import stratified_k_fold
 from lectopt.data.subsets import Subset
 from lectopt.monitoring.diagnosis import diagnose
 from lectopt.optim import optimizers

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lectopt._internal.types import Array
-from lectopt.data import datasets, few_labels, holdout
+from lectopt.data import datasets
+from lectopt.data.few_labels import few_labels
+from lectopt.data.holdouts import holdout
 from lectopt.data.subsets import Subset
 from lectopt.jobs.main import write
 from lectopt.optim.optimizers import adam

@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lectopt._internal.progress import ProgressBar
-from lectopt.data import datasets, holdout
+from lectopt.data import datasets
 from lectopt.data.batches import steps_per_epoch
+from lectopt.data.holdouts import holdout
 from lectopt.jobs.main import BATCH_SIZE, algorithms, network, write
 from lectopt.search.learning_rate import RateSuggestion, suggest_learning_rate
 from lectopt.tasks.standard_tasks import classification

@@ -6,7 +6,7 @@ from flax import nnx
 
 from lectopt._internal.trees import paths
 from lectopt.monitoring.findings import Finding, listed
-from lectopt.norms import BatchNorm
+from lectopt.norms.batch_norm import BatchNorm
 from lectopt.training.run import Run
 
 FEW = 8

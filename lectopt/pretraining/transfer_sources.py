@@ -9,7 +9,7 @@ import numpy as np
 
 from lectopt._internal.files import checked_path
 from lectopt._internal.types import Array
-from lectopt.norms import Moments
+from lectopt.norms.moments import Moments
 from lectopt.pretraining.model_arrays import is_array, model_paths, take_apart, within_model
 from lectopt.pretraining.renaming_rules import ModelPath, as_path
 from lectopt.pretraining.results import Pretrained

@@ -11,7 +11,7 @@ from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import claim, fingerprint
-from lectopt.data import Folds
+from lectopt.data.folds import Folds
 from lectopt.engine import devices
 from lectopt.engine.lane_program import Program
 from lectopt.engine.lane_records import Records

@@ -9,9 +9,8 @@ import jax
 import numpy as np
 
 from lectopt._internal.keys import as_key
-from lectopt.data import Folds
 from lectopt.data.as_folds import as_folds
-from lectopt.data.folds import join
+from lectopt.data.folds import Folds, join
 from lectopt.data.subsets import as_subset
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial

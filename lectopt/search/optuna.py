@@ -13,7 +13,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.progress import ProgressBar, interactive
-from lectopt.data import Folds
+from lectopt.data.folds import Folds
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.results import Results
 from lectopt.search.settings import Settings, canonical

@@ -10,8 +10,8 @@ import jax
 from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import jit_without_nan_checks
-from lectopt.data import Folds
 from lectopt.data.as_folds import as_folds
+from lectopt.data.folds import Folds
 from lectopt.data.subsets import Subset, as_subset
 from lectopt.engine.lane_program import Program
 from lectopt.engine.lanes import TrialLane

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lectopt import norms
 from lectopt._internal.checks import is_traced
 from lectopt.data.batches import batch_shapes
 from lectopt.data.subsets import Subset, check_finite
+from lectopt.norms import moment_checks
 from lectopt.tasks.evaluation import SCORED_AT_ONCE
 from lectopt.tasks.task import Task
 
@@ -22,4 +22,4 @@ def check_learnable(task: Task, train: Subset, name: str) -> None:
     """Raises ValueError where a task that standardises could not learn how from these concrete inputs."""
     if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
         x, rows = np.asarray(train.arrays[0]), np.asarray(train.indices)[: len(train)]
-        norms.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])
+        moment_checks.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])

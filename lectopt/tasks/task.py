@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt import initializers
 from lectopt._internal import checks, shapes
 from lectopt._internal.numerics import working_dtype
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
-from lectopt.norms import Moments, Standardize, measure, standardized
+from lectopt.initializers import biases
+from lectopt.norms.moments import Moments, measure
+from lectopt.norms.standardize import Standardize, standardized
 from lectopt.tasks import call_flags, task_checks
 from lectopt.tasks.interception import Handler, InterceptedAdapter
 from lectopt.tasks.metrics import PerExample, WholeSetMetric
@@ -195,7 +196,7 @@ class Task:
             targets: the targets of n examples.
             real: bool[n], False for padding.
         """
-        return initializers.output_bias(targets, self._activation or "", real)
+        return biases.output_bias(targets, self._activation or "", real)
 
     def baseline_loss(self, examples: Subset) -> Array | None:
         """Computes the loss of the best constant outputs for these examples.

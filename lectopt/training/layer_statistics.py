@@ -15,7 +15,8 @@ from lectopt._internal.numerics import tree_norm
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
-from lectopt.optim import ClipByNormState, ScaleByLearningRateState
+from lectopt.optim.clipping import ClipByNormState
+from lectopt.optim.learning_rate import ScaleByLearningRateState
 from lectopt.tasks.models import FunctionAdapter, Params
 from lectopt.tasks.probe import Probe, next_input, watched
 from lectopt.tasks.scores import Scores

@@ -16,7 +16,7 @@ from lectopt._internal import meshes
 from lectopt._internal.numerics import tree_norm
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Minibatches, batch_shapes, rows_of, weights_of
-from lectopt.optim import eval_params
+from lectopt.optim.evaluation_params import eval_params
 from lectopt.tasks.evaluation import evaluate
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState

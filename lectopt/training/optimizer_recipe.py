@@ -14,7 +14,7 @@ import optax
 
 from lectopt._internal import checks
 from lectopt._internal.types import Array, Numeric
-from lectopt.optim import accept_dicts
+from lectopt.optim.dict_masks import accept_dicts
 
 Optimizer: TypeAlias = optax.GradientTransformation | optax.MultiSteps | Callable[..., optax.GradientTransformation]
 

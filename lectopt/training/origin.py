@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import optax
 
-from lectopt.norms import Moments
+from lectopt.norms.moments import Moments
 from lectopt.tasks.models import Params, State
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lectopt._internal.checks import is_traced
 from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
-from lectopt.optim import eval_params
+from lectopt.optim.evaluation_params import eval_params
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import Task
 from lectopt.training.carry import Carry, Learner
