@@ -103,13 +103,12 @@ def test_parameters_of_a_model_without_other_variables_warn_of_nothing():
 def test_what_inputs_are_standardised_by_is_kept_with_a_run_and_learned_anew_with_parameters():
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
     run = fit(task, lo.sgd(0.1))
-    others = (3 * X[::2] + 1, Y[::2])
-    options = OPTIONS | {"batch_size": 75, "epochs": 1}
+    others = (3 * X + 1, Y)
     with jax.disable_jit():
         for start in (run, run.start):
-            kept = lo.fit(task, lo.sgd(0.0), others, start=start, **options).model_state.inputs
+            kept = lo.fit(task, lo.sgd(0.0), others, start=start, epochs=1, **OPTIONS).model_state.inputs
             jax.tree.map(np.testing.assert_array_equal, kept, run.model_state.inputs)
-        anew = lo.fit(task, lo.sgd(0.0), others, start=run.params, **options).model_state.inputs
+        anew = lo.fit(task, lo.sgd(0.0), others, start=run.params, epochs=1, **OPTIONS).model_state.inputs
     np.testing.assert_allclose(anew.mean, others[0].mean(0), rtol=1e-5)
     with pytest.raises(ValueError, match=r"must have the parameters of this task; .* give start=run or run.start"):
         fit(task, lo.sgd(0.0), start=run.model)  # takes raw inputs: the standardisation is its first layer
@@ -117,7 +116,9 @@ def test_what_inputs_are_standardised_by_is_kept_with_a_run_and_learned_anew_wit
 
 def test_runs_side_by_side_are_no_start():
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
-    runs = jax.vmap(lambda rate: lo.train(task, lo.sgd(rate), (X, Y), **OPTIONS, steps=1))(np.float32([0.1, 0.2]))
+    with jax.disable_jit():
+        runs = [lo.train(task, lo.sgd(rate), (X, Y), **OPTIONS, epochs=2) for rate in (0.1, 0.2)]
+    runs = jax.tree.map(lambda *leaves: np.stack(leaves), *runs)
     with pytest.raises(ValueError, match=r"this Run holds \(2,\) trainings; take one"):
         fit(task, lo.sgd(0.1), start=runs)
     fit(task, optax.sgd(0.1), start=jax.tree.map(lambda leaf: leaf[0], runs).start)
