@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,21 +27,6 @@ class Pace:
         yield
         ended = time.monotonic()
         self._due = ended + max(1.0, 10 * (ended - began))
-
-
-class Observer(Protocol):
-    """What shows a training to people while it goes on."""
-
-    pace: Pace
-
-    def begin(self, steps: int) -> None:
-        """Before the training goes on; so many steps have been done before."""
-
-    def look(self, run: Any) -> None:
-        """Shows the `Run`, as far as it has come."""
-
-    def close(self) -> None:
-        """After the last look."""
 
 
 def in_notebook() -> bool:

@@ -3,7 +3,7 @@
 from lectopt.monitoring.findings import GOODFELLOW, Finding
 from lectopt.monitoring.loss_curves import Course
 from lectopt.training.history import History
-from lectopt.training.nonfinite import BLOWN_UP, SLOWER, Trouble, bad_validations, divergence
+from lectopt.training.nonfinite import BLOWN_UP, SLOWER, NonFinite, divergence, nonfinite_validation
 
 EXPLODED = 5.0
 """The last loss of a short training, over the baseline and the initial one: single batches that are worse say no more.
@@ -13,20 +13,20 @@ there."""
 
 def diverged(history: History, seen: Course) -> Finding | None:
     """The loss ceased to be finite, or grew far above what it had been."""
-    if (trouble := divergence(history)) is not None:
-        return _finding(trouble, "8.2.4")
+    if (problem := divergence(history)) is not None:
+        return _finding(problem, "8.2.4")
     least, last = seen.train.min(), seen.train[-1]
     if last <= (EXPLODED * max(seen.initial, 1) if seen.short else max(BLOWN_UP * least, 1)):
         return None
     evidence = f"the training loss ended at {last * seen.unit:.3g}, and had been down to {least * seen.unit:.3g}"
-    return _finding(Trouble("diverged", evidence, SLOWER), "8.2.4")
+    return _finding(NonFinite("diverged", evidence, SLOWER), "8.2.4")
 
 
 def validation_not_finite(history: History, seen: Course) -> Finding | None:
     """What is not finite in evaluation alone: batch statistics, or examples that only validation has."""
-    trouble = bad_validations(history)
-    return None if trouble is None else _finding(trouble, "11.5")
+    problem = nonfinite_validation(history)
+    return None if problem is None else _finding(problem, "11.5")
 
 
-def _finding(trouble: Trouble, section: str) -> Finding:
-    return Finding(*trouble, GOODFELLOW + section)
+def _finding(problem: NonFinite, section: str) -> Finding:
+    return Finding(*problem, GOODFELLOW + section)

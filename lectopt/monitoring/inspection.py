@@ -24,7 +24,7 @@ from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched
 from lectopt.tasks.task import ModelState, Task
 from lectopt.training.run import Run
-from lectopt.training.setup import fresh
+from lectopt.training.starting import init_from_examples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -138,7 +138,7 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
         check_examples(task, subset, "examples")
     elif isinstance(task, Task):
         check_examples(task, subset, "examples")
-        params, state = fresh(task, key, subset)
+        params, state = init_from_examples(task, key, subset)
     else:
         raise TypeError(f"task must be a lectopt.Task or a Run; got {type(task).__name__}")
     batch = subset.examples()

@@ -12,7 +12,7 @@ from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched
 from lectopt.tasks.task import Task, widen
-from lectopt.training.setup import fresh
+from lectopt.training.starting import init_from_examples
 
 
 def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
@@ -63,7 +63,7 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
     subset, key = as_subset(examples), as_key(key)
     check_examples(task, subset, "examples")
     batch = subset.examples()
-    params, state = fresh(task, key, subset)
+    params, state = init_from_examples(task, key, subset)
 
     called: dict[str, tuple[str, ...]] = {}
 

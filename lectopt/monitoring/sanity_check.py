@@ -21,7 +21,7 @@ from lectopt.optim.optimizers import adam
 from lectopt.tasks import evaluation
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.task import Task
-from lectopt.training.setup import fresh
+from lectopt.training.starting import init_from_examples
 from lectopt.training.training import train
 
 PERMUTATIONS = 9
@@ -124,7 +124,7 @@ def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
 
 
 def _losses_at_start(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, Array | None]:
-    params, state = fresh(task, key, subset)
+    params, state = init_from_examples(task, key, subset)
     return evaluation.evaluate(task, params, state, subset)["loss"], task.baseline_loss(subset)
 
 

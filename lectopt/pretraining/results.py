@@ -9,7 +9,7 @@ import jax
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState, Task
 from lectopt.training.history import History
-from lectopt.training.origin import Origin
+from lectopt.training.starting import Start
 
 
 @jax.tree_util.register_dataclass
@@ -48,11 +48,11 @@ class Pretrained:
     task: Task = dataclasses.field(metadata={"static": True})
 
     @property
-    def start(self) -> Origin:
+    def start(self) -> Start:
         """What `lo.fit` and `lo.train` take as `start=pretrained.start`: the parameters and the other state of the
         network.
         """
-        return Origin(self.params, self.model_state.variables, self.model_state.inputs)
+        return Start(self.params, self.model_state.variables, self.model_state.inputs)
 
     @property
     def model(self) -> Any:

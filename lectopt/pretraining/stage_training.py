@@ -15,10 +15,10 @@ from lectopt.data.subsets import Subset, as_subset, check_finite
 from lectopt.pretraining.corruption import Corrupt, as_corruption
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState, Task
+from lectopt.training.arguments import step_count
 from lectopt.training.fitting import fit
-from lectopt.training.origin import Origin
 from lectopt.training.run import Run
-from lectopt.training.setup import drawn, step_count
+from lectopt.training.starting import Start, init_from_inputs
 from lectopt.training.training import train
 
 
@@ -73,7 +73,7 @@ class Recipe:
 
     def begin(self) -> tuple[Params, ModelState]:
         """The network's parameters and state that `train` would start from with this key."""
-        return drawn(self.task, self.key, self.inputs)
+        return init_from_inputs(self.task, self.key, self.inputs)
 
     def check(self, what: str, task: Task, function: Callable) -> None:
         """Raises ValueError, before anything compiles, unless (params, state, ...) -> ... takes the inputs."""
@@ -91,9 +91,9 @@ class Recipe:
         """Trains a stage, its network from these parameters, its decoder from fresh ones."""
         self.check("network, corruption and decoder", stage, lambda p, s, x, *rest: stage.scores(p, s, (x,), *rest))
         key = jax.random.fold_in(self.key, number)
-        others, found = drawn(stage, key, self.inputs)
+        others, found = init_from_inputs(stage, key, self.inputs)
         variables = {**found.variables, "network": state.variables}
-        start = Origin({**others, "network": params}, variables)
+        start = Start({**others, "network": params}, variables)
         options: dict[str, Any] = {**self.options, "key": key, "start": start}
         if checks.is_traced((self.key, self.inputs, jnp.zeros(()))):  # the last one is, inside of any `jit`
             return train(stage, optimizer, self.inputs, **options)

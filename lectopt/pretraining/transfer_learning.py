@@ -15,7 +15,7 @@ from lectopt.pretraining.model_arrays import model_paths, take_apart
 from lectopt.pretraining.pytorch_kernels import Layout, convert
 from lectopt.pretraining.renaming_rules import ModelPath, Rules, rename_all
 from lectopt.pretraining.transfer_sources import Source, read
-from lectopt.training.origin import Origin
+from lectopt.training.starting import Start
 
 LAYOUTS = ("flax", "torch")
 STATISTICS = ("take", "keep")
@@ -64,7 +64,7 @@ class Transfer:
     """
 
     model: Any
-    start: Origin
+    start: Start
     labels: ArrayTree
     rows: Sequence[TransferRow]
 
@@ -205,7 +205,7 @@ def transfer(
     labels = ["taken" if path in taken else "new" for path in trained]
     return Transfer(
         model=parts.rebuild(params, variables),
-        start=Origin(params, variables, found.inputs if statistics == "take" else None),
+        start=Start(params, variables, found.inputs if statistics == "take" else None),
         labels=jax.tree.unflatten(jax.tree.structure(parts.params), labels),
         rows=_rows({**_leaves(trained, params), **_leaves(others, variables)}, taken, offered, found, statistics),
     )

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,12 +13,13 @@ from jax.sharding import Mesh
 from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
+from lectopt.optim.evaluation_params import eval_params
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState, Task
-from lectopt.training.layer_statistics import Looks, Watch
+from lectopt.training.layer_statistics import LayerRecords, Watch
 
-NOTHING = np.finfo(np.float32).max
-"""No validation loss has been finite so far: every one that is will be less."""
+NO_LOSS = np.finfo(np.float32).max
+"""Stands for the validation loss until one was finite: every one that is will be less."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Learner(NamedTuple):
     state: ModelState  # what of the model is not trained
     opt_state: optax.OptState
 
+    def eval_params(self) -> Params:
+        """The parameters w, which are evaluated and returned."""
+        return eval_params(self.opt_state, self.params)
+
 
 class Carry(NamedTuple):
     """The loop's state between steps."""
@@ -67,10 +72,10 @@ class Carry(NamedTuple):
     learner: Learner
     before: Learner  # at the start of the epoch
     best: Learner | None  # at the best validation, under patience
-    least: Array  # float32[], the validation loss that is to be beaten; `NOTHING` until one was finite
+    least: Array  # float32[], the validation loss to be less than; `NO_LOSS` until one was finite
     failures: Array  # int32[], validations since the best one
     metrics: dict[str, Array]  # of what is to be returned: `best`, or the last finite epoch
-    known: dict[str, Array]  # bool[], whether they are known yet
+    has_metrics: dict[str, Array]  # bool[], whether they have been computed yet
     running: Array  # bool[], neither diverged nor out of patience
     ended: Array  # int32[], steps done at the end of the last epoch in which it was running
     diverged_at: Array  # int32[], -1 while all is finite
@@ -78,6 +83,18 @@ class Carry(NamedTuple):
     counted: Array  # float32[], how many these are, or how many of their labels count
     step_records: dict[str, Array]  # float32[epochs, steps_per_epoch]; 0, here and below, where nothing was done
     epoch_records: dict[str, Array]  # float32[epochs]
-    looks: Looks | None  # at the layers, if they are watched
-    chance: Array | None  # float32[], the baseline loss; kept in directories under this name
-    rows: Array | None  # int32[steps_per_epoch, batch_size], this epoch's examples, where it runs in several stretches
+    layer_records: LayerRecords | None  # if layers are watched
+    baseline_loss: Array | None  # float32[], see `History`
+    rows: Array | None  # int32[steps_per_epoch, batch_size], of this epoch's batches, where it may run in parts
+
+
+_STORED_AS = {"has_metrics": "known", "layer_records": "looks", "baseline_loss": "chance"}
+"""Fields that directories, and their fingerprints, know by the names that they had when the format was made."""
+
+
+def _with_keys(carry: Carry) -> tuple[list[tuple[Any, Any]], None]:
+    keys = (jax.tree_util.GetAttrKey(_STORED_AS.get(name, name)) for name in carry._fields)
+    return list(zip(keys, carry, strict=True)), None
+
+
+jax.tree_util.register_pytree_with_keys(Carry, _with_keys, lambda _, fields: Carry(*fields))

@@ -1,4 +1,4 @@
-"""A training in stretches of steps: compiled, and kept as long as its task and its optimizer are there."""
+"""The loop compiled, to be run from any step to any other: kept as long as its task and its optimizer exist."""
 
 from typing import Any
 
@@ -12,54 +12,53 @@ from lectopt.tasks.models import Params
 from lectopt.training.carry import Carry, Data, Learner, Plan
 from lectopt.training.loop import Loop
 from lectopt.training.optimizer_recipe import OptimizerRecipe
-from lectopt.training.origin import Origin
-from lectopt.training.setup import Setup, begin
-from lectopt.training.training import make_loop, to_evaluate
+from lectopt.training.setup import Setup
+from lectopt.training.starting import Start
 
 
 def start(setup: Setup) -> Carry:
     """The carry before the first step."""
-    return cached_jit(_start, setup.plan, setup.recipe)(setup.numbers, setup.data, setup.origin)
+    return cached_jit(_start, setup.plan, setup.recipe)(setup.numbers, setup.data, setup.start)
 
 
 def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
     """The carry, which is used up, after step `stop`; with step `last` the training ends."""
-    return _stretch(setup)(setup.numbers, setup.data, carry, stop, last)
+    return _advancing(setup)(setup.numbers, setup.data, carry, stop, last)
 
 
 def text(setup: Setup, carry: Carry) -> str:
     """The lowered program, equal between processes."""
-    return _stretch(setup).lower(setup.numbers, setup.data, carry, jnp.int32(0), jnp.int32(0)).as_text()
+    return _advancing(setup).lower(setup.numbers, setup.data, carry, jnp.int32(0), jnp.int32(0)).as_text()
 
 
-def evaluated(setup: Setup, learner: Learner) -> Params:
-    """The parameters w."""
-    return cached_jit(_evaluated, setup.plan, setup.recipe)(learner)
+def eval_params(setup: Setup, learner: Learner) -> Params:
+    """The parameters w of a learner."""
+    return cached_jit(_eval_params, setup.plan, setup.recipe)(learner)
 
 
-def _stretch(setup: Setup) -> CachedJit:
+def _advancing(setup: Setup) -> CachedJit:
     return cached_jit(_advance, setup.plan, setup.recipe, donate=2)
 
 
-def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, origin: Origin) -> Carry:
-    setup = Setup(plan, recipe, numbers, data, origin)
-    carry = make_loop(setup).start(begin(setup), known=origin.known, stretches=True)
+def _start(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, start: Start) -> Carry:
+    setup = Setup(plan, recipe, numbers, data, start)
+    carry = setup.loop().start(setup.learner(), beat_start=start.params is not None, keep_rows=True)
     # Copies, since the carry is donated: what it starts from belongs to the caller.
-    return _arranged(plan, jax.tree.map(jnp.copy, carry))
+    return _on_mesh(plan, jax.tree.map(jnp.copy, carry))
 
 
 def _advance(
     plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array, last: Array
 ) -> Carry:
-    return _arranged(plan, Loop(plan, recipe.make(numbers), data).run_until(carry, stop, last))
+    return _on_mesh(plan, Loop(plan, recipe.make(numbers), data).run_until(carry, stop, last))
 
 
-def _evaluated(_plan: Plan, _recipe: OptimizerRecipe, learner: Learner) -> Params:
-    return to_evaluate(learner)
+def _eval_params(_plan: Plan, _recipe: OptimizerRecipe, learner: Learner) -> Params:
+    return learner.eval_params()
 
 
-def _arranged(plan: Plan, carry: Carry) -> Carry:
-    """The carry where it is to lie on the mesh, so that it comes out of a stretch as it went in."""
+def _on_mesh(plan: Plan, carry: Carry) -> Carry:
+    """The carry where it is to lie on the mesh, so that it comes out of a call as it went in."""
     if plan.mesh is None:
         return carry
     return meshes.shard_like_params(plan.mesh, plan.task.adapter.specs(), carry.learner.params, carry)

@@ -1,12 +1,10 @@
 """`fit`: the loop of `train` in chunks, with progress and copies on disk between them."""
 
 import contextlib
-import dataclasses
 import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +14,24 @@ from jax.sharding import Mesh
 
 from lectopt._internal import checks, interrupts, meshes
 from lectopt._internal.files import checked_path
-from lectopt._internal.progress import Observer, ProgressBar, in_notebook, interactive
+from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
-from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
 from lectopt.tasks.task import Task
 from lectopt.training import compiled_loop
+from lectopt.training.arguments import TrainingArguments
 from lectopt.training.carry import Carry, Plan
 from lectopt.training.checkpoints import Store
 from lectopt.training.layer_statistics import Watch
-from lectopt.training.live_curves import LiveCurves
-from lectopt.training.nonfinite import bad_validations, divergence
+from lectopt.training.nonfinite import divergence, nonfinite_validation
+from lectopt.training.observers import Observer, observers_of
 from lectopt.training.optimizer_recipe import Optimizer
+from lectopt.training.outcome import as_run, trimmed
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup, prepare
-from lectopt.training.training import conclude
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
-_CHUNK_SECONDS = 0.25  # between two looks at the progress: often enough to watch, seldom enough to cost nothing
+_CHUNK_SECONDS = 0.25  # between two reports of progress: often enough to watch, seldom enough to cost nothing
 
 
 def fit(
@@ -153,24 +151,26 @@ def fit(
     checks.check_flag("progress", progress)
     mesh = meshes.as_mesh(mesh)
     setup = prepare(
-        task,
-        optimizer,
-        train,
-        valid=valid,
-        batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
-        shuffle=shuffle,
-        key=key,
-        hyperparameters=hyperparameters,
-        start=start,
-        patience=patience,
-        weights=weights,
-        augment=augment,
-        watch=watch,
-        mesh=mesh,
+        TrainingArguments(
+            task,
+            optimizer,
+            train,
+            valid=valid,
+            batch_size=batch_size,
+            epochs=epochs,
+            steps=steps,
+            shuffle=shuffle,
+            key=key,
+            hyperparameters=hyperparameters,
+            start=start,
+            patience=patience,
+            weights=weights,
+            augment=augment,
+            watch=watch,
+        ),
+        mesh,
     )
-    arrays = setup.numbers, setup.data, setup.origin
+    arrays = setup.numbers, setup.data, setup.start
     if checks.is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     with meshes.as_context(mesh):
@@ -184,7 +184,7 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
     if directory is not None:
         make_directory("directory", checked_path("directory", directory))  # before anything compiles
     with contextlib.ExitStack() as stack:
-        observers = [stack.enter_context(contextlib.closing(o)) for o in _observers(setup.plan, log_dir, show)]
+        observers = [stack.enter_context(contextlib.closing(o)) for o in observers_of(setup.plan, log_dir, show)]
         carry = compiled_loop.start(setup)
         store = None
         if directory is not None:
@@ -195,10 +195,10 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
 
 
 def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], *, show: bool) -> Carry:
-    """All chunks, with a look at the progress and a copy on disk between them."""
+    """All chunks, with the progress shown and a copy on disk between them."""
     mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
     for observer in observers:
-        observer.begin(int(carry.step))
+        observer.open(int(carry.step))
     with ProgressBar("training", steps, show=show) as bar, interrupts.deferred_interrupts() as interrupt:
         while carry.running and carry.step < steps and not meshes.broadcast_from_first(mesh, interrupt.pressed):
             began = time.perf_counter()
@@ -241,7 +241,7 @@ def _warn(run: Run, patience: int | None) -> None:
             f"{diverged.remedy}",
             stacklevel=3,
         )
-    if (bad := bad_validations(run.history)) is not None:
+    if (bad := nonfinite_validation(run.history)) is not None:
         judged = ""
         if patience is not None:
             known = np.isfinite(run.history.epochs["valid_loss"]).any()
@@ -251,33 +251,22 @@ def _warn(run: Run, patience: int | None) -> None:
         warnings.warn(f"{bad.evidence}{judged}. {bad.remedy}", stacklevel=3)
 
 
-def _observers(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Observer]:
-    observers: list[Observer] = []
-    if log_dir is not None and meshes.is_first_process(plan.mesh):
-        from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
-
-        observers.append(TensorBoard(log_dir))
-    if show and in_notebook() and find_spec("matplotlib") is not None:  # without it there is the bar alone
-        observers.append(LiveCurves())
-    return observers
-
-
 def _show(setup: Setup, carry: Carry, observers: Sequence[Observer]) -> None:
     if not observers:
         return
     run = _so_far(setup, carry)
     for observer in observers:
         with observer.pace.timed():
-            observer.look(run)
+            observer.show(run)
 
 
 def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
-    mark = fingerprint(compiled_loop.text(setup, carry), (setup.numbers, setup.data, carry))
-    return Store(directory, mark, setup.plan.mesh)
+    text = compiled_loop.text(setup, carry)
+    return Store(directory, fingerprint(text, (setup.numbers, setup.data, carry)), setup.plan.mesh)
 
 
 def _so_far(setup: Setup, carry: Carry) -> Run:
-    """What has been done as a run that this process can look at alone."""
+    """What has been done as a run whose arrays are all of this process."""
     mesh, data = setup.plan.mesh, setup.data
     own = setup._replace(data=data._replace(train=meshes.local_copy(mesh, data.train)))
     return _trimmed(own, meshes.local_copy(mesh, carry))
@@ -285,28 +274,8 @@ def _so_far(setup: Setup, carry: Carry) -> Run:
 
 def _trimmed(setup: Setup, carry: Carry) -> Run:
     """The run with a history as long as it lasted, and scalars as Python numbers."""
-    run, steps, epochs = (
-        conclude(setup, carry, functools.partial(compiled_loop.evaluated, setup)),
-        int(carry.step),
-        int(carry.epoch),
-    )
-    return dataclasses.replace(
-        run,
-        metrics={name: float(value) for name, value in run.metrics.items()},
-        history=dataclasses.replace(
-            run.history,
-            steps={name: _first(steps, record) for name, record in run.history.steps.items()},
-            epochs={name: _first(epochs, record) for name, record in run.history.epochs.items()},
-            diverged_at=int(run.diverged_at),
-            layers=jax.tree.map(lambda r: _first(-(-steps // run.history.watched_every), r), run.history.layers),
-        ),
-        diverged_at=int(run.diverged_at),
-    )
-
-
-def _first(count: int, record: Array) -> Array:
-    # On the host: `jax_debug_nans` would take the NaN of what was not recorded for a fault of the slicing.
-    return jax.device_put(np.asarray(record)[:count])
+    run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
+    return trimmed(run, int(carry.step), int(carry.epoch))
 
 
 def _next_chunk(steps: int, seconds: float) -> int:
@@ -317,4 +286,4 @@ def _next_chunk(steps: int, seconds: float) -> int:
 def _news(plan: Plan, carry: Carry) -> str:
     epoch = f"epoch {min(int(carry.epoch) + 1, plan.epochs)}/{plan.epochs}"
     name = "valid_loss" if "valid_loss" in carry.metrics else "train_loss"
-    return f"{epoch}, loss {float(carry.metrics[name]):.4g}" if carry.known[name] else epoch
+    return f"{epoch}, loss {float(carry.metrics[name]):.4g}" if carry.has_metrics[name] else epoch

@@ -8,22 +8,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from lectopt._internal import checks
 from lectopt._internal.numerics import tree_norm
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
-from lectopt.optim.clipping import ClipByNormState
-from lectopt.optim.learning_rate import ScaleByLearningRateState
 from lectopt.tasks.models import FunctionAdapter, Params
 from lectopt.tasks.probe import Probe, next_input, watched
 from lectopt.tasks.scores import Scores
 from lectopt.tasks.task import ModelState, Task, widen
 
-OF_WEIGHTS = ("gradient_norm", "update_norm", "weight_norm", "update_ratio")
-OF_OUTPUTS = ("output_mean", "output_std", "output_gradient_std", "dead", "saturated")
+WEIGHT_STATISTICS = ("gradient_norm", "update_norm", "weight_norm", "update_ratio")
+OUTPUT_STATISTICS = ("output_mean", "output_std", "output_gradient_std", "dead", "saturated")
 BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "logistic": (0.0, 1.0)}
 _FLAT = 0.01
 """An output of a squashing function is saturated if it is this near to its bound: its slope is a hundredth."""
@@ -104,7 +101,7 @@ def as_watch(value: Any) -> Watch | None:
 
 
 class Watcher:
-    """Looks at the layers of a task's model."""
+    """Computes the statistics of the layers of a task's model."""
 
     def __init__(self, task: Task, chosen: Watch, params: Params, state: ModelState, batch: Batch):
         """Finds the layers, computing nothing; all but `task` and `chosen` may be shapes.
@@ -124,9 +121,9 @@ class Watcher:
         program, shapes = jax.make_jaxpr(outputs, return_shape=True)(params, state, batch, jax.random.key(0))
         self._squashing = {name: f for name, f in _SQUASHING.items() if name in _primitives(program.jaxpr)}
         probe = probes[0]
-        seen = probe.layers()
-        owners = _owners(params, {probe.paths[name]: name for name in reversed(seen)})
-        layers = list(dict.fromkeys([*seen, *owners]))
+        called = probe.layers()
+        owners = _owners(params, {probe.paths[name]: name for name in reversed(called)})
+        layers = list(dict.fromkeys([*called, *owners]))
         if unknown := [name for name in chosen.layers or () if name not in layers]:
             raise ValueError(f"the layers to watch must be among {', '.join(layers)}; got {', '.join(unknown)}")
         wanted = layers if chosen.layers is None else [name for name in layers if name in chosen.layers]
@@ -134,50 +131,59 @@ class Watcher:
         self.entries = tuple(
             (name, statistic)
             for name in wanted
-            for statistic in OF_WEIGHTS * bool(self._leaves[name]) + OF_OUTPUTS * (name in seen)
+            for statistic in WEIGHT_STATISTICS * bool(self._leaves[name]) + OUTPUT_STATISTICS * (name in called)
         )
-        """(layer, statistic) for each number of a look."""
+        """(layer, statistic) for each number of a record."""
 
-        self.nudges = {n: jnp.zeros(shapes[n].shape, shapes[n].dtype) for n in seen if n in wanted}
+        self.perturbations = {n: jnp.zeros(shapes[n].shape, shapes[n].dtype) for n in called if n in wanted}
         """Zeros to be added to the layers' outputs, for the gradients there."""
 
-    def no_looks(self, steps: int) -> "Looks":
-        """Room for the looks of a training."""
+    def no_records(self, steps: int) -> "LayerRecords":
+        """Empty records for a training of so many steps."""
         values = jnp.zeros((math.ceil(steps / self._every), len(self.entries)), jnp.float32)
-        return Looks(values, self.entries, self._every)
+        return LayerRecords(values, self.entries, self._every)
 
     def scores(
-        self, params: Params, nudges: dict[str, Array], state: ModelState, batch: Batch, real: Array, key: jax.Array
+        self,
+        params: Params,
+        perturbations: dict[str, Array],
+        state: ModelState,
+        batch: Batch,
+        mask: Array,
+        key: jax.Array,
     ) -> tuple[Scores, ModelState, dict[tuple[str, str], Array]]:
         """What `task.scores` gives in training mode, and numbers about the outputs of the layers.
 
-        `real`, bool[batch], tells the examples from what only fills the batch up.
+        `mask`, bool[batch], is False for the padding of the batch.
         """
-        probe = Probe(nudges)
+        probe = Probe(perturbations)
         scores, state = self._scores(probe, params, state, batch, key)
-        seen = {name: _of_outputs(name, probe, real, self._squashing) for name in self.nudges}
-        return (
-            scores,
-            state,
-            {(name, statistic): x for name, numbers in seen.items() for statistic, x in numbers.items()},
-        )
+        statistics = {name: _output_statistics(name, probe, mask, self._squashing) for name in self.perturbations}
+        by_entry = {(name, s): x for name, numbers in statistics.items() for s, x in numbers.items()}
+        return scores, state, by_entry
 
-    def look(
+    def record(
         self,
         params: Params,
         gradients: Params,
         updates: Params,
-        seen: dict[tuple[str, str], Array],
-        back: dict[str, Array],
-        real: Array,
+        output_statistics: dict[tuple[str, str], Array],
+        output_gradients: dict[str, Array],
+        mask: Array,
     ) -> Array:
-        """One look, float32[entries]: `seen` is from `scores`, `back` the gradients with respect to the nudges."""
-        numbers = dict(seen)
+        """The statistics of one step, float32[entries].
+
+        `output_statistics` is from `scores`, `output_gradients` are those with respect to the perturbations.
+        """
+        numbers = dict(output_statistics)
         leaves = [jax.tree.leaves(tree) for tree in (gradients, updates, params)]
         for name, places in self._leaves.items():
             norms = [tree_norm([tree[i] for i in places]) for tree in leaves]
-            numbers |= {(name, s): x for s, x in zip(OF_WEIGHTS, [*norms, _ratio(*norms[1:])], strict=True)}
-        numbers |= {(name, "output_gradient_std"): _deviation(widen(x), _real(x, real)) for name, x in back.items()}
+            numbers |= {(name, s): x for s, x in zip(WEIGHT_STATISTICS, [*norms, _ratio(*norms[1:])], strict=True)}
+        numbers |= {
+            (name, "output_gradient_std"): _deviation(widen(x), _example_mask(x, mask))
+            for name, x in output_gradients.items()
+        }
         return jnp.stack([numbers[entry].astype(jnp.float32) for entry in self.entries])
 
     def _scores(
@@ -190,33 +196,23 @@ class Watcher:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Looks:
-    """All looks of a training."""
+class LayerRecords:
+    """What was recorded of the layers, every `every` steps."""
 
-    values: Array  # float32[looks, entries]; 0 for those that have not been taken
+    values: Array  # float32[records, entries]; 0 for those of steps that were not done
     entries: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
     every: int = dataclasses.field(metadata={"static": True})
 
-    def add(self, row: Array, look: Array) -> "Looks":
-        """With one look more."""
-        return dataclasses.replace(self, values=self.values.at[row].set(look))
+    def store(self, step: Array, record: Array) -> "LayerRecords":
+        """The records with that of one more step."""
+        return dataclasses.replace(self, values=self.values.at[step // self.every].set(record))
 
     def by_layer(self) -> OrderedDict[str, dict[str, Array]]:
-        """{layer: {statistic: float32[looks]}}; a plain dictionary would be sorted by name under `jit`."""
+        """{layer: {statistic: float32[records]}}; a plain dictionary would be sorted by name under `jit`."""
         layers: OrderedDict[str, dict[str, Array]] = OrderedDict()
         for place, (layer, statistic) in enumerate(self.entries):
             layers.setdefault(layer, {})[statistic] = self.values[:, place]
         return layers
-
-
-def of_optimizer(opt_state: optax.OptState) -> dict[str, Array]:
-    """What the optimizer says of its last step: its rate and its clipping, where one link of the chain knows each."""
-    kinds = (ScaleByLearningRateState, ClipByNormState)
-    states = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, kinds))
-    rates = [state.step_size for state in states if isinstance(state, ScaleByLearningRateState)]
-    clips = [state for state in states if isinstance(state, ClipByNormState)]
-    known = {"learning_rate": rates[0]} if len(rates) == 1 else {}
-    return known | ({"clipped": clips[0].clipped, "clip_threshold": clips[0].threshold} if len(clips) == 1 else {})
 
 
 def could_be_gated(z: Any, after: Any) -> Any:
@@ -230,9 +226,9 @@ def is_flat(a: Any, low: float, high: float) -> Any:
     return (a - low < near) | (high - a < near)
 
 
-def _real(z: Array, real: Array) -> Array:
-    """Which of the numbers are of examples, as far as their first axis tells; all where it counts something else."""
-    return real.reshape(-1, *[1] * (z.ndim - 1)) if z.shape[:1] == real.shape else jnp.ones([1] * z.ndim, bool)
+def _example_mask(z: Array, mask: Array) -> Array:
+    """The mask of the examples, to be broadcast over z; all True where the first axis of z counts something else."""
+    return mask.reshape(-1, *[1] * (z.ndim - 1)) if z.shape[:1] == mask.shape else jnp.ones([1] * z.ndim, bool)
 
 
 def _ratio(update: Array, weights: Array) -> Array:
@@ -241,13 +237,13 @@ def _ratio(update: Array, weights: Array) -> Array:
     return jnp.where(weights == 0, jnp.where(update == 0, 0, jnp.inf).astype(quotient.dtype), quotient)
 
 
-def _deviation(x: Array, of: Array) -> Array:
-    """The standard deviation over those rows, also where its squares would overflow or vanish."""
-    of = jnp.broadcast_to(of, x.shape)
-    size = jax.lax.stop_gradient(jnp.max(jnp.where(of, jnp.abs(x), 0)))
+def _deviation(x: Array, mask: Array) -> Array:
+    """The standard deviation under the mask, also where its squares would overflow or vanish."""
+    mask = jnp.broadcast_to(mask, x.shape)
+    size = jax.lax.stop_gradient(jnp.max(jnp.where(mask, jnp.abs(x), 0)))
     scale = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
     # Two passes: the mean of the squares less the square of the mean is rounded away where the mean is large.
-    return scale * jnp.std(x / scale, where=of)
+    return scale * jnp.std(x / scale, where=mask)
 
 
 def _primitives(program: Any) -> set[str]:
@@ -261,29 +257,29 @@ def _primitives(program: Any) -> set[str]:
     return names
 
 
-def _of_outputs(name: str, probe: Probe, real: Array, squashing: Mapping[str, Callable]) -> dict[str, Array]:
+def _output_statistics(name: str, probe: Probe, mask: Array, squashing: Mapping[str, Callable]) -> dict[str, Array]:
     precision = jnp.finfo(probe.outputs[name].dtype)
     close = (_CLOSE if precision.bits >= 32 else _CLOSE_NARROW) * float(precision.eps)
     z = widen(probe.outputs[name])
     after = next_input(name, probe.layers(), probe.inputs, z.shape)
     after = z if after is None else widen(after)
     a = jnp.where(could_be_gated(z, after), after, z)
-    of = _real(z, real)
+    mask = _example_mask(z, mask)
     return {
-        "output_mean": jnp.mean(z, where=of),
-        "output_std": _deviation(z, of),
-        "dead": jnp.mean(jnp.all(a == 0, axis=range(max(a.ndim - 1, min(a.ndim, 1))), where=of)),
+        "output_mean": jnp.mean(z, where=mask),
+        "output_std": _deviation(z, mask),
+        "dead": jnp.mean(jnp.all(a == 0, axis=range(max(a.ndim - 1, min(a.ndim, 1))), where=mask)),
         "saturated": jnp.asarray(
-            sum(_saturated(z, after, f, *BOUNDS[n], close, of) for n, f in squashing.items()), jnp.float32
+            sum(_saturated(z, after, f, *BOUNDS[n], close, mask) for n, f in squashing.items()), jnp.float32
         ),
     }
 
 
-def _saturated(z: Array, after: Array, function: Any, low: float, high: float, close: float, of: Array) -> Array:
+def _saturated(z: Array, after: Array, function: Any, low: float, high: float, close: float, mask: Array) -> Array:
     """The share of flat values, if `after` is what the function makes of z; else 0."""
     # Where all are 0, this is a relu of large negative numbers rather than their sigmoid.
     squashed = jnp.all(jnp.abs(function(z) - after) < close) & jnp.any(after != 0)
-    return jnp.where(squashed, jnp.mean(is_flat(after, low, high), where=of), 0.0)
+    return jnp.where(squashed, jnp.mean(is_flat(after, low, high), where=mask), 0.0)
 
 
 def _owners(params: Params, layers: dict[tuple[str, ...], str]) -> list[str]:

@@ -13,11 +13,11 @@ class LiveCurves:
         self.pace = Pace(after=3.0)
         self._handle: Any = None
 
-    def begin(self, steps: int) -> None:
+    def open(self, steps: int) -> None:
         """Nothing is shown yet."""
         del steps
 
-    def look(self, run: Run) -> None:
+    def show(self, run: Run) -> None:
         """Draws the curves; a training that ends before the first time is due shows none."""
         from IPython.display import display  # noqa: PLC0415, only notebooks have it
 

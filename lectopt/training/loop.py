@@ -16,12 +16,12 @@ from lectopt._internal import meshes
 from lectopt._internal.numerics import tree_norm
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Minibatches, batch_shapes, rows_of, weights_of
-from lectopt.optim.evaluation_params import eval_params
+from lectopt.optim.step_records import step_records
 from lectopt.tasks.evaluation import evaluate
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState
-from lectopt.training.carry import NOTHING, Carry, Data, Learner, Plan
-from lectopt.training.layer_statistics import Watch, Watcher, of_optimizer
+from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan
+from lectopt.training.layer_statistics import Watch, Watcher
 
 
 class Loop:
@@ -32,17 +32,17 @@ class Loop:
         self._optimizer = optax.with_extra_args_support(optimizer)
         self._data = data
 
-    def start(self, learner: Learner, *, known: bool = False, stretches: bool = False) -> Carry:
+    def start(self, learner: Learner, *, beat_start: bool = False, keep_rows: bool = False) -> Carry:
         """The carry before the first step.
 
-        Under patience, a start that is `known` has to be beaten. With `stretches`, for `run_until`, the carry has the
-        order of the examples in it.
+        With `beat_start`, under patience, the best validation has to be better than one of the learner as it is. With
+        `keep_rows`, for `run_until`, the carry holds the order of the examples.
         """
         plan, train = self._plan, self._data.train
-        step_names = ["loss", "gradient_norm", *of_optimizer(learner.opt_state)]
+        step_names = ["loss", "gradient_norm", *step_records(learner.opt_state)]
         shapes = {"train_loss": jnp.float32(0), **jax.eval_shape(self._validate, learner)}
         metrics = {name: jnp.float32(0) for name in shapes}
-        to_beat = known and plan.patience is not None
+        to_beat = beat_start and plan.patience is not None
         if to_beat:
             metrics |= self._validate(learner)
         return Carry(
@@ -51,10 +51,10 @@ class Loop:
             learner=learner,
             before=learner,
             best=None if plan.patience is None else learner,
-            least=_comparable(metrics["valid_loss"]) if to_beat else jnp.float32(NOTHING),
+            least=_comparable(metrics["valid_loss"]) if to_beat else jnp.float32(NO_LOSS),
             failures=jnp.int32(0),
             metrics=metrics,
-            known={name: jnp.array(to_beat and name != "train_loss") for name in metrics},
+            has_metrics={name: jnp.array(to_beat and name != "train_loss") for name in metrics},
             running=jnp.array(True),
             ended=jnp.int32(0),
             diverged_at=jnp.int32(-1),
@@ -62,9 +62,9 @@ class Loop:
             counted=jnp.float32(0),
             step_records={name: jnp.zeros((plan.epochs, plan.steps_per_epoch), jnp.float32) for name in step_names},
             epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in metrics},
-            looks=None if plan.watch is None else self._watcher(plan.watch, learner).no_looks(plan.steps),
-            chance=plan.task.baseline_loss(train),
-            rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if stretches and plan.shuffle else None,
+            layer_records=None if plan.watch is None else self._watcher(plan.watch, learner).no_records(plan.steps),
+            baseline_loss=plan.task.baseline_loss(train),
+            rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if keep_rows and plan.shuffle else None,
         )
 
     def run(self, carry: Carry) -> Carry:
@@ -85,17 +85,17 @@ class Loop:
         plan = self._plan
         stop = jnp.minimum(stop, last)
 
-        def stretch(carry: Carry) -> Carry:
+        def part_of_epoch(carry: Carry) -> Carry:
             begun = carry.epoch * plan.steps_per_epoch
             first, end = carry.step - begun, jnp.minimum(stop - begun, plan.steps_per_epoch)
-            if carry.rows is not None:  # sorting all examples for each stretch could take longer than the stretch
+            if carry.rows is not None:  # sorting all examples for each part could take longer than the part
                 rows = jax.lax.cond(first == 0, lambda: self._rows(carry.epoch), lambda: carry.rows)
                 carry = carry._replace(rows=rows)
             carry = self._steps(carry, first, end)
             ended = (end == plan.steps_per_epoch) | (carry.step == last)
             return jax.lax.cond(ended, self._end_epoch, lambda c: c, carry)
 
-        return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, stretch, carry)
+        return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, part_of_epoch, carry)
 
     def _steps(self, carry: Carry, first: Any, last: Any) -> Carry:
         """Steps `first` to `last` of the present epoch."""
@@ -104,20 +104,20 @@ class Loop:
         batches = Minibatches(rows, weights_of(train, plan.batch_size))
         surely_full = math.ceil(train.least / plan.batch_size)
         if surely_full == plan.steps_per_epoch:
-            return self._stretch(functools.partial(self._step, batches), carry, first, last)
+            return self._repeat(functools.partial(self._step, batches), carry, first, last)
         # Where parts of different size share a shape, the last batches may hold no example of this part.
         middle = min(last, surely_full) if isinstance(last, int) else jnp.minimum(last, surely_full)
-        carry = self._stretch(functools.partial(self._step, batches), carry, first, middle)
+        carry = self._repeat(functools.partial(self._step, batches), carry, first, middle)
         late = max(first, surely_full) if isinstance(first, int) else jnp.maximum(first, surely_full)
-        return self._stretch(functools.partial(self._step_unless_empty, batches), carry, late, last)
+        return self._repeat(functools.partial(self._step_unless_empty, batches), carry, late, last)
 
     def _rows(self, epoch: Any) -> Array:
         """The examples of each batch of an epoch."""
         plan, key = self._plan, jax.random.fold_in(self._data.key, 0)
         return rows_of(self._data.train, plan.batch_size, key=key, epoch=epoch, shuffle=plan.shuffle)
 
-    def _stretch(self, step: Callable[[bool, Any, Carry], Carry], carry: Carry, first: Any, last: Any) -> Carry:
-        """`step(watched, i, carry)` for i from `first` to `last`, watched where a look is due."""
+    def _repeat(self, step: Callable[[bool, Any, Carry], Carry], carry: Carry, first: Any, last: Any) -> Carry:
+        """`step(watched, i, carry)` for i from `first` to `last`, watched where records are due."""
         plain = functools.partial(step, False)
         if self._plan.watch is None:
             return jax.lax.fori_loop(first, last, plain, carry)
@@ -141,7 +141,7 @@ class Loop:
     def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
         plan, (params, state, opt_state) = self._plan, carry.learner
         rows, weights = batches.indices[i], batches.weights[i]
-        real = weights > 0  # the examples, whatever they weigh
+        mask = weights > 0  # of the examples, whatever they weigh, without the padding
         if self._data.weights is not None:
             weights = weights * self._data.weights[rows]
         # By epoch and batch, not by step, which counts batches without an example too.
@@ -152,29 +152,30 @@ class Loop:
         watch = plan.watch if watched else None
         watcher = None if watch is None else self._watcher(watch, carry.learner)
 
-        def mean_loss(params: Params, nudges: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
+        def mean_loss(params: Params, perturbations: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
             model_key = jax.random.fold_in(key, 1)
             if watcher is None:
                 scores, new = plan.task.scores(params, state, batch, model_key, training=True)
-                seen = None
+                statistics = None
             else:
-                scores, new, seen = watcher.scores(params, nudges, state, batch, real, model_key)
-            mean, count = scores.mean_loss(weights, real)
-            return mean, (new, count, seen)
+                scores, new, statistics = watcher.scores(params, perturbations, state, batch, mask, model_key)
+            mean, count = scores.mean_loss(weights, mask)
+            return mean, (new, count, statistics)
 
-        nudges = {} if watcher is None else watcher.nudges
+        perturbations = {} if watcher is None else watcher.perturbations
         differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
-        (loss, (state, count, seen)), (gradients, back) = differentiate(params, nudges)
+        (loss, (state, count, statistics)), (gradients, output_gradients) = differentiate(params, perturbations)
         gradients = jax.tree.map(jnp.conj, gradients)  # for complex weights, steepest ascent is the conjugate
-        extra = {"value": loss, "grad": gradients, "value_fn": lambda p: mean_loss(p, nudges)[0]}  # for line searches
+        # For line searches.
+        extra = {"value": loss, "grad": gradients, "value_fn": lambda p: mean_loss(p, perturbations)[0]}
         updates, opt_state = self._optimizer.update(gradients, opt_state, params, **extra)
-        looks = carry.looks
-        if watcher is not None and looks is not None:
-            row = (carry.epoch * plan.steps_per_epoch + i) // looks.every
-            looks = looks.add(row, watcher.look(params, gradients, updates, seen, back, real))
+        layer_records = carry.layer_records
+        if watcher is not None and layer_records is not None:
+            record = watcher.record(params, gradients, updates, statistics, output_gradients, mask)
+            layer_records = layer_records.store(carry.epoch * plan.steps_per_epoch + i, record)
         params = optax.apply_updates(params, updates)
 
-        values = {"loss": loss, "gradient_norm": tree_norm(gradients), **of_optimizer(opt_state)}
+        values = {"loss": loss, "gradient_norm": tree_norm(gradients), **step_records(opt_state)}
         records = {n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()}
         return carry._replace(
             step=carry.step + 1,
@@ -182,7 +183,7 @@ class Loop:
             loss_sum=carry.loss_sum + _float32(loss) * count,
             counted=carry.counted + count,
             step_records=records,
-            looks=looks,
+            layer_records=layer_records,
         )
 
     def _watcher(self, watch: Watch, learner: Learner) -> Watcher:
@@ -200,7 +201,7 @@ class Loop:
         if self._plan.patience is not None:
             loss = _comparable(metrics["valid_loss"])
             lower = healthy & (loss < least)
-            better = lower | (healthy & (least == NOTHING))  # with nothing to compare, what was trained longest
+            better = lower | (healthy & (least == NO_LOSS))  # with nothing to compare, what was trained longest
             best = _select(better, learner, carry.best)
             least = jnp.where(lower, loss, least)
             failures = jnp.where(lower, 0, failures + 1)
@@ -214,7 +215,7 @@ class Loop:
             least=least,
             failures=failures,
             metrics=_select(better, metrics, carry.metrics),
-            known={name: known | better for name, known in carry.known.items()},
+            has_metrics={name: known | better for name, known in carry.has_metrics.items()},
             running=running,
             ended=jnp.where(carry.running, carry.step, carry.ended),
             diverged_at=jnp.where(carry.running & ~finite, first_bad, carry.diverged_at),
@@ -229,18 +230,17 @@ class Loop:
         first = carry.epoch * plan.steps_per_epoch
         done = carry.step - first
         batch = jnp.arange(plan.steps_per_epoch)
-        met = (batch < done) & (batch * plan.batch_size < size)
-        bad = met & ~jnp.isfinite(carry.step_records["loss"][carry.epoch])
+        full = (batch < done) & (batch * plan.batch_size < size)
+        bad = full & ~jnp.isfinite(carry.step_records["loss"][carry.epoch])
         # A last step can leave weights that are not finite although no loss has shown it yet.
         bad_weights = ~_all_finite(carry.learner.params)
-        first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(met) - 1)
+        first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(full) - 1)
         return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32)
 
     def _validate(self, learner: Learner) -> dict[str, Array]:
         if self._data.valid is None:
             return {}
-        w = eval_params(learner.opt_state, learner.params)
-        scores = evaluate(self._plan.task, w, learner.state, self._data.valid, self._plan.mesh)
+        scores = evaluate(self._plan.task, learner.eval_params(), learner.state, self._data.valid, self._plan.mesh)
         return {f"valid_{name}": _float32(value) for name, value in scores.items()}
 
 
@@ -249,8 +249,8 @@ def _all_finite(params: Params) -> Array:
 
 
 def _comparable(loss: Array) -> Array:
-    """The loss, or `NOTHING` where it is not finite."""
-    return jnp.where(jnp.isfinite(loss), loss, NOTHING)
+    """The loss, or `NO_LOSS` where it is not finite."""
+    return jnp.where(jnp.isfinite(loss), loss, NO_LOSS)
 
 
 def _select(condition: Array, yes: Any, no: Any) -> Any:

@@ -12,7 +12,7 @@ SLOWER = "Lower the learning rate (lo.suggest_learning_rate) or clip the gradien
 _NUMBERS = "a logarithm or root of 0, a division by 0, an overflow in half precision"
 
 
-class Trouble(NamedTuple):
+class NonFinite(NamedTuple):
     """What happened, and what to do about it."""
 
     name: str  # as `diagnose` calls it
@@ -20,7 +20,7 @@ class Trouble(NamedTuple):
     remedy: str
 
 
-def divergence(history: History) -> Trouble | None:
+def divergence(history: History) -> NonFinite | None:
     """The loss, its gradient or the weights, in training: not every NaN is too high a rate."""
     step = int(history.diverged_at)
     if step < 0:
@@ -28,7 +28,7 @@ def divergence(history: History) -> Trouble | None:
     losses = np.asarray(history.steps["loss"], float)
     count = int(np.argmin(np.append(np.isfinite(losses), False)))  # of the steps with a finite loss
     if count == 0:
-        return Trouble(
+        return NonFinite(
             "not finite from the start",
             "the loss was not finite at step 0, before any update",
             "No learning rate changes that: look at the inputs, and at what augment makes of them, at ids beyond an "
@@ -39,7 +39,7 @@ def divergence(history: History) -> Trouble | None:
     calm = losses <= BLOWN_UP * max(abs(losses[0]), baseline)
     bad = int(np.argmin(np.append(np.isfinite(norms), False)))  # the first gradient that is not, if there is one
     if bad < count and calm[bad]:
-        return Trouble(
+        return NonFinite(
             "gradient not finite",
             f"at step {bad} the loss was {losses[bad]:.3g}, and its gradient not finite",
             f"No learning rate changes that: look in model and loss for what has no derivative there: {_NUMBERS}, a "
@@ -48,22 +48,22 @@ def divergence(history: History) -> Trouble | None:
     return _by_steps(history, step, losses, grown=not calm.all())
 
 
-def _by_steps(history: History, step: int, losses: np.ndarray, *, grown: bool) -> Trouble:
+def _by_steps(history: History, step: int, losses: np.ndarray, *, grown: bool) -> NonFinite:
     """What steps brought about, or one of the batches."""
     evidence = f"the loss or the weights were not finite at step {step}"
     rates = np.asarray(history.steps.get("learning_rate", []), float)[: len(losses)]
     if not np.isfinite(rates).all():
-        return Trouble("diverged", f"{evidence}, nor was the learning rate", "Look at its schedule.")
+        return NonFinite("diverged", f"{evidence}, nor was the learning rate", "Look at its schedule.")
     remedy = SLOWER
     if len(losses) > 1 and not grown:
         evidence += f", though the loss had not grown before: it was {losses[-1]:.3g}"
         remedy += (
             f" If that does not help, look at this step's examples, at ids beyond an embedding, and for {_NUMBERS}."
         )
-    return Trouble("diverged", evidence, remedy)
+    return NonFinite("diverged", evidence, remedy)
 
 
-def bad_validations(history: History) -> Trouble | None:
+def nonfinite_validation(history: History) -> NonFinite | None:
     """The loss of the validation examples, while training went well."""
     if "valid_loss" not in history.epochs or int(history.diverged_at) >= 0:
         return None
@@ -72,7 +72,7 @@ def bad_validations(history: History) -> Trouble | None:
     bad = trained & ~np.isfinite(valid)
     if not bad.any():
         return None
-    return Trouble(
+    return NonFinite(
         "validation loss not finite",
         f"the validation loss was not finite after {bad.sum()} of {trained.sum()} epochs, the first of them epoch "
         f"{bad.argmax() + 1}",

@@ -25,7 +25,7 @@ from lectopt.tasks.task import ModelState, Task
 from lectopt.training import checkpoints
 from lectopt.training.archives import Archive
 from lectopt.training.history import History
-from lectopt.training.origin import Origin
+from lectopt.training.starting import Start
 
 
 @jax.tree_util.register_dataclass
@@ -84,12 +84,12 @@ class Run:
         return self.task.present(self.params, self.model_state)
 
     @property
-    def start(self) -> Origin:
+    def start(self) -> Start:
         """The weights w, the model's other variables and the moments of its inputs, without the optimizer's state.
 
         Pass it to `fit` or `train`, `start=run.start`, to continue with another optimizer.
         """
-        return Origin(self.params, *self.model_state)
+        return Start(self.params, *self.model_state)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Computes the model's outputs for inputs x, in evaluation mode.

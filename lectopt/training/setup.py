@@ -1,29 +1,32 @@
-"""What is checked and put together before a training starts."""
+"""Assembling a training: from the arguments that a user gave, checked, to a loop and what it starts from."""
 
-import warnings
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
 from lectopt._internal import checks, meshes, shapes
 from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
-from lectopt._internal.trees import paths, same_structure
-from lectopt.data.batches import Batch, batch_shapes, steps_per_epoch
-from lectopt.data.subsets import Subset, as_subset
+from lectopt.data.batches import batch_shapes, steps_per_epoch
+from lectopt.data.subsets import as_subset
 from lectopt.tasks.example_checks import check_examples, check_learnable
-from lectopt.tasks.models import Params
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
+from lectopt.training import starting
+from lectopt.training.arguments import (
+    TrainingArguments,
+    as_batch_size,
+    as_patience,
+    check_augmented,
+    check_callable,
+    step_count,
+)
 from lectopt.training.carry import Data, Learner, Plan
 from lectopt.training.example_weights import as_weights
-from lectopt.training.layer_statistics import Watch, as_watch
-from lectopt.training.optimizer_recipe import Optimizer, OptimizerRecipe, as_recipe
-from lectopt.training.origin import Origin
-from lectopt.training.starting import as_origin, continued, resumed
-
-_ROWS = 8  # of the inputs that a model is shown to be initialised
+from lectopt.training.layer_statistics import as_watch
+from lectopt.training.loop import Loop
+from lectopt.training.optimizer_recipe import OptimizerRecipe, as_recipe
+from lectopt.training.run import Run
+from lectopt.training.starting import Start
 
 
 class Setup(NamedTuple):
@@ -31,117 +34,61 @@ class Setup(NamedTuple):
 
     plan: Plan
     recipe: OptimizerRecipe
-    numbers: dict[str, Any]
+    numbers: dict[str, Any]  # hyperparameters of the optimizer
     data: Data
-    origin: Origin
+    start: Start
+
+    def loop(self) -> Loop:
+        """The loop with its optimizer and its data."""
+        return Loop(self.plan, self.recipe.make(self.numbers), self.data)
+
+    def learner(self) -> Learner:
+        """Parameters, model state and optimizer state before the first step."""
+        params, state = starting.init_from_examples(self.plan.task, self.data.key, self.data.train)
+        params, state = starting.replace_model(self.start, params, state)
+        opt_state = starting.replace_opt_state(self.start, self.recipe.make(self.numbers).init(params))
+        return Learner(params, state, opt_state)
 
 
-def prepare(
-    task: Task,
-    optimizer: Optimizer,
-    train: Any,
-    *,
-    valid: Any,
-    batch_size: int,
-    epochs: int | None,
-    steps: int | None,
-    shuffle: bool,
-    key: Any,
-    hyperparameters: Mapping[str, Any] | None,
-    start: Any,
-    patience: int | None,
-    weights: Any,
-    augment: Callable[[jax.Array, Batch], Batch] | None,
-    watch: Watch | int | None,
-    mesh: Mesh | None = None,
-) -> Setup:
-    """Checks the arguments of `lectopt.train` and puts them together."""
+def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
+    """Checks the arguments of a training and assembles them."""
+    task = given.task
     if not isinstance(task, Task):
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
-    recipe, numbers = as_recipe(optimizer, hyperparameters)
-    train, valid = as_subset(train, "train"), None if valid is None else as_subset(valid, "valid", as_array)
-    batch_size = _batch_size(batch_size, train)
+    recipe, numbers = as_recipe(given.optimizer, given.hyperparameters)
+    train = as_subset(given.train, "train")
+    valid = None if given.valid is None else as_subset(given.valid, "valid", as_array)
+    batch_size = as_batch_size(given.batch_size, train)
     if mesh is not None:
         meshes.check_mesh(mesh, batch_size, task.adapter.specs())
-    if patience is not None:
-        patience = checks.check_count("patience", patience)
-        if valid is None:
-            raise ValueError("patience counts validations: give it together with valid")
-    if augment is not None and not callable(augment):
-        raise TypeError(f"augment must be a function (key, batch) -> batch; got {type(augment).__name__}")
+    patience = as_patience(given.patience, valid)
+    check_callable(given.augment)
     plan = Plan(
         task=task,
         batch_size=batch_size,
-        steps=step_count(epochs, steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
+        steps=step_count(given.epochs, given.steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
         steps_per_epoch=per_epoch,
-        shuffle=checks.check_flag("shuffle", shuffle),
+        shuffle=checks.check_flag("shuffle", given.shuffle),
         patience=patience,
-        augment=augment,
-        watch=as_watch(watch),
+        augment=given.augment,
+        watch=as_watch(given.watch),
         inputs=shapes.to_json(batch_shapes(train, batch_size)[0]),
         mesh=mesh,
     )
-    key = as_key(key)
+    key = as_key(given.key)
     check_examples(task, train, "train", batch_size)
     check_learnable(task, train, "train")
     if valid is not None:
         check_examples(task, valid, "valid")
-    data = Data(train, valid, None if weights is None else as_weights(weights, train, task), key)
-    if augment is not None:
-        _check_augment(augment, batch_shapes(train, batch_size))
-    return Setup(plan, recipe, numbers, data, as_origin(task, start, data.key, train.take(train.indices[:_ROWS])))
+    data = Data(train, valid, None if given.weights is None else as_weights(given.weights, train, task), key)
+    if given.augment is not None:
+        check_augmented(given.augment, batch_shapes(train, batch_size))
+    examples = starting.first_examples(train)
+    start = _resume(given.start) if isinstance(given.start, Run) else given.start
+    return Setup(plan, recipe, numbers, data, starting.as_start(task, start, key, examples))
 
 
-def fresh(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:
-    """The parameters and model state that a training with this key and these examples starts from."""
-    params, state = drawn(task, key, train)
-    return task.learn_output_bias(params, train), state
-
-
-def drawn(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:
-    """The same without what is learned from targets."""
-    params, state = task.init(jax.random.fold_in(key, 2), examples.take(examples.indices[:_ROWS]))
-    return params, task.learn_inputs(state, examples)
-
-
-def begin(setup: Setup) -> Learner:
-    """Parameters, model state and optimizer state before the first step."""
-    plan, data, origin = setup.plan, setup.data, setup.origin
-    params, state = fresh(plan.task, data.key, data.train)
-    params, state = continued(origin, params, state)
-    opt_state = resumed(origin, setup.recipe.make(setup.numbers).init(params))
-    return Learner(params, state, opt_state)
-
-
-def _batch_size(batch_size: Any, train: Subset) -> int:
-    batch_size = checks.check_count("batch_size", batch_size)
-    if batch_size > train.capacity:
-        warnings.warn(
-            f"batch_size {batch_size} is larger than the {train.capacity} training examples: "
-            "each epoch is one batch of all of them",
-            stacklevel=4,
-        )
-    return min(batch_size, train.capacity)
-
-
-def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
-    """The number of updates, of which exactly one of the two is given."""
-    if (epochs is None) == (steps is None):
-        raise ValueError(f"exactly one of epochs and steps must be given; got epochs={epochs}, steps={steps}")
-    return checks.check_count("epochs", epochs) * per_epoch if steps is None else checks.check_count("steps", steps)
-
-
-def _check_augment(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -> None:
-    try:
-        changed = jax.eval_shape(augment, jax.random.key(0), batch)
-    except Exception as error:
-        raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
-    if not same_structure(batch, changed):
-        raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
-    for path, old, new in zip(paths(batch), jax.tree.leaves(batch), jax.tree.leaves(changed), strict=True):
-        if (old.shape, old.dtype) != (new.shape, new.dtype):
-            raise ValueError(
-                f"augment must keep shapes and dtypes, since validation and prediction get the batch without it; it "
-                f"turns array {'/'.join(path)} of the batch, {old.dtype}{list(old.shape)}, into {new.dtype}"
-                f"{list(new.shape)}"
-            )
+def _resume(run: Run) -> Start:
+    """What a run goes on from: its optimizer's state, and the parameters that this goes with."""
+    run.check_single()
+    return run.start._replace(params=run.lookahead_params, opt_state=run.opt_state)

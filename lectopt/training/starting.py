@@ -1,8 +1,8 @@
-"""From what a user gives as `start` to the arrays that a training starts from."""
+"""What a training starts from: new weights and what is learned from its examples, or what `start` gives."""
 
 import numbers
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,22 +13,48 @@ from flax import nnx
 from lectopt._internal import checks
 from lectopt._internal.trees import leaves_by_path, paths, same_structure, unflatten_in_order, unflatten_like
 from lectopt.data.batches import Batch
-from lectopt.tasks.models import Params
+from lectopt.data.subsets import Subset
+from lectopt.norms.moments import Moments
+from lectopt.tasks.models import Params, State
 from lectopt.tasks.task import ModelState, Task
-from lectopt.training.origin import Origin
-from lectopt.training.run import Run
+
+_EXAMPLES_SHOWN = 8
+"""So many examples show a model the shape of its inputs, when it is initialised."""
 
 
-def as_origin(task: Task, start: Any, key: jax.Array, batch: Batch) -> Origin:
-    """What `start` holds: a Run, its `start`, a module, or parameters. `batch` is some examples to make a model for."""
-    if isinstance(start, Origin):
+class Start(NamedTuple):
+    """Where to start from; what is None is initialised, learned from the training examples, or created as always."""
+
+    params: Params | None = None
+    variables: State | None = None
+    inputs: Moments | None = None  # how they are standardised
+    opt_state: optax.OptState | None = None  # `UntypedTree` after `load`
+
+
+def init_from_inputs(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:
+    """New parameters and model state, with the means and variances of the inputs where the task standardises them."""
+    params, state = task.init(jax.random.fold_in(key, 2), first_examples(examples))
+    return params, task.learn_inputs(state, examples)
+
+
+def init_from_examples(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:
+    """The parameters and model state that a training with this key starts from: the targets set the output bias."""
+    params, state = init_from_inputs(task, key, train)
+    return task.learn_output_bias(params, train), state
+
+
+def first_examples(examples: Subset) -> Batch:
+    """A few examples, to initialise a model with."""
+    return examples.take(examples.indices[:_EXAMPLES_SHOWN])
+
+
+def as_start(task: Task, start: Any, key: jax.Array, batch: Batch) -> Start:
+    """What `start` holds: that of a run, a module, or parameters. `batch` is some examples to make a model for."""
+    if isinstance(start, Start):
         return start
-    if isinstance(start, Run):
-        start.check_single()
-        return start.start._replace(params=start.lookahead_params, opt_state=start.opt_state)
-    given = _taken_apart(start)
+    given = _split(start)
     _check_numbers(start, given.params)
-    if given.variables is None and given.known and (others := _other_variables(task, key, batch)):
+    if given.variables is None and given.params is not None and (others := _other_variables(task, key, batch)):
         warnings.warn(
             f"start holds parameters alone: the other variables of the model ({others}) begin afresh, and so do its "
             "outputs in evaluation; start=run.start keeps them",
@@ -37,58 +63,58 @@ def as_origin(task: Task, start: Any, key: jax.Array, batch: Batch) -> Origin:
     if not task.adapter.has_weights:
         return given
     params, state = task.init(key, batch)
-    return Origin(
-        params=given.params if given.known else params,
+    return Start(
+        params=params if given.params is None else given.params,
         variables=state.variables if given.variables is None else given.variables,
     )
 
 
-def continued(origin: Origin, params: Params, state: ModelState) -> tuple[Params, ModelState]:
-    """The fresh parameters and model state, with what the origin holds in its place."""
-    if origin.params is not None:
-        if paths(origin.params) != paths(params):
-            names = " and ".join(", ".join(map("/".join, paths(tree))) for tree in (params, origin.params))
+def replace_model(start: Start, params: Params, state: ModelState) -> tuple[Params, ModelState]:
+    """New parameters and model state, replaced by those of the start where it has some."""
+    if start.params is not None:
+        if paths(start.params) != paths(params):
+            names = " and ".join(", ".join(map("/".join, paths(tree))) for tree in (params, start.params))
             raise ValueError(
                 f"start must have the parameters of this task; they are {names}. Of a run, give start=run or run.start"
             )
-        params = unflatten_in_order("start for this task", jax.tree.leaves(origin.params), params)
-    if origin.variables is not None:
+        params = unflatten_in_order("start for this task", jax.tree.leaves(start.params), params)
+    if start.variables is not None:
         kept = unflatten_like(
-            "the model state of start, for this task,", leaves_by_path(origin.variables), state.variables
+            "the model state of start, for this task,", leaves_by_path(start.variables), state.variables
         )
         state = state._replace(variables=kept)
-    if origin.inputs is not None:
-        if _shapes_of(origin.inputs) != _shapes_of(state.inputs):
+    if start.inputs is not None:
+        if _shapes_of(start.inputs) != _shapes_of(state.inputs):
             raise ValueError(
                 "start holds how inputs are standardised, which the task must do too (standardize=True), with as many "
-                f"features; start has {origin.inputs.mean.shape}, the task "
+                f"features; start has {start.inputs.mean.shape}, the task "
                 f"{'none' if state.inputs is None else state.inputs.mean.shape}"
             )
-        state = state._replace(inputs=origin.inputs)
+        state = state._replace(inputs=start.inputs)
     return params, state
 
 
-def resumed(origin: Origin, opt_state: optax.OptState) -> optax.OptState:
-    """The optimizer's state of the origin, where it has one, in the place of the fresh one."""
-    if origin.opt_state is None:
+def replace_opt_state(start: Start, opt_state: optax.OptState) -> optax.OptState:
+    """A new optimizer state, replaced by that of the start where it has one."""
+    if start.opt_state is None:
         return opt_state
-    if not same_structure(origin.opt_state, opt_state):
+    if not same_structure(start.opt_state, opt_state):
         raise ValueError(
             "start must be a run of this optimizer, for its state; start=run.start begins with a new one, from the "
             "run's weights and the other variables of its model"
         )
-    leaves = jax.tree.leaves(origin.opt_state)
+    leaves = jax.tree.leaves(start.opt_state)
     return unflatten_in_order("the optimizer state of start, for this optimizer,", leaves, opt_state)
 
 
-def _taken_apart(start: Any) -> Origin:
+def _split(start: Any) -> Start:
     """Parameters, and the other variables where `start` is a module, or its state, that has some."""
     if isinstance(start, nnx.Module):
         start = nnx.state(start)
     if not isinstance(start, nnx.State) or not all(map(_is_variable, jax.tree.leaves(start, is_leaf=_is_variable))):
-        return Origin(start)
+        return Start(start)
     params, _, variables = nnx.split_state(start, nnx.Param, (nnx.RngState, nnx.Intermediate), ...)
-    return Origin(nnx.as_pure(params), nnx.as_pure(variables) if jax.tree.leaves(variables) else None)
+    return Start(nnx.as_pure(params), nnx.as_pure(variables) if jax.tree.leaves(variables) else None)
 
 
 def _check_numbers(start: Any, params: Params) -> None:

@@ -57,7 +57,7 @@ class TensorBoard:
         self._full = False
         self._writer: Any = None
 
-    def begin(self, steps: int) -> None:
+    def open(self, steps: int) -> None:
         """Opens the file; what an earlier process wrote beyond these steps does not count any more."""
         self._done = steps
         with self._as_long_as_there_is_room():
@@ -66,7 +66,7 @@ class TensorBoard:
             if steps:
                 self._write(steps + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def look(self, run: Run) -> None:
+    def show(self, run: Run) -> None:
         """Writes what is new; nothing more once the disk is full, which is warned of."""
         done = len(run.history.steps["loss"])
         if done == self._done or self._full:

@@ -1,26 +1,18 @@
 """`train`: a whole training as a pure function, to be jitted and vmapped."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from lectopt._internal.checks import is_traced
-from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
-from lectopt.optim.evaluation_params import eval_params
-from lectopt.tasks.models import Params
 from lectopt.tasks.task import Task
-from lectopt.training.carry import Carry, Learner
-from lectopt.training.history import History
-from lectopt.training.layer_statistics import Looks, Watch
-from lectopt.training.loop import Loop
+from lectopt.training.arguments import TrainingArguments
+from lectopt.training.layer_statistics import Watch
 from lectopt.training.optimizer_recipe import Optimizer
+from lectopt.training.outcome import as_run
 from lectopt.training.run import Run
-from lectopt.training.setup import Setup, begin, prepare
+from lectopt.training.setup import prepare
 
 
 def train(
@@ -117,81 +109,23 @@ def train(
     patience.
     """
     setup = prepare(
-        task,
-        optimizer,
-        train,
-        valid=valid,
-        batch_size=batch_size,
-        epochs=epochs,
-        steps=steps,
-        shuffle=shuffle,
-        key=key,
-        hyperparameters=hyperparameters,
-        start=start,
-        patience=patience,
-        weights=weights,
-        augment=augment,
-        watch=watch,
+        TrainingArguments(
+            task,
+            optimizer,
+            train,
+            valid=valid,
+            batch_size=batch_size,
+            epochs=epochs,
+            steps=steps,
+            shuffle=shuffle,
+            key=key,
+            hyperparameters=hyperparameters,
+            start=start,
+            patience=patience,
+            weights=weights,
+            augment=augment,
+            watch=watch,
+        )
     )
-    loop = make_loop(setup)
-    return conclude(setup, loop.run(loop.start(begin(setup), known=setup.origin.known)))
-
-
-def to_evaluate(learner: Learner) -> Params:
-    """The parameters w of what the optimizer holds."""
-    return eval_params(learner.opt_state, learner.params)
-
-
-def make_loop(setup: Setup) -> Loop:
-    """The loop of a training."""
-    return Loop(setup.plan, setup.recipe.make(setup.numbers), setup.data)
-
-
-def conclude(setup: Setup, carry: Carry, evaluated: Callable[[Learner], Params] = to_evaluate) -> Run:
-    """What a training gives back after its last step, or as far as it has come.
-
-    `evaluated` is `to_evaluate`, perhaps compiled.
-    """
-    plan = setup.plan
-    learner = carry.learner if carry.best is None else carry.best
-    ended = jnp.where(carry.running, carry.step, carry.ended)
-    step, epoch = jnp.arange(plan.steps), jnp.arange(plan.epochs)
-    # Not the batches that hold no example of this part, because other parts are larger.
-    met = (step < ended) & (step % plan.steps_per_epoch * plan.batch_size < setup.data.train.size)
-    losses = carry.step_records["loss"].reshape(-1)[: plan.steps]
-    lasted = jnp.where(carry.running, carry.epoch, -(-ended // plan.steps_per_epoch))
-    lasted = lasted - (carry.diverged_at >= 0).astype(lasted.dtype)
-    return Run(
-        params=evaluated(learner),
-        model_state=learner.state,
-        opt_state=learner.opt_state,
-        lookahead_params=learner.params,
-        metrics={name: _blank(x, carry.known[name] & (carry.diverged_at < 0)) for name, x in carry.metrics.items()},
-        history=History(
-            steps={name: _blank(r.reshape(-1)[: plan.steps], met) for name, r in carry.step_records.items()},
-            epochs={name: _blank(record, epoch < lasted) for name, record in carry.epoch_records.items()},
-            layers=OrderedDict() if carry.looks is None else _layers(carry.looks, met & ~jnp.isnan(losses)),
-            baseline_loss=carry.chance,
-            diverged_at=carry.diverged_at,
-            steps_per_epoch=plan.steps_per_epoch,
-            batch_size=plan.batch_size,
-            watched_every=0 if plan.watch is None else plan.watch.every,
-        ),
-        diverged_at=carry.diverged_at,
-        task=plan.task,
-        inputs=plan.inputs,
-    )
-
-
-def _layers(looks: Looks, known: Array) -> OrderedDict[str, dict[str, Array]]:
-    """The looks by layer; NaN at steps that are not recorded, after divergence and after patience ran out."""
-    done = known[:: looks.every][: len(looks.values)]
-    return jax.tree.map(lambda record: _blank(record, done), looks.by_layer())
-
-
-def _blank(values: Array, known: Array) -> Array:
-    """NaN where they are not known."""
-    if is_traced((values, known)):
-        return jnp.where(known, values, jnp.nan)
-    # On the host: `jax_debug_nans` is to complain of what was computed, and this was not.
-    return jax.device_put(np.where(np.asarray(known), np.asarray(values), np.float32(np.nan)))
+    loop = setup.loop()
+    return as_run(setup, loop.run(loop.start(setup.learner(), beat_start=setup.start.params is not None)))

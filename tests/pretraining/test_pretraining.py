@@ -13,7 +13,9 @@ from flax import linen, nnx
 
 import lectopt as lo
 from lectopt.pretraining.stage_training import Recipe
-from lectopt.training.setup import fresh
+from lectopt.training.arguments import TrainingArguments
+from lectopt.training.setup import prepare
+from lectopt.training.starting import init_from_examples
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -87,7 +89,8 @@ def assert_close(a, b, tolerance=2e-5):
 def drawn(task, x=X, key=0):
     """What `train` begins with."""
     task = task if isinstance(task, lo.Task) else lo.Task(task, objective=lambda *_: None)
-    return fresh(task, jax.random.key(key), lo.Subset((x,), np.arange(len(x)), np.int32(len(x)), least=len(x)))
+    whole = lo.Subset((x,), np.arange(len(x)), np.int32(len(x)), least=len(x))
+    return init_from_examples(task, jax.random.key(key), whole)
 
 
 # Against a plain loop -------------------------------------------------------------------------------------------------
@@ -328,12 +331,9 @@ def test_a_fit_begins_there(function, net, eager):
     np.testing.assert_allclose(pretrained.model_state.inputs.mean, X.mean(0), rtol=1e-5)
     np.testing.assert_allclose(pretrained.model_state.inputs.var, X.var(0), rtol=1e-5)
     assert not moved(run.model_state.inputs, pretrained.model_state.inputs)
-    begun = lo.setup.begin(
-        lo.setup.prepare(
-            task, lo.sgd(0.0), other, valid=None, batch_size=20, epochs=1, steps=None, shuffle=True, key=9,
-            hyperparameters=None, start=pretrained.start, patience=None, weights=None, augment=None, watch=None,
-        )
-    )  # fmt: skip
+    begun = prepare(
+        TrainingArguments(task, lo.sgd(0.0), other, batch_size=20, epochs=1, key=9, start=pretrained.start)
+    ).learner()
     assert not moved(begun.state, pretrained.model_state)
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 import lectopt as lo
 from lectopt._internal import progress
-from lectopt.training import compiled_loop, fitting, tensorboard
+from lectopt.training import compiled_loop, fitting, observers, tensorboard
 
 pytest.importorskip("tensorboardX")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -76,8 +76,8 @@ def test_weights_of_every_kind(tmp_path):
     history = lo.History({"loss": np.ones(1)}, {}, {}, np.ones(()), -1, 1, 1, 0)
     run = types.SimpleNamespace(history=history, params=weights)
     writer = tensorboard.TensorBoard(tmp_path / "a [1] #")
-    writer.begin(0)
-    writer.look(run)
+    writer.open(0)
+    writer.show(run)
     writer.close()
     events = read(tmp_path / "a [1] #")
     found = {
@@ -96,8 +96,8 @@ def test_names_that_tensorboard_does_not_take(tmp_path):
     records = {"acc@1": np.array([1.0]), "acc 1": np.array([2.0]), "m" * 300: np.array([3.0]), "loss": np.ones(1)}
     history = lo.History(records, {}, {}, np.ones(()), -1, 1, 1, 0)
     writer = tensorboard.TensorBoard(tmp_path)
-    writer.begin(0)
-    writer.look(types.SimpleNamespace(history=history, params={}))
+    writer.open(0)
+    writer.show(types.SimpleNamespace(history=history, params={}))
     writer.close()
     events = read(tmp_path)
     for tag, value in {"acc_1": 1, "acc_1_": 2, "m" * 300: 3}.items():
@@ -208,7 +208,7 @@ def screen(monkeypatch):
     display = pytest.importorskip("IPython.display")
     screen = Screen()
     monkeypatch.setattr(display, "display", screen)
-    monkeypatch.setattr(fitting, "in_notebook", lambda: True)
+    monkeypatch.setattr(observers, "in_notebook", lambda: True)
     return screen
 
 

@@ -1,5 +1,7 @@
 """Bad input: each a clear error, before anything compiles, alone and inside `jit`."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ from flax import nnx
 from test_training import compilations
 
 import lectopt as lo
+from lectopt.training import fitting, training
+from lectopt.training.arguments import TrainingArguments
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -184,3 +188,27 @@ def test_numbers_that_float32_holds_pass():
     for x in (2**24, -(2**30), np.float64(0.1), np.inf, {"a": [1, 2.5]}, np.ones((2, 3)), np.bool_(True), "text", None):
         change = {"optimizer": anything, "hyperparameters": {"x": x}, "epochs": None, "steps": 1}
         jax.eval_shape(lambda change=change: lo.train(**GOOD | change))
+
+
+def test_train_and_fit_take_the_same_arguments():
+    """In names, order, kinds, types and defaults."""
+    shared = list(inspect.signature(TrainingArguments).parameters.values())
+    assert list(inspect.signature(lo.train).parameters.values()) == shared
+    both, own = np.split(np.array(list(inspect.signature(lo.fit).parameters.values())), [len(shared)])
+    assert both.tolist() == shared
+    assert [p.name for p in own] == ["progress", "directory", "log_dir", "mesh"]
+
+
+@pytest.mark.parametrize("module", [training, fitting])
+def test_each_argument_is_handed_on_under_its_own_name(module, monkeypatch):
+    given = {name: object() for name in inspect.signature(TrainingArguments).parameters}
+    handed_on = []
+
+    def prepare(arguments, *mesh):
+        handed_on.append(arguments)
+        raise StopIteration
+
+    monkeypatch.setattr(module, "prepare", prepare)
+    with pytest.raises(StopIteration):
+        {training: lo.train, fitting: lo.fit}[module](**given)
+    assert vars(handed_on[0]) == given

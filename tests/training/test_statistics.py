@@ -14,7 +14,7 @@ from test_models import apply, init
 
 import lectopt as lo
 from lectopt.training import checkpoints, fitting, layer_statistics
-from lectopt.training.layer_statistics import OF_OUTPUTS, OF_WEIGHTS
+from lectopt.training.layer_statistics import OUTPUT_STATISTICS, WEIGHT_STATISTICS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -23,7 +23,7 @@ X, Y = X[:110] / 16, Y[:110]
 TRAIN, VALID = (X[:77], Y[:77]), (X[77:], Y[77:])  # two full batches of 32 examples, and one of 13
 OPTIONS = {"batch_size": 32, "shuffle": False, "key": 0}
 LAYERS = ("layers/0", "layers/2", "layers/4")
-BOTH = {*OF_WEIGHTS, *OF_OUTPUTS}
+BOTH = {*WEIGHT_STATISTICS, *OUTPUT_STATISTICS}
 
 
 # The oracle -----------------------------------------------------------------------------------------------------------
@@ -51,7 +51,7 @@ def by_hand(steps, every, weights, rate=0.3, momentum=0.8, threshold=math.inf):
     x, y = TRAIN[0].astype(np.float64), TRAIN[1]
     w = drawn()["layers"]
     v = {i: {n: np.zeros_like(p) for n, p in w[i].items()} for i in w}
-    looks = {name: {s: [] for s in OF_WEIGHTS + OF_OUTPUTS} for name in LAYERS}
+    looks = {name: {s: [] for s in WEIGHT_STATISTICS + OUTPUT_STATISTICS} for name in LAYERS}
     for k in range(steps):
         rows = np.arange(77)[k % 3 * 32 :][:32]
         inputs, z = {0: x[rows]}, {}
@@ -71,7 +71,7 @@ def by_hand(steps, every, weights, rate=0.3, momentum=0.8, threshold=math.inf):
             dead = np.mean(np.all(inputs[i + 2] == 0, axis=0))
             saturated = np.mean(1 - np.abs(inputs[2]) < 0.01) if i == 0 else 0.0
             numbers = (*norms, z[i].mean(), z[i].std(), d[i].std(), dead, saturated)
-            for statistic, number in zip(OF_WEIGHTS + OF_OUTPUTS, numbers, strict=True):
+            for statistic, number in zip(WEIGHT_STATISTICS + OUTPUT_STATISTICS, numbers, strict=True):
                 looks[name][statistic].append(number)
         w = {i: {n: w[i][n] + v[i][n] for n in w[i]} for i in w}
     return looks
@@ -316,14 +316,14 @@ def test_forward_derivatives_go_through():
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        (Mixed, {"recurrent": BOTH, "shared": BOTH, "shared (2)": {*OF_OUTPUTS}, "norm": BOTH,
-                 "dropout": {*OF_OUTPUTS}, "out": BOTH}),
-        (Stacked, {"out": BOTH, "stack": {*OF_WEIGHTS}}),
-        (Rematerialized(), {"last": BOTH, "first": {*OF_WEIGHTS}}),
-        (LinenNet(), {"first": BOTH, "Dropout_0": {*OF_OUTPUTS}, "last": BOTH}),
+        (Mixed, {"recurrent": BOTH, "shared": BOTH, "shared (2)": {*OUTPUT_STATISTICS}, "norm": BOTH,
+                 "dropout": {*OUTPUT_STATISTICS}, "out": BOTH}),
+        (Stacked, {"out": BOTH, "stack": {*WEIGHT_STATISTICS}}),
+        (Rematerialized(), {"last": BOTH, "first": {*WEIGHT_STATISTICS}}),
+        (LinenNet(), {"first": BOTH, "Dropout_0": {*OUTPUT_STATISTICS}, "last": BOTH}),
         (lambda rngs: nnx.Linear(64, 10, rngs=rngs), {"Linear": BOTH}),
         (linen.Dense(10), {"Dense": BOTH}),
-        ((init, apply), {"w": {*OF_WEIGHTS}}),
+        ((init, apply), {"w": {*WEIGHT_STATISTICS}}),
     ],
     ids=["called twice", "scan", "remat", "linen", "one layer", "one Linen layer", "functions"],
 )  # fmt: skip
@@ -443,11 +443,11 @@ def test_outputs_that_are_no_real_numbers_or_sum_to_too_much(eager):
     run = lo.train(lo.classification(Odd), lo.sgd(0.0), TRAIN, steps=1, watch=1, **OPTIONS)
     layers = {name: {s: float(x[0]) for s, x in records.items()} for name, records in run.history.layers.items()}
     assert {name: set(records) for name, records in layers.items()} == {
-        "half": BOTH, "turn": set(OF_WEIGHTS), "nothing": set(OF_WEIGHTS)
+        "half": BOTH, "turn": set(WEIGHT_STATISTICS), "nothing": set(WEIGHT_STATISTICS)
     }  # fmt: skip
     z = TRAIN[0][:32] @ np.asarray(run.params["half"]["kernel"], np.float64) + 3e4
     np.testing.assert_allclose(layers["half"]["output_mean"], z.mean(), rtol=1e-3)
-    assert layers["nothing"] == dict.fromkeys(OF_WEIGHTS, 0)
+    assert layers["nothing"] == dict.fromkeys(WEIGHT_STATISTICS, 0)
     np.testing.assert_allclose(layers["turn"]["weight_norm"], np.linalg.norm(run.params["turn"]["weights"]), rtol=1e-6)
 
 

@@ -1,0 +1,90 @@
+"""The arguments that `train` and `fit` share, as one value, and what single ones of them must be."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from lectopt._internal import checks
+from lectopt._internal.trees import paths, same_structure
+from lectopt.data.batches import Batch
+from lectopt.data.subsets import Subset
+from lectopt.tasks.task import Task
+from lectopt.training.layer_statistics import Watch
+from lectopt.training.optimizer_recipe import Optimizer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingArguments:
+    """What describes a training: the arguments of `train`, as the user gave them, with the same defaults."""
+
+    task: Task
+    optimizer: Optimizer
+    train: Any
+    _: dataclasses.KW_ONLY
+    valid: Any = None
+    batch_size: int
+    epochs: int | None = None
+    steps: int | None = None
+    shuffle: bool = True
+    key: Any
+    hyperparameters: Mapping[str, Any] | None = None
+    start: Any = None
+    patience: int | None = None
+    weights: Any = None
+    augment: Callable[[jax.Array, Batch], Batch] | None = None
+    watch: Watch | int | None = None
+
+
+def as_batch_size(batch_size: Any, train: Subset) -> int:
+    """The batch size, at most the number of examples; warns where it is cut."""
+    batch_size = checks.check_count("batch_size", batch_size)
+    if batch_size > train.capacity:
+        warnings.warn(
+            f"batch_size {batch_size} is larger than the {train.capacity} training examples: "
+            "each epoch is one batch of all of them",
+            stacklevel=4,
+        )
+    return min(batch_size, train.capacity)
+
+
+def as_patience(patience: Any, valid: Subset | None) -> int | None:
+    """The patience, which needs examples to validate on."""
+    if patience is None:
+        return None
+    patience = checks.check_count("patience", patience)
+    if valid is None:
+        raise ValueError("patience counts validations: give it together with valid")
+    return patience
+
+
+def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
+    """The number of updates, of which exactly one of the two is given."""
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"exactly one of epochs and steps must be given; got epochs={epochs}, steps={steps}")
+    return checks.check_count("epochs", epochs) * per_epoch if steps is None else checks.check_count("steps", steps)
+
+
+def check_callable(augment: Any) -> None:
+    """Raises TypeError unless `augment` is None or a function."""
+    if augment is not None and not callable(augment):
+        raise TypeError(f"augment must be a function (key, batch) -> batch; got {type(augment).__name__}")
+
+
+def check_augmented(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -> None:
+    """Raises ValueError unless `augment` returns batches of the same structure, shapes and dtypes."""
+    try:
+        augmented = jax.eval_shape(augment, jax.random.key(0), batch)
+    except Exception as error:
+        raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
+    if not same_structure(batch, augmented):
+        raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
+    for path, old, new in zip(paths(batch), jax.tree.leaves(batch), jax.tree.leaves(augmented), strict=True):
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise ValueError(
+                f"augment must keep shapes and dtypes, since validation and prediction get the batch without it; it "
+                f"turns array {'/'.join(path)} of the batch, {old.dtype}{list(old.shape)}, into {new.dtype}"
+                f"{list(new.shape)}"
+            )

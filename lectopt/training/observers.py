@@ -1,0 +1,38 @@
+"""What shows a training to people while it goes on: curves in a notebook, files for TensorBoard."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from lectopt._internal import meshes
+from lectopt._internal.progress import Pace, in_notebook
+from lectopt.training.carry import Plan
+from lectopt.training.live_curves import LiveCurves
+from lectopt.training.run import Run
+
+
+class Observer(Protocol):
+    """What shows a training to people while it goes on."""
+
+    pace: Pace
+
+    def open(self, steps: int) -> None:
+        """Before the training goes on; so many steps have been done before."""
+
+    def show(self, run: Run) -> None:
+        """Shows the `Run`, as far as it has come."""
+
+    def close(self) -> None:
+        """After the last call of `show`."""
+
+
+def observers_of(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Observer]:
+    """Those that a training on this process is to have."""
+    observers: list[Observer] = []
+    if log_dir is not None and meshes.is_first_process(plan.mesh):
+        from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
+
+        observers.append(TensorBoard(log_dir))
+    if show and in_notebook() and find_spec("matplotlib") is not None:  # without it there is the bar alone
+        observers.append(LiveCurves())
+    return observers

@@ -1,0 +1,93 @@
+"""From the carry of a training to the Run that it gives back."""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._internal.checks import is_traced
+from lectopt._internal.types import Array
+from lectopt.tasks.models import Params
+from lectopt.training.carry import Carry, Learner
+from lectopt.training.history import History
+from lectopt.training.layer_statistics import LayerRecords
+from lectopt.training.run import Run
+from lectopt.training.setup import Setup
+
+
+def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] = Learner.eval_params) -> Run:
+    """The run after the last step, or as far as the training has come.
+
+    `eval_params` is `Learner.eval_params`, perhaps compiled.
+    """
+    plan = setup.plan
+    learner = carry.learner if carry.best is None else carry.best
+    ended = jnp.where(carry.running, carry.step, carry.ended)
+    step, epoch = jnp.arange(plan.steps), jnp.arange(plan.epochs)
+    # Not the batches that hold no example of this part, because other parts are larger.
+    done = (step < ended) & (step % plan.steps_per_epoch * plan.batch_size < setup.data.train.size)
+    losses = carry.step_records["loss"].reshape(-1)[: plan.steps]
+    lasted = jnp.where(carry.running, carry.epoch, -(-ended // plan.steps_per_epoch))
+    lasted = lasted - (carry.diverged_at >= 0).astype(lasted.dtype)
+    return Run(
+        params=eval_params(learner),
+        model_state=learner.state,
+        opt_state=learner.opt_state,
+        lookahead_params=learner.params,
+        metrics={
+            name: _nan_unless(carry.has_metrics[name] & (carry.diverged_at < 0), x) for name, x in carry.metrics.items()
+        },
+        history=History(
+            steps={name: _nan_unless(done, r.reshape(-1)[: plan.steps]) for name, r in carry.step_records.items()},
+            epochs={name: _nan_unless(epoch < lasted, record) for name, record in carry.epoch_records.items()},
+            layers=OrderedDict()
+            if carry.layer_records is None
+            else _by_layer(carry.layer_records, done & ~jnp.isnan(losses)),
+            baseline_loss=carry.baseline_loss,
+            diverged_at=carry.diverged_at,
+            steps_per_epoch=plan.steps_per_epoch,
+            batch_size=plan.batch_size,
+            watched_every=0 if plan.watch is None else plan.watch.every,
+        ),
+        diverged_at=carry.diverged_at,
+        task=plan.task,
+        inputs=plan.inputs,
+    )
+
+
+def trimmed(run: Run, steps: int, epochs: int) -> Run:
+    """The run with a history of so many steps and epochs, and scalars as Python numbers."""
+    history = run.history
+    return dataclasses.replace(
+        run,
+        metrics={name: float(value) for name, value in run.metrics.items()},
+        history=dataclasses.replace(
+            history,
+            steps={name: _first(steps, record) for name, record in history.steps.items()},
+            epochs={name: _first(epochs, record) for name, record in history.epochs.items()},
+            diverged_at=int(run.diverged_at),
+            layers=jax.tree.map(lambda record: _first(-(-steps // history.watched_every), record), history.layers),
+        ),
+        diverged_at=int(run.diverged_at),
+    )
+
+
+def _by_layer(records: LayerRecords, done: Array) -> OrderedDict[str, dict[str, Array]]:
+    """The records by layer; NaN at steps that were not done, after divergence and after patience ran out."""
+    recorded = done[:: records.every][: len(records.values)]
+    return jax.tree.map(lambda record: _nan_unless(recorded, record), records.by_layer())
+
+
+def _nan_unless(condition: Array, values: Array) -> Array:
+    if is_traced((values, condition)):
+        return jnp.where(condition, values, jnp.nan)
+    # On the host: `jax_debug_nans` is to complain of what was computed, and this was not.
+    return jax.device_put(np.where(np.asarray(condition), np.asarray(values), np.float32(np.nan)))
+
+
+def _first(count: int, record: Array) -> Array:
+    # On the host: `jax_debug_nans` would take the NaN of what was not recorded for a fault of the slicing.
+    return jax.device_put(np.asarray(record)[:count])
