@@ -6,11 +6,11 @@ from html import escape
 
 import numpy as np
 
-from lectopt.monitoring.curve_findings import CURVES
+from lectopt.monitoring.curve_findings import CURVE_FINDINGS
 from lectopt.monitoring.divergence_findings import diverged
 from lectopt.monitoring.findings import Finding
-from lectopt.monitoring.layer_findings import LAYERS
-from lectopt.monitoring.loss_curves import Course, course
+from lectopt.monitoring.layer_findings import LAYER_FINDINGS
+from lectopt.monitoring.loss_curves import LossCurves, loss_curves
 from lectopt.monitoring.norm_findings import small_batches
 from lectopt.training.history import History
 from lectopt.training.run import Run
@@ -70,8 +70,8 @@ def diagnose(run: Run | History) -> Diagnosis:
     - of a `Run`, whose model is known: "batches too small for BatchNorm", which then replaces "underfitting".
 
     The curves of fewer than 100 steps (and 10 epochs) tell little; then only non-finite values, a wrong initial loss,
-    overfitting and the layers are judged, and a note says so. The rules and their thresholds are in
-    `lectopt.monitoring`, each with its source.
+    overfitting and the layers are judged, and a note says so. All thresholds are in
+    `lectopt.monitoring.thresholds`, each with its unit and source.
 
     Args:
         run: a `Run`, or its `History`. Train with `watch=10` to have layers judged, and with `valid=` for overfitting.
@@ -100,15 +100,16 @@ def diagnose(run: Run | History) -> Diagnosis:
         raise TypeError(f"run must be a lectopt Run or its History; got {type(run).__name__}")
     run.check_single()
     history = run.history if isinstance(run, Run) else run
-    seen = course(history)
-    judges: list[Callable[[History, Course], Finding | None]] = [*CURVES, *LAYERS] if seen.steps else [diverged]
-    found = [finding for judge in judges if (finding := judge(history, seen)) is not None]
+    curves = loss_curves(history)
+    judges: list[Callable[[History, LossCurves], Finding | None]]
+    judges = [*CURVE_FINDINGS, *LAYER_FINDINGS] if curves.steps else [diverged]
+    found = [finding for judge in judges if (finding := judge(history, curves)) is not None]
     if isinstance(run, Run) and (noise := small_batches(run)) is not None:
         # The training loss is that of the noise, and says nothing of how well the model could fit.
         found = [noise, *(finding for finding in found if finding.name != "underfitting")]
     if isinstance(run, Run) and _holds_best(run):
         found = [_stopped(finding) if finding.name == "overfitting" else finding for finding in found]
-    return Diagnosis(found, _not_judged(history, seen))
+    return Diagnosis(found, _not_judged(history, curves))
 
 
 def _holds_best(run: Run) -> bool:
@@ -123,10 +124,10 @@ def _stopped(overfitting: Finding) -> Finding:
     return overfitting._replace(remedy=remedy + "augment or get more data, or take a smaller model.")
 
 
-def _not_judged(history: History, seen: Course) -> list[str]:
+def _not_judged(history: History, curves: LossCurves) -> list[str]:
     notes = []
-    if seen.short:
-        notes.append(f"Of {seen.steps} steps the curves say little.")
+    if curves.short:
+        notes.append(f"Of {curves.steps} steps the curves say little.")
     if "valid_loss" not in history.epochs:
         notes.append("Without validation (valid=) nothing can be said of overfitting, and less of too high a rate.")
     if not history.layers:

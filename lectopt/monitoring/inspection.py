@@ -17,7 +17,7 @@ from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import Finding
-from lectopt.monitoring.inspection_findings import judge
+from lectopt.monitoring.inspection_findings import inspection_findings
 from lectopt.monitoring.layer_reports import LayerReport, Passage, report
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
@@ -146,7 +146,7 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     layers = [report(name, passage) for name in passage.names]
     found = task.baseline_loss(subset)
     baseline = None if found is None else float(found) + 0.0  # an entropy of -0.0 is 0
-    return Inspection(layers, loss, baseline, judge(layers, loss, baseline, trained), _unseen(passage))
+    return Inspection(layers, loss, baseline, inspection_findings(layers, loss, baseline, trained), _unseen(passage))
 
 
 def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.Array) -> tuple[Passage, float]:

@@ -4,24 +4,13 @@ import numpy as np
 
 from lectopt.monitoring.findings import Finding, listed
 from lectopt.monitoring.layer_reports import LayerReport
-
-FADED = 1e-3
-"""Outputs or gradients that shrink, or grow, more than a thousandfold from one end of the net to the other."""
-DEAD = 0.5
-"""The share of units in a layer that may be dead: half are active at any time in a healthy ReLU layer."""
-SATURATED = 0.3
-"""The share of values in a layer that may be flat: in Glorot and Bengio's figure 2, layers above it had stalled."""
-ALIKE = 0.1
-"""The share of a hidden layer's variance that must be between examples: 1 at first, 0.7 with BatchNorm, 0.3 in a plain
-deep ReLU net; below, in our trainings of 20 layers, it took many times as long to learn."""
-FAR = 1.5
-"""How many times the loss of constant outputs a loss may be."""
+from lectopt.monitoring.thresholds import THRESHOLDS
 
 _GLOROT = "Glorot and Bengio 2010"
 _START = "Goodfellow et al. 2016, section 8.4"
 
 
-def judge(layers: list[LayerReport], loss: float, baseline: float | None, trained: bool) -> list[Finding]:
+def inspection_findings(layers: list[LayerReport], loss: float, baseline: float | None, trained: bool) -> list[Finding]:
     """The findings of `inspect`."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
     found = [
@@ -30,10 +19,10 @@ def judge(layers: list[LayerReport], loss: float, baseline: float | None, traine
         _sizes("outputs", "vanishing", [(x.name, x.output_std) for x in weighted], loss),
         _sizes("gradients", "exploding", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
         _sizes("gradients", "vanishing", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
-        _share("dead units", [(x.name, x.dead) for x in layers], DEAD),
-        _share("saturated units", [(x.name, x.saturated) for x in layers], SATURATED),
+        _share("dead units", [(x.name, x.dead) for x in layers], THRESHOLDS.dead),
+        _share("saturated units", [(x.name, x.saturated) for x in layers], THRESHOLDS.saturated),
         _alike(weighted[:-1]),
-        judge_loss(loss, baseline, trained),
+        loss_finding(loss, baseline, trained),
     ]
     return [finding for finding in found if finding is not None]
 
@@ -53,9 +42,9 @@ def _sizes(what: str, how: str, sizes: list[tuple[str, float]], loss: float) -> 
         return None
     (first, start), (last, end) = sizes[0], sizes[-1]
     if how == "exploding":
-        wrong = not np.isfinite([start, end, loss]).all() or (start > 0 and end / start > 1 / FADED)
+        wrong = not np.isfinite([start, end, loss]).all() or (start > 0 and end / start > 1 / THRESHOLDS.faded)
     else:
-        wrong = end == 0 or (start > 0 and end / start < FADED)
+        wrong = end == 0 or (start > 0 and end / start < THRESHOLDS.faded)
     if not wrong:
         return None
     evidence = f"their standard deviation goes from {start:.2g} in {first} to {end:.2g} in {last}"
@@ -76,7 +65,7 @@ def _share(name: str, shares: list[tuple[str, float]], allowed: float) -> Findin
 
 
 def _alike(layers: list[LayerReport]) -> Finding | None:
-    alike = [x for x in layers if x.distinct < ALIKE]
+    alike = [x for x in layers if x.distinct < THRESHOLDS.alike]
     if not alike:
         return None
     evidence = f"only {alike[-1].distinct:.0%} of the variance in {alike[-1].name} is between examples"
@@ -84,9 +73,10 @@ def _alike(layers: list[LayerReport]) -> Finding | None:
     return Finding("examples look alike", evidence, remedy, "Daneshmand et al. 2020")
 
 
-def judge_loss(loss: float, baseline: float | None, trained: bool) -> Finding | None:
+def loss_finding(loss: float, baseline: float | None, trained: bool) -> Finding | None:
     """Whether a loss over many examples is far above that of constant outputs."""
-    if not baseline or not loss > FAR * baseline:  # None where it is not known, 0 where all targets are alike
+    # None where it is not known, 0 where all targets are alike.
+    if not baseline or not loss > THRESHOLDS.high_loss * baseline:
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {baseline:.3g}"
     if trained:

@@ -1,110 +1,81 @@
-"""The course of a training in a few numbers, which do not depend on the units of its loss."""
+"""The losses of a training as curves that do not depend on the units of its loss, and what describes their shape."""
 
 import dataclasses
 import math
 
 import numpy as np
 
+from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.training.history import History
 
-_STRETCHES = 20
-_EXAMPLES = 32
-"""The initial loss is the mean over so many examples at least: that of one small batch says little."""
-_NEXT_TO_NOTHING = 0.1
-"""Losses below such a part of the baseline loss may jump about as they like: relative to themselves they always do."""
-_FEW = 5
-"""With fewer epochs than these the training loss is averaged over stretches of steps instead."""
-SHORT = 100
-"""Of fewer steps than these the curve says little: Goodfellow et al. look at the first hundred to choose a rate."""
-_EPOCHS = 10
-"""... unless they are as many epochs, of few large batches, whose losses are hardly noisy."""
-_TRAINED = 0.8
-"""An initial loss below such a part of the baseline loss is none of fresh weights."""
-_DECAYED = 0.5
-"""A rate that ends below such a part of its largest value was let decrease."""
+_PARTS = 20
+"""Parts of a short training whose mean losses are its curve."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Course:
-    """Losses in units of the loss of constant outputs; where that is not known, of the initial loss, or of the whole
-    fall where it is larger (of losses that become negative).
+class LossCurves:
+    """Losses in units of the baseline loss; where that is not known, of the initial loss, or of the whole fall where it
+    is larger (of losses that become negative).
     """
 
     unit: float
-    known: bool  # the unit is the loss of constant outputs
+    has_baseline: bool  # the unit is the baseline loss
     initial: float  # before anything was learned
-    train: np.ndarray  # mean losses, of epochs or stretches; up to the first that is not finite
+    train: np.ndarray  # mean losses, of epochs or parts; up to the first that is not finite
     valid: np.ndarray  # of epochs; empty without validation, or where one of them was not finite
     epochs: int
     steps: int  # with a finite loss
-    broken: bool  # a loss was not finite
-    rate_left: float  # the last learning rate over the largest one; 1 where it is not known
+    diverged: bool  # a loss was not finite
+    final_rate: float  # the last learning rate over the largest one; 1 where it is not known
 
     @property
     def short(self) -> bool:
         """Too short for the curves to say much."""
-        return self.steps < SHORT and self.epochs < _EPOCHS
+        return self.steps < THRESHOLDS.short_steps and self.epochs < THRESHOLDS.short_epochs
 
     @property
-    def decayed(self) -> bool:
+    def rate_decayed(self) -> bool:
         """Whether the rate was let decrease: then the losses settle, or fall, since it does."""
-        return self.rate_left < _DECAYED
+        return self.final_rate < THRESHOLDS.decayed_rate
 
     @property
-    def went_on(self) -> bool:
+    def started_trained(self) -> bool:
         """Whether the training seems to have begun with weights that were trained: its loss was below the baseline."""
-        return self.known and self.initial < _TRAINED
+        return self.has_baseline and self.initial < THRESHOLDS.trained_initial_loss
 
     @property
-    def drop(self) -> float:
+    def fall(self) -> float:
         """How far the training loss fell from its first mean to its last one."""
         return float(self.train[0] - self.train[-1])
 
     @property
     def straightness(self) -> float:
         """The share of the fall that came in the second half: a half for a straight line."""
-        return float((self.train[len(self.train) // 2] - self.train[-1]) / self.drop) if self.drop > 0 else 0.0
+        return float((self.train[len(self.train) // 2] - self.train[-1]) / self.fall) if self.fall > 0 else 0.0
 
     @property
-    def watched_loss(self) -> np.ndarray:
+    def monitored(self) -> np.ndarray:
         """The validation loss, or the training loss where there is none."""
         return self.valid if len(self.valid) else self.train
 
 
-def course(history: History) -> Course:
-    """The course of one training."""
+def loss_curves(history: History) -> LossCurves:
+    """The curves of one training."""
     losses = np.asarray(history.steps["loss"], float)
     finite = np.isfinite(losses)
-    count = len(losses) if finite.all() else int(np.argmin(finite))
-    first = losses[: min(count, math.ceil(_EXAMPLES / history.batch_size))]
+    steps = len(losses) if finite.all() else int(np.argmin(finite))
+    first = losses[: min(steps, math.ceil(THRESHOLDS.initial_examples / history.batch_size))]
     initial = float(first.mean()) if len(first) else np.nan
-    train, valid = _finite(history.epochs.get("train_loss", [])), _whole(history)
+    train, valid = _up_to_nonfinite(history.epochs.get("train_loss", [])), _validation_losses(history)
     epochs = len(train)
-    if count and epochs < _FEW:
-        train = np.array([part.mean() for part in np.array_split(losses[:count], min(count, _STRETCHES))])
+    if steps and epochs < THRESHOLDS.curve_epochs:
+        train = np.array([part.mean() for part in np.array_split(losses[:steps], min(steps, _PARTS))])
     baseline = 0.0 if history.baseline_loss is None else float(history.baseline_loss)
-    known = baseline > 0
-    unit = baseline if known else _largest([abs(initial), initial - train.min(initial=initial)])
-    broken = int(history.diverged_at) >= 0
-    left = _rate_left(history, count)
-    return Course(unit, known, initial / unit, train / unit, valid / unit, epochs, count, broken, left)
-
-
-def _largest(sizes: list[float]) -> float:
-    return max((size for size in sizes if size > 0), default=1.0)
-
-
-def _whole(history: History) -> np.ndarray:
-    """The validation losses of the epochs that were trained, if all are finite."""
-    trained = np.isfinite(np.asarray(history.epochs.get("train_loss", []), float))
-    valid = np.asarray(history.epochs.get("valid_loss", []), float)
-    done = valid[trained] if len(trained) == len(valid) else valid
-    return done if np.isfinite(done).all() else np.empty(0)
-
-
-def _rate_left(history: History, count: int) -> float:
-    rates = np.asarray(history.steps.get("learning_rate", []), float)[:count]
-    return float(rates[-1] / rates.max()) if len(rates) and np.isfinite(rates).all() and rates.max() > 0 else 1.0
+    has_baseline = baseline > 0
+    unit = baseline if has_baseline else _largest_positive([abs(initial), initial - train.min(initial=initial)])
+    diverged = int(history.diverged_at) >= 0
+    rate = _final_rate(history, steps)
+    return LossCurves(unit, has_baseline, initial / unit, train / unit, valid / unit, epochs, steps, diverged, rate)
 
 
 def late_fall(losses: np.ndarray) -> float:
@@ -113,7 +84,7 @@ def late_fall(losses: np.ndarray) -> float:
     return float(losses[-1 - span] / losses[-1] - 1) if len(losses) > span and losses[-1] > 0 else 0.0
 
 
-def jumps(losses: np.ndarray) -> float:
+def jump_size(losses: np.ndarray) -> float:
     """The deviation of a curve's values from their neighbours' mean, over its mean; without its first third. Only where
     it turns: the bend of a curve that falls, and then falls less, is no jump.
     """
@@ -123,16 +94,34 @@ def jumps(losses: np.ndarray) -> float:
     steps = np.diff(late)
     # The second difference of independent values has six times their variance.
     turns = np.where(steps[1:] * steps[:-1] < 0, np.diff(steps), 0)
-    return float(np.sqrt(np.mean(turns**2) / 6) / max(abs(late.mean()), _NEXT_TO_NOTHING))
+    return float(np.sqrt(np.mean(turns**2) / 6) / max(abs(late.mean()), THRESHOLDS.jump_floor))
 
 
-def early_change(losses: np.ndarray) -> tuple[float, float]:
-    """The means over the second tenth and over the last tenth."""
+def second_and_last_tenth(losses: np.ndarray) -> tuple[float, float]:
+    """The mean losses there."""
     tenth = max(1, len(losses) // 10)
     return float(losses[tenth : 2 * tenth].mean()), float(losses[-tenth:].mean())
 
 
-def _finite(record: object) -> np.ndarray:
+def _largest_positive(sizes: list[float]) -> float:
+    return max((size for size in sizes if size > 0), default=1.0)
+
+
+def _validation_losses(history: History) -> np.ndarray:
+    """Those of the epochs that were trained, if all are finite."""
+    trained = np.isfinite(np.asarray(history.epochs.get("train_loss", []), float))
+    valid = np.asarray(history.epochs.get("valid_loss", []), float)
+    of_trained = valid[trained] if len(trained) == len(valid) else valid
+    return of_trained if np.isfinite(of_trained).all() else np.empty(0)
+
+
+def _final_rate(history: History, steps: int) -> float:
+    """The last learning rate over the largest one."""
+    rates = np.asarray(history.steps.get("learning_rate", []), float)[:steps]
+    return float(rates[-1] / rates.max()) if len(rates) and np.isfinite(rates).all() and rates.max() > 0 else 1.0
+
+
+def _up_to_nonfinite(record: object) -> np.ndarray:
     values = np.asarray(record, float)
     finite = np.isfinite(values)
     return values if finite.all() else values[: int(np.argmin(finite))]

@@ -1,4 +1,4 @@
-"""Whether a model can learn a few examples by heart, whatever floor its loss has."""
+"""The overfit check: whether a model can learn a few examples by heart, whatever floor its loss has."""
 
 import functools
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.types import Array
 from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import RECIPE, Finding
+from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.optim.optimizers import adam
 from lectopt.optim.schedules import linear_decay
 from lectopt.tasks import evaluation
@@ -20,105 +21,98 @@ from lectopt.tasks.task import Task
 from lectopt.training.run import Run
 from lectopt.training.training import train
 
-FEW = 8
-"""Examples that every model must be able to learn by heart."""
+EXAMPLES = 8
+"""As many examples every model must be able to learn by heart."""
 STEPS = 300
-RATES = 1e-4, 1e-3, 1e-2, 1e-1
-LEARNED = 0.1
-"""What may be left of the way from the loss of constant outputs to the floor."""
-FALLING = 0.05
-"""The share of the whole fall that came in the last third, of a loss that was still falling: too few steps for it, as
-for a likelihood that has no bound, are no inability."""
-_ROUNDING = 1e-3
-"""A part of the whole fall: the floor is not known better than this."""
-_SAME = 1e-6
-"""Outputs whose deviation over examples is within such a part of their size do not depend on the input."""
+LEARNING_RATES = 1e-4, 1e-3, 1e-2, 1e-1
 
 Outcome = tuple[list[Finding | None], list[str]]
 """Findings, and notes of what was found to be well."""
 
 
-class _Learned(NamedTuple):
-    """One training on a few examples, at the rate that was best for it."""
+class _Losses(NamedTuple):
+    """Of one training on a few examples, at the rate that was best for it."""
 
     first: float  # the mean loss before the first update
     late: float  # after two thirds of the steps
     last: float
-    alike: bool  # at every rate, the outputs are the same for all examples
+    outputs_alike: bool  # at every rate, the outputs are the same for all examples
 
 
-def by_heart(task: Task, sample: Any, key: jax.Array) -> Outcome:
+def memorization(task: Task, sample: Any, key: jax.Array) -> Outcome:
     """Trains on a few examples, and judges the loss by what constant outputs and by what each example alone reach."""
-    few = jax.tree.map(lambda a: a[:FEW], sample)
-    count = len(jax.tree.leaves(few)[0])
-    every = np.arange(count)
+    examples = jax.tree.map(lambda a: a[:EXAMPLES], sample)
+    count = len(jax.tree.leaves(examples)[0])
+    rows = np.arange(count)
     # One program for all: the examples as they are, each alone, and with the inputs of the first for all targets.
-    learn = functools.partial(cached_jit(_learn, task), few, key)
-    together = _best(learn(every, every))
-    baseline = task.baseline_loss(as_subset(few))
-    told = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"
-    # Where the floor can only be 0.
-    known = LEARNED * float(baseline) if baseline is not None and baseline > 0 else _ROUNDING * together.first
-    if 0 <= together.last <= known:
-        return [], [f"Learned by heart: {told}."]
-    alone = float(np.mean([_best(learn(np.full(count, i), np.full(count, i))).last for i in every]))
-    told += f"; each of them alone reaches {alone:.3g} on average"
-    if not together.first - min(alone, together.last) > _ROUNDING * abs(together.first):
-        return [_unable(told)], []
+    train_on = functools.partial(cached_jit(_train_at_rates, task), examples, key)
+    together = _at_best_rate(train_on(rows, rows))
+    baseline = task.baseline_loss(as_subset(examples))
+    evidence = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"
+    near_zero = THRESHOLDS.floor_error * together.first
+    if baseline is not None and baseline > 0:
+        near_zero = THRESHOLDS.memorizing_rest * float(baseline)
+    if 0 <= together.last <= near_zero:  # the floor, which can only be 0, need not be asked for
+        return [], [f"Learned by heart: {evidence}."]
+    floor = float(np.mean([_at_best_rate(train_on(np.full(count, i), np.full(count, i))).last for i in rows]))
+    evidence += f"; each of them alone reaches {floor:.3g} on average"
+    if not together.first - min(floor, together.last) > THRESHOLDS.floor_error * abs(together.first):
+        return [_cannot_learn(evidence)], []
     if not task.has_targets:
-        return _judge_objective(together, alone, told)
-    constant = _best(learn(np.zeros(count, int), every)).last if baseline is None else float(baseline)
-    told += f", constant outputs {constant:.3g}"
-    return _judge(together, alone, constant, told, bounded=baseline is not None)
+        return _judge_objective(together, floor, evidence)
+    constant = _at_best_rate(train_on(np.zeros(count, int), rows)).last if baseline is None else float(baseline)
+    evidence += f", constant outputs {constant:.3g}"
+    return _judge_loss(together, floor, constant, evidence, bounded=baseline is not None)
 
 
-def _judge(together: _Learned, alone: float, constant: float, told: str, *, bounded: bool) -> Outcome:
+def _judge_loss(together: _Losses, floor: float, constant: float, evidence: str, *, bounded: bool) -> Outcome:
     fall = together.first - together.last
-    allowed = max(LEARNED * (constant - alone), _ROUNDING * fall)
+    allowed = max(THRESHOLDS.memorizing_rest * (constant - floor), THRESHOLDS.floor_error * fall)
     # Together far better than alone: the loss of an example depends on the others, as over a wrong axis.
-    if abs(together.last - alone) <= allowed:
-        return [], [f"Learned by heart: {told}."]
-    if together.alike:
-        return [_ignored(told)], []
-    falling = together.last < constant and together.late - together.last > FALLING * fall
-    if falling and not bounded and alone < together.last:
-        return [], [f"Not learned by heart yet, but still falling: {told}."]
-    return [_unable(told)], []
+    if abs(together.last - floor) <= allowed:
+        return [], [f"Learned by heart: {evidence}."]
+    if together.outputs_alike:
+        return [_ignores_inputs(evidence)], []
+    late_fall = together.late - together.last
+    still_falling = together.last < constant and late_fall > THRESHOLDS.memorizing_fall * fall
+    if still_falling and not bounded and floor < together.last:
+        return [], [f"Not learned by heart yet, but still falling: {evidence}."]
+    return [_cannot_learn(evidence)], []
 
 
-def _judge_objective(together: _Learned, alone: float, told: str) -> Outcome:
+def _judge_objective(together: _Losses, floor: float, evidence: str) -> Outcome:
     """An objective need not have what one can learn by heart: a variational autoencoder pays for telling them apart."""
-    if together.last - alone <= LEARNED * (together.first - alone):
-        return [], [f"Learned by heart: {told}."]
-    if together.alike:
-        return [_ignored(told)], []
-    return [], [f"An objective may have a floor, which is not known: {told}."]
+    if together.last - floor <= THRESHOLDS.memorizing_rest * (together.first - floor):
+        return [], [f"Learned by heart: {evidence}."]
+    if together.outputs_alike:
+        return [_ignores_inputs(evidence)], []
+    return [], [f"An objective may have a floor, which is not known: {evidence}."]
 
 
-def _ignored(told: str) -> Finding:
+def _ignores_inputs(evidence: str) -> Finding:
     remedy = "Look for a bug: the inputs are lost on their way through the model."
-    return Finding("outputs ignore the inputs", f"they are the same for all examples, and {told}", remedy, RECIPE)
+    return Finding("outputs ignore the inputs", f"they are the same for all examples, and {evidence}", remedy, RECIPE)
 
 
-def _unable(told: str) -> Finding:
+def _cannot_learn(evidence: str) -> Finding:
     remedy = (
         "Look for a bug: activations that are not there, a loss of the wrong axis, weights that no gradient reaches; "
         "or take a larger model, or less noise (dropout)."
     )
-    return Finding("cannot learn by heart", told, remedy, RECIPE)
+    return Finding("cannot learn by heart", evidence, remedy, RECIPE)
 
 
-def _learn(task: Task, few: Any, key: jax.Array, inputs: Array, others: Array) -> tuple[Array, Any]:
-    """float32[rates, steps]: the losses of trainings on these rows, and what the model puts out after each."""
-    x, *rest = few
-    rows = [(x, inputs), *((array, others) for array in rest)]
-    examples = tuple(jax.tree.map(lambda a, at=at: a[at], array) for array, at in rows)
+def _train_at_rates(task: Task, sample: Any, key: jax.Array, inputs: Array, targets: Array) -> tuple[Array, Any]:
+    """float32[rates, steps]: the losses of trainings on these rows, and the outputs of the model after each."""
+    x, *others = sample
+    indexed = [(x, inputs), *((array, targets) for array in others)]
+    examples = tuple(jax.tree.map(lambda a, rows=rows: a[rows], array) for array, rows in indexed)
 
     def at_rate(rate: Array) -> tuple[Array, Any]:
         run = train(task, adam(linear_decay(rate, STEPS)), examples, batch_size=len(inputs), steps=STEPS, key=key)
         return run.history.steps["loss"], _outputs(task, run, examples, key)
 
-    return jax.lax.map(at_rate, jnp.array(RATES))
+    return jax.lax.map(at_rate, jnp.array(LEARNING_RATES))
 
 
 def _outputs(task: Task, run: Run, examples: Any, key: jax.Array) -> Any:
@@ -132,19 +126,20 @@ def _outputs(task: Task, run: Run, examples: Any, key: jax.Array) -> Any:
     return probe.outputs[probe.layers()[-1]] if probe.layers() else None
 
 
-def _best(trained: tuple[Array, Any]) -> _Learned:
+def _at_best_rate(trained: tuple[Array, Any]) -> _Losses:
     losses = np.asarray(trained[0], np.float64)
     last = np.mean(losses[:, -10:], axis=1)
     best = int(np.argmin(np.where(np.isnan(last), np.inf, last)))
     middle = 2 * STEPS // 3
     late = float(losses[best, middle - 5 : middle + 5].mean())
-    return _Learned(float(losses[best, 0]), late, float(last[best]), _all_alike(trained[1]))
+    return _Losses(float(losses[best, 0]), late, float(last[best]), _all_alike(trained[1]))
 
 
 def _all_alike(outputs: Any) -> bool:
     """Whether there are outputs [rates, examples, ...] of examples, and all of them are the same at each rate."""
-    arrays = [np.asarray(a).reshape(len(RATES), FEW, -1) for a in jax.tree.leaves(outputs) if a.shape[1:2] == (FEW,)]
-    return bool(arrays) and all(_spread(a) <= _SAME for of_rates in arrays for a in of_rates)
+    of_examples = [a for a in jax.tree.leaves(outputs) if a.shape[1:2] == (EXAMPLES,)]
+    arrays = [np.asarray(a).reshape(len(LEARNING_RATES), EXAMPLES, -1) for a in of_examples]
+    return bool(arrays) and all(_spread(a) <= THRESHOLDS.same_outputs for of_rates in arrays for a in of_rates)
 
 
 def _spread(a: np.ndarray) -> float:

@@ -6,18 +6,15 @@ from flax import nnx
 
 from lectopt._internal.trees import paths
 from lectopt.monitoring.findings import Finding, listed
+from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.norms.batch_norm import BatchNorm
 from lectopt.training.run import Run
-
-FEW = 8
-"""Examples: mean and variance of fewer are mostly noise. Wu and He (2018, table 2): the error on ImageNet is 23.6 % in
-batches of 32, 24.8 % of 8, 27.3 % of 4 and 34.7 % of 2."""
 
 
 def small_batches(run: Run) -> Finding | None:
     """BatchNorm, which needs many examples at a time, was given few."""
     size, layers = run.history.batch_size, _batch_norms(run)
-    if size >= FEW or not layers:
+    if size >= THRESHOLDS.batch_norm_batch or not layers:
         return None
     examples = "1 example" if size == 1 else f"{size} examples"
     evidence = f"mean and variance are those of {examples}, which are mostly noise, in {listed(layers)}"

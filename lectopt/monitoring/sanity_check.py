@@ -15,8 +15,9 @@ from lectopt._internal.types import Array
 from lectopt.data.subsets import Subset, as_subset
 from lectopt.monitoring.diagnosis import Diagnosis
 from lectopt.monitoring.findings import RECIPE, Finding
-from lectopt.monitoring.inspection_findings import judge_loss
-from lectopt.monitoring.memorization import RATES, STEPS, Outcome, by_heart
+from lectopt.monitoring.inspection_findings import loss_finding
+from lectopt.monitoring.memorization import LEARNING_RATES, STEPS, Outcome, memorization
+from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.optim.optimizers import adam
 from lectopt.tasks import evaluation
 from lectopt.tasks.example_checks import check_examples
@@ -26,10 +27,8 @@ from lectopt.training.training import train
 
 PERMUTATIONS = 9
 """Other orders of the targets, of which none may be learned as well as the true one: a test at the level of 0.1."""
-FEW_TO_TELL = 100
-"""Of fewer examples a weak dependence, which is there, may not be seen."""
-_MOST = 1000
-"""Examples used, at most."""
+MAX_EXAMPLES = 1000
+"""Of more, a sample is used."""
 
 _ALL_ALIKE = Finding(
     "targets all alike", "constant outputs have no loss at all", "Look where the targets come from.", RECIPE
@@ -93,9 +92,9 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
     checks.check_flag("progress", progress)
     subset, key = as_subset(examples), as_key(key)
     check_examples(task, subset, "examples")
-    if len(subset) < 20:
-        raise ValueError(f"examples must be at least 20; got {len(subset)}")
-    rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices[: len(subset)])[:_MOST]
+    if len(subset) < (least := THRESHOLDS.check_examples):
+        raise ValueError(f"examples must be at least {least}; got {len(subset)}")
+    rows = jax.random.permutation(jax.random.fold_in(key, 0), subset.indices[: len(subset)])[:MAX_EXAMPLES]
     sample = jax.tree.map(lambda a: jnp.asarray(a)[rows], subset.arrays)
     if task.baseline_loss(subset) == 0:
         return Diagnosis([_ALL_ALIKE], [])
@@ -103,67 +102,71 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
     notes: list[str] = []
     # Of the rates, some may diverge: what `jax_debug_nans` is to find is no fault here.
     with jit_without_nan_checks(), ProgressBar("checks", 3, show=progress) as bar:
-        for done, step in enumerate((_initial_loss, by_heart, _alignment)):
+        for done, step in enumerate((_initial_loss, memorization, _target_alignment)):
             bar.update(done, step.__name__.strip("_").replace("_", " "))
-            found, note = step(task, sample, jax.random.fold_in(key, done + 1))
-            findings += found
-            notes += note
-            if found == [_NOT_FINITE]:
+            new_findings, new_notes = step(task, sample, jax.random.fold_in(key, done + 1))
+            findings += new_findings
+            notes += new_notes
+            if new_findings == [_NOT_FINITE]:
                 break  # nothing can be learned from such a loss
     return Diagnosis([finding for finding in findings if finding is not None], notes)
 
 
 def _initial_loss(task: Task, sample: Any, key: jax.Array) -> Outcome:
-    loss, baseline = cached_jit(_losses_at_start, task)(as_subset(sample), key)
+    loss, baseline = cached_jit(_initial_and_baseline_loss, task)(as_subset(sample), key)
     if not np.isfinite(loss):
         return [_NOT_FINITE], []
     if baseline is None:
         return [], [f"Initial loss {loss:.3g}; the task does not know that of constant outputs."]
-    finding = judge_loss(float(loss), float(baseline), trained=False)
+    finding = loss_finding(float(loss), float(baseline), trained=False)
     return [finding], [] if finding else [f"Initial loss {loss:.3g}, constant outputs {baseline:.3g}."]
 
 
-def _losses_at_start(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, Array | None]:
+def _initial_and_baseline_loss(task: Task, subset: Subset, key: jax.Array) -> tuple[Any, Array | None]:
     params, state = init_from_examples(task, key, subset)
     return evaluation.evaluate(task, params, state, subset)["loss"], task.baseline_loss(subset)
 
 
-def _alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
+def _target_alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
     if not task.has_targets:
         return [], ["An objective has no targets to compare with permuted ones."]
     count = len(jax.tree.leaves(sample)[0])
     permuted = [jax.random.permutation(jax.random.fold_in(key, i), count) for i in range(PERMUTATIONS)]
     orders = jnp.stack([jnp.arange(count), *permuted])
-    learn, test = _parted(count)
-    losses = np.asarray(cached_jit(_scores, task)(sample, orders, key), np.float64)
+    train_rows, test_rows = _split_rows(count)
+    losses = np.asarray(cached_jit(_validation_losses, task)(sample, orders, key), np.float64)
     best = np.where(np.isnan(losses), np.inf, losses).min(axis=1)
     if np.isinf(best[0]):
         return [], ["Whether targets go with inputs is not known: the loss of other examples is not finite."]
-    compared = f"trained on {len(learn)} examples, the loss of {len(test)} others is {best[0]:.3g}"
-    compared += f", with permuted targets {best[1:].min():.3g} to {best[1:].max():.3g}"
+    evidence = f"trained on {len(train_rows)} examples, the loss of {len(test_rows)} others is {best[0]:.3g}"
+    evidence += f", with permuted targets {best[1:].min():.3g} to {best[1:].max():.3g}"
     if best[0] < best[1:].min():
-        return [], [f"Targets go with inputs: {compared}."]
+        return [], [f"Targets go with inputs: {evidence}."]
     remedy = "Look at some examples with their targets: they may have been shuffled or shifted apart."
-    if len(learn) < FEW_TO_TELL:
-        remedy += f" Or they have too little in common to be seen in {len(learn)} examples: give more."
-    return [Finding("targets do not go with inputs", compared, remedy, RECIPE)], []
+    if len(train_rows) < THRESHOLDS.alignment_examples:
+        remedy += f" Or they have too little in common to be seen in {len(train_rows)} examples: give more."
+    return [Finding("targets do not go with inputs", evidence, remedy, RECIPE)], []
 
 
-def _scores(task: Task, sample: Any, orders: Array, key: jax.Array) -> Array:
+def _validation_losses(task: Task, sample: Any, orders: Array, key: jax.Array) -> Array:
     """float32[orders, rates]: the best loss of the other examples, with targets in each order, at each rate."""
     x, targets = sample
-    learn, test = _parted(orders.shape[1])
+    train_rows, test_rows = _split_rows(orders.shape[1])
 
-    def score(order: Array, rate: Array) -> Array:
+    def validation_loss(order: Array, rate: Array) -> Array:
         arrays = (x, jax.tree.map(lambda a: a[order], targets))
-        part, other = (Subset(arrays, jnp.asarray(rows), jnp.int32(len(rows)), len(rows)) for rows in (learn, test))
-        batch_size = min(32, len(learn))
-        run = train(task, adam(rate), part, valid=other, batch_size=batch_size, steps=STEPS, key=key)
+        part, others = (
+            Subset(arrays, jnp.asarray(rows), jnp.int32(len(rows)), len(rows)) for rows in (train_rows, test_rows)
+        )
+        batch_size = min(32, len(train_rows))
+        run = train(task, adam(rate), part, valid=others, batch_size=batch_size, steps=STEPS, key=key)
         return jnp.nanmin(run.history.epochs["valid_loss"])
 
-    return jax.lax.map(lambda order: jax.lax.map(lambda rate: score(order, rate), jnp.array(RATES)), orders)
+    return jax.lax.map(
+        lambda order: jax.lax.map(lambda rate: validation_loss(order, rate), jnp.array(LEARNING_RATES)), orders
+    )
 
 
-def _parted(count: int) -> list[np.ndarray]:
+def _split_rows(count: int) -> list[np.ndarray]:
     """The examples to learn from, and the others."""
     return np.split(np.arange(count), [round(0.7 * count)])

@@ -321,7 +321,9 @@ def test_nothing_is_wrong_with_a_healthy_course(unit):
 
 
 def test_every_finding_has_a_case():
-    known = {judge.__name__ for judge in (*lo.monitoring.diagnosis.CURVES, *lo.monitoring.diagnosis.LAYERS)}
+    known = {
+        judge.__name__ for judge in (*lo.monitoring.diagnosis.CURVE_FINDINGS, *lo.monitoring.diagnosis.LAYER_FINDINGS)
+    }
     known.remove("validation_not_finite")  # which has tests of its own
     assert len(known) == len({name for case in CASES.values() for name in case[1]})
 

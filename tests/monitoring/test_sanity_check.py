@@ -11,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 import lectopt as lo
-from lectopt.monitoring.memorization import by_heart
+from lectopt.monitoring.memorization import memorization
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -243,7 +243,7 @@ SOME = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for 
 
 def heart(task, *arrays):
     """The names of the findings, and the note or the evidence."""
-    found, notes = by_heart(task, jax.tree.map(lambda a: jnp.asarray(a)[EIGHT], arrays), jax.random.key(0))
+    found, notes = memorization(task, jax.tree.map(lambda a: jnp.asarray(a)[EIGHT], arrays), jax.random.key(0))
     return names(found), notes[0] if notes else found[0].evidence
 
 
