@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import AxisType
-from jax.sharding import PartitionSpec as P
 
 from lectopt._internal import checks
 from lectopt._internal.types import Array
@@ -21,6 +19,7 @@ from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds
 from lectopt.data.subsets import Subset
 from lectopt.engine.objective import checked_metric
+from lectopt.engine.splitting import DeviceRow
 from lectopt.optim.optimizers import adam
 from lectopt.tasks.standard_tasks import classification, regression
 from lectopt.tasks.task import Task
@@ -152,15 +151,14 @@ class Children:
         """function(vector, key) for each vector, split over the devices."""
         count = vectors.shape[0]
         each = -(-count // len(self.devices))
-        # Filled up with the first ones again, so that each device has as many.
+        # Padded with the first ones again, so that each device has as many.
         rows = jnp.resize(vectors, (each * len(self.devices), *vectors.shape[1:]))
-        mesh = jax.make_mesh((len(self.devices),), ("children",), (AxisType.Auto,), devices=self.devices)
 
         def part(rows: Array, key: jax.Array) -> Any:
             size = min(self.at_once, each)
             return jax.lax.map(lambda row: function(row, key), rows, batch_size=size)
 
-        split = jax.shard_map(part, mesh=mesh, in_specs=(P("children"), P()), out_specs=P("children"), check_vma=False)
+        split = DeviceRow(self.devices, "children").split(part, in_axes=(0, None), out_axes=0)
         return jax.tree.map(lambda leaf: leaf[:count], split(rows, key))
 
 

@@ -17,7 +17,7 @@ from lectopt.norms.batch_norm import BatchNorm
 from lectopt.norms.layer_norm import LayerNorm
 
 
-class Chosen(nnx.Variable):
+class ArchitectureChoice(nnx.Variable):
     """What an architecture says about the network: not trained, and traced."""
 
 
@@ -65,7 +65,7 @@ class MaskedNetwork(nnx.Module):
             used.append(units)
         self.layers = nnx.List(layers)
         last = jnp.stack(used[1:])[depth - 1]
-        self.depth, self.last = Chosen(jnp.asarray(depth)), Chosen(last)
+        self.depth, self.last = ArchitectureChoice(jnp.asarray(depth)), ArchitectureChoice(last)
         kernel = _scaled(rngs.params(), (widest, outputs), last[:, None], param_dtype)
         self.kernel, self.bias = nnx.Param(kernel), nnx.Param(jnp.zeros(outputs, param_dtype))
 
@@ -99,10 +99,10 @@ class MaskedHidden(nnx.Module):
         self.sources, self.stride = sources, space.strides[number - 1]
         self.sizes = () if space.kernel_size is None else (max(space.kernel_size),) * dimensions
         self.activations, self.norms = space.activation, space.norm
-        self.activation = Chosen(jnp.asarray(space.values("activation", number, vector)))
-        self.norm = Chosen(jnp.asarray(space.values("norm", number, vector)))
-        self.reads, self.units = Chosen(reads), Chosen(units)
-        self.taps = Chosen(_taps(self.sizes, space.values("kernel_size", number, vector)))
+        self.activation = ArchitectureChoice(jnp.asarray(space.values("activation", number, vector)))
+        self.norm = ArchitectureChoice(jnp.asarray(space.values("norm", number, vector)))
+        self.reads, self.units = ArchitectureChoice(reads), ArchitectureChoice(units)
+        self.taps = ArchitectureChoice(_taps(self.sizes, space.values("kernel_size", number, vector)))
         shape = (math.prod(self.sizes), len(reads), len(units))
         self.kernel = nnx.Param(_scaled(rngs.params(), shape, self._mask(), param_dtype))
         has_bias = set(space.norm) != {"batch"}

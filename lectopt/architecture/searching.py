@@ -14,16 +14,19 @@ from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
 from lectopt._internal.run_directories import make_directory
 from lectopt.architecture.children import Children
-from lectopt.architecture.finals import Finals
+from lectopt.architecture.final_trainings import FinalTrainings
 from lectopt.architecture.results import ArchitectureResults
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.data.folds import Folds
 from lectopt.data.subsets import as_subset
-from lectopt.engine.running import SearchOptions
+from lectopt.engine.memory import fitted
+from lectopt.engine.options import SearchOptions
 from lectopt.strategies.evolution import Evolution
 from lectopt.strategies.random_search import RandomSearch
 from lectopt.strategies.reinforcement import SHORT, Controller, Reinforce, checked_controller
-from lectopt.strategies.rounds import Compiled, Method, Search
+from lectopt.strategies.round_program import RoundProgram
+from lectopt.strategies.rounds import Method, Rounds
+from lectopt.strategies.running import run_program
 from lectopt.tasks.task import Task
 from lectopt.training.optimizer_recipe import Optimizer
 
@@ -151,18 +154,18 @@ def search_architecture(
         key=key,
     )
     count, seeds = checks.check_count("finalists", finalists), checks.check_count("seeds", seeds)
-    finals = Finals(trained, rest, tested, by_hand, count, seeds, jax.random.fold_in(key, rounds))
+    finals = FinalTrainings(trained, rest, tested, by_hand, count, seeds, jax.random.fold_in(key, rounds))
     finals.check()
     methods = _methods(space, children, controller)
     if options.directory is not None:
         make_directory("directory", options.directory)
-    compiled = _within(options.memory, methods, trained, rounds, key)
+    program = _fitted(options.memory, methods, trained, rounds, key)
     began = time.perf_counter()
-    found = compiled.run(options.directory, options.progress)
+    found = run_program(program, options.directory, options.progress)
     seconds = time.perf_counter() - began
     records = {name: jax.tree.map(np.asarray, found[name]) for name in methods}  # in this order
     ended = any(len(record.scores) < rounds for record in records.values())  # by hand
-    rows, vector, run = finals.unplayed(records) if ended else finals.play(records, options.progress)
+    rows, vector, run = finals.of_interrupted(records) if ended else finals.run(records, options.progress)
     return ArchitectureResults(
         space=space,
         records=records,
@@ -173,7 +176,7 @@ def search_architecture(
         run=run,
         test_metrics=None if tested is None or run is None else run.evaluate(tested),
         waste=trained.waste(np.concatenate([np.concatenate(record.choices) for record in records.values()])),
-        compile_seconds=compiled.compile_seconds,
+        compile_seconds=program.compile().seconds,
         run_seconds=seconds,
     )
 
@@ -186,19 +189,22 @@ def _methods(space: ArchitectureSpace, children: int, controller: Any) -> dict[s
     }
 
 
-def _within(budget: int, methods: Mapping[str, Method], trained: Children, rounds: int, key: jax.Array) -> Compiled:
+def _fitted(budget: int, methods: Mapping[str, Method], trained: Children, rounds: int, key: jax.Array) -> RoundProgram:
     """The search as a program that takes no more memory than there may be."""
-    asked = -(-sum(method.children for method in methods.values()) // len(trained.devices))
-    trained = dataclasses.replace(trained, at_once=min(trained.at_once, asked))
-    compiled = Compiled(Search(methods, trained, rounds), key)
-    while (size := compiled.compile() * len(trained.devices)) > budget:
-        if trained.at_once == 1:
-            raise ValueError(
-                f"memory must be enough for one child as large as the largest of the space on each of "
-                f"{len(trained.devices)} device(s), which take {size:,} bytes; got {budget:,}"
-            )
-        trained = dataclasses.replace(
-            trained, at_once=max(1, min(trained.at_once - 1, trained.at_once * budget // size))
-        )
-        compiled = Compiled(Search(methods, trained, rounds), key)
-    return compiled
+    devices = len(trained.devices)
+    wanted = -(-sum(method.children for method in methods.values()) // devices)
+
+    def program(at_once: int) -> RoundProgram:
+        return RoundProgram(Rounds(methods, dataclasses.replace(trained, at_once=at_once), rounds), key)
+
+    def smaller(at_once: int, memory: int) -> int | None:
+        return None if at_once == 1 else max(1, min(at_once - 1, at_once * budget // memory))
+
+    return fitted(
+        min(trained.at_once, wanted),
+        program,
+        smaller,
+        budget,
+        devices=devices,
+        name=lambda _: f"one child as large as the largest of the space on each of {devices} device(s)",
+    )[1]

@@ -1,9 +1,7 @@
-"""The devices that a search runs on, and how much memory there is."""
+"""The devices that a search runs on."""
 
 import os
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 
@@ -30,35 +28,16 @@ def use_all_cores() -> int:
         jax.config.update("jax_num_cpu_devices", wanted)
         return wanted  # without looking, since looking would start JAX, before jax.distributed perhaps
     except RuntimeError:
-        there = len(jax.devices("cpu"))
-    if there < wanted:
+        count = len(jax.devices("cpu"))
+    if count < wanted:
         warnings.warn(
-            f"use_all_cores() must be called before JAX computes anything: it has {there} CPU device(s) for {wanted} "
+            f"use_all_cores() must be called before JAX computes anything: it has {count} CPU device(s) for {wanted} "
             "cores already",
             stacklevel=2,
         )
-    return there
+    return count
 
 
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def free_memory(local: Sequence[jax.Device]) -> int:
-    """Bytes that a search may take on these devices together; those of the CPU share what the machine has."""
-    stats = [device.memory_stats() if device.platform != "cpu" else None for device in local]
-    if all(stat and "bytes_limit" in stat for stat in stats):
-        return sum(int(0.8 * (stat["bytes_limit"] - stat.get("bytes_in_use", 0))) for stat in stats if stat)
-    return _free_on_host() // 2
-
-
-def _free_on_host() -> int:
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 4 * 2**30
-    limit, used = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))  # of a container
-    if limit.exists() and (text := limit.read_text().strip()) != "max":
-        free = min(free, int(text) - int(used.read_text()))
-    return max(free, 0)

@@ -1,23 +1,23 @@
-"""One compiled program: the lanes of a rectangle of settings x pairs side by side, split over the devices."""
+"""The lanes of a rectangle of settings x pairs as one compiled program, split over the devices."""
 
-import time
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared
+from lectopt.engine.program_cache import programs_of
+from lectopt.engine.splitting import DeviceRow
+from lectopt.engine.tiling import Rectangle
+from lectopt.engine.tracing import CompiledProgram, TracedProgram, compiled
 
 _HINT = (
     "raised by trial while it was traced. Numbers in a setting are traced; one that decides a shape, a batch size or "
     "a Python branch must stay a Python number: lo.space.choice([...], static=True)"
 )
-
-
 _CONCRETE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -26,131 +26,112 @@ _CONCRETE = (
 )
 
 
-class Rectangle(NamedTuple):
-    """So many settings times so many pairs at once."""
+class LaneGroup(NamedTuple):
+    """The lanes that share a program: each of some settings, on each fold from each seed."""
 
-    rows: int
-    pairs: int
+    numbers: dict[str, np.ndarray]  # the settings, [settings] each
+    pairs: FoldAndSeed  # int32[pairs] each
+    starts: Any  # what the lanes start from, arrays [settings, pairs, ...]; None where they start afresh
+    data: Any  # what all of them read, as `LaneProgram.place` returns it
 
-    @property
-    def lanes(self) -> int:
-        """How many trainings that is."""
-        return self.rows * self.pairs
-
-
-class Compiled(NamedTuple):
-    """A program for one rectangle."""
-
-    shape: Rectangle
-    call: Callable[..., Outcome]
-    memory: int  # bytes, on all devices of this process together
-    seconds: float  # that compiling took
+    def take(self, rows: np.ndarray, columns: np.ndarray) -> "LaneGroup":
+        """The lanes of these settings on these pairs."""
+        return LaneGroup(
+            {name: column[rows] for name, column in self.numbers.items()},
+            FoldAndSeed(self.pairs.fold[columns], self.pairs.seed[columns]),
+            jax.tree.map(lambda leaf: leaf[np.ix_(rows, columns)], self.starts),
+            self.data,
+        )
 
 
-def memory_of(call: Any) -> int:
-    """The bytes that a compiled program takes on each device, beside its arguments."""
-    analysis = call.memory_analysis()
-    return 0 if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes
-
-
-class Program:
+class LaneProgram:
     """A lane, traced once; compiled for each shape of rectangle that is asked for."""
 
     def __init__(
-        self, lane: Callable[..., Outcome], numbers: Mapping[str, Any], start: Any, shared: Shared, devices: Sequence
+        self,
+        lane: Callable[..., Outcome],
+        numbers: Mapping[str, Any],
+        start: Any,
+        shared: Shared,
+        devices: Sequence[Any],
+        trial: Callable[..., Any],
     ):
-        """Traces lane(numbers, pair, start, shared) for these arguments, or ones with their shapes."""
+        """Traces lane(numbers, pair, start, shared) for these arguments, or ones with their shapes.
+
+        What is compiled is kept for later searches, as long as there is the user's function `trial`.
+        """
         arguments = (dict(numbers), FoldAndSeed(jnp.int32(0), jnp.int32(0)), start, shared)
         try:
-            closed, shape = jax.make_jaxpr(lane, return_shape=True)(*arguments)
+            # The fingerprints of directories depend on this name.
+            self._traced = TracedProgram(lane, *arguments, name="_lane")
         except Exception as error:
             if _asks_for_a_number(error):
                 error.add_note(_HINT)
             raise
-        self.outcome: Outcome = shape
-        self._arguments = jax.eval_shape(lambda *a: a, *arguments)
-        self._jaxpr = closed.jaxpr
-        self._mesh = jax.make_mesh((len(devices),), ("lanes",), (AxisType.Auto,), devices=devices)
-        # Data that the trial closes over are arguments of the program: as constants they would be compiled into it.
-        self._consts = jax.device_put(closed.consts, NamedSharding(self._mesh, P()))
-        self.compiled: dict[Rectangle, Compiled] = {}
+        self.outcome: Outcome = self._traced.returned
         self.compile_seconds = 0.0
-        self._text: str | None = None
+        self._devices = DeviceRow(devices, "lanes")
+        self._closed_over = jax.device_put(self._traced.closed_over, self._devices.sharding(None))
+        self._trial = trial
 
     def place(self, shared: Shared) -> Any:
         """What all lanes read, on the devices."""
-        return self._consts, jax.device_put(shared, NamedSharding(self._mesh, P()))
+        return self._closed_over, jax.device_put(shared, self._devices.sharding(None))
 
+    @functools.cached_property
     def text(self) -> str:
         """The lowered program of one lane, equal between processes."""
-        if self._text is None:
-            consts = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), self._consts)
-            lowered = jax.jit(self._lane).lower(*self._arguments[:-1], (consts, self._arguments[-1]))
-            self._text = lowered.as_text()
-        return self._text
+        *others, shared = self._traced.arguments
+        return self._traced.lower(*others, (_shapes(self._closed_over), shared)).as_text()
 
     def reads_start(self) -> bool:
         """Whether the outcome depends on what a lane starts from; True where there is nothing to start from."""
-        numbers, pair, start, _ = (len(jax.tree.leaves(tree)) for tree in self._arguments)
-        if not start:
-            return True
-        read = set(map(id, self._jaxpr.outvars))
-        for equation in reversed(self._jaxpr.eqns):
-            if not read.isdisjoint(map(id, equation.outvars)):
-                read.update(map(id, equation.invars))
-        return not read.isdisjoint(map(id, self._jaxpr.invars[numbers + pair :][:start]))
+        return not jax.tree.leaves(self._traced.arguments[2]) or self._traced.reads(2)
 
-    def compile(self, shape: Rectangle) -> Compiled:
+    def compile(self, shape: Rectangle) -> CompiledProgram:
         """The program for a rectangle, one side of which is a multiple of the devices."""
-        if shape not in self.compiled:
-            began = time.perf_counter()
-            numbers, pair, start, shared = self._arguments
-            sizes: list[tuple[int, ...]] = [(shape.rows,), (shape.pairs,), tuple(shape)]
-            looks = [
-                jax.tree.map(lambda a, s=size, p=place: jax.ShapeDtypeStruct((*s, *a.shape), a.dtype, sharding=p), tree)  # type: ignore[misc]
-                for tree, size, place in zip((numbers, pair, start), sizes, self._places(shape), strict=True)
-            ]
-            everywhere = NamedSharding(self._mesh, P())
-            data = jax.tree.map(
-                lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere), (self._consts, shared)
-            )
-            call = jax.jit(self._chunk(shape)).lower(*looks, data).compile()
-            seconds = time.perf_counter() - began
-            self.compile_seconds += seconds
-            self.compiled[shape] = Compiled(shape, call, memory_of(call) * self._mesh.size, seconds)
-        return self.compiled[shape]
+        if shape not in self._programs:
+            self._programs[shape] = compiled(lambda: self._lower(shape))
+            self.compile_seconds += self._programs[shape].seconds
+        return self._programs[shape]
 
-    def run(self, compiled: Compiled, numbers: Any, pairs: FoldAndSeed, start: Any, data: Any) -> Outcome:
-        """The outcomes, np[rows, pairs] each; `data` as `place` gives it."""
-        arguments = map(jax.device_put, (numbers, pairs, start), self._places(compiled.shape))
-        return jax.tree.map(np.asarray, compiled.call(*arguments, data))
+    def run(self, shape: Rectangle, group: LaneGroup) -> Outcome:
+        """The outcomes of a group that has this shape, np[settings, pairs] each."""
+        lanes = (group.numbers, group.pairs, group.starts)
+        placed = map(jax.device_put, lanes, map(self._devices.sharding, self._axes(shape)))
+        return jax.tree.map(np.asarray, self.compile(shape).call(*placed, group.data))
 
-    def _splits_rows(self, shape: Rectangle) -> bool:
-        return shape.rows % self._mesh.size == 0
+    @functools.cached_property
+    def _programs(self) -> dict[Rectangle, CompiledProgram]:
+        return programs_of(self._trial, lambda: self.text)
 
-    def _specs(self, shape: Rectangle) -> tuple[P, P, P]:
-        """How settings, pairs and lanes are split over the devices."""
-        if self._splits_rows(shape):
-            return P("lanes"), P(), P("lanes")
-        return P(), P("lanes"), P(None, "lanes")
+    def _axes(self, shape: Rectangle) -> tuple[int | None, int | None, int]:
+        """Which axis of settings, pairs and lanes is split over the devices."""
+        return (0, None, 0) if shape.rows % self._devices.size == 0 else (None, 0, 1)
 
-    def _places(self, shape: Rectangle) -> list[NamedSharding]:
-        return [NamedSharding(self._mesh, spec) for spec in self._specs(shape)]
+    def _lower(self, shape: Rectangle) -> jax.stages.Lowered:
+        *lanes, shared = self._traced.arguments
+        sizes: list[tuple[int, ...]] = [(shape.rows,), (shape.pairs,), tuple(shape)]
+        stacked = [
+            _shapes(tree, size, self._devices.sharding(axis))
+            for tree, size, axis in zip(lanes, sizes, self._axes(shape), strict=True)
+        ]
+        data = _shapes((self._closed_over, shared), (), self._devices.sharding(None))
+        return jax.jit(self._rectangle(shape)).lower(*stacked, data)
 
-    def _chunk(self, shape: Rectangle) -> Callable[..., Outcome]:
+    def _rectangle(self, shape: Rectangle) -> Callable[..., Outcome]:
         # Pairs inside of settings, not lanes in one row: what depends on the fold alone (the shuffling, the batches,
         # their standardisation) is then computed once for all settings.
-        inner = jax.vmap(self._lane, in_axes=(None, 0, 0, None))
-        rows = shape.rows // self._mesh.size if self._splits_rows(shape) else shape.rows
+        settings, pairs, lanes = self._axes(shape)
+        inner = jax.vmap(self._traced, in_axes=(None, 0, 0, None))
+        rows = shape.rows if settings is None else shape.rows // self._devices.size
         both = jax.vmap(inner, in_axes=(0, None, 0, None), axis_size=rows)  # there may be no numbers at all
-        *ins, lanes = self._specs(shape)
-        return jax.shard_map(both, mesh=self._mesh, in_specs=(*ins, lanes, P()), out_specs=lanes, check_vma=False)
+        return self._devices.split(both, in_axes=(settings, pairs, lanes, None), out_axes=lanes)
 
-    def _lane(self, numbers: Any, pair: FoldAndSeed, start: Any, shared: Any) -> Outcome:
-        consts, arguments = shared
-        leaves = jax.tree.leaves((numbers, pair, start, arguments))
-        outputs = jax.core.eval_jaxpr(self._jaxpr, consts, *leaves)
-        return jax.tree.unflatten(jax.tree.structure(self.outcome), outputs)
+
+def _shapes(tree: Any, lanes: tuple[int, ...] = (), sharding: Any = None) -> Any:
+    """The shapes of arrays, with axes for lanes in front."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((*lanes, *a.shape), a.dtype, sharding=sharding), tree)
 
 
 def _asks_for_a_number(error: Exception) -> bool:

@@ -1,4 +1,7 @@
-"""A trial as a lane: one setting on one fold from one seed, a pure function of arrays."""
+"""A lane is one training among those that a program runs side by side: one setting, on one fold, from one seed.
+
+The user's trial becomes one, as a pure function (numbers of the setting, fold and seed, start, shared) -> `Outcome`.
+"""
 
 import dataclasses
 import inspect
@@ -15,7 +18,7 @@ from lectopt.training.run import Run
 
 
 class FoldAndSeed(NamedTuple):
-    """What all settings share, so that they start alike and are compared in pairs."""
+    """What a lane trains on and starts from: equal for all settings, so that they are compared in pairs."""
 
     fold: Any  # int32[] (or [pairs])
     seed: Any
@@ -29,11 +32,11 @@ class Shared(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What is left of a lane."""
+    """The outcome of a lane."""
 
     metrics: dict[str, Array]  # float32[], NaN where they were not finite
     diverged_at: Array  # int32[], -1 if it did not
-    kept: Any  # what goes on in a next rung, or None
+    kept: Any  # what a lane of the next rung starts from, or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,5 +123,5 @@ class TrialLane:
         self.static = static
 
     def __call__(self, numbers: Mapping[str, Any], pair: FoldAndSeed, start: Any, shared: Shared) -> Outcome:
-        """The outcome of a lane; there is nothing to start from."""
+        """The outcome of a lane, which starts from nothing."""
         return outcome(self._trial.call({**self.static, **numbers}, pair, shared))

@@ -1,22 +1,33 @@
 """How many lanes run at once: as many as memory allows and as the cache likes."""
 
 import math
+from typing import NamedTuple
 
-from lectopt.engine.lane_program import Rectangle
-
-LANES_PER_DEVICE = 128
+MOST_LANES_PER_DEVICE = 128
 """At most so many pairs at once, or lanes of a chunk that the user asks for: about where lanes of small networks leave
 a CPU's cache."""
-FEW = 40
+FIRST_LANES_PER_DEVICE = 40
 """To begin with: enough to keep a device busy. A lane costs no more among so many than among more."""
-PARTS = 4
+LEAST_RECTANGLES = 4
 """Into at least so many rectangles a search is cut, so that it can show and keep something before its end."""
-SECONDS = 5.0
+LONGEST_SECONDS = 5.0
 """A rectangle had better not take longer, for the same reason."""
-WORTH = 8.0
+COMPILING_PAYS_OFF = 8.0
 """Another size is tried while what is left takes so many times longer than compiling for it."""
-BETTER = 0.95
+CLEARLY_FASTER = 0.95
 """Another size is better if a lane takes less than this share of the time."""
+
+
+class Rectangle(NamedTuple):
+    """So many settings times so many pairs of fold and seed at once."""
+
+    rows: int
+    pairs: int
+
+    @property
+    def lanes(self) -> int:
+        """How many trainings that is."""
+        return self.rows * self.pairs
 
 
 class Tiling:
@@ -29,11 +40,12 @@ class Tiling:
     def __init__(self, rows: int, pairs: int, devices: int, chunk: int | None, padded: bool = False):
         """`padded` takes rectangles of `chunk` settings, however few there are."""
         rows = chunk if padded and chunk else rows
-        parts, most = (PARTS, FEW * devices) if chunk is None else (1, LANES_PER_DEVICE * devices)
+        parts, lanes = (LEAST_RECTANGLES, FIRST_LANES_PER_DEVICE) if chunk is None else (1, MOST_LANES_PER_DEVICE)
+        most = lanes * devices
         self._devices = devices
         self._by_rows = rows >= devices
         if self._by_rows:
-            self._other = _even(pairs, LANES_PER_DEVICE, 1)
+            self._other = _even(pairs, MOST_LANES_PER_DEVICE, 1)
             first = _even(rows, min(max(most // self._other, devices), chunk or math.ceil(rows / parts)), devices)
         else:
             self._other = min(rows, chunk or rows)
@@ -48,15 +60,15 @@ class Tiling:
         """The next rectangle."""
         return Rectangle(self._size, self._other) if self._by_rows else Rectangle(self._other, self._size)
 
-    def limit(self, lanes: int) -> bool:
-        """Memory allows so many lanes at once; returns whether the rectangle is smaller now."""
+    def limit(self, lanes: int) -> Rectangle | None:
+        """Memory allows so many lanes at once; returns the next rectangle if it is smaller now."""
         before = self.shape
         if lanes < self._other * self._devices:
             self._other = max(lanes // self._devices, 1)
         fitting = max(lanes // self._other, self._devices)
         self._most = fitting - fitting % self._devices
         self._size = min(self._size, int(self._most))
-        return self.shape.lanes < before.lanes
+        return self.shape if self.shape.lanes < before.lanes else None
 
     def report(self, seconds: float, left: int, compile_seconds: float) -> None:
         """The last rectangle took so long, and so many settings are left: perhaps another size is better."""
@@ -65,19 +77,19 @@ class Tiling:
         each = seconds / self._size
         self._seconds[self._size] = min(each, self._seconds.get(self._size, math.inf))
         least = min(self._seconds.values())
-        good = [size for size, each in self._seconds.items() if each * BETTER <= least]
-        short = [size for size in good if size * self._seconds[size] <= SECONDS]
+        good = [size for size, each in self._seconds.items() if each * CLEARLY_FASTER <= least]
+        short = [size for size in good if size * self._seconds[size] <= LONGEST_SECONDS]
         self._size = best = max(short) if short else min(good)
-        if self._seconds[best] * left > WORTH * compile_seconds:
+        if self._seconds[best] * left > COMPILING_PAYS_OFF * compile_seconds:
             self._size = next((size for size in self._others(best, left) if size not in self._seconds), best)
 
     def _others(self, best: int, left: int) -> list[int]:
         """The sizes that may be better: twice as many where that is short or they are few, fewer where it is long."""
         seconds, others = self._seconds[best], []
-        if best * seconds <= SECONDS or 2 * best * self._other <= FEW * self._devices:
+        if best * seconds <= LONGEST_SECONDS or 2 * best * self._other <= FIRST_LANES_PER_DEVICE * self._devices:
             others.append(2 * best)
-        if best * seconds > SECONDS:
-            fewer = int(SECONDS / seconds)
+        if best * seconds > LONGEST_SECONDS:
+            fewer = int(LONGEST_SECONDS / seconds)
             others.append(max(fewer - fewer % self._devices, self._devices))
         return [size for size in others if size <= min(self._most, left)]
 

@@ -119,7 +119,7 @@ class RungLane:
 
 
 class FinishedRung(NamedTuple):
-    """A rung that a group of settings has behind it."""
+    """The last rung that a group of settings has finished; all None before the first."""
 
     lane: Any
     places: Any  # int[], which rows of the group were in it
@@ -132,22 +132,6 @@ class FinishedRung(NamedTuple):
         return FinishedRung(
             self.lane, places, jax.tree.map(lambda leaf: leaf[np.searchsorted(self.places, places)], self.kept)
         )
-
-
-def climb_alone(
-    trial: Trial,
-    static: Mapping[str, Any],
-    rungs: list[tuple[int, int]],
-    numbers: Any,
-    pair: FoldAndSeed,
-    shared: Shared,
-) -> Run:
-    """The run of one lane after these rungs, alone."""
-    run, done = None, 0
-    for index, (epochs, _) in enumerate(rungs):
-        rung = RungLane(trial, static, index, epochs - done, None)
-        run, done = jax.jit(rung.run)(numbers, pair, run, shared), epochs
-    return run  # type: ignore[return-value]
 
 
 def _without_records(run: Run) -> Run:

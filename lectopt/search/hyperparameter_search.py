@@ -1,7 +1,7 @@
 """A whole search: its groups of settings and its rungs, one after the other."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,15 +13,18 @@ from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import claim, fingerprint
 from lectopt.data.folds import Folds
 from lectopt.engine import devices
-from lectopt.engine.lane_program import Program
-from lectopt.engine.lane_records import Records
+from lectopt.engine.claimed_directory import ClaimedDirectory
+from lectopt.engine.lane_program import LaneGroup, LaneProgram
+from lectopt.engine.lane_records import LaneRecords
 from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial, TrialLane
 from lectopt.engine.objective import checked_metric
-from lectopt.engine.program_cache import recall
-from lectopt.engine.running import OutcomeTable, Progress, SearchOptions, gather, run_group, share
-from lectopt.search.halving import FinishedRung, Halving, RungLane, climb_alone
+from lectopt.engine.options import SearchOptions
+from lectopt.engine.outcome_table import OutcomeTable
+from lectopt.engine.running import Progress, run_lanes
+from lectopt.search.halving import FinishedRung, Halving, RungLane
+from lectopt.search.replaying import Replay
 from lectopt.search.results import Results
-from lectopt.search.settings import Group, Settings, as_settings, group_of, groups
+from lectopt.search.settings import Group, Settings, as_settings, groups
 
 
 class Scores:
@@ -42,6 +45,18 @@ class Scores:
             column[rows] = np.where(before >= 0, np.nan, values)
 
 
+class GroupKey(NamedTuple):
+    """Which of a search's groups of lanes this is."""
+
+    rung: int
+    group: int  # of settings with equal static values
+
+    @property
+    def directory(self) -> str:
+        """The name of the directory that keeps its lanes."""
+        return f"rung{self.rung}-group{self.group}"
+
+
 @dataclasses.dataclass
 class Search:
     """What is searched, checked and ready to run."""
@@ -55,7 +70,7 @@ class Search:
     maximizes: bool
     halving: Halving | None
     options: SearchOptions
-    traced: dict[Any, Program]
+    programs: dict[Any, LaneProgram]  # by rung and static values
     scores: Scores | None = None  # of what has run so far
     progress: Progress | None = None
     finished: bool = False
@@ -98,7 +113,7 @@ class Search:
             maximizes=maximize is not None,
             halving=None if halving is None else halving.checked(),
             options=SearchOptions.of(chunk=chunk, memory=memory, directory=directory, progress=progress),
-            traced={},
+            programs={},
         )
 
     def of_other(self, settings: Any) -> "Search":
@@ -114,9 +129,9 @@ class Search:
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
             self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
-            self.progress.say(self._plan(len(found), lanes))
+            self.progress.print(self._plan(len(found), lanes))
             with jit_without_nan_checks():
-                self._climb(found, rungs, self.scores, self.progress)
+                self._run_rungs(found, rungs, self.scores, self.progress)
         self.finished = True
         return self._results(self.scores, self.progress)
 
@@ -136,28 +151,24 @@ class Search:
             f"{' for each rung' if self.halving else ''} on {count * jax.process_count()} device(s){hint}"
         )
 
-    def _climb(self, found: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress) -> None:
+    def _run_rungs(self, found: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress) -> None:
         """All rungs; a search without halving has one."""
-        alive, before = (
-            np.ones(self.settings.count, bool),
-            dict.fromkeys(range(len(found)), FinishedRung(None, None, None)),
-        )
-        for index, (epochs, count) in enumerate(rungs):
-            if index:
+        alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None, None)] * len(found)
+        for rung, (epochs, count) in enumerate(rungs):
+            if rung:
                 alive = self._going_on(self._results(scores, progress), alive, count)
             for number, group in enumerate(found):
                 places = np.flatnonzero(alive[group.rows])
                 if not len(places):
                     continue
-                past = before[number].at(places)
+                before = finished[number].at(places)
                 lane: Any = TrialLane(self.trial, group.static)
                 if self.halving is not None:
-                    lane = RungLane(
-                        self.trial, group.static, index, epochs - (rungs[index - 1][0] if index else 0), past.lane
-                    )
+                    more = epochs - (rungs[rung - 1][0] if rung else 0)
+                    lane = RungLane(self.trial, group.static, rung, more, before.lane)
                 rows = group.rows[places]
-                kept = self._run(lane, rows, past.kept, f"rung{index}-group{number}", scores, progress)
-                before[number] = FinishedRung(lane, places, kept)
+                kept = self._run_group(GroupKey(rung, number), lane, rows, before.kept, scores, progress)
+                finished[number] = FinishedRung(lane, places, kept)
 
     @staticmethod
     def _going_on(results: Results, alive: np.ndarray, count: int) -> np.ndarray:
@@ -166,32 +177,37 @@ class Search:
         order = results.ranking()
         return np.isin(np.arange(len(alive)), order[scored[order]][:count])
 
-    def _run(self, lane: Any, rows: np.ndarray, start: Any, part: str, scores: Scores, progress: Progress) -> Any:
+    def _run_group(
+        self, key: GroupKey, lane: Any, rows: np.ndarray, starts: Any, scores: Scores, progress: Progress
+    ) -> Any:
         """The lanes of some rows that share a program; their scores are written, what they keep is returned."""
         numbers = self.settings.numbers(rows)
-        first = {name: column[0] for name, column in numbers.items()}
-        begin = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), start)
-
-        mark = (part.partition("-")[0], *((name, type(value), value) for name, value in lane.static.items()))
-        if mark not in self.traced:
-            program = Program(lane, first, begin, self.shared, self.options.devices)
-            self.traced[mark] = recall(self.trial.function, program)
-        program = self.traced[mark]
+        program = self._program(key.rung, lane, numbers, starts)
         if not program.reads_start():
             raise ValueError("trial must hand start on to lectopt.train for halving; its run does not depend on it")
         self._check_outcome(program.outcome, scores)
-        records = self._records(part, program, numbers, start)
-        mine = share(len(rows), len(self.pairs.fold))
-        board = OutcomeTable(program.outcome, mine)
+        group = LaneGroup(numbers, self.pairs, starts, program.place(self.shared))
+        table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, group))
         try:
-            run_group(board, program, numbers, self.pairs, start, self.shared, self.options, records, progress)
+            run_lanes(table, program, group, self.options, progress)
         except KeyboardInterrupt:
-            done = jax.tree.map(lambda leaf: leaf[board.whole], board.outcome)
-            scores.write(rows[board.whole], done)
+            done = table.complete_rows
+            scores.write(rows[done], jax.tree.map(lambda leaf: leaf[done], table.outcome))
             raise
-        got = gather(board.outcome, mine)
-        scores.write(rows, got)
-        return got.kept
+        outcome = table.gather()
+        scores.write(rows, outcome)
+        return outcome.kept
+
+    def _program(self, rung: int, lane: Any, numbers: dict[str, np.ndarray], starts: Any) -> LaneProgram:
+        """The program of the lanes with these static values on a rung, traced once in a search."""
+        cache_key = (rung, *((name, type(value), value) for name, value in lane.static.items()))
+        if cache_key not in self.programs:
+            first = {name: column[0] for name, column in numbers.items()}
+            start = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), starts)
+            self.programs[cache_key] = LaneProgram(
+                lane, first, start, self.shared, self.options.devices, self.trial.function
+            )
+        return self.programs[cache_key]
 
     def _check_outcome(self, one: Outcome, scores: Scores) -> None:
         if self.metric not in one.metrics:
@@ -203,14 +219,14 @@ class Search:
                 f"{_names(one.metrics)}"
             )
 
-    def _records(self, part: str, program: Program, numbers: Any, start: Any) -> Records | None:
-        if self.options.directory is None:
+    def _records(self, key: GroupKey, program: LaneProgram, group: LaneGroup) -> LaneRecords | None:
+        directory = self.options.directory
+        if directory is None:
             return None
-        mark = fingerprint(program.text(), (program.place(self.shared), self.pairs, numbers, start))
-        for path in (self.options.directory, self.options.directory / part):
-            if path != self.options.directory or part == "rung0-group0":
-                claim(path, mark, "search")
-        return Records(self.options.directory / part, mark)
+        mark = fingerprint(program.text, (group.data, group.pairs, group.numbers, group.starts))
+        if key == (0, 0):
+            claim(directory, mark, "search")
+        return LaneRecords(ClaimedDirectory(directory / key.directory, mark))
 
     def _results(self, scores: Scores, progress: Progress) -> Results:
         def cube(leaf: np.ndarray) -> np.ndarray:
@@ -225,19 +241,14 @@ class Search:
             rungs=scores.rungs,
             compile_seconds=progress.compile_seconds,
             run_seconds=progress.run_seconds,
-            _replay=lambda row, fold, seed: self._replay(row, fold, seed, int(scores.rungs[row])),
+            _replay=Replay(
+                self.trial,
+                self.settings,
+                self.shared,
+                None if self.halving is None else self.halving.rungs(self.shape[0]),
+                scores.rungs,
+            ),
         )
-
-    def _replay(self, row: int, fold: int, seed: int, rungs: int) -> Any:
-        """What the trial returns for one lane, alone."""
-        if not rungs:
-            raise ValueError(f"setting must have been run; the search was interrupted before setting {row}")
-        group = group_of(self.settings, row)
-        arguments = self.settings.numbers(row), FoldAndSeed(np.int32(fold), np.int32(seed)), self.shared
-        if self.halving is None:
-            call = jax.jit(lambda numbers, pair, shared: self.trial.call({**group.static, **numbers}, pair, shared))
-            return call(*arguments)
-        return climb_alone(self.trial, group.static, self.halving.rungs(self.shape[0])[:rungs], *arguments)
 
 
 def _names(metrics: Any) -> str:

@@ -13,7 +13,7 @@ from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds
 from lectopt.data.subsets import Subset, as_subset
-from lectopt.engine.lane_program import Program
+from lectopt.engine.lane_program import LaneProgram
 from lectopt.engine.lanes import TrialLane
 from lectopt.search.halving import Halving
 from lectopt.search.hyperparameter_search import Search
@@ -184,7 +184,9 @@ class Refit:
         except Exception as error:
             if self._search.halving is None:  # what goes wrong with valid too is told as it is
                 lane = TrialLane(self._search.trial, group_of(settings, 0).static)
-                Program(lane, numbers, None, self._search.shared, self._search.options.devices)
+                LaneProgram(
+                    lane, numbers, None, self._search.shared, self._search.options.devices, self._search.trial.function
+                )
             raise ValueError(
                 "trial must do without valid: the best setting is retrained on all examples by trial(setting, train, "
                 f"None, key), which raised {type(error).__name__}: {error}"

@@ -11,8 +11,8 @@ from lectopt._internal.types import Array
 from lectopt.strategies.choices import Decisions
 
 
-class Said(NamedTuple):
-    """A vector as the controller sees it."""
+class ControllerOutputs(NamedTuple):
+    """A vector of choices, and how likely the controller found each option."""
 
     vector: Array  # int32[decisions]
     log_probabilities: Array  # float32[decisions, most options], of each option after the choices before it
@@ -50,14 +50,14 @@ class ControllerNetwork(nnx.Module):
         self.units = units
         self.decisions = decisions
 
-    def say(self, choose: Any) -> Said:
-        """Goes through the decisions; `choose(t, log_probabilities)` -> int32[] makes each choice."""
+    def unroll(self, choose: Any) -> ControllerOutputs:
+        """Unrolls the layers over the decisions; `choose(t, log_probabilities)` -> int32[] makes each choice."""
         steps = jnp.arange(len(self.decisions.options))
         zeros = jnp.zeros(self.units)
         cells = [(zeros, zeros) for _ in self.cells]
         remembered = jnp.zeros((len(steps), self.units))
 
-        def step(carry: Any, t: Array) -> tuple[Any, Said]:
+        def step(carry: Any, t: Array) -> tuple[Any, ControllerOutputs]:
             x, cells, remembered = carry
             after = []
             for cell, before in zip(self.cells, cells, strict=True):
@@ -66,7 +66,7 @@ class ControllerNetwork(nnx.Module):
             remembered = remembered.at[t].set(x)
             log_probabilities = self._log_probabilities(t, x, remembered)
             choice = choose(t, log_probabilities)
-            return (self.embeddings[...][t, choice], after, remembered), Said(choice, log_probabilities)
+            return (self.embeddings[...][t, choice], after, remembered), ControllerOutputs(choice, log_probabilities)
 
         return jax.lax.scan(step, (self.start[...], cells, remembered), steps)[1]
 

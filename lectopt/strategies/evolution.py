@@ -10,7 +10,8 @@ from lectopt._internal import checks
 from lectopt._internal.types import Array
 from lectopt.strategies.choices import Decisions, Record, as_decisions
 from lectopt.strategies.random_search import draw
-from lectopt.strategies.rounds import Asked, Score, alone
+from lectopt.strategies.rounds import Proposal, Score
+from lectopt.strategies.running import run_method
 
 
 class Population(NamedTuple):
@@ -35,7 +36,7 @@ class Evolution(NamedTuple):
         shape = self.population, len(self.decisions.options)
         return Population(jnp.zeros(shape, jnp.int32), jnp.full(shape[0], -jnp.inf), jnp.int32(0))
 
-    def ask(self, state: Population, key: jax.Array) -> Asked:
+    def ask(self, state: Population, key: jax.Array) -> Proposal:
         """What to try next: drawn at random, in whole rounds, until there is a whole population."""
         key_random, key_parent, key_child = jax.random.split(key, 3)
         drawn = draw(self.decisions, key_random, self.children)
@@ -45,7 +46,7 @@ class Evolution(NamedTuple):
         )
         parents = state.vectors[jnp.take_along_axis(places, jnp.argmax(state.scores[places], axis=1)[:, None], 1)[:, 0]]
         bred = self.decisions.canonical(jax.vmap(self._mutated)(jax.random.split(key_child, self.children), parents))
-        return Asked(jnp.where(state.born < self.population, drawn, bred), {})
+        return Proposal(jnp.where(state.born < self.population, drawn, bred), {})
 
     def tell(self, state: Population, vectors: Array, scores: Array) -> Population:
         """The children take the places of the oldest."""
@@ -134,4 +135,4 @@ def evolve(
     if checks.check_count("tournament", tournament) > population:
         raise ValueError(f"tournament must be at most the population, {population}; got {tournament}")
     method = Evolution(as_decisions(choices), checks.check_count("children", children), population, tournament)
-    return alone(method, score, rounds, key, host=host, directory=directory, progress=progress)
+    return run_method(method, score, rounds, key, host=host, directory=directory, progress=progress)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from lectopt._internal import checks
 from lectopt._internal.types import Array
 from lectopt.strategies.choices import Decisions, Record, as_decisions
-from lectopt.strategies.rounds import Asked, Score, alone
+from lectopt.strategies.rounds import Proposal, Score
+from lectopt.strategies.running import run_method
 
 
 class RandomSearch(NamedTuple):
@@ -23,10 +24,10 @@ class RandomSearch(NamedTuple):
         del key
         return ()
 
-    def ask(self, state: tuple[()], key: jax.Array) -> Asked:
+    def ask(self, state: tuple[()], key: jax.Array) -> Proposal:
         """What to try next."""
         del state
-        return Asked(draw(self.decisions, key, self.children), {})
+        return Proposal(draw(self.decisions, key, self.children), {})
 
     def tell(self, state: tuple[()], vectors: Array, scores: Array) -> tuple[()]:
         """Nothing is learned."""
@@ -92,4 +93,4 @@ def random_choices(
     Talwalkar (2019), "Random search and reproducibility for neural architecture search", UAI.
     """
     method = RandomSearch(as_decisions(choices), checks.check_count("children", children))
-    return alone(method, score, rounds, key, host=host, directory=directory, progress=progress)
+    return run_method(method, score, rounds, key, host=host, directory=directory, progress=progress)

@@ -15,7 +15,8 @@ from lectopt._internal.types import Array
 from lectopt.optim.optimizers import adam
 from lectopt.strategies.choices import Decisions, Record, as_decisions
 from lectopt.strategies.controller import ControllerNetwork
-from lectopt.strategies.rounds import Asked, Score, alone
+from lectopt.strategies.rounds import Proposal, Score
+from lectopt.strategies.running import run_method
 
 
 def cube(scores: Array) -> Array:
@@ -88,8 +89,8 @@ ZOPH_LE = Controller(learning_rate=6e-4, baseline_decay=0.95, normalize=False, e
 """The paper's setting, for tens of thousands of children."""
 
 
-class Learned(NamedTuple):
-    """What the controller knows."""
+class ControllerState(NamedTuple):
+    """What the controller has learned."""
 
     params: Any
     opt_state: optax.OptState
@@ -104,20 +105,20 @@ class Reinforce(NamedTuple):
     children: int
     controller: Controller = SHORT
 
-    def init(self, key: jax.Array) -> Learned:
+    def init(self, key: jax.Array) -> ControllerState:
         """A controller that has seen nothing."""
         params = nnx.as_pure(nnx.state(self._network(key), nnx.Param))
-        return Learned(params, self._optimizer().init(params), jnp.float32(math.nan), jnp.float32(math.inf))
+        return ControllerState(params, self._optimizer().init(params), jnp.float32(math.nan), jnp.float32(math.inf))
 
-    def ask(self, state: Learned, key: jax.Array) -> Asked:
+    def ask(self, state: ControllerState, key: jax.Array) -> Proposal:
         """Vectors sampled from the controller."""
 
         def sample(key: jax.Array) -> tuple[Array, Array]:
             keys = jax.random.split(key, len(self.decisions.options))
-            said = self._merged(state.params).say(
+            outputs = self._merged(state.params).unroll(
                 lambda t, logp: jax.random.categorical(keys[t], logp).astype(jnp.int32)
             )
-            return said.vector, said.log_probabilities
+            return outputs.vector, outputs.log_probabilities
 
         vectors, log_probabilities = jax.vmap(sample)(jax.random.split(key, self.children))
         matters = self.decisions.matter(vectors)
@@ -126,9 +127,9 @@ class Reinforce(NamedTuple):
             "entropy": jnp.mean(jnp.sum(_entropies(log_probabilities) * matters, axis=1)),
             "probabilities": jnp.mean(probabilities, axis=0),
         }
-        return Asked(self.decisions.canonical(vectors), notes)
+        return Proposal(self.decisions.canonical(vectors), notes)
 
-    def tell(self, state: Learned, vectors: Array, scores: Array) -> Learned:
+    def tell(self, state: ControllerState, vectors: Array, scores: Array) -> ControllerState:
         """One step of Adam along the gradient of the expected reward, as these children estimate it."""
         finite = jnp.isfinite(scores)
         worst = jnp.minimum(state.worst, jnp.min(jnp.where(finite, scores, jnp.inf)))
@@ -143,16 +144,16 @@ class Reinforce(NamedTuple):
         updates, opt_state = self._optimizer().update(gradients, state.opt_state, state.params)
         decay = self.controller.baseline_decay
         average = jnp.where(known, decay * baseline + (1 - decay) * jnp.mean(rewards), jnp.nan)
-        return Learned(optax.apply_updates(state.params, updates), opt_state, average, worst)
+        return ControllerState(optax.apply_updates(state.params, updates), opt_state, average, worst)
 
     def loss(self, params: Any, vectors: Array, advantages: Array) -> Array:
         """Whose gradient is that of the expected reward, with the sign turned."""
 
-        def said(vector: Array) -> tuple[Array, Array]:
-            log_probabilities = self._merged(params).say(lambda t, _: vector[t]).log_probabilities
+        def judged(vector: Array) -> tuple[Array, Array]:
+            log_probabilities = self._merged(params).unroll(lambda t, _: vector[t]).log_probabilities
             return jnp.take_along_axis(log_probabilities, vector[:, None], axis=1)[:, 0], _entropies(log_probabilities)
 
-        taken, entropies = jax.vmap(said)(vectors)
+        taken, entropies = jax.vmap(judged)(vectors)
         matters = self.decisions.matter(vectors)
         bonus = self.controller.entropy * jnp.sum(entropies * matters, axis=1)
         return -jnp.mean(jnp.sum(taken * matters, axis=1) * advantages + bonus)
@@ -244,4 +245,4 @@ def reinforce(
     """
     children = checks.check_count("children", children)
     method = Reinforce(as_decisions(choices), children, checked_controller(controller))
-    return alone(method, score, rounds, key, host=host, directory=directory, progress=progress)
+    return run_method(method, score, rounds, key, host=host, directory=directory, progress=progress)

@@ -1,68 +1,59 @@
-"""The status of a search on disk, written in one stroke after some rounds."""
+"""The state of a search on disk after some rounds, and the one before."""
 
 import json
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lectopt._internal.files import DamagedError, read_arrays, write_arrays
-from lectopt._internal.run_directories import claim, explained_write_errors
 from lectopt._internal.trees import leaves_by_path, to_numpy, unflatten_in_order, unflatten_like
+from lectopt.engine.claimed_directory import ClaimedDirectory
+
+_LAST, _BEFORE = "status.npz", "status-before.npz"
 
 
 class Snapshots:
-    """The last status and the one before, in a directory that belongs to the search with this fingerprint."""
+    """The last state and the one before, in a directory of this search."""
 
-    def __init__(self, directory: Path, fingerprint: str):
-        claim(directory, fingerprint, "search")
+    def __init__(self, directory: ClaimedDirectory):
         self._directory = directory
-        self._last, self._before = directory / "status.npz", directory / "status-before.npz"
 
-    def write(self, status: Any) -> None:
+    def write(self, state: Any) -> None:
         """Takes the place of the one before the last.
 
         Raises:
             OSError: if the disk is full, say; the message says what is kept.
         """
-        leaves = leaves_by_path(status)
-        arrays = {f"leaf{i:04}": to_numpy(leaf) for i, leaf in enumerate(leaves.values())}
-        with explained_write_errors(self._directory):
-            if self._last.exists():
-                self._last.replace(self._before)
-            write_arrays(self._last, {"names": np.array(json.dumps(list(leaves))), **arrays})
+        leaves = leaves_by_path(state)
+        self._directory.write(
+            _LAST, map(to_numpy, leaves.values()), previous=_BEFORE, names=np.array(json.dumps(list(leaves)))
+        )
 
-    def latest(self, begin: Any) -> Any:
-        """The last status that was written and is whole, or else `begin`.
+    def latest(self, start: Any) -> Any:
+        """The last state that was written and is whole, or else `start`.
 
         Raises:
             ValueError: if all are damaged.
         """
         problems = []
-        for path in (self._last, self._before):
-            if path.exists():
+        for name in (_LAST, _BEFORE):
+            if (self._directory.path / name).exists():
                 try:
-                    status = _read(path, begin)
+                    state = self._read(name, start)
                 except ValueError as error:
                     problems.append(str(error))
                     continue
                 if problems:
                     warnings.warn(f"{problems[0]}: removed, the search goes on from the status before", stacklevel=2)
-                    self._last.unlink()
-                return status
+                    (self._directory.path / _LAST).unlink()
+                return state
         if problems:
             raise ValueError(f"directory must hold a whole status; {'; '.join(problems)}. Delete it to begin anew")
-        return begin
+        return start
 
-
-def _read(path: Path, begin: Any) -> Any:
-    arrays = read_arrays(path)
-    names = arrays.pop("names", None)
-    if sorted(arrays) != [f"leaf{i:04}" for i in range(len(arrays))]:
-        raise DamagedError(f"{path} is no status of a search")
-    leaves = [arrays[name] for name in sorted(arrays)]
-    name = f"the status in {path}"
-    if names is None:  # of an earlier version
-        return unflatten_in_order(name, leaves, begin)
-    return unflatten_like(name, dict(zip(map(tuple, json.loads(str(names))), leaves, strict=True)), begin)
+    def _read(self, file: str, start: Any) -> Any:
+        leaves, labels = self._directory.read(file)
+        name = f"the status in {self._directory.path / file}"
+        if "names" not in labels:  # of an earlier version
+            return unflatten_in_order(name, leaves, start)
+        return unflatten_like(name, dict(zip(map(tuple, json.loads(str(labels["names"]))), leaves, strict=True)), start)

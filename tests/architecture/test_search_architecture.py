@@ -12,7 +12,7 @@ from flax import nnx
 
 import lectopt as lo
 from lectopt.architecture.children import Children, Goal
-from lectopt.architecture.finals import Finals
+from lectopt.architecture.final_trainings import FinalTrainings
 from lectopt.search import Architecture, Layer
 
 SPACE = lo.ArchitectureSpace(depth=[1, 2], width=[2, 8], activation=["relu", "tanh"])
@@ -63,7 +63,7 @@ def test_the_winner_is_a_plain_network_of_its_architecture(found, data):
     network = results.run.model.layers[1]
     assert type(network).__name__ == "Network"
     assert [hidden.linear.out_features for hidden in network.layers] == [layer.width for layer in results.winner.layers]
-    assert "Chosen" not in str(nnx.state(network))
+    assert "ArchitectureChoice" not in str(nnx.state(network))
     assert results.run.history.steps["loss"].shape == (3 * 18,)  # 3 epochs of all 575 examples but the test set
     x = jnp.asarray(data[1].arrays[0][:5])
     np.testing.assert_allclose(results.run.model(x), results.run.predict(x), rtol=1e-5, atol=1e-5)
@@ -192,7 +192,7 @@ def test_killed_and_called_again_it_ends_as_it_would_have(found, data, tmp_path,
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("lectopt.strategies.rounds._news", kill)
+        patched.setattr("lectopt.strategies.running._best", kill)
         with pytest.raises(Killed):
             lo.search_architecture(SPACE, data[0], test=data[1], directory=tmp_path / "kept", **OPTIONS)
     rounds = np.load(tmp_path / "kept" / "status.npz")["leaf0000"]
@@ -266,14 +266,14 @@ def test_a_method_whose_children_all_diverged(found, data):
     children = Children.of(SPACE, data[0], optimizer=lo.adam(0.01), batch_size=32, epochs=1, folds=0.2, last=5, key=0)
     lost = dataclasses.replace(results.records["evolve"], scores=np.full((3, 3), np.nan, np.float32))
     few = dataclasses.replace(results.records["random"], choices=SPACE.members()[None, :1], scores=np.ones((1, 1)))
-    finals = Finals(children, data[0], None, None, 1, 1, jax.random.key(0))
-    rows, vector, _ = finals.play({"evolve": lost, "random": few}, progress=False)
+    finals = FinalTrainings(children, data[0], None, None, 1, 1, jax.random.key(0))
+    rows, vector, _ = finals.run({"evolve": lost, "random": few}, progress=False)
     assert [row.method for row in rows] == ["evolve", "random", "by hand"]
     assert rows[0].architecture is None
     assert np.isnan(rows[0].scores).all()
     assert np.array_equal(vector, SPACE.members()[0])
     with pytest.raises(ValueError, match=r"every child diverged.*learning rate"):
-        finals.play({"evolve": lost}, progress=False)
+        finals.run({"evolve": lost}, progress=False)
 
 
 def test_inputs_that_do_not_fit_the_space(data):

@@ -149,8 +149,9 @@ def test_rectangles_can_be_split_over_the_devices(rows, pairs, devices, chunk, d
             assert shape.rows < chunk + devices
         if data.draw(st.booleans()):
             lanes = data.draw(st.integers(0, shape.lanes))
-            if tiling.limit(lanes):
-                assert tiling.shape.lanes < shape.lanes
+            if (smaller := tiling.limit(lanes)) is not None:
+                assert smaller == tiling.shape
+                assert smaller.lanes < shape.lanes
             assert tiling.shape.lanes <= max(lanes, devices) or tiling.shape.lanes == shape.lanes
         else:
             tiling.report(data.draw(st.floats(0.01, 9)), data.draw(st.integers(0, rows)), 1.0)

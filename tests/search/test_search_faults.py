@@ -350,7 +350,7 @@ def test_two_processes_share_a_search(tmp_path, halving, port):
 
 @pytest.mark.parametrize("host", [False, True])
 def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
-    monkeypatch.setattr("lectopt.strategies.interruption.interactive", lambda: True)
+    monkeypatch.setattr("lectopt.strategies.running.interactive", lambda: True)
     told = []
 
     class Bar:
@@ -370,7 +370,7 @@ def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
 
     options = {"children": 2, "key": 0, "host": host, "progress": False}
     whole = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
-    monkeypatch.setattr("lectopt.strategies.rounds.ProgressBar", Bar)
+    monkeypatch.setattr("lectopt.strategies.running.ProgressBar", Bar)
     with pytest.warns(UserWarning, match=r"interrupted: \d of 9 rounds are done"):
         record = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
     assert 2 <= len(record.scores) == told[1] < 9

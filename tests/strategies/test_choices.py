@@ -10,12 +10,13 @@ from choice_tables import OPTIONS, lookup, table
 from flax import nnx
 
 import lectopt as lo
+from lectopt.engine.claimed_directory import ClaimedDirectory
 from lectopt.search import Controller, Record, evolve, random_choices, reinforce
 from lectopt.strategies.choices import Decisions
 from lectopt.strategies.controller import ControllerNetwork
 from lectopt.strategies.evolution import Evolution, Population
 from lectopt.strategies.reinforcement import Reinforce
-from lectopt.strategies.rounds import Search
+from lectopt.strategies.rounds import Rounds
 from lectopt.strategies.snapshots import Snapshots
 
 SMALL = Controller(units=4, layers=2)
@@ -71,11 +72,11 @@ def test_the_controller_is_an_lstm(decisions):
     params = nnx.as_pure(nnx.state(network, nnx.Param))
     for vector in ([0, 0, 1, 0], [2, 1, 1, 1]):
         chosen = jnp.array(vector[: len(decisions.options)])
-        said = network.say(lambda t, _, chosen=chosen: chosen[t])
+        outputs = network.unroll(lambda t, _, chosen=chosen: chosen[t])
         expected = by_hand(params, decisions, vector)
         possible = np.isfinite(expected)
-        np.testing.assert_allclose(said.log_probabilities[possible], expected[possible], rtol=2e-5, atol=2e-5)
-        assert (np.exp(said.log_probabilities)[~possible] == 0).all()
+        np.testing.assert_allclose(outputs.log_probabilities[possible], expected[possible], rtol=2e-5, atol=2e-5)
+        assert (np.exp(outputs.log_probabilities)[~possible] == 0).all()
 
 
 def test_the_gradient_is_that_of_reinforce():
@@ -277,16 +278,17 @@ def test_a_compiled_search_is_kept(tmp_path):
 
 
 def test_a_status_goes_in_by_its_names(tmp_path):
-    Snapshots(tmp_path, "mark").write({"a": np.zeros(2), "b": np.ones(2)})
-    assert np.array_equal(Snapshots(tmp_path, "mark").latest({"b": np.zeros(2), "a": np.ones(2)})["b"], [1, 1])
+    snapshots = Snapshots(ClaimedDirectory(tmp_path, "mark"))
+    snapshots.write({"a": np.zeros(2), "b": np.ones(2)})
+    assert np.array_equal(snapshots.latest({"b": np.zeros(2), "a": np.ones(2)})["b"], [1, 1])
     with pytest.raises(ValueError, match=r"the status in .*status\.npz .* missing there: c; not asked for: b"):
-        Snapshots(tmp_path, "mark").latest({"a": np.zeros(2), "c": np.zeros(2)})
+        snapshots.latest({"a": np.zeros(2), "c": np.zeros(2)})
 
 
 def test_a_status_of_an_earlier_version(tmp_path):
-    Snapshots(tmp_path, "mark")
+    snapshots = Snapshots(ClaimedDirectory(tmp_path, "mark"))
     np.savez(tmp_path / "status.npz", leaf0000=np.zeros(2), leaf0001=np.ones(3))
-    assert np.array_equal(Snapshots(tmp_path, "mark").latest({"a": np.ones(2), "b": np.zeros(3)})["b"], [1, 1, 1])
+    assert np.array_equal(snapshots.latest({"a": np.ones(2), "b": np.zeros(3)})["b"], [1, 1, 1])
 
 
 def test_what_has_no_score_is_as_bad_as_the_worst():
@@ -294,7 +296,7 @@ def test_what_has_no_score_is_as_bad_as_the_worst():
     scores = jnp.array([jnp.nan, jnp.inf, jnp.nan]), jnp.array([-4.0, jnp.nan, -2.0])
     controller = SMALL._replace(baseline_decay=0.5, entropy=0.0)
     methods = {"a": Reinforce(Decisions(CHOICES), 3, controller), "b": Evolution(Decisions(CHOICES), 3, 6, 6)}
-    search = Search(methods, lambda vectors, key: total(vectors), 2)
+    search = Rounds(methods, lambda vectors, key: total(vectors), 2)
     begin = status = search.start(jax.random.key(0))
     baselines = []
     for row in scores:

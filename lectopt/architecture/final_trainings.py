@@ -22,7 +22,7 @@ from lectopt.training.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
-class Finals:
+class FinalTrainings:
     """What is trained once the search has ended."""
 
     children: Children
@@ -48,7 +48,7 @@ class Finals:
                 check_examples(self.children.recipe.task(model), self.test, "test")
         jax.eval_shape(lambda: self._judged(by_hand, self.key))
 
-    def play(self, records: Mapping[str, Record], progress: bool) -> tuple[list[Finalist], np.ndarray, Run]:
+    def run(self, records: Mapping[str, Record], progress: bool) -> tuple[list[Finalist], np.ndarray, Run]:
         """The best of each method and the network by hand, the vector of the best of all, and its plain network's run.
 
         Raises:
@@ -80,7 +80,7 @@ class Finals:
             finalists.append(self._finalist(name, architecture, searched, judged[vector.tobytes()]))
         return [*finalists, last], best, run
 
-    def unplayed(self, records: Mapping[str, Record]) -> tuple[list[Finalist], np.ndarray, None]:
+    def of_interrupted(self, records: Mapping[str, Record]) -> tuple[list[Finalist], np.ndarray, None]:
         """The best of all by its score in the search, of one that a person ended: no finalists and no run."""
         found = best_of(list(records.values()), 1)
         self._check_any(found)

@@ -1,0 +1,84 @@
+"""Rounds of a search over vectors of choices as one compiled program."""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lectopt._internal import checks
+from lectopt._internal.chunk_sizes import next_size
+from lectopt._internal.numerics import jit_without_nan_checks
+from lectopt._internal.run_directories import fingerprint
+from lectopt.engine.tracing import CompiledProgram, TracedProgram, compiled
+from lectopt.strategies.rounds import Rounds, RoundState
+
+_SECONDS = 0.5
+"""After about so many the program comes back, so that what is done can be shown and kept."""
+
+
+class RoundProgram:
+    """A search as one program, which can be looked at before it runs."""
+
+    @jit_without_nan_checks()
+    def __init__(self, rounds: Rounds, key: jax.Array):
+        self.rounds, self.start = rounds, rounds.start(key)
+        self._structure = jax.tree.structure(self.start)
+
+        def advance(arguments: tuple[RoundState, Any]) -> list[Any]:
+            return jax.tree.leaves(rounds.advance(*arguments))
+
+        try:
+            # The fingerprints of directories depend on this name, and on leaves being returned.
+            self._traced = TracedProgram(advance, (self.start, jnp.int32(0)), name="_evaluate")
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+            error.add_note("score and reward must be JAX functions; with host=True, score may be any Python function")
+            raise
+        self._size = 1  # rounds at once
+        self._lowered: jax.stages.Lowered | None = None
+        self._compiled: CompiledProgram | None = None
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether this happens within somebody's `jit` or `vmap`."""
+        return checks.is_traced((self._traced.closed_over, self.start))
+
+    @property
+    def memory(self) -> int:
+        """The bytes that the program takes on each device beside its arguments."""
+        return self.compile().memory
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this search from others."""
+        return fingerprint(self._lower().as_text(), (self._traced.closed_over, self.start))
+
+    def inline(self, stop: int) -> RoundState:
+        """The state after `stop` rounds, as part of somebody's program."""
+        return self._state(self._traced(self._arguments(self.start, stop)))
+
+    @jit_without_nan_checks()
+    def compile(self) -> CompiledProgram:
+        """The program, compiled when it is asked for first."""
+        if self._compiled is None:
+            self._compiled = compiled(self._lower)
+        return self._compiled
+
+    def advance(self, state: RoundState) -> RoundState:
+        """The state some rounds later."""
+        stop = min(int(state.round) + self._size, self.rounds.total)
+        began = time.perf_counter()
+        leaves = jax.block_until_ready(self.compile().call(self._arguments(state, stop)))
+        self._size = next_size(self._size, time.perf_counter() - began, target=_SECONDS, growth=2)
+        return self._state(leaves)
+
+    def _arguments(self, state: RoundState, stop: int) -> Any:
+        return self._traced.closed_over, (state, jnp.int32(stop))
+
+    def _state(self, leaves: list[Any]) -> RoundState:
+        return jax.tree.unflatten(self._structure, leaves)
+
+    def _lower(self) -> jax.stages.Lowered:
+        if self._lowered is None:
+            self._lowered = self._traced.lower(self._arguments(self.start, 0))
+        return self._lowered

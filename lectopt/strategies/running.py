@@ -1,0 +1,133 @@
+"""Runs the rounds of a search over vectors of choices, as a compiled program or with a score on the host."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lectopt._internal import checks
+from lectopt._internal.files import checked_path
+from lectopt._internal.keys import as_key
+from lectopt._internal.numerics import jit_without_nan_checks
+from lectopt._internal.progress import ProgressBar, interactive
+from lectopt._internal.run_directories import fingerprint, make_directory
+from lectopt.engine.claimed_directory import ClaimedDirectory
+from lectopt.strategies.choices import Record
+from lectopt.strategies.round_program import RoundProgram
+from lectopt.strategies.rounds import Method, Rounds, RoundState, Score, checked_scores
+from lectopt.strategies.snapshots import Snapshots
+
+
+def run_method(
+    method: Method, score: Score, total: Any, key: Any, *, host: bool, directory: Any, progress: bool
+) -> Record:
+    """One method with a user's score: pure, unless it runs on the host, keeps a directory or shows a bar.
+
+    Raises:
+        ValueError, TypeError: if an argument or a score is not allowed.
+    """
+    if not callable(score):
+        raise TypeError(f"score must be a function; got {type(score).__name__}")
+    total = checks.check_count("rounds", total)
+    host, progress = checks.check_flag("host", host), checks.check_flag("progress", progress)
+    directory = None if directory is None else checked_path("directory", directory)
+    rounds = Rounds({"it": method}, lambda vectors, key: score(vectors), total)
+    if directory is not None:
+        make_directory("directory", directory)
+    if host:
+        if checks.is_traced(key):
+            raise ValueError("host must be False within jit and vmap; got True")
+        return _on_host(rounds, score, as_key(key), directory, progress)["it"]
+    program = RoundProgram(rounds, as_key(key))
+    if program.is_traced:
+        if directory is not None:
+            raise ValueError(f"directory must be None within jit and vmap; got {directory}")
+        return program.inline(total).records["it"]
+    return run_program(program, directory, progress, finite=True)["it"]
+
+
+@jit_without_nan_checks()
+def run_program(
+    program: RoundProgram, directory: Path | None, progress: bool, *, finite: bool = False
+) -> dict[str, Record]:
+    """All rounds of a program, from where the directory says; `finite` forbids scores that are not."""
+
+    def advance(state: RoundState) -> RoundState:
+        after = program.advance(state)
+        if finite:
+            check_finite(after.records, int(state.round), int(after.round))
+        return after
+
+    snapshots = None if directory is None else Snapshots(ClaimedDirectory(directory, program.fingerprint))
+    start = program.start if snapshots is None else snapshots.latest(program.start)
+    if start.round < program.rounds.total:
+        program.compile()
+    return _run(advance, start, program.rounds.total, snapshots, progress)
+
+
+def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> dict[str, Record]:
+    """The same with a score that JAX knows nothing of."""
+    ask, tell = jit_without_nan_checks()(jax.jit(rounds.ask)), jit_without_nan_checks()(jax.jit(rounds.tell))
+
+    def advance(state: RoundState) -> RoundState:
+        vectors, notes = ask(state)
+        scores = checked_scores(score(np.array(vectors)), len(vectors))
+        after = tell(state, vectors, notes, scores)
+        check_finite(after.records, int(state.round), int(after.round))
+        return after
+
+    start, snapshots = jit_without_nan_checks()(rounds.start)(key), None
+    if directory is not None:
+        vectors, notes = ask(start)
+        with jit_without_nan_checks():
+            told = jax.jit(rounds.tell).lower(start, vectors, notes, jnp.zeros(len(vectors)))
+            program = jax.jit(rounds.ask).lower(start).as_text() + told.as_text()
+        snapshots = Snapshots(ClaimedDirectory(directory, fingerprint(program, (start, rounds.total))))
+        start = snapshots.latest(start)
+    return _run(advance, start, rounds.total, snapshots, progress)
+
+
+def _run(
+    advance: Callable[[RoundState], RoundState],
+    state: RoundState,
+    total: int,
+    snapshots: Snapshots | None,
+    progress: bool,
+) -> dict[str, Record]:
+    """The records of all rounds; or, with a warning, of those that were done when a person ended it by Ctrl-C."""
+    done = int(state.round)
+    try:
+        with ProgressBar("rounds", total, show=progress) as bar:
+            while done < total:
+                state = advance(state)
+                done = int(state.round)
+                if snapshots is not None:
+                    snapshots.write(state)
+                bar.update(done, _best(state.records, done))
+    except KeyboardInterrupt:
+        if not interactive() or not done:
+            raise
+        warnings.warn(f"interrupted: {done} of {total} rounds are done, and in the record", stacklevel=5)
+    return state.records if done == total else jax.tree.map(lambda leaf: leaf[:done], state.records)
+
+
+def check_finite(records: Mapping[str, Record], first: int, last: int) -> None:
+    """Raises ValueError unless the scores of these rounds are finite."""
+    for record in records.values():
+        scores = np.asarray(record.scores[first:last])
+        if not np.isfinite(scores).all():
+            row, child = np.argwhere(~np.isfinite(scores))[0]
+            vector = np.asarray(record.choices[first + row, child]).tolist()
+            raise ValueError(
+                f"score must return finite numbers, the lowest one for what cannot be scored; for {vector} in round "
+                f"{first + row} it returned {scores[row, child]}"
+            )
+
+
+def _best(records: Mapping[str, Record], done: int) -> str:
+    scores = np.concatenate([np.asarray(record.scores[:done]).ravel() for record in records.values()])
+    return f"best {np.nanmax(scores):.4g}" if np.isfinite(scores).any() else ""
