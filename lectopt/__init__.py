@@ -1,6 +1,7 @@
 """lectopt: a lecture on training algorithms as a JAX library to train with."""
 
 from lectopt import initializers as initializers
+from lectopt import search as search
 from lectopt.architecture import ArchitectureSpace as ArchitectureSpace
 from lectopt.architecture import search_architecture as search_architecture
 from lectopt.data import Folds as Folds
@@ -73,3 +74,16 @@ from lectopt.training import fit as fit
 from lectopt.training import load as load
 from lectopt.training import train as train
 from lectopt.training import watch as watch
+
+__all__ = [
+    "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "LayerNorm",
+    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer", "accept_dicts",
+    "adagrad", "adam", "add_l2", "check", "classification", "clip_by_norm", "compare", "cross_validate", "datasets",
+    "diagnose", "eval_params", "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect",
+    "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum", "momentum_ramp",
+    "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params", "regression",
+    "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad", "scale_by_adam",
+    "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "sgd", "space",
+    "steps_per_epoch", "stratified_k_fold", "suggest_learning_rate", "sweep", "trace_momentum", "trace_nesterov",
+    "train", "transfer", "use_all_cores", "watch", "watch_norms", "whole_set",
+]  # fmt: skip

@@ -51,8 +51,11 @@ RETURNED = [
 ELSEWHERE = re.compile(
     r"\bas (for|in|of|with) `(?!jax|optax|numpy)|^as `|^the same as|same kinds? of value|^see `|: see `"
 )
+# The reference is built from Markdown: what that takes in a formula for an escape, or a break of the line.
+LOST = re.compile(r"\\[\\`*_{}\[\]()#+.!-]")
+FORMULA = re.compile(r":math:`([^`]*)`|^\.\. math::((?:.*\n)(?: +.*\n|\n)*)", re.MULTILINE)
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "Source")
-NOT_IMPERATIVE = re.compile(r"^[A-Z][a-z]+s\b")
+VERB = re.compile(r"^[A-Z][a-z]+s\b")
 
 
 def public_names():
@@ -156,7 +159,13 @@ def complaints(name, thing):
         found = list(of_function(thing, docstring, arguments(thing)))
     if name.count(".") == top_level(name):
         found += of_top_level(name, docstring)
-    return found
+    return found + list(of_formulas(inspect.cleandoc(docstring) + "\n"))
+
+
+def of_formulas(text):
+    for inline, block in FORMULA.findall(text):
+        if LOST.search(inline + block) or "\n" in inline:
+            yield f"Markdown would change the formula {inline or block}"
 
 
 def top_level(name):
@@ -196,7 +205,7 @@ def is_written(function):
 
 def of_function(function, docstring, wanted, is_property=False):
     parts, first = sections(docstring), docstring.strip().splitlines()[0]
-    if not is_property and not NOT_IMPERATIVE.match(first):
+    if not is_property and not VERB.match(first):
         yield f"the first line does not begin with a verb: {first}"
     yield from of_arguments(wanted, parts)
     said = is_property or first.startswith("Returns ") or "Returns" in parts
@@ -226,6 +235,13 @@ PUBLIC = public_names()
 @pytest.mark.parametrize("name", PUBLIC)
 def test_documentation_is_complete(name):
     assert not complaints(name, PUBLIC[name])
+
+
+@pytest.mark.parametrize("namespace", ["lectopt", "lectopt.initializers", "lectopt.search"])
+def test_the_reference_shows_what_a_namespace_imports(namespace):
+    module = importlib.import_module(namespace)
+    imports = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ImportFrom)]
+    assert set(module.__all__) == {alias.asname for node in imports for alias in node.names}
 
 
 def test_public_names_are_found():

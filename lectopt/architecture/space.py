@@ -37,8 +37,11 @@ class ArchitectureSpace:
     The depth d is chosen first; then, for each layer, its width, kernel size, activation and normalization; and for
     each layer but the previous one (0 being the input), whether its output is concatenated to what the layer reads:
 
-    .. math:: h_l = \phi_l\left(\operatorname{norm}_l\left(W_l * [h_j : s_{lj} = 1;\ h_{l-1}] + b_l\right)\right),
-        \qquad l = 1, \dots, d, \qquad s_{lj} \in \{0, 1\} \text{ for } j < l - 1
+    .. math::
+        \begin{aligned}
+            h_l &= \phi_l\left(\operatorname{norm}_l\left(W_l * [h_j : s_{lj} = 1;\ h_{l-1}] + b_l\right)\right), \cr
+            l &= 1, \dots, d, \qquad s_{lj} \in \lbrace 0, 1 \rbrace \text{ for } j < l - 1
+        \end{aligned}
 
     The outputs are linear in :math:`h_d`; for convolutions, in its mean over all positions. Before batch normalization
     there is no bias :math:`b_l`. Decisions about layers beyond d do not apply; architectures that differ only in those

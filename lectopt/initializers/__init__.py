@@ -12,3 +12,7 @@ from lectopt.initializers.biases import relu_bias as relu_bias
 from lectopt.initializers.weights import fan_in_uniform as fan_in_uniform
 from lectopt.initializers.weights import glorot_uniform as glorot_uniform
 from lectopt.initializers.weights import sparse as sparse
+
+__all__ = [
+    "fan_in_uniform", "glorot_uniform", "output_bias", "relu_bias", "sparse",
+]  # fmt: skip

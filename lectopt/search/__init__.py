@@ -21,3 +21,9 @@ from lectopt.strategies import Record as Record
 from lectopt.strategies import evolve as evolve
 from lectopt.strategies import random_choices as random_choices
 from lectopt.strategies import reinforce as reinforce
+
+__all__ = [
+    "ZOPH_LE", "Architecture", "Controller", "Halving", "Layer", "Record", "Results", "cross_validate", "evolve",
+    "grid", "nested_cross_validate", "random_choices", "reinforce", "sample", "select", "space",
+    "suggest_learning_rate", "sweep",
+]  # fmt: skip

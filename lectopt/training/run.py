@@ -9,13 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from lectopt._internal import arrays, checks, shapes
 from lectopt._internal.files import checked_path
 from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.trees import LeafPath, UntypedTree, leaves_by_path, outline, unflatten_in_order, unflatten_like
-from lectopt._internal.types import Array, Numeric
+from lectopt._internal.types import Array, ArrayTree, Numeric
 from lectopt.data.subsets import as_subset
 from lectopt.tasks import evaluation
 from lectopt.tasks.example_checks import check_examples
@@ -63,7 +62,7 @@ class Run:
 
     params: Params
     model_state: ModelState
-    opt_state: optax.OptState
+    opt_state: ArrayTree
     lookahead_params: Params
     metrics: dict[str, Numeric]
     history: History
