@@ -40,11 +40,22 @@ RETURNED = [
     "lectopt.monitoring.findings.Finding",
     "lectopt.monitoring.inspection.Inspection",
     "lectopt.monitoring.layer_reports.LayerReport",
+    "lectopt.norms.moments.Moments",
+    "lectopt.optim.AddL2State",
+    "lectopt.optim.ClipByNormState",
+    "lectopt.optim.ScaleByAdagradState",
+    "lectopt.optim.ScaleByAdamState",
+    "lectopt.optim.ScaleByLearningRateState",
+    "lectopt.optim.ScaleByRmspropState",
+    "lectopt.optim.TraceMomentumState",
+    "lectopt.optim.TraceNesterovState",
+    "lectopt.optim.WatchNormsState",
     "lectopt.pretraining.transfer_learning.TransferRow",
     "lectopt.search.learning_rate.RateSuggestion",
     "lectopt.search.nesting.NestedResults",
     "lectopt.search.results.Difference",
     "lectopt.search.selection.Selection",
+    "lectopt.tasks.task.ModelState",
 ]
 
 # An argument is explained where it stands, though that repeats.

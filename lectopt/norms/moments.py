@@ -15,7 +15,13 @@ Axes: TypeAlias = int | Sequence[int]
 
 
 class Moments(NamedTuple):
-    """What is known of the examples seen: their number (or total weight), mean and variance (ddof 0)."""
+    """The moments of some examples.
+
+    Attributes:
+        count: the number of examples, or their total weight: float32 or wider, of the shape of the reduction.
+        mean: their mean, of the same dtype and shape.
+        var: their variance (ddof 0), of the same dtype and shape.
+    """
 
     count: Array
     mean: Array

@@ -9,10 +9,15 @@ from lectopt._internal.types import Array, ArrayTree
 
 
 class ScaleByAdagradState(NamedTuple):
-    """State of `scale_by_adagrad`."""
+    """The state of `scale_by_adagrad`.
 
-    count: Array  # int32[], the number of steps taken
-    sum_of_squares: ArrayTree  # r, real, like the parameters, float32 or wider
+    Attributes:
+        count: int32[], the number of steps taken.
+        sum_of_squares: r, a tree like the parameters, real, float32 or wider.
+    """
+
+    count: Array
+    sum_of_squares: ArrayTree
 
 
 def scale_by_adagrad(eps: numerics.Hyperparameter = 1e-7) -> optax.GradientTransformationExtraArgs:

@@ -9,11 +9,17 @@ from lectopt._internal.types import Array, ArrayTree
 
 
 class ScaleByAdamState(NamedTuple):
-    """State of `scale_by_adam`."""
+    """The state of `scale_by_adam`.
 
-    count: Array  # int32[], t, the number of steps taken
-    mean: ArrayTree  # s, like the parameters, float32 or wider
-    mean_of_squares: ArrayTree  # r, real, like the parameters, float32 or wider
+    Attributes:
+        count: int32[], t, the number of steps taken.
+        mean: s, a tree like the parameters, float32 or wider.
+        mean_of_squares: r, a tree like the parameters, real, float32 or wider.
+    """
+
+    count: Array
+    mean: ArrayTree
+    mean_of_squares: ArrayTree
 
 
 def scale_by_adam(

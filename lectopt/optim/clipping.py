@@ -11,12 +11,19 @@ from lectopt._internal.types import Array, ArrayTree
 
 
 class ClipByNormState(NamedTuple):
-    """State of `clip_by_norm`."""
+    """The state of `clip_by_norm`.
 
-    count: Array  # int32[], the number of steps taken
-    norm: Array  # float32[], ||g|| of the last step, before clipping
-    clipped: Array  # bool[], whether the last step was clipped
-    threshold: Array  # float32[], nu of the last step
+    Attributes:
+        count: int32[], the number of steps taken.
+        norm: float32[], the norm of the last gradient, before clipping.
+        clipped: bool[], whether the last gradient was clipped.
+        threshold: float32[], nu at the last step.
+    """
+
+    count: Array
+    norm: Array
+    clipped: Array
+    threshold: Array
 
 
 def clip_by_norm(

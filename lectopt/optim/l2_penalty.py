@@ -11,9 +11,13 @@ from lectopt.optim.dict_masks import accept_dicts
 
 
 class AddL2State(NamedTuple):
-    """State of `add_l2`."""
+    """The state of `add_l2`.
 
-    count: Array  # int32[], the number of steps taken
+    Attributes:
+        count: int32[], the number of steps taken.
+    """
+
+    count: Array
 
 
 def add_l2(

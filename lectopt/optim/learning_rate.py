@@ -9,10 +9,15 @@ from lectopt._internal.types import Array, ArrayTree
 
 
 class ScaleByLearningRateState(NamedTuple):
-    """State of `scale_by_learning_rate`."""
+    """The state of `scale_by_learning_rate`.
 
-    count: Array  # int32[], the number of steps taken
-    step_size: Array  # float32[], the learning rate of the last step
+    Attributes:
+        count: int32[], the number of steps taken.
+        step_size: float32[], the learning rate of the last step.
+    """
+
+    count: Array
+    step_size: Array
 
 
 def scale_by_learning_rate(learning_rate: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:

@@ -9,10 +9,15 @@ from lectopt._internal.types import Array, ArrayTree
 
 
 class TraceMomentumState(NamedTuple):
-    """State of `trace_momentum`."""
+    """The state of `trace_momentum`.
 
-    count: Array  # int32[], the number of steps taken
-    velocity: ArrayTree  # v, like the parameters, float32 or wider
+    Attributes:
+        count: int32[], the number of steps taken.
+        velocity: v, a tree like the parameters, float32 or wider.
+    """
+
+    count: Array
+    velocity: ArrayTree
 
 
 def trace_momentum(momentum: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:

@@ -12,11 +12,17 @@ from lectopt.optim.evaluation_params import one_number, register_eval_params
 
 
 class TraceNesterovState(NamedTuple):
-    """State of `trace_nesterov`."""
+    """The state of `trace_nesterov`.
 
-    count: Array  # int32[], the number of steps taken
-    lookahead: Array  # float32[], c: the held parameters are w + c v
-    velocity: ArrayTree  # v, like the parameters, float32 or wider
+    Attributes:
+        count: int32[], the number of steps taken.
+        lookahead: float32[], the coefficient c: the parameters that are held are w + c v.
+        velocity: v, a tree like the parameters, float32 or wider.
+    """
+
+    count: Array
+    lookahead: Array
+    velocity: ArrayTree
 
 
 def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:

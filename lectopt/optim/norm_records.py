@@ -12,9 +12,13 @@ from lectopt._internal.types import Array, ArrayTree
 
 
 class WatchNormsState(NamedTuple):
-    """State of `watch_norms`."""
+    """The state of `watch_norms`.
 
-    norms: dict[str, dict[str, Array]]  # {"<name>_norm": {layer: float32[], of the last step}}
+    Attributes:
+        norms: {"<name>_norm": {layer: float32[]}}, those of the last step.
+    """
+
+    norms: dict[str, dict[str, Array]]
 
 
 def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:

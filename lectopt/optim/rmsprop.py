@@ -9,10 +9,15 @@ from lectopt._internal.types import Array, ArrayTree
 
 
 class ScaleByRmspropState(NamedTuple):
-    """State of `scale_by_rmsprop`."""
+    """The state of `scale_by_rmsprop`.
 
-    count: Array  # int32[], the number of steps taken
-    mean_of_squares: ArrayTree  # r, real, like the parameters, float32 or wider
+    Attributes:
+        count: int32[], the number of steps taken.
+        mean_of_squares: r, a tree like the parameters, real, float32 or wider.
+    """
+
+    count: Array
+    mean_of_squares: ArrayTree
 
 
 def scale_by_rmsprop(

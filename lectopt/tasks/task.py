@@ -28,10 +28,15 @@ ACTIVATIONS = ("identity", *_PROBABILITIES)
 
 
 class ModelState(NamedTuple):
-    """What belongs to a model beside its parameters."""
+    """What belongs to a model apart from its parameters.
 
-    variables: State  # of the model, such as batch statistics
-    inputs: Moments | None  # float32[features] each, of the training part; None without standardize
+    Attributes:
+        variables: a tree of arrays, the model's other variables, such as batch statistics.
+        inputs: the Moments of the training part's inputs, float32[features] each; None without `standardize`.
+    """
+
+    variables: State
+    inputs: Moments | None
 
 
 class Task:
