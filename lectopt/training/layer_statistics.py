@@ -203,9 +203,9 @@ class LayerRecords:
     entries: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
     every: int = dataclasses.field(metadata={"static": True})
 
-    def store(self, step: Array, record: Array) -> "LayerRecords":
-        """The records with that of one more step."""
-        return dataclasses.replace(self, values=self.values.at[step // self.every].set(record))
+    def store(self, row: Array, record: Array) -> "LayerRecords":
+        """The records with one more."""
+        return dataclasses.replace(self, values=self.values.at[row].set(record))
 
     def by_layer(self) -> OrderedDict[str, dict[str, Array]]:
         """{layer: {statistic: float32[records]}}; a plain dictionary would be sorted by name under `jit`."""

@@ -21,7 +21,7 @@ from lectopt.tasks.evaluation import evaluate
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import ModelState
 from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan
-from lectopt.training.layer_statistics import Watch, Watcher
+from lectopt.training.layer_statistics import Watcher
 
 
 class Loop:
@@ -62,7 +62,7 @@ class Loop:
             counted=jnp.float32(0),
             step_records={name: jnp.zeros((plan.epochs, plan.steps_per_epoch), jnp.float32) for name in step_names},
             epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in metrics},
-            layer_records=None if plan.watch is None else self._watcher(plan.watch, learner).no_records(plan.steps),
+            layer_records=None if (w := self._watcher(learner)) is None else w.no_records(plan.steps),
             baseline_loss=plan.task.baseline_loss(train),
             rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if keep_rows and plan.shuffle else None,
         )
@@ -149,8 +149,7 @@ class Loop:
         batch = meshes.shard_rows(plan.mesh, self._data.train.take(rows))
         if plan.augment is not None:
             batch = plan.augment(jax.random.fold_in(key, 0), batch)
-        watch = plan.watch if watched else None
-        watcher = None if watch is None else self._watcher(watch, carry.learner)
+        watcher = self._watcher(carry.learner) if watched else None
 
         def mean_loss(params: Params, perturbations: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
             model_key = jax.random.fold_in(key, 1)
@@ -171,8 +170,9 @@ class Loop:
         updates, opt_state = self._optimizer.update(gradients, opt_state, params, **extra)
         layer_records = carry.layer_records
         if watcher is not None and layer_records is not None:
+            row = (carry.epoch * plan.steps_per_epoch + i) // layer_records.every
             record = watcher.record(params, gradients, updates, statistics, output_gradients, mask)
-            layer_records = layer_records.store(carry.epoch * plan.steps_per_epoch + i, record)
+            layer_records = layer_records.store(row, record)
         params = optax.apply_updates(params, updates)
 
         values = {"loss": loss, "gradient_norm": tree_norm(gradients), **step_records(opt_state)}
@@ -186,9 +186,11 @@ class Loop:
             layer_records=layer_records,
         )
 
-    def _watcher(self, watch: Watch, learner: Learner) -> Watcher:
+    def _watcher(self, learner: Learner) -> Watcher | None:
+        if self._plan.watch is None:
+            return None
         batch = batch_shapes(self._data.train, self._plan.batch_size)
-        return Watcher(self._plan.task, watch, learner.params, learner.state, batch)
+        return Watcher(self._plan.task, self._plan.watch, learner.params, learner.state, batch)
 
     def _end_epoch(self, carry: Carry) -> Carry:
         """Validates, records, and freezes what diverged or is out of patience."""
