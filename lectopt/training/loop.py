@@ -15,7 +15,7 @@ import optax
 from lectopt._internal import meshes
 from lectopt._internal.numerics import tree_norm
 from lectopt._internal.types import Array, Numeric
-from lectopt.data.batches import Minibatches, batch_shapes, rows_of, weights_of
+from lectopt.data.batches import Batch, Minibatches, batch_shapes, rows_of, weights_of
 from lectopt.optim.step_records import step_records
 from lectopt.tasks.evaluation import evaluate
 from lectopt.tasks.models import Params
@@ -146,9 +146,7 @@ class Loop:
             weights = weights * self._data.weights[rows]
         # By epoch and batch, not by step, which counts batches without an example too.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.epoch), i)
-        batch = meshes.shard_rows(plan.mesh, self._data.train.take(rows))
-        if plan.augment is not None:
-            batch = plan.augment(jax.random.fold_in(key, 0), batch)
+        batch = self._batch(rows, key)
         watcher = self._watcher(carry.learner) if watched else None
 
         def mean_loss(params: Params, perturbations: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
@@ -185,6 +183,12 @@ class Loop:
             step_records=records,
             layer_records=layer_records,
         )
+
+    def _batch(self, rows: Array, key: jax.Array) -> Batch:
+        """The training examples at these rows, augmented."""
+        batch = meshes.shard_rows(self._plan.mesh, self._data.train.take(rows))
+        augment = self._plan.augment
+        return batch if augment is None else augment(jax.random.fold_in(key, 0), batch)
 
     def _watcher(self, learner: Learner) -> Watcher | None:
         if self._plan.watch is None:
