@@ -91,19 +91,18 @@ def test_another_key_starts_otherwise():
     ("settings", "folds"),
     [(7, 4), (1, 11), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((2, 3), (3, 2)))],
 )
-def test_any_number_of_devices(elsewhere, settings, folds):
+def test_any_number_of_devices(four_devices, settings, folds):
     """On 4 devices: fewer settings than devices, fewer folds than devices, numbers that 4 does not divide."""
-    if not elsewhere(4):
-        data = (np.arange(11, dtype=np.float32),)
-        columns, parts = {"x": X[:settings]}, lo.k_fold(data, folds, key=0)
-        found = cross_validate(fold_mean, columns, parts, seeds=2)
-        for i in range(settings):
-            for fold, (train, valid) in enumerate(parts):
-                for seed in range(2):
-                    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), fold), seed)
-                    alone = fold_mean({"x": X[i]}, train, valid, key)
-                    for name, value in alone.items():
-                        np.testing.assert_allclose(found.metrics[name][i, fold, seed], value, rtol=1e-6)
+    data = (np.arange(11, dtype=np.float32),)
+    columns, parts = {"x": X[:settings]}, lo.k_fold(data, folds, key=0)
+    found = cross_validate(fold_mean, columns, parts, seeds=2)
+    for i in range(settings):
+        for fold, (train, valid) in enumerate(parts):
+            for seed in range(2):
+                key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), fold), seed)
+                alone = fold_mean({"x": X[i]}, train, valid, key)
+                for name, value in alone.items():
+                    np.testing.assert_allclose(found.metrics[name][i, fold, seed], value, rtol=1e-6)
 
 
 @pytest.mark.parametrize("x", [X[:1], X])

@@ -12,6 +12,8 @@ from jax.sharding import PartitionSpec
 import lectopt as lo
 from lectopt.training import checkpoints, fitting
 
+pytestmark = pytest.mark.usefixtures("four_devices")
+
 REST, VALID = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)  # 1438 and 359: neither can be halved evenly
 OPTIONS = {"valid": VALID, "batch_size": 32, "epochs": 2, "key": 0, "progress": False}
 
@@ -37,97 +39,91 @@ def assert_close(run, other, rtol=1e-4):
     assert run.metrics == pytest.approx(other.metrics, rel=rtol)
 
 
-def test_a_mesh_changes_the_devices_alone(elsewhere):
-    if not elsewhere(2):
-        mesh = jax.make_mesh((2,), ("data",))
-        task = lo.classification(net, standardize=True)
-        for options in (OPTIONS, OPTIONS | {"watch": 10, "patience": 2, "weights": {3: 2.0}}):
-            alone = lo.fit(task, lo.nesterov(0.05), REST, **options)
-            together = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, **options)
-            assert_close(together, alone)
-        assert all(leaf.sharding.device_set == set(jax.devices()) for leaf in jax.tree.leaves(together.params))
-        assert together.evaluate(VALID) == pytest.approx(alone.evaluate(VALID), rel=1e-4)
-        onward = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, start=together, **OPTIONS)
-        assert_close(onward, lo.fit(task, lo.nesterov(0.05), REST, start=alone, **OPTIONS), rtol=1e-3)
+def test_a_mesh_changes_the_devices_alone():
+    mesh = jax.make_mesh((2,), ("data",))
+    task = lo.classification(net, standardize=True)
+    for options in (OPTIONS, OPTIONS | {"watch": 10, "patience": 2, "weights": {3: 2.0}}):
+        alone = lo.fit(task, lo.nesterov(0.05), REST, **options)
+        together = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, **options)
+        assert_close(together, alone)
+    assert all(leaf.sharding.device_set == set(mesh.devices.flat) for leaf in jax.tree.leaves(together.params))
+    assert together.evaluate(VALID) == pytest.approx(alone.evaluate(VALID), rel=1e-4)
+    onward = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, start=together, **OPTIONS)
+    assert_close(onward, lo.fit(task, lo.nesterov(0.05), REST, start=alone, **OPTIONS), rtol=1e-3)
 
 
-def test_each_device_has_its_part_of_a_batch(elsewhere):
-    if not elsewhere(4):
-        seen = {}
+def test_each_device_has_its_part_of_a_batch():
+    seen = {}
 
-        def loss(outputs, targets):
-            jax.debug.inspect_array_sharding(outputs, callback=lambda s: seen.setdefault(outputs.shape, s))
-            return (outputs[:, 0] - targets) ** 2
+    def loss(outputs, targets):
+        jax.debug.inspect_array_sharding(outputs, callback=lambda s: seen.setdefault(outputs.shape, s))
+        return (outputs[:, 0] - targets) ** 2
 
-        task = lo.Task(lambda rngs: nnx.Linear(64, 1, rngs=rngs), loss)
-        on_one = jax.device_put(REST.examples(), jax.devices()[0])  # fixed there: nothing but `fit` may move it
-        lo.fit(task, lo.sgd(1e-5), on_one, mesh=jax.make_mesh((4,), ("data",)), **OPTIONS)
-        shards = {shape: sharding.shard_shape(shape) for shape, sharding in seen.items()}
-        assert shards == {(32, 1): (8, 1), (360, 1): (90, 1)}  # of training, and of validation, filled up evenly
-
-
-def test_annotated_parameters_and_their_moments_are_split(elsewhere):
-    if not elsewhere(4):
-        task = lo.classification(split_net, standardize=True)
-        mesh = jax.make_mesh((2, 2), ("data", "model"))
-        optimizer, options = lo.adam(1e-3), OPTIONS | {"batch_size": 30}  # two parts, since "model" splits no batch
-        run = lo.fit(task, optimizer, REST, mesh=mesh, **options)
-        adam, _ = run.opt_state
-        for tree in (run.params, adam.mean, adam.mean_of_squares):
-            specs = [leaf.sharding.spec for leaf in jax.tree.leaves(tree)]
-            assert specs == [PartitionSpec(), PartitionSpec(None, "model"), PartitionSpec(), PartitionSpec("model")]
-        assert_close(run, lo.fit(task, optimizer, REST, **options), rtol=1e-3)  # where annotations ask for nothing
-        assert run.predict(VALID.examples()[0]).shape == (359, 10)
-        assert run.model(VALID.examples()[0]).shape == (359, 10)
+    task = lo.Task(lambda rngs: nnx.Linear(64, 1, rngs=rngs), loss)
+    on_one = jax.device_put(REST.examples(), jax.devices()[0])  # fixed there: nothing but `fit` may move it
+    lo.fit(task, lo.sgd(1e-5), on_one, mesh=jax.make_mesh((4,), ("data",)), **OPTIONS)
+    shards = {shape: sharding.shard_shape(shape) for shape, sharding in seen.items()}
+    assert shards == {(32, 1): (8, 1), (360, 1): (90, 1)}  # of training, and of validation, filled up evenly
 
 
-def test_what_was_broken_off_on_a_mesh_goes_on(elsewhere, tmp_path, monkeypatch):
-    if not elsewhere(2):
-        task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
-
-        def train(directory):
-            return lo.fit(task, lo.momentum(0.05), REST, mesh=mesh, directory=tmp_path / directory, **OPTIONS)
-
-        unbroken = train("unbroken")
-        write, steps = checkpoints.Store.save, []
-
-        def write_and_break_off(self, carry, run):
-            write(self, carry, run)
-            steps.append(int(carry.step))
-            if len(steps) == 2:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0)
-        monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 20)
-        monkeypatch.setattr(checkpoints.Store, "save", write_and_break_off)
-        with pytest.raises(KeyboardInterrupt):
-            train("broken")
-        assert_close(train("broken"), unbroken, rtol=1e-6)
-        assert steps[1] < steps[2]  # it did not begin anew
+def test_annotated_parameters_and_their_moments_are_split():
+    task = lo.classification(split_net, standardize=True)
+    mesh = jax.make_mesh((2, 2), ("data", "model"))
+    optimizer, options = lo.adam(1e-3), OPTIONS | {"batch_size": 30}  # two parts, since "model" splits no batch
+    run = lo.fit(task, optimizer, REST, mesh=mesh, **options)
+    adam, _ = run.opt_state
+    for tree in (run.params, adam.mean, adam.mean_of_squares):
+        specs = [leaf.sharding.spec for leaf in jax.tree.leaves(tree)]
+        assert specs == [PartitionSpec(), PartitionSpec(None, "model"), PartitionSpec(), PartitionSpec("model")]
+    assert_close(run, lo.fit(task, optimizer, REST, **options), rtol=1e-3)  # where annotations ask for nothing
+    assert run.predict(VALID.examples()[0]).shape == (359, 10)
+    assert run.model(VALID.examples()[0]).shape == (359, 10)
 
 
-def test_a_mesh_that_the_caller_has_set_changes_nothing(elsewhere):
+def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch):
+    task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
+
+    def train(directory):
+        return lo.fit(task, lo.momentum(0.05), REST, mesh=mesh, directory=tmp_path / directory, **OPTIONS)
+
+    unbroken = train("unbroken")
+    write, steps = checkpoints.Store.save, []
+
+    def write_and_break_off(self, carry, run):
+        write(self, carry, run)
+        steps.append(int(carry.step))
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0)
+    monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 20)
+    monkeypatch.setattr(checkpoints.Store, "save", write_and_break_off)
+    with pytest.raises(KeyboardInterrupt):
+        train("broken")
+    assert_close(train("broken"), unbroken, rtol=1e-6)
+    assert steps[1] < steps[2]  # it did not begin anew
+
+
+def test_a_mesh_that_the_caller_has_set_changes_nothing():
     """`jax.set_mesh`: of explicit axes, which JAX's own `make_mesh` has, and arrays made under it."""
-    if not elsewhere(2):
-        task, mesh = lo.classification(split_net, standardize=True), jax.make_mesh((1, 2), ("data", "model"))
-        run = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
-        with jax.set_mesh(mesh):
-            within = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
-            onward = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, start=within, **OPTIONS)
-            assert_close(within, run)
-        assert_close(onward, lo.fit(task, lo.sgd(0.05), REST, start=run, **OPTIONS), rtol=1e-3)
+    task, mesh = lo.classification(split_net, standardize=True), jax.make_mesh((1, 2), ("data", "model"))
+    run = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
+    with jax.set_mesh(mesh):
+        within = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
+        onward = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, start=within, **OPTIONS)
+        assert_close(within, run)
+    assert_close(onward, lo.fit(task, lo.sgd(0.05), REST, start=run, **OPTIONS), rtol=1e-3)
 
 
-def test_meshes_that_do_not_fit(elsewhere):
-    if not elsewhere(3):
-        task, three, one = lo.classification(split_net), jax.make_mesh((3,), ("data",)), jax.make_mesh((1,), ("data",))
-        for mesh, error, message in (
-            ("all", TypeError, "mesh must be a jax.sharding.Mesh"),
-            (three, ValueError, "batch_size must be a multiple of the 3 parts that mesh splits it in; got 32"),
-            (one, ValueError, "mesh must have the axes .* layers/0/kernel names 'model', mesh has data"),
-        ):
-            with pytest.raises(error, match=message):
-                lo.fit(task, lo.sgd(0.1), REST, mesh=mesh, **OPTIONS)
+def test_meshes_that_do_not_fit():
+    task, three, one = lo.classification(split_net), jax.make_mesh((3,), ("data",)), jax.make_mesh((1,), ("data",))
+    for mesh, error, message in (
+        ("all", TypeError, "mesh must be a jax.sharding.Mesh"),
+        (three, ValueError, "batch_size must be a multiple of the 3 parts that mesh splits it in; got 32"),
+        (one, ValueError, "mesh must have the axes .* layers/0/kernel names 'model', mesh has data"),
+    ):
+        with pytest.raises(error, match=message):
+            lo.fit(task, lo.sgd(0.1), REST, mesh=mesh, **OPTIONS)
 
 
 PROCESS = """
@@ -138,8 +134,8 @@ import numpy as np
 rank, count, port, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 jax.config.update("jax_num_cpu_devices", 2 // count)
 if count > 1:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", count, rank)
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{port}", count, rank)
 
 from flax import nnx
 import lectopt as lo
@@ -150,8 +146,8 @@ net = lambda rngs: nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.L
 rest, valid = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
 task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
 train = lambda: lo.fit(
-    task, lo.momentum(0.01), rest, valid=valid, batch_size=32, epochs=10, key=0,
-    mesh=mesh, directory=f"{folder}/kept{count}", log_dir=f"{folder}/log{rank}of{count}",
+task, lo.momentum(0.01), rest, valid=valid, batch_size=32, epochs=10, key=0,
+mesh=mesh, directory=f"{folder}/kept{count}", log_dir=f"{folder}/log{rank}of{count}",
 )
 run = train()
 assert train().metrics == run.metrics  # taken up again, at its end
