@@ -145,7 +145,7 @@ def tree_norm(tree: ArrayTree, dtype: Any = np.float32) -> jax.Array:
 
 
 def _widest(*arrays: Array | None) -> Any:
-    """The dtype that holds the numbers of all that are there."""
+    """Returns the dtype that holds the numbers of all arrays that are not None."""
     with jax.numpy_dtype_promotion("standard"):  # it is meant, however strict the user is with their own
         return functools.reduce(jnp.promote_types, [jnp.result_type(x) for x in arrays if x is not None])
 

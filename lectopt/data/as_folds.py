@@ -1,4 +1,4 @@
-"""What is given for folds: a number of them, a held-out share, or folds that were made before."""
+"""What may be given for folds: a number of them, a held-out share, or existing folds."""
 
 import warnings
 from typing import Any
@@ -17,7 +17,7 @@ _SHARE = checks.Interval(0, 1, low_open=True, high_open=True)
 
 
 def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Folds:
-    """A number of folds, a held-out share, or Folds as they are."""
+    """Converts a number of folds, a held-out share, or existing Folds to Folds."""
     if isinstance(folds, Folds):
         _check_within(folds, examples, name)
         return folds
@@ -31,7 +31,7 @@ def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Fol
 
 
 def _looks_labelled(examples: Subset, least: int, name: str) -> bool:
-    """Whether the last array holds labels each of which comes so often; warns where they may be rare classes."""
+    """Tells whether the last array holds labels, each often enough; warns where they may be rare classes."""
     if not has_labels(examples):
         return False
     values, sizes = np.unique(labels_of(examples, name), return_counts=True)
@@ -45,7 +45,7 @@ def _looks_labelled(examples: Subset, least: int, name: str) -> bool:
 
 
 def _check_within(folds: Folds, examples: Subset, name: str) -> None:
-    """Raises where folds hold what is not among the examples: of a test set, perhaps."""
+    """Raises if folds hold an example that is not among the examples: one of a test set, perhaps."""
     arrays, others = jax.tree.leaves(folds.train.arrays), jax.tree.leaves(examples.arrays)
     same = len(arrays) == len(others) and all(
         a is b or np.array_equal(a, b) for a, b in zip(arrays, others, strict=True)

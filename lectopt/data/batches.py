@@ -110,24 +110,24 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
 
 
 def batch_shapes(subset: Subset, batch_size: int) -> Batch:
-    """The shapes of a batch of these examples, as `jax.ShapeDtypeStruct`s."""
+    """Returns the shapes of a batch of these examples, as `jax.ShapeDtypeStruct`s."""
     rows = min(batch_size, subset.capacity)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), subset.arrays)
 
 
 def rows_of(subset: Subset, batch_size: int, *, key: Any, epoch: Numeric, shuffle: bool) -> Array:
-    """The rows of the examples of each batch of an epoch, int32[steps, batch_size]."""
+    """Returns the rows of the examples of each batch of an epoch, int32[steps, batch_size]."""
     position = _positions(subset, batch_size) % subset.size
     if not shuffle:
         return subset.indices[position]
-    # Sorting uniforms, not permuting: the order of the real examples is the same whatever fills them up.
+    # Sorting uniforms, not permuting: the order of the real examples is the same whatever the padding is.
     draws = jax.random.uniform(jax.random.fold_in(key, epoch), (subset.capacity,))
     place = jnp.argsort(jnp.where(jnp.arange(subset.capacity) < subset.size, draws, jnp.inf))
     return subset.indices[place[position]]
 
 
 def weights_of(subset: Subset, batch_size: int) -> Array:
-    """Their weights, float32[steps, batch_size]: 1 for an example of the batch, 0 for one that only fills it up."""
+    """Returns their weights, float32[steps, batch_size]: 1 for an example of the batch, 0 for padding."""
     return (_positions(subset, batch_size) < subset.size).astype(jnp.float32)
 
 

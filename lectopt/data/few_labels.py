@@ -1,4 +1,4 @@
-"""A few examples of each class, as when labels are dear."""
+"""A few examples of each class, as when labels are expensive."""
 
 from typing import Any
 

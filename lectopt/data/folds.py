@@ -113,13 +113,13 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
 
 
 def pack(whole: Subset, pairs: Sequence[tuple[np.ndarray, ...]]) -> Folds:
-    """Pairs of positions within the part as Folds, each filled up with its own rows."""
+    """Packs pairs of positions within the part into Folds, each padded with its own rows."""
     rows = np.asarray(whole.indices)
     return Folds(*(_stack(whole.arrays, [rows[part] for part in parts]) for parts in zip(*pairs, strict=True)))
 
 
 def _split_by(splitter: Any, whole: Subset, groups: Any) -> list[Any]:
-    """The pairs that a splitter gives; labels are one array, so of trees of targets it sees none."""
+    """Asks a splitter for pairs; it sees labels that are one array, but no trees of targets."""
     x, targets = jax.tree.leaves(whole.examples()[0])[0], whole.examples()[-1]
     labels = np.asarray(targets) if isinstance(targets, jax.Array) else None
     try:
@@ -142,14 +142,14 @@ def _rows(part: Any, count: int) -> np.ndarray:
 
 
 def join(pairs: Sequence[tuple[Subset, Subset]]) -> Folds:
-    """Pairs of parts of the same examples as Folds."""
+    """Joins pairs of parts of the same examples to Folds."""
     arrays = pairs[0][0].arrays
     rows = ([np.asarray(part.indices)[: len(part)] for part in parts] for parts in zip(*pairs, strict=True))
     return Folds(*(_stack(arrays, parts) for parts in rows))
 
 
 def _stack(arrays: tuple[Any, ...], parts: list[np.ndarray]) -> Subset:
-    """Parts of different size, each filled up with its own rows."""
+    """Stacks parts of different size, each padded with its own rows."""
     sizes = [len(part) for part in parts]
     with jax.ensure_compile_time_eval():
         indices = jnp.asarray(np.stack([np.resize(part, max(sizes)) for part in parts]), jnp.int32)

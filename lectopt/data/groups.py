@@ -9,7 +9,7 @@ from lectopt.data.subsets import Subset
 
 
 def group_numbers(groups: Any, subset: Subset, order: np.ndarray) -> np.ndarray:
-    """The groups of the examples in this order, numbered as they come: int[n].
+    """Numbers the groups of the examples, in this order, by their first occurrence: int[n].
 
     Raises:
         TypeError: if they are traced, or cannot be compared.
@@ -33,7 +33,7 @@ def group_numbers(groups: Any, subset: Subset, order: np.ndarray) -> np.ndarray:
 
 
 def _is_missing(group: Any) -> bool:
-    """Whether it is None, or as NaN, NaT and pandas' NA not equal to itself."""
+    """Tells whether it is None, or unequal to itself, as NaN, NaT and pandas' NA are."""
     try:
         return group is None or not group == group  # noqa: PLR0124, SIM201
     except TypeError:  # NA is neither equal nor different
@@ -41,6 +41,6 @@ def _is_missing(group: Any) -> bool:
 
 
 def consecutive_numbers(values: list[Any]) -> np.ndarray:
-    """Equal values as one number, in the order in which they first come: so that no name is favoured."""
+    """Replaces equal values by one number, in the order of their first occurrence: no name is favoured."""
     numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values])

@@ -65,7 +65,7 @@ def holdout(
 
 
 def _share_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
-    """Which `count` of the shuffled labels to take so that each class has its share, to within one example: bool[n]."""
+    """Selects `count` of the shuffled labels so that each class has its share, to within one example: bool[n]."""
     _, first, classes, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     shares, remainders = np.divmod(sizes * count, len(labels))
     # The largest remainders get one more; among equal ones, the class that the shuffling put first.
@@ -76,7 +76,7 @@ def _share_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _whole_groups(groups: np.ndarray, count: int) -> np.ndarray:
-    """Which of the shuffled examples to take, whole groups, numbered, while they fit into `count`: bool[n]."""
+    """Selects shuffled examples by whole groups, numbered, while they fit into `count`: bool[n]."""
     out = np.zeros(len(groups), bool)
     for group in range(groups.max() + 1):
         members = groups == group

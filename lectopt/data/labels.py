@@ -9,13 +9,13 @@ from lectopt.data.subsets import Subset
 
 
 def has_labels(subset: Subset) -> bool:
-    """Whether the last array holds labels: whole numbers of shape (n,)."""
+    """Tells whether the last array holds labels: whole numbers of shape (n,)."""
     labels = subset.arrays[-1]
     return isinstance(labels, jax.Array) and labels.ndim == 1 and bool(jnp.issubdtype(labels.dtype, jnp.integer))
 
 
 def labels_of(subset: Subset, what: str = "stratify") -> np.ndarray:
-    """The labels of the part, in its order, which `what` needs."""
+    """Returns the labels of the part, in its order, which `what` needs."""
     labels = subset.arrays[-1]
     if not has_labels(subset):
         found = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, jax.Array) else type(labels).__name__

@@ -1,4 +1,4 @@
-"""A random order of the examples, from a key that is known."""
+"""A random order of the examples, from a concrete key."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from lectopt.data.subsets import Subset, as_subset
 
 
 def shuffled(examples: Any, key: Any) -> tuple[Subset, np.ndarray]:
-    """The examples, and an order of them drawn from the key."""
+    """Returns the examples, and an order of them drawn from the key."""
     whole = as_subset(examples)
     check_concrete(whole, key)
     with jax.ensure_compile_time_eval():
@@ -19,6 +19,6 @@ def shuffled(examples: Any, key: Any) -> tuple[Subset, np.ndarray]:
 
 
 def check_concrete(whole: Subset, key: Any) -> None:
-    """Raises where an index set would depend on what is being traced."""
+    """Raises if an index set would depend on a traced value."""
     if checks.is_traced((whole.indices, whole.size, key)):
         raise TypeError("examples and key must not be traced here: split outside of jit and vmap")

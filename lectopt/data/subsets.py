@@ -47,7 +47,7 @@ class Subset:
         return self.indices.shape[-1]
 
     def __len__(self) -> int:
-        """The number of examples, where it is not being traced and there is one part.
+        """Returns the number of examples, where it is not being traced and there is one part.
 
         Raises:
             TypeError: otherwise; `size` is the number as an array, `capacity` the one that shapes go by.
@@ -60,7 +60,7 @@ class Subset:
         return int(self.size)
 
     def __bool__(self) -> bool:
-        """True, also while it is being traced: there is no empty part."""
+        """Returns True, also while it is being traced: no part is empty."""
         return True
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Subset:
 
 
 def as_subset(examples: Any, name: str = "examples", convert: Callable[[str, Any], jax.Array] = as_examples) -> Subset:
-    """A tuple of arrays, or a Subset as it is, as a Subset.
+    """Converts a tuple of arrays to a Subset; a Subset stays as it is.
 
     Args:
         examples: what was given.
@@ -128,13 +128,13 @@ def as_subset(examples: Any, name: str = "examples", convert: Callable[[str, Any
 
 
 def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
-    """The examples at these rows, as a part."""
+    """Returns the examples at these rows, as a part."""
     with jax.ensure_compile_time_eval():
         return Subset(arrays, jnp.asarray(indices), jnp.int32(len(indices)), least=len(indices))
 
 
 def check_finite(subset: Subset, name: str) -> None:
-    """Raises ValueError if any number is NaN or infinite; what is being traced passes."""
+    """Raises ValueError if any number is NaN or infinite; traced values pass."""
     known = not checks.is_traced(subset.arrays)
     # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
     for array in map(np.asarray, jax.tree.leaves(subset.arrays) if known else []):

@@ -148,7 +148,7 @@ def _at_least(counts: jax.Array, least: jax.Array) -> jax.Array:
 
 
 def _half_an_example(weights: jax.Array) -> jax.Array:
-    """Half the mean weight of the examples that have any; 1 where there are none."""
+    """Returns half the mean weight of the examples that have any; 1 if there are none."""
     total, examples = weights.sum(0), (weights > 0).sum(0).astype(weights.dtype)
     return jnp.where(total > 0, total / jnp.where(total > 0, 2 * examples, 1), 1)
 

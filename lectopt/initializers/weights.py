@@ -1,4 +1,4 @@
-"""Initial weights: random, to break the symmetry, and of a size that keeps the signal."""
+"""Initial weights: random, to break the symmetry, and of a size that preserves the signal."""
 
 import math
 from collections.abc import Sequence
@@ -141,7 +141,7 @@ def sparse(
 
 
 def _with_axes(init: Initializer, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> Initializer:
-    """The initialiser, which asks first whether shapes have these axes."""
+    """Wraps an initialiser: shapes are checked to have these axes."""
     _check_axes(in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
 
     @initializer
@@ -162,7 +162,7 @@ def _check_axes(**axes: Any) -> None:
 def _inputs_and_units(
     shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axes that a unit's incoming weights run over, and those that number the units."""
+    """Returns the axes that a unit's incoming weights run over, and those that number the units."""
     if len(shape) < 2:
         raise ValueError(f"a kernel has an axis of inputs and one of units; got shape {shape}")
 

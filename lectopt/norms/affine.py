@@ -38,7 +38,7 @@ def apply(
 def parameter(
     name: str, wanted: bool, init: Any, rngs: nnx.Rngs, num_features: int, dtype: Any, metadata: Any
 ) -> nnx.Param[jax.Array] | None:
-    """A parameter per feature, or None; it takes its key from rngs as Flax does, so that other layers get the same.
+    """Creates a parameter per feature, or None; it takes its key from rngs as Flax does, so other layers get the same.
 
     Raises:
         TypeError: if init is no function, metadata no mapping, or rngs, where a key is needed, no nnx.Rngs.
@@ -62,12 +62,12 @@ def parameter(
 
 
 def value(variable: nnx.Variable | None) -> Array | None:
-    """The array in a variable that there may be."""
+    """Returns the array of a variable, or None if there is no variable."""
     return None if variable is None else variable[...]
 
 
 def output_dtype(x: Array, *params: Array | None, dtype: Any = None) -> Any:
-    """The dtype asked for, or as Flax infers it: of the input and the parameters together, float32 for integers."""
+    """Returns the dtype asked for, or what Flax infers: that of input and parameters together, float32 for integers."""
     if dtype is not None:
         return dtype
     common = functools.reduce(jnp.promote_types, (p.dtype for p in params if p is not None), x.dtype)
@@ -75,7 +75,7 @@ def output_dtype(x: Array, *params: Array | None, dtype: Any = None) -> Any:
 
 
 def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int, name: str = "axis") -> tuple[int, ...]:
-    """The axes as sorted numbers, raising unless their sizes multiply to num_features."""
+    """Returns the axes as sorted numbers, raising unless their sizes multiply to num_features."""
     features = moments.canonical_axes(x.ndim, axes, name)
     found = math.prod(x.shape[axis] for axis in features)
     if found != num_features:
@@ -87,7 +87,7 @@ def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int, 
 
 
 def as_mask(x: Array, mask: Any) -> jax.Array | None:
-    """The mask as an array.
+    """Converts the mask to an array.
 
     Raises:
         TypeError: if it holds neither booleans nor real numbers.

@@ -1,4 +1,4 @@
-"""Whether moments can be learned from what is concrete: refused where float32 would say nothing of the inputs."""
+"""Checks of concrete inputs: refused if float32 moments would say nothing about them."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from lectopt._internal import arrays, checks, numerics
 
 
 def check_learnable(name: str, x: Any) -> None:
-    """Raises ValueError unless concrete inputs [n, ..., features] are finite, and their moments tell what they are."""
+    """Raises ValueError unless concrete inputs [n, ..., features] are finite, with moments that float32 can hold."""
     if not checks.is_traced(x):
         check_told_apart(name, x)
         check_moments(name, np.asarray(x).reshape(-1, x.shape[-1]), numerics.working_dtype(x))
 
 
 def check_told_apart(name: str, x: jax.Array) -> None:
-    """Raises ValueError where concrete whole numbers are no longer told apart when they are taken as float32."""
+    """Raises ValueError if different concrete whole numbers become equal when converted to float32."""
     if not checks.is_traced(x) and jnp.issubdtype(x.dtype, jnp.integer) and x.size:
         arrays.check_told_apart(name, np.asarray(x), numerics.working_dtype(x))
 
 
 def check_moments(name: str, columns: np.ndarray, dtype: Any, counts: np.ndarray | bool = True) -> None:
-    """Raises ValueError unless what counts in [rows, features] is finite, and so is each variance, 0 only of constants.
+    """Raises ValueError unless what counts in [rows, features] is finite, and each variance is, 0 only for constants.
 
     Standard deviations are computed where the span of a feature leaves it open whether the square is in range.
     """

@@ -35,7 +35,7 @@ def center(
     axis_name: Any = None,
     axis_index_groups: Any = None,
 ) -> tuple[Array, Moments]:
-    r"""Deviations from the mean, and the moments, over some axes.
+    r"""Subtracts the mean over some axes, and returns the deviations with their moments.
 
     .. math:: \mu = \frac{1}{n} \sum_i w_i x_i, \qquad \sigma^2 = \frac{1}{n} \sum_i w_i (x_i - \mu)^2, \qquad
         n = \sum_i w_i
@@ -50,7 +50,7 @@ def center(
         axes: the axes to reduce.
         weights: broadcastable to x, at least 0, or a mask of booleans; None weighs all alike. What has weight 0 has no
             influence on the moments and their gradients, be it NaN; where it is not finite, it counts as 0 itself. A
-            weight that is none (below 0, NaN, infinite) counts as 0.
+            weight that is invalid (negative, NaN, infinite) counts as 0.
         axis_name: the named axis or axes of `shard_map`, `vmap` or `pmap` to reduce over too. Under `jit` over a mesh
             none is needed: the moments are those of the global array.
         axis_index_groups: groups of indices within that axis, as in `jax.lax.psum`.
@@ -93,7 +93,7 @@ def center(
 
 
 def pool(batches: Moments) -> Moments:
-    r"""The moments of all examples together, from those of each batch.
+    r"""Pools moments of several batches: their total count, mean and variance.
 
     .. math:: n = \sum_b n_b, \qquad \mu = \sum_b \frac{n_b}{n} \mu_b, \qquad
         \sigma^2 = \sum_b \frac{n_b}{n} \left( \sigma_b^2 + (\mu_b - \mu)^2 \right)
@@ -114,7 +114,9 @@ def pool(batches: Moments) -> Moments:
         >>> print(*norms.pool(halves))
         4.0 2.0 5.0
 
-    Source: the lecture, "Batch Normalization" (when testing a single example); Chan et al. (1983), equation 2.1.
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Batch Normalization" (when testing a single
+    example); T. F. Chan, G. H. Golub and R. J. LeVeque (1983), "Algorithms for computing the sample variance", The
+    American Statistician 37(3), equation 2.1.
     """
     _, between = center(batches.mean, 0, batches.count)
     divisor = jnp.where(between.count > 0, between.count, 1)
@@ -123,7 +125,7 @@ def pool(batches: Moments) -> Moments:
 
 
 def measure(x: Array, axes: Axes, weights: Array | None = None) -> Moments:
-    """The moments of inputs, as `center` has them, of any size whose variance the dtype can hold.
+    """Computes the moments of inputs, as `center` does, of any size whose variance the dtype can hold.
 
     Squares of large numbers, and sums of them, would overflow on the way, and those of small ones vanish. So they are
     taken of x scaled by a power of two, which rounds nothing, feature by feature.
@@ -140,12 +142,12 @@ def measure(x: Array, axes: Axes, weights: Array | None = None) -> Moments:
 
 
 def as_float(x: Array) -> Array:
-    """The array in the dtype that moments are computed in: float32 or wider, complex where it is complex."""
+    """Converts the array to the dtype that moments are computed in: float32 or wider, complex if it is complex."""
     return jnp.asarray(x, numerics.working_dtype(x))
 
 
 def canonical_axes(ndim: int, axes: Axes, name: str = "axes") -> tuple[int, ...]:
-    """Axes as sorted numbers of at least 0.
+    """Returns axes as sorted numbers of at least 0.
 
     Raises:
         TypeError: if they are not whole numbers; the message calls them `name`.
@@ -161,7 +163,7 @@ def canonical_axes(ndim: int, axes: Axes, name: str = "axes") -> tuple[int, ...]
 
 
 def check_axes(**axes: Any) -> None:
-    """Raises TypeError unless each is a whole number, or a few of them."""
+    """Raises TypeError unless each is a whole number, or a sequence of them."""
     for name, given in axes.items():
         _each(name, given)
 
@@ -174,7 +176,7 @@ def _each(name: str, axes: Any) -> tuple[Any, ...]:
 
 
 def _total_weight(x: Array, axes: tuple[int, ...], weights: Array | None) -> Any:
-    """The sum of the weights over axes, as broadcast to x, from the weights as they are."""
+    """Sums the weights over axes, as broadcast to x, without broadcasting them."""
     if weights is None:
         return math.prod(x.shape[axis] for axis in axes)
     weights = jnp.expand_dims(weights, tuple(range(x.ndim - weights.ndim)))

@@ -1,4 +1,4 @@
-"""Moments of data that come in parts, as many as there may be, without losing digits on the way."""
+"""Moments of data that come in parts, however many, without losing digits on the way."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def accumulate(kept: Moments, errors: Array, part: Moments) -> tuple[Moments, Ar
 
 
 def _add(kept: Array, error: Array, step: Array) -> tuple[Array, Array]:
-    """kept + step rounded, and what is missing then; `error` was missing before (Knuth's TwoSum)."""
+    """Returns kept + step, rounded, and the rounding error; `error` is that of the step before (Knuth's TwoSum)."""
     step = step + error
     # Behind a barrier, so that no compiler takes total - kept for what step is.
     total = jax.lax.optimization_barrier(kept + step)

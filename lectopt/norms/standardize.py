@@ -168,7 +168,7 @@ class Standardize(nnx.Module):
 
 
 def standardized(x: Array, learned: moments.Moments) -> jax.Array:
-    """(x - mean) / sd, in float32 or wider; 0 for constant features, and x itself where nothing was learned.
+    """Computes (x - mean) / sd in float32 or wider: 0 for constant features, x itself if nothing was learned.
 
     Args:
         x: numbers.

@@ -45,7 +45,7 @@ def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTrans
 
 
 def _with_its_extra_args(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """The optimizer, which gets those extra arguments that it takes; `optax.contrib.sam` takes but one of its own."""
+    """Passes on only those extra arguments that it takes; `optax.contrib.sam` takes just one of its own."""
     inner = optax.with_extra_args_support(optimizer)
     parameters = inspect.signature(inner.update).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -59,7 +59,7 @@ def _with_its_extra_args(optimizer: optax.GradientTransformation) -> optax.Gradi
 
 
 def _either(function: Callable, *trees: Any) -> Any:
-    """The function of the trees as they are, or of dictionaries if its own trees are of these."""
+    """Calls the function with the trees as they are, or with dictionaries if its own trees are dictionaries."""
     try:
         return function(*trees)
     except ValueError:  # JAX's, where structures differ

@@ -119,7 +119,7 @@ def eval_params(opt_state: Any, params: Any) -> Any:
 
 
 def one_number(name: str, value: Any) -> Array:
-    """A number of a state, for all parameters; one with a batch axis is refused."""
+    """Returns a number of a state, one for all parameters; one with a batch axis is refused."""
     if jnp.shape(value) != ():
         raise ValueError(
             f"opt_state does not belong to params: {name} has shape {jnp.shape(value)}; where both have a batch axis, "
@@ -148,7 +148,7 @@ def _plain_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
 
 
 def _states(tree: Any) -> Iterator[Any]:
-    """The states of a known kind in it, as plain arrays; also those within others."""
+    """Yields the states of a registered kind in the tree, as plain arrays; also those inside others."""
     for node in jax.tree.leaves(tree, is_leaf=lambda x: _kind(x) is not None):
         kind = _kind(node)
         if kind is None:
@@ -160,7 +160,7 @@ def _states(tree: Any) -> Iterator[Any]:
 
 
 def _kind(x: Any) -> type | None:
-    """The registered type that x is of, or whose fields it has, as after `nnx.state`, `to_state_dict` and Orbax."""
+    """Returns the registered type of x, or the one with its fields, as after `nnx.state`, `to_state_dict` and Orbax."""
     if type(x) in _KINDS:
         return type(x)
     if not isinstance(x, Mapping):
@@ -176,7 +176,7 @@ def _fields(kind: Any) -> tuple[str, ...]:
 
 
 def _rebuilt(kind: type, fields: Mapping) -> Any:
-    """The state that these were the fields of; Orbax leaves None where a mask was, Flax an empty dictionary."""
+    """Rebuilds a state from its fields; Orbax leaves None where a mask was, Flax an empty dictionary."""
     like = _KINDS[kind].like
     state = kind(**dict.fromkeys(_fields(kind), ()) | {str(name): value for name, value in fields.items()})
     hidden = lambda x: x is None or (isinstance(x, Mapping) and not x)  # noqa: E731
@@ -185,7 +185,7 @@ def _rebuilt(kind: type, fields: Mapping) -> Any:
 
 
 def _seen(tree: ArrayTree, names: list[Path]) -> list[Any]:
-    """What `tree` holds for each of the parameters; MaskedNode where it hides one, or a whole subtree.
+    """Returns what `tree` holds for each parameter; MaskedNode where it hides one, or a whole subtree.
 
     By path, since the containers differ: a list is a dictionary in an `nnx.State`, and in much that is restored.
     """
@@ -209,7 +209,7 @@ def _sides(surplus: list[Path], missing: list[Path]) -> tuple[tuple[str, list[Pa
 
 
 def _checked(p: Any, x: Any) -> Any:
-    """The parameter beside what the state holds for it, masked like that."""
+    """Returns the parameter, masked like what the state holds for it."""
     if _is_masked(x):
         return x
     if jnp.shape(x) != jnp.shape(p):
@@ -230,19 +230,19 @@ def _is_masked(x: Any) -> bool:
 
 
 def _is_state(x: Any) -> bool:
-    """Whether it is a state of Optax's or lectopt's, or one that is registered."""
+    """Tells whether it is a state of Optax or lectopt, or one that is registered."""
     ours = isinstance(x, tuple) and hasattr(x, "_fields") and type(x).__module__.split(".")[0] in ("optax", "lectopt")
     return _kind(x) is not None or (ours and not isinstance(x, (optax.MaskedNode, optax.LookaheadParams)))
 
 
 def _outer(state: optax.contrib.SAMState, params: ArrayTree) -> ArrayTree:
-    """The cached ones while the held ones are adversarial."""
+    """Returns the cached parameters while the held ones are adversarial."""
     held = one_number("steps_since_sync", state.steps_since_sync) == 0
     return jax.tree.map(lambda p, cached: jnp.where(held, p, cached), params, state.cache)
 
 
 def _averaged(state: optax.contrib.ScheduleFreeState, params: ArrayTree) -> ArrayTree:
-    """The average x."""
+    """Returns the average x."""
     return optax.contrib.schedule_free_eval_params(state._replace(b1=one_number("b1", state.b1)), params)
 
 

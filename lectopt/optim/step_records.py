@@ -1,4 +1,4 @@
-"""What an optimizer's state says of its last step, for the records of a training."""
+"""What an optimizer's state says about its last step, for the records of a training."""
 
 import jax
 import optax
@@ -9,7 +9,7 @@ from lectopt.optim.learning_rate import ScaleByLearningRateState
 
 
 def step_records(opt_state: optax.OptState) -> dict[str, Array]:
-    """The learning rate, and whether the gradient was clipped: each where exactly one link of the chain knows it."""
+    """Returns the learning rate, and whether the gradient was clipped: each if exactly one link in the chain has it."""
     kinds = (ScaleByLearningRateState, ClipByNormState)
     states = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, kinds))
     rates = [state.step_size for state in states if isinstance(state, ScaleByLearningRateState)]

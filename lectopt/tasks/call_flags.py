@@ -1,4 +1,4 @@
-"""The flags by which modules are told whether they train, such as `train=True`: which a call takes, and leaves out."""
+"""The flags that tell modules whether they train, such as `train=True`: which a call takes, and leaves out."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ _MODES = ("train", "training", "eval", "evaluation", "test", "inference")
 def arguments(
     module_type: type, training: bool, leave: Callable[[str], bool] = lambda name: False
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a call of such a module gets beside its input x.
+    """Returns what a call of such a module is given beside its input x.
 
     Args:
         module_type: the class of the module.
@@ -71,19 +71,19 @@ def arguments(
 
 
 def optional(module_type: type) -> list[str]:
-    """The flags that a call may leave at a value."""
+    """Returns the flags that a call may leave at their defaults."""
     defaults = (None, inspect.Parameter.empty)
     return [p.name for p in _parameters(module_type) if p.name in FLAGS and p.default not in defaults]
 
 
 def left_out(module_type: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
-    """The flags that a call with these arguments, x among them, leaves at a value."""
+    """Returns the flags that a call with these arguments, x among them, leaves at their defaults."""
     given = {p.name for p, _ in zip(_parameters(module_type), args, strict=False)} | set(kwargs)
     return [name for name in optional(module_type) if name not in given]
 
 
 def _parameters(module_type: type) -> list[inspect.Parameter]:
-    """Those of `__call__`, without self."""
+    """Returns the parameters of `__call__`, without self."""
     if not any("__call__" in vars(base) for base in module_type.__mro__):
         raise checks.ArgumentError(
             f"model must have a __call__ that takes its inputs x; {module_type.__name__} has none"
@@ -92,7 +92,7 @@ def _parameters(module_type: type) -> list[inspect.Parameter]:
 
 
 def _check(name: str, parameter: inspect.Parameter) -> None:
-    """Raises if a parameter beside x needs a value that is not known, or may tell training from evaluation."""
+    """Raises if a parameter beside x needs a value that is unknown, or might tell training from evaluation."""
     if parameter.name in FLAGS or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return
     words = parameter.name.split("_")

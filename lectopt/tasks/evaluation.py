@@ -22,14 +22,14 @@ SCORED_AT_ONCE = 1024
 def evaluate(
     task: Task, params: Params, state: ModelState, subset: Subset, mesh: Mesh | None = None
 ) -> dict[str, Numeric]:
-    """The mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
+    """Computes the mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
     batches = minibatches(subset, _balanced(subset.capacity, meshes.num_shards(mesh)), shuffle=False)
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
 
     def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Array, Any]]:
         examples = meshes.shard_rows(mesh, subset.take(batch.indices))
         scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
-        # Selected, not multiplied: 0 times the NaN of a row that only fills up would be NaN.
+        # Selected, not multiplied: 0 times the NaN of a padding row would be NaN.
         values = {"loss": scores.losses, **scores.metrics}
         counts = batch.weights if scores.counts is None else batch.weights * scores.counts
         sums = {name: jnp.sum(jnp.where(counts > 0, v * counts.astype(v.dtype), 0)) for name, v in values.items()}
@@ -45,11 +45,11 @@ def evaluate(
 
 
 def predict(task: Task, params: Params, state: ModelState, x: Any) -> Any:
-    """The outputs for inputs x, in evaluation mode."""
+    """Computes the outputs for inputs x, in evaluation mode."""
     outputs, _ = task.outputs(params, state, x, jax.random.key(0), training=False)
     return outputs
 
 
 def _balanced(count: int, ways: int) -> int:
-    """The size of the smallest equal batches, none above `SCORED_AT_ONCE`, that hold `count` examples and split."""
+    """Returns the size of the smallest equal batches, at most `SCORED_AT_ONCE`, that hold `count` rows and split."""
     return math.ceil(count / math.ceil(count / SCORED_AT_ONCE) / ways) * ways

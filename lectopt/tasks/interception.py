@@ -1,4 +1,4 @@
-"""Seeing the calls of the layers in models that do not know of it.
+"""Intercepting the calls of layers in models that know nothing of it.
 
 NNX layers get, for the time of the call, a subclass of their own class; Linen has interceptors.
 """
@@ -11,7 +11,7 @@ from flax import linen, nnx
 
 
 class LayerCall(NamedTuple):
-    """A call of a layer that is about to happen."""
+    """A call of a layer that is about to be made."""
 
     path: tuple[str, ...]  # of the layer within the model
     layer_class: type
@@ -27,7 +27,7 @@ Handler: TypeAlias = Callable[[LayerCall], Any]
 def intercept(
     model: Any, function: Callable[[Any], Any], handler: Handler, wanted: Callable[[type], bool] = callable
 ) -> Any:
-    """What `function(model)` returns, where the handler gets every call of a layer, that of the model included.
+    """Returns what `function(model)` returns, while the handler gets every call of a layer, that of the model included.
 
     Args:
         model: an nnx.Module that nothing else uses, or a bound Linen module; of others no layers are known.
@@ -55,7 +55,7 @@ class InterceptedAdapter:
         return getattr(self._adapter, name)
 
     def call(self, function: Callable[[Any], Any], *arguments: Any) -> Any:
-        """As the adapter's own."""
+        """Calls the adapter's own `call` with intercepted layers."""
         return self._adapter.call(lambda model: intercept(model, function, self._handler, self._wanted), *arguments)
 
 

@@ -14,59 +14,59 @@ from lectopt.tasks.task import widen
 
 
 class Labels:
-    """What both kinds share: a share of each label may be smoothed away, and one value may stand for no label."""
+    """Labels of any kind: a share of each may be smoothed away, and one value may stand for no label."""
 
     activation: str
 
     def __init__(self, smoothing: Numeric = 0.0, ignored: int | None = None):
-        """`smoothing` may be traced; `ignored` is a label that does not count."""
+        """Keeps the smoothing, which may be traced, and the label that does not count."""
         self._smoothing = smoothing
         self._smooths = checks.is_traced(smoothing) or float(smoothing) > 0
         self._ignored = ignored
 
     def logits(self, outputs: Any) -> Array:
-        """The outputs with a row of classes, or one number, for each label, in float32 or wider."""
+        """Returns the outputs with a row of classes, or one number, for each label, in float32 or wider."""
         return widen(outputs)
 
     def losses(self, outputs: Any, labels: Array) -> Array:
-        """float[n]: the mean cross-entropy of the labels of each example that count."""
+        """Computes the mean cross-entropy of the labels of each example that count: float[n]."""
         counted = self.counted(labels)
         return _mean(self._cross_entropies(self.logits(outputs), self._valid(labels, counted)), counted)
 
     def accuracy(self, outputs: Any, labels: Array) -> Array:
-        """float[n]: the share of right ones among the labels of each example that count."""
+        """Computes the share of right ones among the labels of each example that count: float[n]."""
         return _mean(self._right(outputs, labels).astype(jnp.float32), self.counted(labels))
 
     def exact_match(self, outputs: Any, labels: Array) -> Array:
-        """float[n]: 1 if all labels of the example that count are right."""
+        """Returns 1 for examples all of whose labels that count are right, else 0: float[n]."""
         counted = self.counted(labels)
         right = self._right(outputs, labels)
         right = right if counted is None else right | ~counted
         return right.reshape(len(right), -1).all(axis=1).astype(jnp.float32)
 
     def counted(self, labels: Array) -> Array | None:
-        """Which labels count, bool of their shape; None if all do."""
+        """Tells which labels count, bool of their shape; None if all do."""
         if self._ignored is None or labels.dtype == bool:
             return None
         labels = labels if jnp.issubdtype(labels.dtype, jnp.floating) else labels.astype(jnp.int32)
         return labels != jnp.asarray(self._ignored, labels.dtype)
 
     def weigh(self, labels: Array, real: Array) -> tuple[Array, Array]:
-        """Labels, and float32 of their shape: how much each counts, 0 or what its example has in `real`, float32[n]."""
+        """Returns the labels and their weights, float32: 0 if one does not count, else its example's in `real`."""
         counted = self.counted(labels)
         weights = jnp.broadcast_to(real.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
         return self._valid(labels, counted), weights if counted is None else jnp.where(counted, weights, 0)
 
     def baseline_loss(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
-        """float[]: the least mean cross-entropy of constant outputs, for labels and weights as `weigh` gives them."""
+        """Computes the least mean cross-entropy of constant outputs, for what `weigh` returns: float[]."""
         raise NotImplementedError
 
     def smoothed_bias(self, bias: Array) -> Array:
-        """The output bias for smoothed labels, made of that for labels as they are."""
+        """Converts the output bias for labels as they are to that for smoothed labels."""
         raise NotImplementedError
 
     def check(self, outputs: jax.ShapeDtypeStruct, labels: Any) -> None:
-        """Raises ValueError or TypeError unless the outputs and the labels are what they have to be."""
+        """Raises ValueError or TypeError unless the outputs and the labels fit each other."""
         if not hasattr(labels, "shape"):
             own = "write a lectopt.Task, whose loss and metrics take targets of any kind"
             raise TypeError(
@@ -83,25 +83,25 @@ class Labels:
         self._check_values(known, labels.dtype, outputs)
 
     def classes(self, outputs: Any) -> Array:
-        """int32: the most likely class for each label."""
+        """Returns the most likely class for each label: int32."""
         raise NotImplementedError
 
     def _cross_entropies(self, logits: Array, labels: Array) -> Array:
-        """One for each label."""
+        """Computes one cross-entropy for each label."""
         raise NotImplementedError
 
     def _check_shapes(self, outputs: Any, labels: Any) -> None:
         raise NotImplementedError
 
     def _check_values(self, known: np.ndarray | None, dtype: Any, outputs: Any) -> None:
-        """`known` are the labels that count, None where they are being traced."""
+        """Checks `known`, the labels that count; None where they are being traced."""
         raise NotImplementedError
 
     def _right(self, outputs: Any, labels: Array) -> Array:
         return self.classes(outputs) == labels.astype(jnp.int32)
 
     def _valid(self, labels: Array, counted: Array | None) -> Array:
-        """The labels with some class in the place of those that do not count."""
+        """Replaces the labels that do not count by some class."""
         return labels if counted is None else jnp.where(counted, labels, 0)
 
     def _smoothed(self, shares: Array, classes: int) -> Array:
@@ -115,7 +115,7 @@ class OneOf(Labels):
     activation = "softmax"
 
     def classes(self, outputs: Any) -> Array:
-        """int32: the class with the greatest logit."""
+        """Returns the class with the greatest logit: int32."""
         return jnp.argmax(outputs, axis=-1).astype(jnp.int32)
 
     def _cross_entropies(self, logits: Array, labels: Array) -> Array:
@@ -126,7 +126,7 @@ class OneOf(Labels):
         return losses + jnp.asarray(self._smoothing, losses.dtype) * (uniform - losses)
 
     def baseline_loss(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
-        """The entropy of the classes' (smoothed) frequencies."""
+        """Computes the entropy of the classes' (smoothed) frequencies."""
         # By the share of each label's class: how many classes there are, the model alone knows.
         order = jnp.argsort(labels.ravel())
         labels, weights = labels.ravel()[order], weights.ravel()[order]
@@ -139,7 +139,7 @@ class OneOf(Labels):
         return seen + (number - jnp.sum(per_class)) * _entropy(self._smoothed(jnp.float32(0), number))
 
     def smoothed_bias(self, bias: Array) -> Array:
-        """The log of smoothed frequencies."""
+        """Returns the logarithms of smoothed frequencies."""
         return jnp.log(self._smoothed(jax.nn.softmax(bias), bias.shape[-1])) if self._smooths else bias
 
     def _check_shapes(self, outputs: Any, labels: Any) -> None:
@@ -173,21 +173,21 @@ class _YesNo(Labels):
     activation = "sigmoid"
 
     def classes(self, outputs: Any) -> Array:
-        """int32: 1 where the probability is above one half."""
+        """Returns 1 where the probability is above one half: int32."""
         return (self.logits(outputs) > 0).astype(jnp.int32)
 
     def _cross_entropies(self, logits: Array, labels: Array) -> Array:
         return optax.sigmoid_binary_cross_entropy(logits, self._smoothed(labels.astype(logits.dtype), 2))
 
     def baseline_loss(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
-        """The mean entropy of the labels, each with its own (smoothed) frequency."""
+        """Computes the mean entropy of the labels, each with its own (smoothed) frequency."""
         labels, weights = (a.astype(jnp.float32).reshape(-1, *labels.shape[1:][-1:]) for a in (labels, weights))
         counts = weights.sum(axis=0)
         shares = self._smoothed((weights * labels).sum(axis=0) / jnp.maximum(counts, 1), 2)
         return jnp.sum(counts * (_entropy(shares) + _entropy(1 - shares))) / jnp.maximum(counts.sum(), 1)
 
     def smoothed_bias(self, bias: Array) -> Array:
-        """The log odds of smoothed frequencies."""
+        """Returns the log odds of smoothed frequencies."""
         shares = self._smoothed(jax.nn.sigmoid(bias), 2)
         return jnp.log(shares) - jnp.log(1 - shares) if self._smooths else bias
 
@@ -201,7 +201,7 @@ class Binary(_YesNo):
     """One label for each example, whose logits are [n] or [n, 1]."""
 
     def logits(self, outputs: Any) -> Array:
-        """The one logit of each example, in float32 or wider."""
+        """Returns the one logit of each example, in float32 or wider."""
         return widen(outputs).reshape(outputs.shape[0])
 
     def _check_shapes(self, outputs: Any, labels: Any) -> None:
@@ -232,7 +232,7 @@ _IGNORE = "; a value that stands for no label can be given as ignore_label"
 
 
 def _mean(values: Array, counted: Array | None) -> Array:
-    """float[n]: the means over the labels of each example that count; 0 where none does."""
+    """Averages over the labels of each example that count: float[n], 0 where none does."""
     values = values.reshape(values.shape[0], -1)
     if counted is None:
         return jnp.mean(values, axis=1)
@@ -241,7 +241,7 @@ def _mean(values: Array, counted: Array | None) -> Array:
 
 
 def _entropy(shares: Array) -> Array:
-    """-p log p of each share."""
+    """Computes -p log p of each share."""
     return -shares * jnp.log(jnp.where(shares > 0, shares, 1))
 
 

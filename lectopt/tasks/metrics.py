@@ -11,7 +11,7 @@ PerExample: TypeAlias = Callable[[Any, Any], Array]
 
 
 class WholeSetMetric:
-    """A metric of all outputs at once; see `whole_set`."""
+    """A metric of all outputs at once, made by `whole_set`."""
 
     def __init__(self, function: Callable[[Any, Any, Array], Numeric]):
         self.function = function

@@ -1,4 +1,4 @@
-"""Models as pure functions over arrays: one adapter for each kind of model that people bring.
+"""Models as pure functions over arrays: one adapter for each kind of model.
 
 An adapter offers `init(key, x) -> (params, state)` and `call(function, params, state, key, training) -> (result,
 state)`, which hands `function` something to call as a model; `forward(model, x, training)` calls it for outputs, and
@@ -28,34 +28,34 @@ State: TypeAlias = ArrayTree
 class Adapter(Protocol):
     """What training needs of a model."""
 
-    has_weights: bool  # `init` gives back weights that are there, whatever the key
+    has_weights: bool  # `init` returns existing weights, whatever the key
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
-        """Fresh parameters, and the variables that are not trained."""
+        """Draws new parameters and makes the variables that are not trained."""
 
     def call(
         self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
     ) -> tuple[Any, State]:
-        """What `function(model)` returns, and the state after it."""
+        """Returns what `function(model)` returns, and the state after it."""
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
-        """The outputs for inputs x."""
+        """Computes the outputs for inputs x."""
 
     def check_call(self) -> None:
-        """Raises TypeError if the model needs more than its inputs and flags of training to be called with."""
+        """Raises TypeError if the model needs more than its inputs and flags of training to be called."""
 
     def present(self, params: Params, state: State) -> Any:
-        """What a user gets back as the trained model."""
+        """Returns the trained model in the form in which users get it."""
 
     def path(self, place: Any) -> tuple[str, ...]:
-        """The path to a parameter in `params`: of a function module -> variable (NNX), or a path as it is."""
+        """Returns the path to a parameter in `params`: of a function module -> variable (NNX), or a path itself."""
 
     def specs(self) -> Specs:
-        """How parameters are annotated to lie on a mesh, by path; NNX only."""
+        """Returns the partitioning of annotated parameters over a mesh, by path; NNX only."""
 
 
 def adapt(model: Any) -> Adapter:
-    """The adapter for `model`.
+    """Returns the adapter for `model`.
 
     Raises:
         TypeError: if it is none of the kinds of model that `lectopt.Task` lists.
@@ -77,7 +77,7 @@ def adapt(model: Any) -> Adapter:
 
 
 class NNXAdapter:
-    """A function rngs -> nnx.Module, or a module that is there (`given`) and starts from its weights."""
+    """A function rngs -> nnx.Module, or an existing module (`given`), from whose weights it starts."""
 
     def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], given: nnx.Module | None = None):
         self.has_weights = given is not None
@@ -148,7 +148,7 @@ class NNXAdapter:
 
     @functools.cached_property
     def _module(self) -> nnx.Module:
-        """The given module, or what the factory would make."""
+        """Returns the given module, or what the factory would make."""
         return nnx.eval_shape(lambda: self._make(0)) if self._given is None else self._given
 
     @functools.cached_property
@@ -157,7 +157,7 @@ class NNXAdapter:
 
     @functools.cached_property
     def _structure(self) -> dict[Any, tuple[Any, Any]]:
-        """The graph definition and the random streams, by whether it is training, and as it is handed out."""
+        """Returns the graph definitions and random streams, by whether it trains, and as users get it."""
 
         def structure(evaluates: int) -> tuple[Any, Any]:
             graphdef, _, rngs, _ = split(nnx_modes.switch(nnx.clone(self._module), evaluates))
@@ -259,7 +259,7 @@ def _path(place: Any) -> tuple[str, ...]:
 
 
 def _strong(tree: ArrayTree) -> ArrayTree:
-    """With arrays of JAX for those of NumPy and for numbers, whose dtype would give way to any other."""
+    """Converts NumPy arrays and numbers, whose dtype would give way to any other, to arrays of JAX."""
 
     def strong(path: Any, leaf: Any) -> jax.Array:
         if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float, complex)):

@@ -12,7 +12,7 @@ SWITCHES = ("deterministic", "use_running_average")
 
 
 class _HandedOut(int):
-    """True, as lectopt sets it in a model that it hands out in evaluation mode; the user has frozen nothing there."""
+    """True, as lectopt sets it in a model that users get in evaluation mode; the user has frozen nothing there."""
 
     def __eq__(self, other: object) -> bool:  # or NNX could take a graph with True for it
         return isinstance(other, _HandedOut)
@@ -28,9 +28,7 @@ HANDED_OUT = _HandedOut(True)
 
 
 def switch(module: nnx.Module, evaluates: int) -> nnx.Module:
-    """The module itself, in training or evaluation mode (or, of `HANDED_OUT`, as it is given to the user); what is
-    frozen, with True for a switch, stays so.
-    """
+    """Switches the module to training or evaluation mode, or to what users get (`HANDED_OUT`); frozen layers stay."""
     for layer, name in _switches(module):
         if not _is_frozen(getattr(layer, name)):
             setattr(layer, name, evaluates)
@@ -38,12 +36,12 @@ def switch(module: nnx.Module, evaluates: int) -> nnx.Module:
 
 
 def frozen(module: nnx.Module) -> list[bool]:
-    """Whether it is frozen, for each switch in the module."""
+    """Tells whether it is frozen, for each switch in the module."""
     return [_is_frozen(getattr(layer, name)) for layer, name in _switches(module)]
 
 
 def warn_if_frozen(module: nnx.Module) -> None:
-    """Warns of a module that is frozen as a whole."""
+    """Warns if a module is frozen as a whole."""
     if (found := frozen(module)) and all(found):
         warnings.warn(
             "the module is in evaluation mode (each use_running_average and deterministic in it is True), and stays so "

@@ -1,4 +1,4 @@
-"""NNX modules in parts, structure and arrays by what they are for; and what is asked of functions that make them."""
+"""NNX modules in parts, structure and arrays by their purpose; and what functions that make them must do."""
 
 import functools
 import inspect
@@ -13,14 +13,14 @@ from lectopt._internal import checks
 
 
 def split(module: nnx.Module) -> tuple[Any, Any, Any, Any]:
-    """Graph definition, parameters, random streams, other variables (what `sow` left is dropped)."""
+    """Splits into graph definition, parameters, random streams, other variables (what `sow` left is dropped)."""
     graphdef, *parts = nnx.split(module, nnx.Param, nnx.RngState, nnx.Intermediate, ...)
     params, rngs, _, state = parts
     return graphdef, params, rngs, state
 
 
 def reseed(rngs: Any, key: jax.Array) -> Any:
-    """Random streams with the shapes of `rngs` that start from `key`."""
+    """Returns random streams with the shapes of `rngs` that start from `key`."""
     leaves, treedef = jax.tree.flatten(rngs)
 
     def fresh(i: int, leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -32,7 +32,7 @@ def reseed(rngs: Any, key: jax.Array) -> Any:
 
 
 def check_arrays(module: nnx.Module) -> None:
-    """Raises unless the arrays of a module that is being traced are variables; others would leave the trace."""
+    """Raises unless the arrays of a traced module are variables; others would leak from the trace."""
     kept = [tuple(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(module))]
     for path, node in nnx.iter_graph(module):
         for name, value in vars(node).items() if isinstance(node, nnx.Pytree) else ():
@@ -47,7 +47,7 @@ def check_arrays(module: nnx.Module) -> None:
 
 
 def check_factory(factory: Callable) -> bool:
-    """Whether a factory takes random streams by the name `rngs` rather than by position; raises if it takes none."""
+    """Tells whether a factory takes random streams by the name `rngs`, not by position; raises if it takes none."""
     try:
         signature = _signature(factory)
     except (TypeError, ValueError):  # a builtin has none
@@ -71,7 +71,7 @@ def _signature(factory: Any) -> inspect.Signature:
 
 
 def _constructor(factory: Any) -> Callable:
-    """The function itself, or the constructor of a class without `self`, which the metaclass of NNX hides."""
+    """Returns the function itself, or a class's constructor without `self`, which NNX's metaclass hides."""
     if not isinstance(factory, type):
         return factory
     init = next(vars(c)["__init__"] for c in factory.__mro__ if "__init__" in vars(c))

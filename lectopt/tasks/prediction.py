@@ -1,4 +1,4 @@
-"""What a model says of inputs, in batches of one size: one program and little memory, however many rows there are."""
+"""Predictions in batches of one size: one program and little memory, however many rows there are."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ Function = Callable[[Any], Any]
 
 
 def in_batches(function: Function, x: Any, batch_size: int, *, traced: bool) -> Any:
-    """What a function of batches says of all rows of x, a tree of arrays [n, ...].
+    """Applies a function of batches to all rows of x, a tree of arrays [n, ...].
 
-    Fewer rows than a batch are filled up to a power of two, and the last batch to its size, with rows of x.
+    Fewer rows than a batch are padded to a power of two, and the last batch to its size, with rows of x.
 
     Raises:
         TypeError: if x holds other things than numbers.
@@ -60,7 +60,7 @@ def _of_none(function: Function, x: Any) -> Any:
 
 
 def _checked(function: Function, x: Any, rows: int) -> Any:
-    """What the function says, of so many rows."""
+    """Returns what the function returns, checked to have so many rows."""
     try:
         outputs = function(x)
     except Exception:

@@ -1,4 +1,4 @@
-"""Looking into models that do not know of it: what each layer takes in and puts out during one call.
+"""Looking into models that know nothing of it: the inputs and outputs of each layer during one call.
 
 Perturbations that are added to the outputs give the back-propagated gradients there.
 """
@@ -34,11 +34,11 @@ class Probe:
         self._trace = get_opaque_trace_state()
 
     def watch(self, model: Any, function: Callable[[Any], Any]) -> Any:
-        """What `function(model)` returns, with every layer recorded."""
+        """Returns what `function(model)` returns, and records every layer."""
         return intercept(model, function, self.call)
 
     def call(self, call: LayerCall) -> Any:
-        """What the layer returns, recorded and perturbed."""
+        """Returns what the layer returns, recorded and perturbed."""
         outputs = call.layer(*call.args, **call.kwargs)
         numbers = isinstance(outputs, jax.Array) and jnp.issubdtype(outputs.dtype, jnp.floating) and outputs.size > 0
         if not numbers or get_opaque_trace_state() != self._trace:
@@ -57,20 +57,20 @@ class Probe:
         return outputs
 
     def layers(self) -> list[str]:
-        """The names of the innermost layers that were seen."""
+        """Returns the names of the innermost layers that were seen."""
         paths = set(self.paths.values())
         return [n for n, path in self.paths.items() if not any(p != path and p[: len(path)] == path for p in paths)]
 
 
 def next_input(name: str, names: Sequence[str], inputs: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
-    """What the next layer that takes this shape, or this shape flattened, gets: the outputs after their activation."""
+    """Returns what the next layer of this shape, or this shape flattened, takes: the outputs after activation."""
     later = (inputs[n] for n in names[names.index(name) + 1 :] if n in inputs)
     fitting = (x for x in later if x.shape[:1] == shape[:1] and x.size == math.prod(shape))
     return next((x.reshape(shape) for x in fitting), None)
 
 
 def watched(task: Task, probe: Probe) -> Task:
-    """The task with its models watched by a probe.
+    """Returns the task with its models watched by a probe.
 
     Raises:
         TypeError: if its model is a pair of functions.

@@ -1,4 +1,4 @@
-"""What a batch is worth, and its mean."""
+"""The scores of a batch, and their mean."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from lectopt._internal.types import Array
 
 
 class Scores(NamedTuple):
-    """What a batch is worth, example by example."""
+    """The loss and the metrics of a batch, example by example."""
 
     losses: Array  # float[batch], float32 or wider
     metrics: dict[str, Array]  # float[batch]
@@ -16,7 +16,7 @@ class Scores(NamedTuple):
     counts: Array | None = None  # float[batch], how many labels of an example count; None where all count alike
 
     def mean_loss(self, weights: Array, real: Array) -> tuple[Array, Array]:
-        """The mean loss of the examples, or of their labels that count, weighted; and how many these are."""
+        """Averages the loss of the examples, or of their labels that count, weighted; and returns their number."""
         counts = real.astype(weights.dtype) * (1 if self.counts is None else self.counts)
         weights = weights * counts
         # Selected before it is weighted: 0 times a loss that is not finite would be NaN.

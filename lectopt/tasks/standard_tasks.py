@@ -1,4 +1,4 @@
-"""The two tasks that most people have: classification and regression."""
+"""The two standard tasks: classification and regression."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tasks: a model and what it is to be good at."""
+"""Tasks: a model, its loss and its metrics."""
 
 import copy
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""How to make an optimizer: from a transformation that is there, or from a function and its numbers."""
+"""How to make an optimizer: from an existing transformation, or from a function and its numbers."""
 
 import dataclasses
 import inspect
