@@ -1,7 +1,6 @@
 """What all tests share: JAX on the CPU unless the environment says otherwise, and stricter modes to ask for by name."""
 
 import gc
-import importlib.util
 import mmap
 import os
 import pathlib
@@ -14,10 +13,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # LLVM's optimizations, which the fixture `fully_compiled` turns on. (For all tests: JAX_DISABLE_MOST_OPTIMIZATIONS=0.)
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import jax
+import jaxlib
+from flax import nnx
+
 
 def known_to_xla(flag: str) -> bool:
     """Whether this jaxlib has a flag of XLA; one that it does not know would end the process."""
-    library = pathlib.Path(importlib.util.find_spec("jaxlib").origin).with_name("libjax_common.so")
+    library = pathlib.Path(jaxlib.__file__).with_name("libjax_common.so")
     if not library.exists():
         return False
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -27,10 +30,6 @@ def known_to_xla(flag: str) -> bool:
 # From the same programs, the older of XLA's two generators makes the machine code in half the time.
 if known_to_xla("xla_cpu_use_fusion_emitters"):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
-
-import jax
-from flax import nnx
-
 jax.config.update("jax_num_cpu_devices", 4)
 jax.local_devices = lambda *_, **__: jax.devices()[:1]  # of four, tests use one unless they ask for more
 
