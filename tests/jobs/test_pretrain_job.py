@@ -5,7 +5,6 @@ import pytest
 
 import lectopt as lo
 from lectopt.jobs import pretrain
-from lectopt.plots.label_efficiency import plot_label_efficiency
 
 
 def digits():
@@ -57,22 +56,6 @@ def test_the_job(monkeypatch, tmp_path, capsys):
     assert [told.count(start) for start in pretrain.STARTS] == [1, 1, 1]
     assert "…" not in told, "the table is cut off"
     assert (tmp_path / "pretraining.png").stat().st_size > 20_000
-
-
-def test_the_picture():
-    counts = (1, 5)
-    base = np.array([[0.5, 0.7], [0.8, 0.9]])
-    figure = plot_label_efficiency(
-        {"a": {"from scratch": base, "better": base + np.array([[0.1, 0.2], [0, 0]])}}, counts
-    )
-    above, below = figure.axes
-    np.testing.assert_allclose(above.get_lines()[0].get_ydata(), [60, 85])
-    np.testing.assert_allclose(above.get_lines()[1].get_ydata(), [75, 85])
-    assert [text.get_text() for text in above.get_legend().get_texts()] == ["from scratch", "better"]
-    (bars,) = below.containers
-    np.testing.assert_allclose(bars.lines[0].get_ydata(), [15, 0], atol=1e-12)
-    np.testing.assert_allclose(bars.lines[2][0].get_segments()[0][:, 1], [5, 25])  # two standard errors: 2 x 5
-    assert "from scratch" in below.get_ylabel()
 
 
 def test_stars_stand_for_more_than_two_standard_errors():

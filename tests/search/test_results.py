@@ -215,9 +215,27 @@ def lines_of(axis):
     return [np.asarray(line.get_ydata(), float) for line in axis.get_lines()]
 
 
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_pictures_show_the_best(maximizes):
+    found = results(maximizes=maximizes)
+    best = found.mean()[found.best_index]
+    good, *_ = lines_of(found.plot().axes[0])
+    assert best in good
+    lines = [line for line in found.plot_parallel().axes[0].get_lines() if len(line.get_xdata()) == 3]
+    assert lines[-1].get_ydata()[-1] == float(maximizes)
+    assert lines[-1].get_linewidth() == max(line.get_linewidth() for line in lines)
+
+
+@pytest.mark.parametrize(("folds", "part"), [(5, "fold"), (1, "seed")])
+def test_parts_are_called_what_they_are(folds, part):
+    (legend,) = [axis.get_legend() for axis in results(LOSS[:, :folds]).plot_folds().axes]
+    assert legend.get_texts()[0].get_text() == f"{part} 0"
+
+
 def test_pictures_show_every_setting():
     found = results(with_nan((4, 0, 0)))
     axes = found.plot().axes
+    assert axes[0].get_ylabel() == "loss ± standard error"
     assert [axis.get_xlabel() for axis in axes] == ["rate", "name"]
     assert axes[0].get_xscale() == "log"
     assert axes[1].get_xticklabels()[2].get_text() == "c"
@@ -239,13 +257,6 @@ def test_pictures_of_the_least_there_can_be(maximizes):
             warnings.simplefilter("error")
             for figure in (found.plot(), found.plot_parallel(), found.plot_folds()):
                 figure.canvas.draw()
-
-
-@pytest.mark.parametrize("maximizes", [False, True])
-def test_what_is_worse_is_shown_where_most_tie(maximizes):
-    loss = np.repeat(np.array([1, 1, 1, 1, 3, 4], np.float32), 15).reshape(6, 5, 3)
-    axis = results(loss, maximizes).plot().axes[0]
-    assert sorted(abs(lines_of(axis)[0])) == [1, 1, 1, 1, 3, 4]
 
 
 def test_no_picture_where_all_diverged():
