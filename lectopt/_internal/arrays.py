@@ -12,7 +12,7 @@ _MOST_STEPS = 256
 """A feature must span so many steps of the narrower dtype: what is left then is as fine as bfloat16."""
 _LEAST_STEPS = 64
 """What spans fewer steps of its own dtype is the noise of a constant."""
-_REMEDIES = {
+_REMEDY_BY_KIND = {
     "M": "give numbers, such as (dates - dates.min()) / numpy.timedelta64(1, 'D')",
     "m": "give numbers, such as durations / numpy.timedelta64(1, 's')",
     "U": "number the classes: numpy.unique(labels, return_inverse=True)[1]",
@@ -45,7 +45,7 @@ def as_array(name: str, value: Any) -> jax.Array:
     if array.size and array.dtype.itemsize > dtype.itemsize:
         if jnp.issubdtype(dtype, np.integer):
             _check_fits(name, array, dtype)
-        for part in _parts(array):
+        for part in _real_parts(array):
             _check_stays_finite(name, part, jnp.finfo(dtype))
     return jnp.asarray(array)
 
@@ -61,9 +61,9 @@ def as_examples(name: str, value: Any) -> jax.Array:
         return value
     array = as_numpy(name, value)
     converted = as_array(name, array)
-    for part, kept in zip(_parts(array), _parts(converted), strict=True):
+    for part, kept in zip(_real_parts(array), _real_parts(converted), strict=True):
         if part.size and part.dtype.itemsize > kept.dtype.itemsize:
-            check_told_apart(name, part, kept.dtype)
+            check_distinguishable(name, part, kept.dtype)
     return converted
 
 
@@ -72,18 +72,20 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
     if np.ma.isMaskedArray(value):
         raise TypeError(f"{name} must be numbers without a mask; got a masked array. Fill it with .filled(value)")
     if hasattr(value, "nnz") and hasattr(value, "toarray"):
-        raise TypeError(f"{name} must be a dense array; got {_kind(value)}. Convert it with .toarray()")
+        raise TypeError(f"{name} must be a dense array; got {_type_name(value)}. Convert it with .toarray()")
     try:
         array = np.asarray(value.to_numpy(np.result_type(*_dtypes(value))) if _is_frame_of_numbers(value) else value)
     except Exception as error:  # what a foreign type raises: ragged lists ValueError, tensors RuntimeError or TypeError
-        raise TypeError(f"{name} must be an array of numbers; got {_kind(value)}: {error}") from error
+        raise TypeError(f"{name} must be an array of numbers; got {_type_name(value)}: {error}") from error
     if array.dtype.kind == "m" or not (jnp.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        remedy = _REMEDIES.get(array.dtype.kind, "convert it with numpy.asarray")
-        raise TypeError(f"{name} must be an array of numbers; got {_kind(value)} of {_found(value, array)}: {remedy}")
+        remedy = _REMEDY_BY_KIND.get(array.dtype.kind, "convert it with numpy.asarray")
+        raise TypeError(
+            f"{name} must be an array of numbers; got {_type_name(value)} of {_dtype_text(value, array)}: {remedy}"
+        )
     return array.astype(np.float64) if array.dtype == np.longdouble else array
 
 
-def check_told_apart(name: str, array: np.ndarray, dtype: Any) -> None:
+def check_distinguishable(name: str, array: np.ndarray, dtype: Any) -> None:
     """Raises ValueError where different values of a feature (of the last axis) become the same in a narrower dtype.
 
     That is of features that span few of its steps (of others it takes no more than the last digits), or if all vanish.
@@ -93,13 +95,13 @@ def check_told_apart(name: str, array: np.ndarray, dtype: Any) -> None:
     with np.errstate(invalid="ignore", over="ignore"):  # infinities are not of concern here
         span, largest = np.float64(high) - low, np.fmax(np.abs(np.float64(low)), np.abs(np.float64(high)))
         fine = np.finfo(array.dtype).eps if np.issubdtype(array.dtype, np.inexact) else 0
-        few = (span < _MOST_STEPS * jnp.finfo(dtype).eps * largest) & (span > _LEAST_STEPS * fine * largest)
+        coarse = (span < _MOST_STEPS * jnp.finfo(dtype).eps * largest) & (span > _LEAST_STEPS * fine * largest)
     if 0 < (most := np.fmax.reduce(largest)) < jnp.finfo(dtype).tiny:
         raise ValueError(
             f"{name} must hold numbers that {np.dtype(dtype)} tells from 0, of at least {jnp.finfo(dtype).tiny:.2g}; "
             f"the largest is {most:.3g}. Rescale them, or {_X64}"
         )
-    for feature in np.flatnonzero(few):
+    for feature in np.flatnonzero(coarse):
         column = features[:, feature]
         column = column[~np.isnan(column)]
         before, after = (len(np.unique(numbers)) for numbers in (column, column.astype(dtype)))
@@ -111,7 +113,7 @@ def check_told_apart(name: str, array: np.ndarray, dtype: Any) -> None:
             )
 
 
-def _parts(array: Any) -> tuple[Any, ...]:
+def _real_parts(array: Any) -> tuple[Any, ...]:
     """The real numbers that an array of floats consists of; none of whole numbers."""
     if not jnp.issubdtype(array.dtype, np.inexact):
         return ()
@@ -127,11 +129,11 @@ def _dtypes(frame: Any) -> list[Any]:
     return [getattr(dtype, "numpy_dtype", dtype) for dtype in getattr(frame, "dtypes", [])]
 
 
-def _kind(value: Any) -> str:
+def _type_name(value: Any) -> str:
     return type(value).__name__
 
 
-def _found(value: Any, array: np.ndarray) -> str:
+def _dtype_text(value: Any, array: np.ndarray) -> str:
     """What is there instead of numbers, by column where it is a frame."""
     if not hasattr(value, "columns"):
         return str(getattr(value, "dtype", array.dtype))
@@ -142,7 +144,7 @@ def _found(value: Any, array: np.ndarray) -> str:
 def _check_fits(name: str, array: np.ndarray, dtype: Any) -> None:
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     if array.min() < low or array.max() > high:
-        row, number = _first(array, (array < low) | (array > high))
+        row, number = _first_where(array, (array < low) | (array > high))
         raise ValueError(
             f"{name} must be whole numbers that fit {dtype}, in which JAX keeps {array.dtype}; got {number} in row "
             f"{row}. Number what they stand for anew (numpy.unique(..., return_inverse=True)[1]), or {_X64}"
@@ -155,14 +157,14 @@ def _check_stays_finite(name: str, array: np.ndarray, info: Any) -> None:
             return
         lost = np.isfinite(array) & (np.abs(array) > info.max)
     if lost.any():
-        row, number = _first(array, lost)
+        row, number = _first_where(array, lost)
         raise ValueError(
             f"{name} must be numbers of at most {info.max:.3g}, the largest of {info.dtype}, in which JAX keeps "
             f"{array.dtype}; got {number:g} in row {row}. Rescale them, or {_X64}"
         )
 
 
-def _first(array: np.ndarray, found: np.ndarray) -> tuple[int, Any]:
-    """The row and the number of the first that was found."""
-    place = np.unravel_index(found.argmax(), found.shape)
-    return (int(place[0]) if place else 0), array[place]
+def _first_where(array: np.ndarray, where: np.ndarray) -> tuple[int, Any]:
+    """The row and the value of the first entry where it holds."""
+    index = np.unravel_index(where.argmax(), where.shape)
+    return (int(index[0]) if index else 0), array[index]

@@ -18,7 +18,7 @@ try:
 except ImportError:  # on Windows, where nobody can delete what another process has open
     fcntl = None  # type: ignore[assignment]
 
-_LONGEST = 255  # bytes in a name, on all the usual file systems
+_MAX_NAME = 255  # bytes in a name, on all the usual file systems
 _LEFTOVERS = ("lectopt-*.part",)
 _OLDER_LEFTOVERS = ("fingerprint*.part", "lanes-*.part", "status.npz.*.part", "*.orbax-checkpoint-tmp*")
 
@@ -39,9 +39,11 @@ def checked_path(name: str, path: Any) -> Path:
         full = Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise ValueError(f"{name} must begin with ~ only for a home directory that is known; got {text!r}") from error
-    for step in full.parts:
-        if (size := len(os.fsencode(step))) > _LONGEST:
-            raise ValueError(f"{name} must have names of at most {_LONGEST} bytes; got one of {size}, {step[:40]!r}...")
+    for part in full.parts:
+        if (size := len(os.fsencode(part))) > _MAX_NAME:
+            raise ValueError(
+                f"{name} must have names of at most {_MAX_NAME} bytes; got one of {size}, {part[:40]!r}..."
+            )
     return full
 
 
@@ -67,12 +69,12 @@ def is_leftover(path: Path, *, owned: bool = False) -> bool:
 
 def clear_leftovers(parent: Path, *, owned: bool = False) -> None:
     """Removes what processes that do not live any more were writing in this folder; see `is_leftover`."""
-    for stump in [path for path in parent.iterdir() if is_leftover(path, owned=owned)]:
-        with contextlib.suppress(OSError), locked(stump):
-            if stump.is_dir():
-                shutil.rmtree(stump, ignore_errors=True)
+    for leftover in [path for path in parent.iterdir() if is_leftover(path, owned=owned)]:
+        with contextlib.suppress(OSError), locked(leftover):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
             else:
-                stump.unlink()
+                leftover.unlink()
 
 
 def replace_file(path: Path, write: Any) -> None:
@@ -136,7 +138,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
             return {name: arrays[name] for name in arrays.files}
     except DamagedError:
         raise
-    except _DAMAGES as error:
+    except _READ_ERRORS as error:
         raise DamagedError(f"{path} is damaged, or was not written by lectopt ({reason(error)})") from error
 
 
@@ -158,7 +160,7 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error).partition("\n")[0][:200].rstrip(".") or type(error).__name__
 
 
-_DAMAGES = (
+_READ_ERRORS = (
     OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RuntimeError,
     SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -202,9 +204,9 @@ def locked(path: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    place = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        os.close(place)
+        os.close(descriptor)

@@ -28,8 +28,8 @@ def deferred_interrupts() -> Iterator[Interrupt]:
     process at its exit. Where Ctrl-C is handled otherwise, by the caller or in another thread, it stays as it is.
     """
     interrupt = Interrupt()
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield interrupt
         return
     signal.signal(signal.SIGINT, interrupt.press)

@@ -1,4 +1,4 @@
-"""Compiled functions: the same ones for equal fixed arguments, and gone when these are."""
+"""`jax.jit` with static arguments that it does not keep alive: one program for equal ones, gone when these are."""
 
 import contextlib
 import dataclasses
@@ -12,41 +12,41 @@ from typing import Any
 import jax
 
 
-def cached_jit(function: Callable, *fixed: Any, donate: int | None = None) -> "CachedJit":
-    """`jax.jit` of `function(*fixed, ...)` as a function of the rest, of which it may use up argument `donate`.
+def cached_jit(function: Callable, *static: Any, donate: int | None = None) -> "CachedJit":
+    """`jax.jit` of `function(*static, ...)` as a function of the other arguments, of which `donate` may be donated.
 
-    Asked for again with equal fixed arguments it compiles nothing again, until one of them, or a part of one, is
+    Asked for again with equal static arguments it compiles nothing again, until one of them, or a part of one, is
     collected. JAX itself would keep a static argument for ever, with the program and all that it refers to.
     """
-    kept: list[tuple] = []
+    cache_key: list[tuple] = []  # filled below: the callbacks in the key refer to it
     programs = _programs  # held here, since Python clears a module's names when it ends
 
     def forget(_: Any) -> None:
-        programs.pop(kept[0], None)
+        programs.pop(cache_key[0], None)
 
-    mark = (donate, *_parts((function, *fixed), forget))
-    if mark not in programs:
-        kept.append(mark)
-        programs[mark] = _Program(function, donate)
-    return CachedJit(programs[mark], fixed)
+    key = (donate, *_weak_parts((function, *static), forget))
+    if key not in programs:
+        cache_key.append(key)
+        programs[key] = _Program(function, donate)
+    return CachedJit(programs[key], static)
 
 
 class _Program:
-    """A compiled function, which knows its fixed arguments only while it is called."""
+    """A jitted function, which knows its static arguments only while it is called."""
 
     def __init__(self, function: Callable, donate: int | None):
-        self._now = threading.local()
-        self.jitted = jax.jit(functools.partial(_call, function, self._now), donate_argnums=donate)
+        self._current = threading.local()
+        self.jitted = jax.jit(functools.partial(_call, function, self._current), donate_argnums=donate)
 
     @contextlib.contextmanager
-    def given(self, fixed: tuple) -> Iterator[Any]:
-        """The function of the rest, to be called here."""
-        before = getattr(self._now, "fixed", ())
-        self._now.fixed = fixed
+    def with_static(self, static: tuple) -> Iterator[Any]:
+        """The jitted function, to be called inside with the other arguments."""
+        previous = getattr(self._current, "static", ())
+        self._current.static = static
         try:
             yield self.jitted
         finally:
-            self._now.fixed = before
+            self._current.static = previous
 
 
 _programs: dict[tuple, _Program] = {}
@@ -54,42 +54,43 @@ _programs: dict[tuple, _Program] = {}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CachedJit:
-    """A program with its fixed arguments."""
+    """A program with its static arguments."""
 
     program: _Program
-    fixed: tuple
+    static: tuple
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function returns."""
-        with self.program.given(self.fixed) as jitted:
+        with self.program.with_static(self.static) as jitted:
             return jitted(*arguments)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
         """As of `jax.jit`."""
-        with self.program.given(self.fixed) as jitted:
+        with self.program.with_static(self.static) as jitted:
             return jitted.lower(*arguments)
 
 
-def _call(function: Callable, now: threading.local, *arguments: Any) -> Any:
-    return function(*now.fixed, *arguments)
+def _call(function: Callable, current: threading.local, *arguments: Any) -> Any:
+    """What is jitted. Its name is in lowered programs, and so in the fingerprints of directories."""
+    return function(*current.static, *arguments)
 
 
-def _parts(value: Any, forget: Callable[[Any], None]) -> Iterator[Any]:
+def _weak_parts(value: Any, forget: Callable[[Any], None]) -> Iterator[Any]:
     """What equal values have in common, which keeps none of them alive: tuples and dataclasses are taken apart."""
     if isinstance(value, tuple):
         parts = value
     elif dataclasses.is_dataclass(value) and type(value).__eq__ is not object.__eq__:
         parts = tuple(getattr(value, field.name) for field in dataclasses.fields(value))
     else:
-        yield _weak(value, forget)
+        yield _weak_reference(value, forget)
         return
-    yield _weak(type(value), forget)
+    yield _weak_reference(type(value), forget)
     yield len(parts)
     for part in parts:
-        yield from _parts(part, forget)
+        yield from _weak_parts(part, forget)
 
 
-def _weak(value: Any, forget: Callable[[Any], None]) -> Any:
+def _weak_reference(value: Any, forget: Callable[[Any], None]) -> Any:
     """A reference that equals one to an equal value; the value itself, where there are none to it."""
     try:
         return (weakref.WeakMethod if inspect.ismethod(value) else weakref.ref)(value, forget)

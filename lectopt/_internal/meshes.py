@@ -63,28 +63,28 @@ def shard_rows(mesh: Mesh | None, rows: Any) -> Any:
 
 
 def replicate(mesh: Mesh | None, tree: Any) -> Any:
-    """Copies of the arrays on every device; what lies on the mesh already stays as it is."""
+    """The arrays, replicated on all devices; those on the mesh already stay as they are."""
     if mesh is None:
         return tree
-    everywhere = NamedSharding(mesh, PartitionSpec())
+    replicated = NamedSharding(mesh, PartitionSpec())
 
-    def there(leaf: Any) -> bool:
+    def on_mesh(leaf: Any) -> bool:
         return isinstance(leaf, jax.Array) and getattr(leaf.sharding, "mesh", None) == mesh
 
-    return jax.tree.map(lambda leaf: leaf if there(leaf) else _put(leaf, everywhere), tree)
+    return jax.tree.map(lambda leaf: leaf if on_mesh(leaf) else _put(leaf, replicated), tree)
 
 
 def put_like(mesh: Mesh | None, like: Any, tree: Any) -> Any:
-    """The arrays of `tree` where those of `like` lie."""
+    """The arrays of `tree` with the shardings of those in `like`."""
     if mesh is None:
         return tree
-    return jax.tree.map(lambda place, leaf: _put(leaf, place.sharding), like, tree)
+    return jax.tree.map(lambda array, leaf: _put(leaf, array.sharding), like, tree)
 
 
 def shard_like_params(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
-    """The tree with what has the path and shape of an annotated parameter where that one lies; within `jit`.
+    """The tree, sharded: an array with the path and shape of an annotated parameter like that one; within `jit`.
 
-    So moments and velocities lie where their parameters do. All else is on every device.
+    So moments and velocities are sharded like their parameters. All else is replicated.
     """
     shapes = dict(zip(paths(params), map(np.shape, jax.tree.leaves(params)), strict=True))
 
@@ -93,12 +93,12 @@ def shard_like_params(mesh: Mesh, specs: Specs, params: Any, tree: Any) -> Any:
         return specs[owner] if owner is not None and shapes[owner] == np.shape(leaf) else PartitionSpec()
 
     leaves, treedef = jax.tree.flatten(tree)
-    places = [NamedSharding(mesh, spec(path, leaf)) for path, leaf in zip(paths(tree), leaves, strict=True)]
-    return jax.lax.with_sharding_constraint(tree, jax.tree.unflatten(treedef, places))
+    shardings = [NamedSharding(mesh, spec(path, leaf)) for path, leaf in zip(paths(tree), leaves, strict=True)]
+    return jax.lax.with_sharding_constraint(tree, jax.tree.unflatten(treedef, shardings))
 
 
 def broadcast_from_first(mesh: Mesh | None, number: int) -> int:
-    """What the first process says where several train together: clocks differ, what they run must not."""
+    """The number of the first process, where several train together: clocks differ, what they run must not."""
     if not spans_processes(mesh):
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
@@ -109,27 +109,27 @@ def is_first_process(mesh: Mesh | None) -> bool:
     return not spans_processes(mesh) or jax.process_index() == 0
 
 
-def call_in_first_process(act: Callable[[], None], *, several: bool) -> None:
-    """Calls `act` in the first of several processes, while the others wait, or in the one there is.
+def call_in_first_process(function: Callable[[], None], *, several: bool) -> None:
+    """Calls `function` in the first of several processes, while the others wait, or in the one there is.
 
     Raises:
-        What `act` raises; OSError in the other processes.
+        What `function` raises; OSError in the other processes.
     """
-    problem = None
+    error = None
     if not several or jax.process_index() == 0:
         try:
-            act()
-        except Exception as error:
-            problem = error
-    failed = several and bool(multihost_utils.broadcast_one_to_all(np.int32(problem is not None)))
-    if problem is not None:
-        raise problem
+            function()
+        except Exception as raised:
+            error = raised
+    failed = several and bool(multihost_utils.broadcast_one_to_all(np.int32(error is not None)))
+    if error is not None:
+        raise error
     if failed:
         raise OSError("the first process could not write; see its error")
 
 
 def local_copy(mesh: Mesh | None, tree: Any) -> Any:
-    """The copy in this process of arrays that all processes hold, so that it can look at them alone."""
+    """The copy in this process of replicated arrays, so that it can use them alone."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree) if spans_processes(mesh) else tree
 
 
@@ -138,7 +138,7 @@ def spans_processes(mesh: Mesh | None) -> bool:
     return mesh is not None and mesh.is_multi_process
 
 
-def _put(leaf: Any, place: jax.sharding.Sharding) -> jax.Array:
+def _put(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):  # cannot be put on several processes' devices
-        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), place), impl=jax.random.key_impl(leaf))
-    return jax.device_put(leaf, place)
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    return jax.device_put(leaf, sharding)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class Pace:
-    """When to look again, so that looking takes a small part of the time."""
+class Throttle:
+    """When something is due again, so that it takes a small part of the time."""
 
     def __init__(self, after: float):
         self._due = time.monotonic() + after
@@ -22,11 +22,11 @@ class Pace:
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
-        """Around a look: the next one is due a second later, or ten times as long as this one takes."""
-        began = time.monotonic()
+        """Around it: the next time is a second later, or ten times as long as this one takes."""
+        start = time.monotonic()
         yield
-        ended = time.monotonic()
-        self._due = ended + max(1.0, 10 * (ended - began))
+        end = time.monotonic()
+        self._due = end + max(1.0, 10 * (end - start))
 
 
 def in_notebook() -> bool:
@@ -44,9 +44,9 @@ def interactive() -> bool:
     )
 
 
-_SECONDS = 1.0
+_LINE_SECONDS = 1.0
 """Between two lines of a log, and from the start to the first."""
-_SILENCE = 30.0
+_REPEAT_SECONDS = 30.0
 """After so many a line comes although nothing but the count has changed."""
 
 
@@ -62,10 +62,10 @@ class ProgressBar:
         self._total = total
         self._console = Console(stderr=True)
         self._show = show
-        self._moves = self._console.is_terminal or self._console.is_jupyter
-        self._appears = time.monotonic() + after
+        self._animated = self._console.is_terminal or self._console.is_jupyter
+        self._appears_at = time.monotonic() + after
         self._bar: Progress | None = None
-        self._said: tuple[float, int, str] | None = None  # when the last line was written, and what it said
+        self._last_line: tuple[float, int, str] | None = None  # when the last line was written, and what it said
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -80,23 +80,26 @@ class ProgressBar:
         """Shows how much is done, and a few words."""
         if not self._show:
             return
-        if not self._moves:
-            self._say(done, text)
+        if not self._animated:
+            self._print_line(done, text)
             return
-        if self._bar is None and time.monotonic() >= self._appears and done < self._total:
+        if self._bar is None and time.monotonic() >= self._appears_at and done < self._total:
             self._bar = self._open()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, text=text)
 
-    def _say(self, done: int, text: str) -> None:
+    def _print_line(self, done: int, text: str) -> None:
         now = time.monotonic()
-        if self._said is None:
-            due = now >= self._appears and done < self._total
+        if self._last_line is None:
+            due = now >= self._appears_at and done < self._total
         else:
-            when, before, words = self._said
-            due = now >= when + (_SECONDS if text != words else _SILENCE) or before < done == self._total
+            when, previous, last_text = self._last_line
+            due = (
+                now >= when + (_LINE_SECONDS if text != last_text else _REPEAT_SECONDS)
+                or previous < done == self._total
+            )
         if due:
-            self._said = now, done, text
+            self._last_line = now, done, text
             # By `print`, since rich would wrap the line at the 80 columns that it takes a file to have.
             print(f"{self._what} {done}/{self._total}{text and ': ' + text}", file=sys.stderr, flush=True)
 

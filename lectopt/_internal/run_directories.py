@@ -42,11 +42,11 @@ def claim(path: Path, fingerprint: str, what: str) -> None:
         ValueError: if there is anything in it but the same fingerprint; the message says `what` it is kept for.
     """
     make_directory("directory", path)
-    note = path / "fingerprint"
-    if not note.exists() and all(is_leftover(file, owned=True) for file in path.iterdir()):
+    file = path / "fingerprint"
+    if not file.exists() and all(is_leftover(entry, owned=True) for entry in path.iterdir()):
         with as_value_error("directory", path, "directory"):
-            replace_file(note, lambda file: file.write(fingerprint.encode()))
-    if not note.is_file() or note.read_bytes() != fingerprint.encode():
+            replace_file(file, lambda opened: opened.write(fingerprint.encode()))
+    if not file.is_file() or file.read_bytes() != fingerprint.encode():
         raise ValueError(
             f"directory must be new, or of the same {what}; {path} holds something else (other data, model, "
             "optimizer, numbers, epochs, key, or version of JAX)"

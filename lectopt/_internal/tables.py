@@ -22,12 +22,12 @@ def import_pandas() -> Any:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """The names, and " (2)" and so on behind those that are taken already."""
-    found: dict[str, None] = {}
+    """The names, with " (2)" and so on after those that occurred before."""
+    unique: dict[str, None] = {}
     for name in names:
-        tries = (f"{name} ({i})" if i > 1 else name for i in itertools.count(1))
-        found[next(free for free in tries if free not in found)] = None
-    return list(found)
+        candidates = (f"{name} ({i})" if i > 1 else name for i in itertools.count(1))
+        unique[next(candidate for candidate in candidates if candidate not in unique)] = None
+    return list(unique)
 
 
 def as_text(rows: Rows) -> str:

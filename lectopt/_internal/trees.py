@@ -13,14 +13,14 @@ from lectopt._internal.types import Array
 
 LeafPath: TypeAlias = tuple[str, ...]
 
-_LISTED = 5
+_MAX_LISTED = 5
 """Of more paths than these a message names the first, and counts the others."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class UntypedTree:
-    """The leaves of a tree that was kept without its classes, and what was said of them."""
+    """The leaves of a tree whose classes were not kept, and its outline."""
 
     leaves: list[Array]
     """In order."""
@@ -30,13 +30,13 @@ class UntypedTree:
 
 def paths(tree: Any) -> list[LeafPath]:
     """The path to each leaf, as text."""
-    return [tuple(map(_step, keys)) for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    return [tuple(map(_key_name, keys)) for keys, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def leaves_with_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[tuple[str, ...], Any]]:
     """The leaves and the paths to them; an `nnx.Variable` counts as the array that it holds."""
     found = jax.tree_util.tree_leaves_with_path(tree, lambda x: is_variable(x) or (is_leaf is not None and is_leaf(x)))
-    return [(tuple(map(_step, keys)), value_of(leaf)) for keys, leaf in found]
+    return [(tuple(map(_key_name, keys)), value_of(leaf)) for keys, leaf in found]
 
 
 def is_variable(x: Any) -> bool:
@@ -67,7 +67,7 @@ def outline(tree: Any) -> tuple[str, ...]:
         return (kind if not children else "",)
     lines = []
     for keys, child in children:
-        step = ".".join(filter(None, (kind, "/".join(map(_step, keys)))))
+        step = ".".join(filter(None, (kind, "/".join(map(_key_name, keys)))))
         lines += [f"{step}/{line}" if line else step for line in outline(child)]
     return tuple(lines)
 
@@ -105,35 +105,39 @@ def unflatten_in_order(name: str, arrays: Sequence[Array], template: Any) -> Any
     """The same for arrays without names, in the order of the template's leaves."""
     leaves, treedef = jax.tree.flatten(template)
     if [_shape(x) for x in arrays] != [_shape(x) for x in leaves]:
-        found, wanted = ([_kind(x) for x in xs] for xs in (arrays, leaves))
+        found, wanted = ([_dtype_and_shape(x) for x in xs] for xs in (arrays, leaves))
         raise ValueError(f"{name} must be arrays of shapes {', '.join(wanted)}; got {', '.join(found)}")
     for path, array, leaf in zip(paths(template), arrays, leaves, strict=True):
-        if not _is_key(leaf) and _rank(array) > _rank(leaf):
-            raise ValueError(f"{name} must have {'/'.join(path)} of {_kind(leaf)}; got {_kind(array)}")
-    return jax.tree.unflatten(treedef, [_like(x, leaf) for x, leaf in zip(arrays, leaves, strict=True)])
+        if not _is_key(leaf) and _kind_rank(array) > _kind_rank(leaf):
+            raise ValueError(
+                f"{name} must have {'/'.join(path)} of {_dtype_and_shape(leaf)}; got {_dtype_and_shape(array)}"
+            )
+    return jax.tree.unflatten(treedef, [_cast_like(x, leaf) for x, leaf in zip(arrays, leaves, strict=True)])
 
 
 def join_paths(names: Iterable[LeafPath]) -> str:
     """Paths for a message: the first few, and how many there are beside them."""
     texts = ["/".join(path) or "one array" for path in names]
-    return ", ".join(texts[:_LISTED]) + (f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else "")
+    return ", ".join(texts[:_MAX_LISTED]) + (
+        f" and {len(texts) - _MAX_LISTED} more" if len(texts) > _MAX_LISTED else ""
+    )
 
 
-def _kind(leaf: Any) -> str:
+def _dtype_and_shape(leaf: Any) -> str:
     return f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
 
 
-def _rank(leaf: Any) -> int:
+def _kind_rank(leaf: Any) -> int:
     """Of kinds of numbers, each of which holds those before it."""
     kinds = (np.bool_, np.integer, np.floating, np.complexfloating)
     return next((i for i, kind in enumerate(kinds) if jnp.issubdtype(jnp.result_type(leaf), kind)), -1)
 
 
-def _step(key: Any) -> str:
+def _key_name(key: Any) -> str:
     return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
 
 
-def _like(array: Array, leaf: Any) -> Array:
+def _cast_like(array: Array, leaf: Any) -> Array:
     if not _is_key(leaf):
         return jnp.asarray(array, leaf.dtype)
     return array if _is_key(array) else jax.random.wrap_key_data(jnp.asarray(array))

@@ -55,10 +55,10 @@ def parameter(
         return nnx.data(None)
     if not isinstance(rngs, nnx.Rngs):
         raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {checks.value_and_type(rngs)}")
-    made = nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata)
-    if (shape := jnp.shape(made.get_value())) != (num_features,):
+    variable = nnx.Param(init(rngs.params(), (num_features,), dtype), **metadata)
+    if (shape := jnp.shape(variable.get_value())) != (num_features,):
         raise ValueError(f"{name}_init must return an array of shape {(num_features,)}; it returned {shape}")
-    return made
+    return variable
 
 
 def value(variable: nnx.Variable | None) -> Array | None:

@@ -168,10 +168,10 @@ class BatchNorm(nnx.Module):
             raise TypeError("BatchNorm keeps real statistics; got complex inputs")
         if use_running_average is not None:
             checks.check_flag("use_running_average", use_running_average)
-        evaluates = self.use_running_average if use_running_average is None else use_running_average
-        if evaluates is None:
+        evaluating = self.use_running_average if use_running_average is None else use_running_average
+        if evaluating is None:
             raise ValueError("BatchNorm needs use_running_average, in the constructor or in the call")
-        if evaluates:
+        if evaluating:
             deviations, var = self._from_statistics(x, features)
         else:
             deviations, var = self._from_batch(x, features, mask)
@@ -186,7 +186,7 @@ class BatchNorm(nnx.Module):
         """
         if self.window is None:
             return moments.Moments(jnp.full(self.num_features, jnp.inf), self.mean[...], self.var[...])
-        pooled = moments.pool(self._window())
+        pooled = moments.pool(self._window_moments())
         return pooled._replace(var=jnp.where(pooled.count > 0, pooled.var, 1))
 
     def set_view(self, use_running_average: bool | None = None) -> None:
@@ -214,7 +214,7 @@ class BatchNorm(nnx.Module):
         others = tuple(axis for axis in range(x.ndim) if axis not in features)
         self._check_batch(x, others)
         deviations, batch = moments.center(x, others, mask, self.axis_name, self.axis_index_groups)
-        self._remember(moments.Moments(*(jax.lax.stop_gradient(m).reshape(-1) for m in batch)))
+        self._update_statistics(moments.Moments(*(jax.lax.stop_gradient(m).reshape(-1) for m in batch)))
         return deviations, batch.var
 
     def _check_batch(self, x: Array, reduced: tuple[int, ...]) -> None:
@@ -227,28 +227,28 @@ class BatchNorm(nnx.Module):
                 "have no variance over the batch. Use LayerNorm, which normalises each example by itself, or eval()"
             )
 
-    def _remember(self, batch: moments.Moments) -> None:
+    def _update_statistics(self, batch: moments.Moments) -> None:
         if self.window is None:
-            self._average(batch)
+            self._update_average(batch)
         else:
-            self._write(batch, self.window)
+            self._update_window(batch, self.window)
 
-    def _average(self, batch: moments.Moments) -> None:
+    def _update_average(self, batch: moments.Moments) -> None:
         decay = numerics.as_scalar(self.decay)
         for kept, new in ((self.mean, batch.mean), (self.var, batch.var)):
             old = kept[...]
             rho = decay.astype(old.dtype)
             kept[...] = jnp.where(batch.count > 0, rho * old + (1 - rho) * new.astype(old.dtype), old)
 
-    def _write(self, batch: moments.Moments, window: int) -> None:
+    def _update_window(self, batch: moments.Moments, window: int) -> None:
         # A select over the whole buffer: under vmap, a scatter takes nine times as long.
         position = self.window_position[...]
-        seen = batch.count > 0
+        has_examples = batch.count > 0
         slots = jax.lax.broadcasted_iota(position.dtype, (window, self.num_features), 0)
-        here = (slots == position[None]) & seen[None]
+        current = (slots == position[None]) & has_examples[None]
         for kept, new in zip((self.window_count, self.window_mean, self.window_var), batch, strict=True):
-            kept[...] = jnp.where(here, new.astype(kept[...].dtype)[None], kept[...])
-        self.window_position[...] = jnp.where(seen, (position + 1) % window, position)
+            kept[...] = jnp.where(current, new.astype(kept[...].dtype)[None], kept[...])
+        self.window_position[...] = jnp.where(has_examples, (position + 1) % window, position)
 
-    def _window(self) -> moments.Moments:
+    def _window_moments(self) -> moments.Moments:
         return moments.Moments(self.window_count[...], self.window_mean[...], self.window_var[...])

@@ -12,14 +12,14 @@ from lectopt._internal import arrays, checks, numerics
 def check_learnable(name: str, x: Any) -> None:
     """Raises ValueError unless concrete inputs [n, ..., features] are finite, with moments that float32 can hold."""
     if not checks.is_traced(x):
-        check_told_apart(name, x)
+        check_integers(name, x)
         check_moments(name, np.asarray(x).reshape(-1, x.shape[-1]), numerics.working_dtype(x))
 
 
-def check_told_apart(name: str, x: jax.Array) -> None:
+def check_integers(name: str, x: jax.Array) -> None:
     """Raises ValueError if different concrete whole numbers become equal when converted to float32."""
     if not checks.is_traced(x) and jnp.issubdtype(x.dtype, jnp.integer) and x.size:
-        arrays.check_told_apart(name, np.asarray(x), numerics.working_dtype(x))
+        arrays.check_distinguishable(name, np.asarray(x), numerics.working_dtype(x))
 
 
 def check_moments(name: str, columns: np.ndarray, dtype: Any, counts: np.ndarray | bool = True) -> None:
@@ -28,8 +28,8 @@ def check_moments(name: str, columns: np.ndarray, dtype: Any, counts: np.ndarray
     Standard deviations are computed where the span of a feature leaves it open whether the square is in range.
     """
     columns = columns.astype(dtype, copy=False)
-    given = np.where(counts, columns, 0) if counts is not True else columns
-    if bad := np.count_nonzero(~np.isfinite(given)):
+    counted = np.where(counts, columns, 0) if counts is not True else columns
+    if bad := np.count_nonzero(~np.isfinite(counted)):
         raise ValueError(f"{name} must be finite; got {bad} entries that are NaN or infinite. Leave them out with mask")
     low, high = (
         reduce(columns, axis=0, where=counts, initial=start).astype(np.float64)
@@ -38,8 +38,8 @@ def check_moments(name: str, columns: np.ndarray, dtype: Any, counts: np.ndarray
     info = jnp.finfo(dtype)
     least, most = np.sqrt([info.tiny, info.max], dtype=np.float64)
     span = high - low  # at least the standard deviation, at most sqrt(2 n) times as much
-    unsure = (span > 0) & ((span > most) | (span < np.sqrt(2 * len(columns)) * least))
-    for feature in np.flatnonzero(unsure):
+    needs_std = (span > 0) & ((span > most) | (span < np.sqrt(2 * len(columns)) * least))
+    for feature in np.flatnonzero(needs_std):
         column = columns[np.broadcast_to(counts, columns.shape)[:, feature], feature].astype(np.float64)
         if column.std() > info.eps * np.abs(column.mean()) and not least <= column.std() <= most:
             raise ValueError(

@@ -7,8 +7,8 @@ from lectopt._internal.types import Array
 from lectopt.norms.moments import Moments
 
 
-def accumulate(kept: Moments, errors: Array, part: Moments) -> tuple[Moments, Array]:
-    r"""The moments of what was seen and of another part together.
+def accumulate(running: Moments, errors: Array, part: Moments) -> tuple[Moments, Array]:
+    r"""The moments of the parts so far and of another one together.
 
     .. math:: n = n_a + n_b, \qquad \delta = \mu_b - \mu_a, \qquad \mu = \mu_a + \frac{n_b}{n} \delta, \qquad
         \sigma^2 = \sigma_a^2 + \frac{n_b}{n} \left( \sigma_b^2 - \sigma_a^2 + \frac{n_a}{n} \delta^2 \right)
@@ -18,29 +18,30 @@ def accumulate(kept: Moments, errors: Array, part: Moments) -> tuple[Moments, Ar
     each number is kept beside it (Kahan's compensated summation), and added with the next part.
 
     Args:
-        kept: the moments of what was seen; zeros of nothing.
+        running: the moments of the parts so far; zeros at first.
         errors: [3, ...], what is missing in count, mean and variance; zeros at first.
-        part: the moments of what is new; with count 0 it changes nothing.
+        part: the moments of the new part; with count 0 it changes nothing.
 
     Returns:
         The new moments, and their errors.
 
     Source: Chan et al. (1983), "Algorithms for computing the sample variance", equation 2.1; Kahan (1965).
     """
-    count = kept.count + part.count
-    new, old = (n / jnp.where(count > 0, count, 1) for n in (part.count, kept.count))
-    apart = part.mean - kept.mean - errors[1]
-    between = jnp.square(jnp.sqrt(new * old) * apart)  # this way it overflows with the variance, not before it
-    steps = Moments(part.count, new * apart, new * (part.var - kept.var - errors[2]) + between)
+    count = running.count + part.count
+    new_share, old_share = (n / jnp.where(count > 0, count, 1) for n in (part.count, running.count))
+    difference = part.mean - running.mean - errors[1]
+    # In this order it overflows with the variance, not before it.
+    between = jnp.square(jnp.sqrt(new_share * old_share) * difference)
+    steps = Moments(part.count, new_share * difference, new_share * (part.var - running.var - errors[2]) + between)
     steps = jax.tree.map(lambda step: jnp.where(part.count > 0, step, 0), steps)
-    sums = [_add(*term) for term in zip(kept, errors, steps, strict=True)]
+    sums = [_add_compensated(*term) for term in zip(running, errors, steps, strict=True)]
     return Moments(*(total for total, _ in sums)), jnp.stack([error for _, error in sums])
 
 
-def _add(kept: Array, error: Array, step: Array) -> tuple[Array, Array]:
-    """Returns kept + step, rounded, and the rounding error; `error` is that of the step before (Knuth's TwoSum)."""
+def _add_compensated(total: Array, error: Array, step: Array) -> tuple[Array, Array]:
+    """Returns total + step, rounded, and the rounding error; `error` is that of the total (Knuth's TwoSum)."""
     step = step + error
-    # Behind a barrier, so that no compiler takes total - kept for what step is.
-    total = jax.lax.optimization_barrier(kept + step)
-    added = total - kept
-    return total, (kept - (total - added)) + (step - added)
+    # Behind a barrier, so that no compiler takes new - total for what step is.
+    new = jax.lax.optimization_barrier(total + step)
+    added = new - total
+    return new, (total - (new - added)) + (step - added)

@@ -10,7 +10,7 @@ from flax import nnx
 from lectopt._internal import arrays, checks, numerics
 from lectopt._internal.types import Array
 from lectopt.norms import affine, moments
-from lectopt.norms.moment_checks import check_moments, check_told_apart
+from lectopt.norms.moment_checks import check_integers, check_moments
 from lectopt.norms.running_moments import accumulate
 
 A = TypeVar("A")
@@ -80,7 +80,7 @@ class Standardize(nnx.Module):
             TypeError: if x is complex or not numeric, or mask neither booleans nor numbers.
         """
         x = arrays.as_examples("inputs", x)
-        check_told_apart("inputs", x)
+        check_integers("inputs", x)
         return self.store(self._moments(x, mask))
 
     def partial_fit(self, x: Array, mask: Array | None = None) -> "Standardize":

@@ -30,13 +30,15 @@ def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTrans
         >>> parts = optax.partition({"first": optax.set_to_zero(), "last": lo.adam(1e-3)}, labels)
         >>> optimizer = nnx.Optimizer(model, lo.accept_dicts(parts), wrt=nnx.Param)
     """
-    inner = _with_its_extra_args(optimizer)
+    inner = _with_known_extra_args(optimizer)
 
     def init(params: Any) -> optax.OptState:
-        return _either(inner.init, params)
+        return _with_dicts_if_needed(inner.init, params)
 
     def update(updates: Any, state: optax.OptState, params: Any = None, **extra: Any) -> tuple[Any, optax.OptState]:
-        new, state = _either(lambda updates, params: inner.update(updates, state, params, **extra), updates, params)
+        new, state = _with_dicts_if_needed(
+            lambda updates, params: inner.update(updates, state, params, **extra), updates, params
+        )
         if isinstance(updates, nnx.State) and not isinstance(new, nnx.State):
             new = jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(new))
         return new, state
@@ -44,7 +46,7 @@ def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTrans
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _with_its_extra_args(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+def _with_known_extra_args(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Passes on only those extra arguments that it takes; `optax.contrib.sam` takes just one of its own."""
     inner = optax.with_extra_args_support(optimizer)
     parameters = inspect.signature(inner.update).parameters.values()
@@ -58,7 +60,7 @@ def _with_its_extra_args(optimizer: optax.GradientTransformation) -> optax.Gradi
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def _either(function: Callable, *trees: Any) -> Any:
+def _with_dicts_if_needed(function: Callable, *trees: Any) -> Any:
     """Calls the function with the trees as they are, or with dictionaries if its own trees are dictionaries."""
     try:
         return function(*trees)

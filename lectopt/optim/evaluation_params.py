@@ -15,13 +15,13 @@ Rule = Callable[[Any, ArrayTree], ArrayTree]
 Path = tuple[str, ...]
 
 
-class _Kind(NamedTuple):
+class _Registered(NamedTuple):
     rule: Rule
     like: str
     inner: tuple[str, ...]
 
 
-_KINDS: dict[type, _Kind] = {}
+_REGISTERED: dict[type, _Registered] = {}
 
 
 def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequence[str] = ()) -> None:
@@ -61,7 +61,7 @@ def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequ
         if unknown := set(names) - set(state_type._fields):
             fields = ", ".join(state_type._fields)
             raise ValueError(f"{argument} must name fields of the state, {fields}; got {', '.join(map(repr, unknown))}")
-    _KINDS[state_type] = _Kind(rule, like, tuple(inner))
+    _REGISTERED[state_type] = _Registered(rule, like, tuple(inner))
 
 
 def eval_params(opt_state: Any, params: Any) -> Any:
@@ -94,31 +94,31 @@ def eval_params(opt_state: Any, params: Any) -> Any:
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(3) Nesterov Momentum", solved for w;
     `trace_nesterov` derives it.
     """
-    opt_state, params = _plain_arguments(opt_state, params)
+    opt_state, params = _unwrap_arguments(opt_state, params)
     treedef: Any  # jaxlib's own type, unknown to mypy
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_variable)
     names = [path for path, _ in leaves_with_paths(params)]
-    moved: set[int] = set()
-    for state in _states(opt_state):
-        kind = _KINDS[type(state)]
+    covered: set[int] = set()
+    for state in _registered_states(opt_state):
+        kind = _REGISTERED[type(state)]
         if (tree := getattr(state, kind.like)) is None:
             continue
-        seen = _seen(tree, names)
-        own = {i for i, x in enumerate(seen) if not _is_masked(x)}
-        if own & moved:
+        aligned = _align_with_params(tree, names)
+        own = {i for i, x in enumerate(aligned) if not _is_masked(x)}
+        if own & covered:
             raise ValueError(
                 "opt_state holds two states, such as two Nesterov look-aheads, that say what to evaluate for the same "
-                f"parameters ({join_paths(names[i] for i in sorted(own & moved))}); one is allowed"
+                f"parameters ({join_paths(names[i] for i in sorted(own & covered))}); one is allowed"
             )
-        moved |= own
-        held = [_checked(value_of(leaf), x) for leaf, x in zip(leaves, seen, strict=True)]
-        aligned = state._replace(**{kind.like: jax.tree.unflatten(treedef, seen)})
-        new = treedef.flatten_up_to(kind.rule(aligned, jax.tree.unflatten(treedef, held)))
-        leaves = [_put(x, new[i]) if i in own else x for i, x in enumerate(leaves)]
+        covered |= own
+        masked = [_mask_like(value_of(leaf), x) for leaf, x in zip(leaves, aligned, strict=True)]
+        aligned_state = state._replace(**{kind.like: jax.tree.unflatten(treedef, aligned)})
+        new = treedef.flatten_up_to(kind.rule(aligned_state, jax.tree.unflatten(treedef, masked)))
+        leaves = [_replace_leaf(x, new[i]) if i in own else x for i, x in enumerate(leaves)]
     return jax.tree.unflatten(treedef, leaves)
 
 
-def one_number(name: str, value: Any) -> Array:
+def unbatched_scalar(name: str, value: Any) -> Array:
     """Returns a number of a state, one for all parameters; one with a batch axis is refused."""
     if jnp.shape(value) != ():
         raise ValueError(
@@ -128,7 +128,7 @@ def one_number(name: str, value: Any) -> Array:
     return jnp.asarray(value)
 
 
-def _plain_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
+def _unwrap_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
     found = jax.tree.leaves(params, is_leaf=_is_state)
     if isinstance(params, nnx.Optimizer) or any(map(_is_state, found)):
         raise TypeError(
@@ -147,27 +147,28 @@ def _plain_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
     return opt_state, params
 
 
-def _states(tree: Any) -> Iterator[Any]:
+def _registered_states(tree: Any) -> Iterator[Any]:
     """Yields the states of a registered kind in the tree, as plain arrays; also those inside others."""
-    for node in jax.tree.leaves(tree, is_leaf=lambda x: _kind(x) is not None):
-        kind = _kind(node)
+    for node in jax.tree.leaves(tree, is_leaf=lambda x: _registered_type(x) is not None):
+        kind = _registered_type(node)
         if kind is None:
             continue
         plain: Any = jax.tree.map(value_of, node, is_leaf=is_variable)
-        state: Any = plain if isinstance(plain, kind) else _rebuilt(kind, plain)
+        state: Any = plain if isinstance(plain, kind) else _rebuild_state(kind, plain)
         yield state
-        yield from _states(tuple(state))
+        yield from _registered_states(tuple(state))
 
 
-def _kind(x: Any) -> type | None:
+def _registered_type(x: Any) -> type | None:
     """Returns the registered type of x, or the one with its fields, as after `nnx.state`, `to_state_dict` and Orbax."""
-    if type(x) in _KINDS:
+    if type(x) in _REGISTERED:
         return type(x)
     if not isinstance(x, Mapping):
         return None
     found = set(map(str, x))
     return next(
-        (t for t, kind in _KINDS.items() if found | set(kind.inner) == set(_fields(t)) and kind.like in found), None
+        (t for t, kind in _REGISTERED.items() if found | set(kind.inner) == set(_fields(t)) and kind.like in found),
+        None,
     )
 
 
@@ -175,40 +176,42 @@ def _fields(kind: Any) -> tuple[str, ...]:
     return kind._fields
 
 
-def _rebuilt(kind: type, fields: Mapping) -> Any:
+def _rebuild_state(kind: type, fields: Mapping) -> Any:
     """Rebuilds a state from its fields; Orbax leaves None where a mask was, Flax an empty dictionary."""
-    like = _KINDS[kind].like
+    like = _REGISTERED[kind].like
     state = kind(**dict.fromkeys(_fields(kind), ()) | {str(name): value for name, value in fields.items()})
     hidden = lambda x: x is None or (isinstance(x, Mapping) and not x)  # noqa: E731
     tree = jax.tree.map(lambda x: optax.MaskedNode() if hidden(x) else x, getattr(state, like), is_leaf=hidden)
     return state._replace(**{like: tree})
 
 
-def _seen(tree: ArrayTree, names: list[Path]) -> list[Any]:
+def _align_with_params(tree: ArrayTree, names: list[Path]) -> list[Any]:
     """Returns what `tree` holds for each parameter; MaskedNode where it hides one, or a whole subtree.
 
     By path, since the containers differ: a list is a dictionary in an `nnx.State`, and in much that is restored.
     """
-    held = dict(leaves_with_paths(tree, is_leaf=_is_masked))
-    masks = {path for path, x in held.items() if _is_masked(x)}
+    by_path = dict(leaves_with_paths(tree, is_leaf=_is_masked))
+    masks = {path for path, x in by_path.items() if _is_masked(x)}
     hidden = {name for name in names if any(name[:n] in masks for n in range(len(name) + 1))}
-    missing = [name for name in names if name not in held and name not in hidden]
-    surplus = [path for path in held if path not in masks and path not in set(names)]
+    missing = [name for name in names if name not in by_path and name not in hidden]
+    surplus = [path for path in by_path if path not in masks and path not in set(names)]
     if missing or surplus:
         raise ValueError(
             "opt_state does not belong to params: their structures differ. "
-            + "".join(f"Only {where} has {join_paths(paths)}. " for where, paths in _sides(surplus, missing) if paths)
+            + "".join(
+                f"Only {where} has {join_paths(paths)}. " for where, paths in _unmatched(surplus, missing) if paths
+            )
             + "Give the parameters that the optimizer was initialised with, or, for an nnx.Optimizer, "
             "eval_params(optimizer, model); restore a saved state into optimizer.init(params)"
         )
-    return [optax.MaskedNode() if name in hidden else held[name] for name in names]
+    return [optax.MaskedNode() if name in hidden else by_path[name] for name in names]
 
 
-def _sides(surplus: list[Path], missing: list[Path]) -> tuple[tuple[str, list[Path]], ...]:
+def _unmatched(surplus: list[Path], missing: list[Path]) -> tuple[tuple[str, list[Path]], ...]:
     return ("opt_state", surplus), ("params", missing)
 
 
-def _checked(p: Any, x: Any) -> Any:
+def _mask_like(p: Any, x: Any) -> Any:
     """Returns the parameter, masked like what the state holds for it."""
     if _is_masked(x):
         return x
@@ -220,7 +223,7 @@ def _checked(p: Any, x: Any) -> Any:
     return p
 
 
-def _put(leaf: Any, new: Array) -> Any:
+def _replace_leaf(leaf: Any, new: Array) -> Any:
     new = jnp.asarray(new, jnp.result_type(value_of(leaf)))
     return leaf.replace(new) if is_variable(leaf) else new
 
@@ -232,19 +235,19 @@ def _is_masked(x: Any) -> bool:
 def _is_state(x: Any) -> bool:
     """Tells whether it is a state of Optax or lectopt, or one that is registered."""
     ours = isinstance(x, tuple) and hasattr(x, "_fields") and type(x).__module__.split(".")[0] in ("optax", "lectopt")
-    return _kind(x) is not None or (ours and not isinstance(x, (optax.MaskedNode, optax.LookaheadParams)))
+    return _registered_type(x) is not None or (ours and not isinstance(x, (optax.MaskedNode, optax.LookaheadParams)))
 
 
-def _outer(state: optax.contrib.SAMState, params: ArrayTree) -> ArrayTree:
+def _sam_outer_params(state: optax.contrib.SAMState, params: ArrayTree) -> ArrayTree:
     """Returns the cached parameters while the held ones are adversarial."""
-    held = one_number("steps_since_sync", state.steps_since_sync) == 0
-    return jax.tree.map(lambda p, cached: jnp.where(held, p, cached), params, state.cache)
+    synced = unbatched_scalar("steps_since_sync", state.steps_since_sync) == 0
+    return jax.tree.map(lambda p, cached: jnp.where(synced, p, cached), params, state.cache)
 
 
-def _averaged(state: optax.contrib.ScheduleFreeState, params: ArrayTree) -> ArrayTree:
+def _schedule_free_average(state: optax.contrib.ScheduleFreeState, params: ArrayTree) -> ArrayTree:
     """Returns the average x."""
-    return optax.contrib.schedule_free_eval_params(state._replace(b1=one_number("b1", state.b1)), params)
+    return optax.contrib.schedule_free_eval_params(state._replace(b1=unbatched_scalar("b1", state.b1)), params)
 
 
-register_eval_params(optax.contrib.SAMState, _outer, like="cache", inner=("opt_state", "adv_state"))
-register_eval_params(optax.contrib.ScheduleFreeState, _averaged, like="z", inner=("base_optimizer_state",))
+register_eval_params(optax.contrib.SAMState, _sam_outer_params, like="cache", inner=("opt_state", "adv_state"))
+register_eval_params(optax.contrib.ScheduleFreeState, _schedule_free_average, like="z", inner=("base_optimizer_state",))

@@ -8,7 +8,7 @@ import optax
 
 from lectopt._internal import checks, numerics
 from lectopt._internal.types import Array, ArrayTree
-from lectopt.optim.evaluation_params import one_number, register_eval_params
+from lectopt.optim.evaluation_params import register_eval_params, unbatched_scalar
 
 
 class TraceNesterovState(NamedTuple):
@@ -97,8 +97,8 @@ def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransform
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _step_back(state: TraceNesterovState, params: ArrayTree) -> ArrayTree:
-    lookahead = one_number("a look-ahead", state.lookahead)
+def _params_without_lookahead(state: TraceNesterovState, params: ArrayTree) -> ArrayTree:
+    lookahead = unbatched_scalar("a look-ahead", state.lookahead)
 
     def at_leaf(p: Array, v: Array) -> Array:
         dtype = numerics.working_dtype(p)
@@ -107,4 +107,4 @@ def _step_back(state: TraceNesterovState, params: ArrayTree) -> ArrayTree:
     return jax.tree.map(at_leaf, params, state.velocity)
 
 
-register_eval_params(TraceNesterovState, _step_back, like="velocity")
+register_eval_params(TraceNesterovState, _params_without_lookahead, like="velocity")

@@ -57,15 +57,15 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         raise ValueError(f"names must be at least 1, each once; got {names}")
 
     def init(params: ArrayTree) -> WatchNormsState:
-        norms = jax.eval_shape(_by_layer, params)
+        norms = jax.eval_shape(_norms_by_layer, params)
         return WatchNormsState({f"{n}_norm": jax.tree.map(lambda x: jnp.zeros((), x.dtype), norms) for n in names})
 
     def update(updates, state, params=None, **extra):
         del extra
         if params is None and "weight" in names:
             raise ValueError("update must be given params where watch_norms is to measure the weights")
-        seen = {f"{name}_norm": _by_layer(params if name == "weight" else updates) for name in names}
-        for name, layers in seen.items():
+        measured = {f"{name}_norm": _norms_by_layer(params if name == "weight" else updates) for name in names}
+        for name, layers in measured.items():
             if unknown := sorted(set(layers) - set(state.norms[name])):
                 raise ValueError(
                     f"update must be given the layers that init was given, {', '.join(state.norms[name])}; got "
@@ -74,7 +74,7 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         # By the layers of the parameters: the gradient may lack some (None), and then is 0 there.
         return updates, WatchNormsState(
             {
-                name: {layer: seen[name].get(layer, jnp.zeros(())).astype(x.dtype) for layer, x in layers.items()}
+                name: {layer: measured[name].get(layer, jnp.zeros(())).astype(x.dtype) for layer, x in layers.items()}
                 for name, layers in state.norms.items()
             }
         )
@@ -82,7 +82,7 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _by_layer(tree: ArrayTree) -> dict[str, Array]:
+def _norms_by_layer(tree: ArrayTree) -> dict[str, Array]:
     layers: dict[str, list[Array]] = {}
     for path, leaf in leaves_with_paths(tree):
         layers.setdefault("/".join(path[:-1] or path), []).append(leaf)

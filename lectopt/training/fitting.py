@@ -206,7 +206,7 @@ def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Ob
             carry = jax.block_until_ready(compiled_loop.advance(setup, carry, stop, np.int32(steps)))
             chunk = meshes.broadcast_from_first(mesh, _next_chunk(chunk, time.perf_counter() - began))
             bar.update(int(carry.step), _news(setup.plan, carry))
-            _show(setup, carry, [observer for observer in observers if observer.pace.due()])
+            _show(setup, carry, [observer for observer in observers if observer.throttle.due()])
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 store.save(carry, _so_far(setup, carry).to_arrays())
                 saved = time.monotonic()
@@ -256,7 +256,7 @@ def _show(setup: Setup, carry: Carry, observers: Sequence[Observer]) -> None:
         return
     run = _so_far(setup, carry)
     for observer in observers:
-        with observer.pace.timed():
+        with observer.throttle.timed():
             observer.show(run)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lectopt._internal.progress import Pace
+from lectopt._internal.progress import Throttle
 from lectopt.training.run import Run
 
 
@@ -10,7 +10,7 @@ class LiveCurves:
     """Shows the dashboard under the cell after some seconds, and draws it anew now and then."""
 
     def __init__(self) -> None:
-        self.pace = Pace(after=3.0)
+        self.throttle = Throttle(after=3.0)
         self._handle: Any = None
 
     def open(self, steps: int) -> None:
@@ -21,7 +21,7 @@ class LiveCurves:
         """Draws the curves; a training that ends before the first time is due shows none."""
         from IPython.display import display  # noqa: PLC0415, only notebooks have it
 
-        if self._handle is None and not self.pace.due():
+        if self._handle is None and not self.throttle.due():
             return
         figure = run.history.plot()
         if self._handle is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lectopt._internal import meshes
-from lectopt._internal.progress import Pace, in_notebook
+from lectopt._internal.progress import Throttle, in_notebook
 from lectopt.training.carry import Plan
 from lectopt.training.live_curves import LiveCurves
 from lectopt.training.run import Run
@@ -14,7 +14,7 @@ from lectopt.training.run import Run
 class Observer(Protocol):
     """What shows a training to people while it goes on."""
 
-    pace: Pace
+    throttle: Throttle
 
     def open(self, steps: int) -> None:
         """Before the training goes on; so many steps have been done before."""

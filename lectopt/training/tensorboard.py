@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lectopt._internal.files import checked_path, reason
-from lectopt._internal.progress import Pace
+from lectopt._internal.progress import Throttle
 from lectopt._internal.run_directories import make_directory
 from lectopt._internal.trees import leaves_by_path
 from lectopt.training.history import History
@@ -50,7 +50,7 @@ class TensorBoard:
     def __init__(self, log_dir: str | Path):
         path = checked_path("log_dir", log_dir)
         make_directory("log_dir", path)
-        self.pace = Pace(after=1.0)
+        self.throttle = Throttle(after=1.0)
         self._log_dir = str(path)
         self._done = 0
         self._tags: dict[str, str] = {}

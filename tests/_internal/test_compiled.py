@@ -114,7 +114,7 @@ def test_equal_plans_share_a_program_while_their_parts_are_there():
     assert len(traced) == 1
     for other in (Plan(5, function, (3, None)), Plan(2, function, (4, None)), (2, function, (3, None))):
         assert jit_cache.cached_jit(apply, other).program is not call[0].program
-    assert jit_cache.cached_jit(apply, call[0].fixed[0], donate=0).program is not call[0].program
+    assert jit_cache.cached_jit(apply, call[0].static[0], donate=0).program is not call[0].program
     assert len(jit_cache._programs) == before + 5
     del function, call, other
     gc.collect()

@@ -14,7 +14,7 @@ import os, signal, sys, warnings
 import jax, numpy as np
 from flax import nnx
 import lectopt as lo
-from lectopt import fitting
+from lectopt.training import fitting
 fitting._next_chunk = lambda *_: 7
 presses = []
 def augment(key, batch):  # whatever runs within a step: Ctrl-C while the program runs

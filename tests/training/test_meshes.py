@@ -139,7 +139,7 @@ jax.distributed.initialize(f"127.0.0.1:{port}", count, rank)
 
 from flax import nnx
 import lectopt as lo
-from lectopt import fitting
+from lectopt.training import fitting
 
 fitting._SAVE_SECONDS = 0.1
 net = lambda rngs: nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 10, rngs=rngs))

@@ -127,7 +127,7 @@ def test_logs_in_the_home_directory(tmp_path, monkeypatch):
 
 
 def test_looks_in_between_write_nothing_twice_and_leave_nothing_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress.Pace, "due", lambda self: True)  # a look after each chunk
+    monkeypatch.setattr(progress.Throttle, "due", lambda self: True)  # a look after each chunk
     monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 3)
     run = fit(log_dir=tmp_path)
     events = read(tmp_path)
@@ -153,7 +153,7 @@ def test_many_steps_are_thinned(tmp_path, monkeypatch):
 def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
     monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 2)
-    monkeypatch.setattr(progress.Pace, "due", lambda self: True)
+    monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
     advance, calls = compiled_loop.advance, []
 
     def killed(*arguments):
@@ -213,7 +213,7 @@ def screen(monkeypatch):
 
 
 def test_curves_grow_in_their_place(screen, monkeypatch):
-    monkeypatch.setattr(progress.Pace, "due", lambda self: True)
+    monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
     monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 4)
     run = fit()
     assert len(screen.shown) == 1
@@ -232,7 +232,7 @@ def test_a_short_training_shows_no_curves(screen, monkeypatch):
 
 
 def test_no_curves_without_progress(screen, monkeypatch):
-    monkeypatch.setattr(progress.Pace, "due", lambda self: True)
+    monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
     fit(progress=False)
     assert not screen.shown
 
@@ -240,27 +240,27 @@ def test_no_curves_without_progress(screen, monkeypatch):
 def test_a_look_costs_a_tenth_of_the_time(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    pace = progress.Pace(after=3)
-    assert not pace.due()
+    throttle = progress.Throttle(after=3)
+    assert not throttle.due()
     clock[0] = 3.5
-    assert pace.due()
-    with pace.timed():
+    assert throttle.due()
+    with throttle.timed():
         clock[0] = 5.5
     clock[0] = 25
-    assert not pace.due()
+    assert not throttle.due()
     clock[0] = 26
-    assert pace.due()
-    with pace.timed():
+    assert throttle.due()
+    with throttle.timed():
         pass
-    assert not pace.due()
+    assert not throttle.due()
     clock[0] = 27
-    assert pace.due()
+    assert throttle.due()
 
 
 @pytest.mark.slow
 def test_the_training_is_the_same_whoever_looks_on(tmp_path, screen, monkeypatch):
     alone = fit(progress=False)
-    monkeypatch.setattr(progress.Pace, "due", lambda self: True)
+    monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
     jax.tree.map(np.testing.assert_array_equal, fit(log_dir=tmp_path).params, alone.params)
 
 
