@@ -160,7 +160,7 @@ class Architecture:
                 raise ValueError(f"{name} must have known activations and norms, and widths of at least 1; got {layer}")
             if any(not 0 <= j < number - 1 for j in layer.skips):
                 raise ValueError(
-                    f"{name} must skip from before the layer before; layer {number} has skips {layer.skips}"
+                    f"{name} must have skips from layers before the previous one; layer {number} has {layer.skips}"
                 )
         if self.strides and len(self.strides) != len(self.layers):
             raise ValueError(f"{name} must have a stride for each layer; got {self.strides}")

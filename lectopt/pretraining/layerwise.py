@@ -129,7 +129,7 @@ def _chosen(layers: Sequence[str] | None, there: NetworkLayers) -> list[str]:
     """The names of the layers to train, in the order in which they are called."""
     known = list(there.passages)
     if not known:
-        raise ValueError("task must have a network with a dense layer or a convolution; none was seen in a call of it")
+        raise ValueError("task must have a network with a dense layer or a convolution; it calls none")
     if layers is None:
         if len(known) < 2:
             raise ValueError(

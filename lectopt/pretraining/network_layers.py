@@ -74,7 +74,9 @@ class NetworkLayers:
 
 def _check(probe: Probe, weighted: list[str], outputs: Any) -> None:
     if not hasattr(outputs, "shape"):
-        raise ValueError(f"task must have a network that puts out one array; got {type(outputs).__name__}")
+        raise ValueError(f"task must have a network that returns one array; got {type(outputs).__name__}")
     for name in weighted:
         if name not in probe.inputs:
-            raise ValueError(f"task must have a network that calls its layers as layer(x); {name} gets x by its name")
+            raise ValueError(
+                f"task must have a network that calls its layers as layer(x); {name} is given x as a keyword argument"
+            )

@@ -63,7 +63,9 @@ def _check_known(path: ModelPath, array: Array, layout: Layout) -> None:
         return
     name, kind = "/".join(path[:-1]), re.sub(r"_\d+$", "", path[-2]) if len(path) > 1 else ""
     if kind == "Einsum":
-        raise ValueError(f"target must have no Einsum that is taken, whose axes Linen's variables do not tell: {name}")
+        raise ValueError(
+            f"layers that are taken must not include an Einsum, since Linen variables do not tell its axes; got {name}"
+        )
     if layout.transposed is None and kind != "Conv" and array.ndim > 2 and array.shape[0] == array.shape[1]:
         raise ValueError(
             f"transposed must hold the paths of target's transposed convolutions with transpose_kernel=False, or be () "

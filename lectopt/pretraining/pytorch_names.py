@@ -74,4 +74,4 @@ def check_taken(name: str, layers: Collection[ModelPath], taken: Collection[Mode
     """Raises ValueError for layers that are named in the argument `name` without being taken."""
     for path in layers:
         if (*path, "kernel") not in taken:
-            raise ValueError(f"{name} must hold layers of target that are taken; {'/'.join(path)!r} is none")
+            raise ValueError(f"{name} must hold layers of target that are taken; {'/'.join(path)!r} is not one")

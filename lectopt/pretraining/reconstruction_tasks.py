@@ -122,12 +122,16 @@ def _beside(task: Task, decoder: Callable[..., nnx.Module], objective: Callable)
 def _corrupted(corrupt: Corrupt, key: jax.Array, clean: Array) -> Array:
     corrupted = corrupt(key, clean)
     if jnp.shape(corrupted) != clean.shape:
-        raise ValueError(f"corruption must return {list(clean.shape)}, as it got; got {list(jnp.shape(corrupted))}")
+        raise ValueError(
+            f"corruption must return the shape that it is given, {list(clean.shape)}; got {list(jnp.shape(corrupted))}"
+        )
     return corrupted
 
 
 def _squared_error(rebuilt: Array, clean: Array) -> Array:
     """float[batch]: the mean over what an example consists of."""
     if rebuilt.shape != clean.shape:
-        raise ValueError(f"decoder must put out {list(clean.shape)}, as what it rebuilds; got {list(rebuilt.shape)}")
+        raise ValueError(
+            f"decoder must return the shape that it reconstructs, {list(clean.shape)}; got {list(rebuilt.shape)}"
+        )
     return jnp.mean((rebuilt - clean) ** 2, axis=range(1, clean.ndim))

@@ -68,7 +68,9 @@ def _by_rules(paths: list[ModelPath], rules: list[Rule]) -> Callable[[ModelPath]
     for rule in rules:
         if not any(rule.applies(path) for path in paths):
             known = ", ".join(map("/".join, paths[:8]))
-            raise ValueError(f"rename holds {'/'.join(rule.old)!r}, where no path of source begins; they are {known}")
+            raise ValueError(
+                f"rename must hold beginnings of paths of source, {known}; none begins with {'/'.join(rule.old)!r}"
+            )
 
     def change(path: ModelPath) -> ModelPath | None:
         rule = next((rule for rule in rules if rule.applies(path)), None)

@@ -113,7 +113,7 @@ class RungLane:
             raise TypeError(f"trial must return a lectopt.Run for halving; it returned {type(run).__name__}")
         if (epochs := max(len(record) for record in run.history.epochs.values())) != self._epochs:
             raise ValueError(
-                f"trial must hand epochs on to lectopt.train for halving; given {self._epochs}, its run has {epochs}"
+                f"trial must pass epochs on to lectopt.train for halving; given {self._epochs}, its run has {epochs}"
             )
         return run
 

@@ -184,7 +184,7 @@ class Search:
         numbers = self.settings.numbers(rows)
         program = self._program(key.rung, lane, numbers, starts)
         if not program.reads_start():
-            raise ValueError("trial must hand start on to lectopt.train for halving; its run does not depend on it")
+            raise ValueError("trial must pass start on to lectopt.train for halving; its run does not depend on it")
         self._check_outcome(program.outcome, scores)
         group = LaneGroup(numbers, self.pairs, starts, program.place(self.shared))
         table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, group))

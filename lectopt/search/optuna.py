@@ -199,8 +199,8 @@ def _ended_by_hand(study: optuna.Study, n_trials: int) -> Iterator[None]:
         if not interactive():
             raise
         warnings.warn(
-            f"interrupted: {_finished(study)} of {n_trials} trials are done, and stand in the study. Called again, "
-            "optimize goes on from there",
+            f"interrupted: {_finished(study)} of {n_trials} trials are finished and in the study. To continue, "
+            "call optimize again",
             stacklevel=3,
         )
 

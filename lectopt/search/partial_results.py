@@ -21,7 +21,7 @@ def run_or_keep_partial(search: Search) -> Results:
         found = search.so_far() if interactive() and jax.process_count() == 1 else None
         if found is None:
             raise
-    kept = "" if search.options.directory is None else "; called again with the same directory, the search goes on"
+    kept = "" if search.options.directory is None else "; to continue, call the search again with the same directory"
     warnings.warn(
         f"interrupted: {(found.rungs > 0).sum()} of {len(found)} settings were run, the others are ranked last{kept}",
         stacklevel=3,

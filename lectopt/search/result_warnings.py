@@ -22,7 +22,7 @@ def warn_of_edges(results: Results) -> Results:
     for name in results.settings:
         if (edge := boundary_of(results, name)) is not None:
             warnings.warn(
-                f"the best {name}, {best[name]:.4g}, stands at the {edge.which} end of what was searched, "
+                f"the best {name}, {best[name]:.4g}, lies at the {edge.which} end of what was searched, "
                 f"{edge.low:.4g} to {edge.high:.4g}: a better one may lie beyond. Widen the space",
                 stacklevel=3,
             )

@@ -188,7 +188,7 @@ class Refit:
                     lane, numbers, None, self._search.shared, self._search.options.devices, self._search.trial.function
                 )
             raise ValueError(
-                "trial must do without valid: the best setting is retrained on all examples by trial(setting, train, "
+                "trial must accept valid=None: the best setting is retrained on all examples by trial(setting, train, "
                 f"None, key), which raised {type(error).__name__}: {error}"
             ) from error
         if needs_run and not isinstance(returned, Run):

@@ -50,7 +50,7 @@ def _by_name(settings: Any) -> Mapping[Any, Any]:
     if hasattr(settings, "columns") and hasattr(settings, "shape"):
         names = list(settings.columns)
         if len(set(names)) < len(names):
-            raise ValueError(f"settings must have different names for its columns; got {names}")
+            raise ValueError(f"settings must have columns of different names; got {names}")
         return {name: list(settings[name]) for name in names}
     wanted = 'settings must be a dictionary {"name": values}, a list of dictionaries {"name": value} or a DataFrame'
     if not isinstance(settings, (list, tuple)):

@@ -44,11 +44,11 @@ class Snapshots:
                     problems.append(str(error))
                     continue
                 if problems:
-                    warnings.warn(f"{problems[0]}: removed, the search goes on from the status before", stacklevel=2)
+                    warnings.warn(f"{problems[0]}: removed; the search continues from the previous state", stacklevel=2)
                     (self._directory.path / _LAST).unlink()
                 return state
         if problems:
-            raise ValueError(f"directory must hold a whole status; {'; '.join(problems)}. Delete it to begin anew")
+            raise ValueError(f"directory must hold an undamaged state; {'; '.join(problems)}. Delete it to start again")
         return start
 
     def _read(self, file: str, start: Any) -> Any:

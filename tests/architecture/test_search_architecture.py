@@ -231,7 +231,11 @@ BAD = {
     "by hand, conv": ({"by_hand": Architecture((Layer(8, 3),))}, ValueError, "by_hand must have kernel_size None"),
     "by hand, empty": ({"by_hand": Architecture(())}, ValueError, "by_hand must have at least one layer"),
     "by hand, name": ({"by_hand": Architecture((Layer(8, activation="foo"),))}, ValueError, "by_hand must have known"),
-    "by hand, skip": ({"by_hand": Architecture((Layer(8, skips=(3,)),))}, ValueError, "by_hand must skip from before"),
+    "by hand, skip": (
+        {"by_hand": Architecture((Layer(8, skips=(3,)),))},
+        ValueError,
+        "by_hand must have skips from layers before",
+    ),
     "directory": ({"directory": "/proc/x"}, ValueError, "directory must be a directory that can be written"),
     "outputs": ({"outputs": 3}, ValueError, "labels must be in"),
 }

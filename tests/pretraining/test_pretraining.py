@@ -313,7 +313,7 @@ def test_as_a_trial():
         return lo.train(task, lo.sgd(0.1), few, valid=valid, batch_size=3, steps=4, key=key, start=pretrained.start)
 
     settings = {"rate": [0.0, 0.1, 0.2], "share": [0.0, 0.5, 0.3]}
-    with pytest.warns(UserWarning, match="the best rate, 0.2, stands at the high end"):
+    with pytest.warns(UserWarning, match="the best rate, 0.2, lies at the high end"):
         results = lo.sweep(trial, settings, minimize="valid_loss", key=0, progress=False)
     assert len(np.unique(results.mean())) == 3
 
@@ -547,7 +547,7 @@ BAD = {
     "less than none": ({"corruption": -0.1}, ValueError, "corruption must be in \\[0, 1\\); got -0.1"),
     "a word": ({"corruption": "x"}, TypeError, "corruption must be a number in \\[0, 1\\); got 'x'"),
     "corruption to another shape": (
-        {"corruption": lambda key, h: h[:, :2]}, ValueError, "corruption must return \\[10, 4\\].* got \\[10, 2\\]",
+        {"corruption": lambda key, h: h[:, :2]}, ValueError, "corruption must return .*\\[10, 4\\]; got \\[10, 2\\]",
     ),
     "corruption to a number": ({"corruption": lambda key, h: 3.0}, ValueError, "corruption must return .* got \\[\\]"),
     "corruption without key": ({"corruption": lambda h: h}, ValueError, "corruption .* must fit .* 1 positional"),
@@ -561,8 +561,8 @@ BAD = {
     "no key": ({"key": None}, TypeError, "key must be an int or one jax.random.key; got None"),
     "no model": ({"task": 5}, TypeError, "model must be a function .* got int"),
     "a pair": ({"task": (lambda key, x: ({}, {}), lambda p, s, x, *_: (x, s))}, TypeError, "got a pair of functions"),
-    "by name": ({"task": Named}, ValueError, "calls its layers as layer\\(x\\); one gets x by its name"),
-    "several outputs": ({"task": Several}, ValueError, "a network that puts out one array; got tuple"),
+    "by name": ({"task": Named}, ValueError, "calls its layers as layer\\(x\\); one is given x as a keyword argument"),
+    "several outputs": ({"task": Several}, ValueError, "a network that returns one array; got tuple"),
 }  # fmt: skip
 
 
@@ -608,7 +608,7 @@ BAD_DECODERS = {
     "Linen": (linen.Dense(4), TypeError, "decoder must be a function rngs -> nnx.Module; got Dense"),
     "no module": (lambda rngs: 3, TypeError, "must return an nnx.Module; it returned int"),
     "too few": (
-        lambda rngs: nnx.Linear(3, 1, rngs=rngs), ValueError, "decoder must put out \\[10, 4\\].* got \\[10, 1\\]",
+        lambda rngs: nnx.Linear(3, 1, rngs=rngs), ValueError, "decoder must return .*\\[10, 4\\]; got \\[10, 1\\]",
     ),
     "from another code": (lambda rngs: nnx.Linear(2, 4, rngs=rngs), ValueError, "network, .* decoder must fit"),
 }  # fmt: skip

@@ -297,7 +297,7 @@ BAD = {
     "rename nothing": (
         lambda: lo.transfer(SOURCE, SOURCE, rename={"fist": "a"}),
         ValueError,
-        "'fist', where no path.*first/bias",
+        "rename must hold beginnings of paths of source, first/bias.*; none begins with 'fist'",
     ),
     "stars": (lambda: lo.transfer(SOURCE, SOURCE, rename={"*": "a"}), ValueError, r"as many \*"),
     "collision": (
@@ -328,7 +328,7 @@ BAD = {
     "flattened nowhere": (
         lambda: lo.transfer(HEAD, SOURCE, layout="torch", flattened={"lst": (2, 2, 2)}),
         ValueError,
-        "'lst' is none",
+        "'lst' is not one",
     ),
     "transposed alone": (
         lambda: lo.transfer(SOURCE, SOURCE, transposed=["last"]),
@@ -348,7 +348,7 @@ BAD = {
     "transposed nowhere": (
         lambda: lo.transfer(HEAD, ({"last": {"kernel": jnp.ones((8, 10))}}, {}), layout="torch", transposed=["up"]),
         ValueError,
-        "transposed must hold layers of target that are taken; 'up' is none",
+        "transposed must hold layers of target that are taken; 'up' is not one",
     ),
 }
 

@@ -279,7 +279,7 @@ def test_layers_that_cannot_be_converted_are_refused(make, message, tmp_path):
 
 def test_an_einsum_of_linen_is_refused(tmp_path):
     target = ({"Einsum_0": {"kernel": jnp.zeros((8, 8))}}, {})
-    with pytest.raises(ValueError, match=r"no Einsum that is taken, .*: Einsum_0"):
+    with pytest.raises(ValueError, match=r"not include an Einsum, .*; got Einsum_0"):
         lo.transfer(saved(torch.nn.Linear(8, 8, bias=False), tmp_path), target, layout="torch", rename={"": "Einsum_0"})
 
 

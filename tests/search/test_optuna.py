@@ -132,7 +132,7 @@ def test_ctrl_c_puts_back_what_was_running(monkeypatch, person):
     space = {"x": lo.space.uniform(0.0, 1.0), "decay": lo.space.choice([0.5, 0.7])}
     options = {"trial": lambda s, key: {"loss": s["x"]}, "space": space, "n_trials": 8, "batch_size": 4}
     if person:
-        with pytest.warns(UserWarning, match="interrupted: 4 of 8 trials are done"):
+        with pytest.warns(UserWarning, match="interrupted: 4 of 8 trials are finished"):
             run(study, **options)
     else:
         with pytest.raises(KeyboardInterrupt):

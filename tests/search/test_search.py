@@ -669,7 +669,7 @@ def test_a_trial_that_keeps_its_own_epochs_is_refused_for_halving():
             task, lo.sgd(setting["a"]), (X[:, None], X[:, None]), batch_size=7, epochs=3, key=key, start=start
         )
 
-    with pytest.raises(ValueError, match=r"trial must hand epochs on.*given 1, its run has 3"):
+    with pytest.raises(ValueError, match=r"trial must pass epochs on.*given 1, its run has 3"):
         lo.sweep(trial, {"a": [0.1, 0.2]}, minimize="train_loss", key=0, progress=False, halving=lo.Halving(3))
 
 
@@ -679,5 +679,5 @@ def test_a_trial_that_begins_anew_at_each_rung_is_refused_for_halving():
     def trial(setting, key, epochs, start):
         return lo.train(task, lo.sgd(setting["a"]), (X[:, None], X[:, None]), batch_size=7, epochs=epochs, key=key)
 
-    with pytest.raises(ValueError, match=r"trial must hand start on to lectopt\.train for halving"):
+    with pytest.raises(ValueError, match=r"trial must pass start on to lectopt\.train for halving"):
         lo.sweep(trial, {"a": [0.1, 0.2]}, minimize="train_loss", key=0, progress=False, halving=lo.Halving(3))

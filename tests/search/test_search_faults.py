@@ -140,7 +140,7 @@ def ctrl_c(monkeypatch):
 def test_ctrl_c_gives_back_what_is_done(tmp_path, person, ctrl_c):
     whole = search(None)
     ctrl_c(2)
-    with pytest.warns(UserWarning, match=r"interrupted: 4 of 6 settings were run.*goes on"):
+    with pytest.warns(UserWarning, match=r"interrupted: 4 of 6 settings were run.*to continue, call"):
         found = search(tmp_path)
     assert found.rungs.tolist() == [1, 1, 1, 1, 0, 0]
     np.testing.assert_array_equal(found.metrics["valid_loss"][:4], whole.metrics["valid_loss"][:4])
@@ -371,7 +371,7 @@ def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
     options = {"children": 2, "key": 0, "host": host, "progress": False}
     whole = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
     monkeypatch.setattr("lectopt.strategies.running.ProgressBar", Bar)
-    with pytest.warns(UserWarning, match=r"interrupted: \d of 9 rounds are done"):
+    with pytest.warns(UserWarning, match=r"interrupted: the record holds \d of 9 rounds"):
         record = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
     assert 2 <= len(record.scores) == told[1] < 9
     np.testing.assert_array_equal(record.scores, whole.scores[: told[1]])

@@ -71,7 +71,7 @@ def scores_only(setting, train, valid, key):
 
 
 BAD = {
-    "needs valid": (patient, {}, ValueError, "trial must do without valid.*patience counts validations"),
+    "needs valid": (patient, {}, ValueError, "trial must accept valid=None.*patience counts validations"),
     "no run": (
         scores_only,
         {"test": TEST},

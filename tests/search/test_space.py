@@ -492,7 +492,7 @@ BAD = {
     "columns of one name": (
         lambda: as_settings(pandas.DataFrame([[1, 2]], columns=["a", "a"])),
         ValueError,
-        "settings must have different names for its columns",
+        "settings must have columns of different names",
     ),
     "a gap in a frame": (
         lambda: as_settings(pandas.DataFrame({"a": pandas.array([1, None], dtype="Int64")})),

@@ -268,12 +268,12 @@ def test_a_compiled_search_is_kept(tmp_path):
     (tmp_path / "kept" / "status.npz").write_bytes(b"half a file")
     before = tmp_path / "kept" / "status-before.npz"
     assert before.exists()
-    with pytest.warns(UserWarning, match=r"status\.npz is damaged.* goes on from the status before"):
+    with pytest.warns(UserWarning, match=r"status\.npz is damaged.* continues from the previous state"):
         again = random_choices(CHOICES, total, 3, 3, 0, progress=False, directory=tmp_path / "kept")
     assert np.array_equal(kept.choices, again.choices)
     for path in (before, tmp_path / "kept" / "status.npz"):
         path.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match=r"directory must hold a whole status; .*status\.npz is damaged"):
+    with pytest.raises(ValueError, match=r"directory must hold an undamaged state; .*status\.npz is damaged"):
         random_choices(CHOICES, total, 3, 3, 0, progress=False, directory=tmp_path / "kept")
 
 
