@@ -70,8 +70,8 @@ def diagnose(run: Run | History) -> Diagnosis:
     - of a `Run`, whose model is known: "batches too small for BatchNorm", which then replaces "underfitting".
 
     The curves of fewer than 100 steps (and 10 epochs) tell little; then only non-finite values, a wrong initial loss,
-    overfitting and the layers are judged, and a note says so. All thresholds are in
-    `lectopt.monitoring.thresholds`, each with its unit and source.
+    overfitting and the layers are judged, and a note says so. All thresholds are in `lectopt.monitoring.thresholds`,
+    each with its unit and source.
 
     Args:
         run: a `Run`, or its `History`. Train with `watch=10` to have layers judged, and with `valid=` for overfitting.

@@ -111,7 +111,7 @@ def _run(
     except KeyboardInterrupt:
         if not interactive() or not done:
             raise
-        warnings.warn(f"interrupted: {done} of {total} rounds are done, and in the record", stacklevel=5)
+        warnings.warn(f"interrupted: the record holds {done} of {total} rounds", stacklevel=5)
     return state.records if done == total else jax.tree.map(lambda leaf: leaf[:done], state.records)
 
 

@@ -98,13 +98,13 @@ def drawn(task, x=X, key=0):
 def stages(monkeypatch):
     """What each stage began with, of network and decoder, and the key that it was given."""
     seen = []
-    run = lo.pretraining.training.fit
+    run = lo.pretraining.stage_training.fit
 
     def record(stage, optimizer, inputs, **options):
         seen.append((options["start"].params, options["key"], inputs))
         return run(stage, optimizer, inputs, **options)
 
-    monkeypatch.setattr(lo.pretraining.training, "fit", record)
+    monkeypatch.setattr(lo.pretraining.stage_training, "fit", record)
     return seen
 
 
