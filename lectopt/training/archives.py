@@ -1,4 +1,4 @@
-"""Folders of named arrays and of facts, written in one stroke by Orbax, and read with every byte checked.
+"""Folders of named arrays and of facts, written atomically by Orbax, and read with every byte checked.
 
 Orbax keeps no checksums: a flipped byte would come back as another number. So the folder holds a digest of each file.
 """
@@ -24,7 +24,7 @@ _DIGESTS = "digests.json"
 
 
 class Archive(NamedTuple):
-    """What is kept."""
+    """What is stored: arrays in named trees, and facts that JSON can hold."""
 
     trees: dict[str, dict[LeafPath, Array]]
     facts: dict[str, Any]  # fit for JSON
@@ -32,7 +32,7 @@ class Archive(NamedTuple):
 
 
 def write(path: Path, archive: Archive) -> None:
-    """Makes the folder `path`, whole or not at all.
+    """Writes the folder `path`, completely or not at all.
 
     Raises:
         OSError: if that cannot be done.
@@ -58,7 +58,7 @@ def write(path: Path, archive: Archive) -> None:
 
 
 def read(path: Path) -> Archive:
-    """What `write` wrote there.
+    """Reads what `write` wrote.
 
     Raises:
         DamagedError: if it is something else, or was damaged; the message names the file.
@@ -87,12 +87,12 @@ def read(path: Path) -> Archive:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether `write` made the folder, now or in an earlier version."""
+    """Tells whether `write` made the folder, now or in an earlier version."""
     return (path / "about").exists()
 
 
 def read_in_order(path: Path, template: Any) -> Any:
-    """A tree that an earlier version kept without names, in the structure of `template`.
+    """Reads a tree that an earlier version kept without names, into the structure of `template`.
 
     Raises:
         DamagedError: if it cannot be read, or is another tree.
@@ -113,7 +113,7 @@ def _orbax() -> Any:
 
 
 def _checkpointer(path: Path) -> contextlib.AbstractContextManager[Any]:
-    """For this process alone: which one writes, and who waits for it, is the caller's affair."""
+    """Makes a checkpointer for this process alone: which one writes, and who waits for it, is up to the caller."""
     ocp, me = _orbax(), jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{me}")
     # OCDBT, Orbax's default, searches for its own files by a pattern that holds the path, in which "[" is no letter.
@@ -125,7 +125,7 @@ def _checkpointer(path: Path) -> contextlib.AbstractContextManager[Any]:
 
 
 def _os_error(error: Exception) -> OSError:
-    """What the system said, which TensorStore puts into its text."""
+    """Finds the system's error in the text of TensorStore."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return OSError(int(code[1]), os.strerror(int(code[1]))) if code else OSError(errno.EIO, reason(error))
 
@@ -135,7 +135,7 @@ def _place(i: int) -> str:
 
 
 def _unpacked(notes: list[list], packed: dict[str, Any]) -> dict[LeafPath, Any]:
-    """The arrays of one tree by their paths."""
+    """Returns the arrays of one tree by their paths."""
     return {
         tuple(step): np.asarray(np.zeros(shape) if 0 in shape else packed[_place(i)], dtype)
         for i, (step, dtype, shape) in enumerate(notes)
@@ -143,7 +143,7 @@ def _unpacked(notes: list[list], packed: dict[str, Any]) -> dict[LeafPath, Any]:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """{path within the folder: digest} of all files but that of the digests."""
+    """Returns {path within the folder: digest} of all files but that of the digests."""
     files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.is_file()}
     files.pop(_DIGESTS, None)
     digests = {}
@@ -177,7 +177,7 @@ def _sorted(arrays: dict[str, Array]) -> list[Array]:
 
 
 def _named(about: dict[str, Any], tree: str, arrays: list[Array]) -> dict[LeafPath, Array]:
-    """One tree by its paths, as far as that format kept them; by places otherwise."""
+    """Returns one tree by its paths, as far as that format kept them; by places otherwise."""
     if tree != "history" and (tree == "opt_state" or "params" not in about):
         return {(_place(i),): array for i, array in enumerate(arrays)}
     if tree == "model_state":

@@ -1,4 +1,4 @@
-"""The arguments that `train` and `fit` share, as one value, and what single ones of them must be."""
+"""The arguments that `train` and `fit` share, as one value, and the checks of single ones."""
 
 import dataclasses
 import warnings
@@ -18,7 +18,7 @@ from lectopt.training.optimizer_recipe import Optimizer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingArguments:
-    """What describes a training: the arguments of `train`, as the user gave them, with the same defaults."""
+    """The arguments of `train`, as the user gave them, with the same defaults."""
 
     task: Task
     optimizer: Optimizer
@@ -39,7 +39,7 @@ class TrainingArguments:
 
 
 def as_batch_size(batch_size: Any, train: Subset) -> int:
-    """The batch size, at most the number of examples; warns where it is cut."""
+    """Returns the batch size, at most the number of examples; warns if it is cut."""
     batch_size = checks.check_count("batch_size", batch_size)
     if batch_size > train.capacity:
         warnings.warn(
@@ -51,7 +51,7 @@ def as_batch_size(batch_size: Any, train: Subset) -> int:
 
 
 def as_patience(patience: Any, valid: Subset | None) -> int | None:
-    """The patience, which needs examples to validate on."""
+    """Returns the patience, which needs examples to validate on."""
     if patience is None:
         return None
     patience = checks.check_count("patience", patience)
@@ -61,7 +61,7 @@ def as_patience(patience: Any, valid: Subset | None) -> int | None:
 
 
 def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:
-    """The number of updates, of which exactly one of the two is given."""
+    """Returns the number of updates, given exactly one of epochs and steps."""
     if (epochs is None) == (steps is None):
         raise ValueError(f"exactly one of epochs and steps must be given; got epochs={epochs}, steps={steps}")
     return checks.check_count("epochs", epochs) * per_epoch if steps is None else checks.check_count("steps", steps)

@@ -1,4 +1,4 @@
-"""What a training is made of: what is fixed, what is read, what learns, and what is carried from step to step."""
+"""The parts of a training: what is fixed, what is read, what learns, and what is carried from step to step."""
 
 import dataclasses
 import math
@@ -39,12 +39,12 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Passes through the examples, the last one perhaps not whole."""
+        """The number of passes through the examples, the last one perhaps incomplete."""
         return math.ceil(self.steps / self.steps_per_epoch)
 
 
 class Data(NamedTuple):
-    """What the loop only reads."""
+    """What the loop reads only."""
 
     train: Subset
     valid: Subset | None
@@ -60,7 +60,7 @@ class Learner(NamedTuple):
     opt_state: optax.OptState
 
     def eval_params(self) -> Params:
-        """The parameters w, which are evaluated and returned."""
+        """Returns the parameters w, which are evaluated and returned."""
         return eval_params(self.opt_state, self.params)
 
 

@@ -1,4 +1,4 @@
-"""Archives in directories of a user's: runs, and trainings that are under way; arrays and JSON, never pickle."""
+"""Archives in a user's directories: runs, and trainings in progress; arrays and JSON, never pickle."""
 
 import contextlib
 import shutil
@@ -59,12 +59,12 @@ def read(name: str, path: Path) -> Archive:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether `Run.save` wrote the directory, or `fit(directory=)`."""
+    """Tells whether `Run.save` wrote the directory, or `fit(directory=)`."""
     return archives.is_archive(path) or any(map(archives.is_archive, _copies(path)))
 
 
 def read_tree(path: Path) -> Any:
-    """What `StandardCheckpointer` or `CheckpointManager` of Orbax wrote; of a manager, the last step.
+    """Reads what `StandardCheckpointer` or `CheckpointManager` of Orbax wrote; of a manager, the last step.
 
     Raises:
         ValueError: if it is nothing of the kind.
@@ -89,7 +89,7 @@ def read_tree(path: Path) -> Any:
 
 
 class Store:
-    """A directory that keeps a training that is under way, for the call that made it and for no other.
+    """A directory that keeps a training in progress, for the call that made it and for no other.
 
     Raises:
         ValueError: if it holds something else, or another process trains in it.
@@ -111,7 +111,7 @@ class Store:
                 ) from error
 
     def restore(self, carry: Carry) -> Carry:
-        """The last copy that is whole, in the structure of `carry`; `carry` itself if nothing was kept.
+        """Restores the last intact copy, in the structure of `carry`; `carry` itself if nothing was kept.
 
         Raises:
             ValueError: if all copies are damaged.
@@ -152,23 +152,23 @@ class Store:
             shutil.rmtree(old, ignore_errors=True)
 
     def close(self) -> None:
-        """Leaves the directory to others."""
+        """Releases the directory."""
         self._lock.close()
 
 
 def _copies(path: Path) -> list[Path]:
-    """The copies of a training, or the steps of an Orbax manager, the last one first."""
+    """Returns the copies of a training, or the steps of an Orbax manager, the last one first."""
     steps = [step for step in path.iterdir() if step.name.isdecimal()] if path.is_dir() else []
     return sorted(steps, key=lambda step: int(step.name), reverse=True)
 
 
 def _beside(carry: Carry) -> Carry:
-    """The carry without the part of it that is the run."""
+    """Returns the carry without the part of it that is the run."""
     return carry._replace(learner=None) if carry.best is None else carry._replace(best=None)  # type: ignore[arg-type]
 
 
 def _carry(copy: Path, template: Carry) -> Carry:
-    """A copy in the structure of this carry."""
+    """Restores a copy in the structure of this carry."""
     if (copy / "default").exists():  # of an earlier version
         return archives.read_in_order(copy / "default", template)
     trees, name = archives.read(copy).trees, f"the carry in {copy}"

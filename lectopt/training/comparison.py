@@ -115,7 +115,7 @@ class Comparison:
 
 
 def _row(name: str, run: Run | History) -> dict[str, Any]:
-    """Its name, where it diverged, and the final metrics; of a history the last records."""
+    """Returns the name of a run, where it diverged, and its final metrics; of a history the last records."""
     step = int(run.diverged_at)
     scores = run.metrics if isinstance(run, Run) else {name: _last(record) for name, record in run.epochs.items()}
     _, diverged, *names = unique_names(["run", "diverged at", *scores])
@@ -127,7 +127,7 @@ def _row(name: str, run: Run | History) -> dict[str, Any]:
 
 
 def _last(record: Array) -> float:
-    """The last value before the NaN of what ran out of patience."""
+    """Returns the last value before the NaN of a training that ran out of patience."""
     known = np.asarray(record)[~np.isnan(record)]
     return float(known[-1]) if len(known) else np.nan
 

@@ -1,4 +1,4 @@
-"""The loop compiled, to be run from any step to any other: kept as long as its task and its optimizer exist."""
+"""The compiled loop, from any step to any other: kept as long as its task and its optimizer exist."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ from lectopt.training.starting import Start
 
 
 def start(setup: Setup) -> Carry:
-    """The carry before the first step."""
+    """Returns the carry before the first step."""
     return cached_jit(_start, setup.plan, setup.recipe)(setup.numbers, setup.data, setup.start)
 
 
 def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
-    """The carry, which is used up, after step `stop`; with step `last` the training ends."""
+    """Advances the carry, which is donated, to step `stop`; with step `last` the training ends."""
     return _advancing(setup)(setup.numbers, setup.data, carry, stop, last)
 
 
 def text(setup: Setup, carry: Carry) -> str:
-    """The lowered program, equal between processes."""
+    """Returns the text of the lowered program, equal between processes."""
     return _advancing(setup).lower(setup.numbers, setup.data, carry, jnp.int32(0), jnp.int32(0)).as_text()
 
 
 def eval_params(setup: Setup, learner: Learner) -> Params:
-    """The parameters w of a learner."""
+    """Returns the parameters w of a learner."""
     return cached_jit(_eval_params, setup.plan, setup.recipe)(learner)
 
 
@@ -58,7 +58,7 @@ def _eval_params(_plan: Plan, _recipe: OptimizerRecipe, learner: Learner) -> Par
 
 
 def _on_mesh(plan: Plan, carry: Carry) -> Carry:
-    """The carry where it is to lie on the mesh, so that it comes out of a call as it went in."""
+    """Places the carry on the mesh, so that it comes out of a call as it went in."""
     if plan.mesh is None:
         return carry
     return meshes.shard_like_params(plan.mesh, plan.task.adapter.specs(), carry.learner.params, carry)

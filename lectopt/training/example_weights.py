@@ -1,4 +1,4 @@
-"""How much each training example counts: a weight for each, by its class, or so that all classes count alike."""
+"""The weight of each training example: its own, by its class, or such that all classes count alike."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ _ALLOWED = f'"{BALANCED}", {{class: weight}}, or an array of numbers, one for ea
 
 
 def as_weights(weights: Any, train: Subset, task: Task) -> Array:
-    """Weights of all examples of `train.arrays`, with mean 1 over the training part (over its labels that count)."""
+    """Returns weights of all examples of `train.arrays`, of mean 1 over the training part (its labels that count)."""
     with jax.ensure_compile_time_eval():  # so that what is known can be checked under `jit` too
         values = _values(weights, train, task).astype(jnp.float32)
         count = jax.tree.leaves(train.arrays)[0].shape[0]
@@ -48,7 +48,7 @@ def _values(weights: Any, train: Subset, task: Task) -> Array:
 
 
 def _balanced(labels: Array, train: Subset, task: Task) -> Array:
-    """One over how many of the training examples are of the same class; 0 for a class that none of them is of."""
+    """Returns 1 / (the training examples of the same class); 0 for a class without any."""
     counted = _counts(train, task) > 0
     beyond = jnp.iinfo(labels.dtype).max  # sorted behind all that count
     ordered = jnp.sort(jnp.where(counted, labels[train.indices], beyond))
@@ -74,7 +74,7 @@ def _labels(train: Subset) -> Array:
 
 
 def _counts(train: Subset, task: Task) -> Array:
-    """float32[capacity]: how many labels of each of the training examples count."""
+    """Counts the labels of each of the training examples: float32[capacity]."""
     real = (jnp.arange(train.capacity) < train.size).astype(jnp.float32)
     counts = task.counts(train.take(train.indices)[-1]) if task.has_targets else None
     return real if counts is None else real * counts

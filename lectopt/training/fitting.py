@@ -195,7 +195,7 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
 
 
 def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], *, show: bool) -> Carry:
-    """All chunks, with the progress shown and a copy on disk between them."""
+    """Runs all chunks, shows the progress and stores a copy on disk between them."""
     mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
     for observer in observers:
         observer.open(int(carry.step))
@@ -219,7 +219,7 @@ def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Ob
 
 
 def _broken_off(setup: Setup, carry: Carry) -> Carry:
-    """After Ctrl-C: the carry at the end of an epoch that ends here, for a person; a script is to end."""
+    """Returns, after Ctrl-C, the carry at the end of an epoch that ends here, for a person; a script is to end."""
     if not interactive():
         raise KeyboardInterrupt
     if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
@@ -234,7 +234,7 @@ def _broken_off(setup: Setup, carry: Carry) -> Carry:
 
 
 def _warn(run: Run, patience: int | None) -> None:
-    """Says what was not finite, of a run that may look like any other."""
+    """Warns of what was not finite in a run that looks like any other."""
     if (diverged := divergence(run.history)) is not None:
         warnings.warn(
             f"training diverged: {diverged.evidence}; the run holds the weights of the last finite epoch. "
@@ -266,20 +266,20 @@ def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
 
 
 def _so_far(setup: Setup, carry: Carry) -> Run:
-    """What has been done as a run whose arrays are all of this process."""
+    """Returns the run so far, whose arrays are all of this process."""
     mesh, data = setup.plan.mesh, setup.data
     own = setup._replace(data=data._replace(train=meshes.local_copy(mesh, data.train)))
     return _trimmed(own, meshes.local_copy(mesh, carry))
 
 
 def _trimmed(setup: Setup, carry: Carry) -> Run:
-    """The run with a history as long as it lasted, and scalars as Python numbers."""
+    """Returns the run with a history as long as it lasted, and scalars as Python numbers."""
     run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
     return trimmed(run, int(carry.step), int(carry.epoch))
 
 
 def _next_chunk(steps: int, seconds: float) -> int:
-    """Steps to take about `_CHUNK_SECONDS`, growing at most fourfold at a time (the first chunk also compiles)."""
+    """Returns how many steps take about `_CHUNK_SECONDS`, growing at most fourfold (the first chunk also compiles)."""
     return max(1, min(4 * steps, int(steps * _CHUNK_SECONDS / max(seconds, 1e-6))))
 
 

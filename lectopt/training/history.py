@@ -1,4 +1,4 @@
-"""What was recorded while training."""
+"""The records of a training."""
 
 import dataclasses
 import json
@@ -214,7 +214,7 @@ class History:
 
 
 def _placed(record: Array, places: np.ndarray, steps: int) -> np.ndarray:
-    """A column of that many steps with the record at its places."""
+    """Returns a column of that many steps with the record at its places."""
     column = np.full(steps, np.nan)
     column[places[: len(record)]] = record
     return column

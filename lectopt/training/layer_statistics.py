@@ -1,4 +1,4 @@
-"""What is recorded of each layer while training: sizes of gradients, updates and weights, and what the units do."""
+"""Statistics of each layer during training: sizes of gradients, updates and weights, and what the units do."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ _SQUASHING = {"tanh": jnp.tanh, "logistic": jax.nn.sigmoid}
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """What is to be recorded of the layers; see `watch`."""
+    """Which layers are recorded, and how often; made by `watch`."""
 
     every: int
     layers: tuple[str, ...] | None
@@ -96,7 +96,7 @@ def watch(every: int = 10, layers: Sequence[str] | None = None) -> Watch:
 
 
 def as_watch(value: Any) -> Watch | None:
-    """What was given as `watch=`: None, a number of steps, or what `watch` returns."""
+    """Converts what was given as `watch=`: None, a number of steps, or what `watch` returns."""
     return value if value is None or isinstance(value, Watch) else Watch(checks.check_count("watch", value), None)
 
 
@@ -139,7 +139,7 @@ class Watcher:
         """Zeros to be added to the layers' outputs, for the gradients there."""
 
     def no_records(self, steps: int) -> "LayerRecords":
-        """Empty records for a training of so many steps."""
+        """Returns empty records for a training of so many steps."""
         values = jnp.zeros((math.ceil(steps / self._every), len(self.entries)), jnp.float32)
         return LayerRecords(values, self.entries, self._every)
 
@@ -171,7 +171,7 @@ class Watcher:
         output_gradients: dict[str, Array],
         mask: Array,
     ) -> Array:
-        """The statistics of one step, float32[entries].
+        """Computes the statistics of one step, float32[entries].
 
         `output_statistics` is from `scores`, `output_gradients` are those with respect to the perturbations.
         """
@@ -197,18 +197,18 @@ class Watcher:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LayerRecords:
-    """What was recorded of the layers, every `every` steps."""
+    """The records of the layers, one every `every` steps."""
 
     values: Array  # float32[records, entries]; 0 for those of steps that were not done
     entries: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
     every: int = dataclasses.field(metadata={"static": True})
 
     def store(self, row: Array, record: Array) -> "LayerRecords":
-        """The records with one more."""
+        """Returns the records with that of one more step."""
         return dataclasses.replace(self, values=self.values.at[row].set(record))
 
     def by_layer(self) -> OrderedDict[str, dict[str, Array]]:
-        """{layer: {statistic: float32[records]}}; a plain dictionary would be sorted by name under `jit`."""
+        """Returns {layer: {statistic: float32[records]}}; a plain dictionary would be sorted by name under `jit`."""
         layers: OrderedDict[str, dict[str, Array]] = OrderedDict()
         for place, (layer, statistic) in enumerate(self.entries):
             layers.setdefault(layer, {})[statistic] = self.values[:, place]
@@ -216,29 +216,29 @@ class LayerRecords:
 
 
 def could_be_gated(z: Any, after: Any) -> Any:
-    """Whether `after` may be z behind an activation and dropout: nothing, or of the same sign."""
+    """Tells whether `after` may be z behind an activation and dropout: nothing, or of the same sign."""
     return ((after == 0) | ((after > 0) == (z > 0))).all()
 
 
 def is_flat(a: Any, low: float, high: float) -> Any:
-    """Which of the outputs of a squashing function are within 1 % of a bound, where its slope is next to nothing."""
+    """Tells which outputs of a squashing function are within 1 % of a bound, where its slope nearly vanishes."""
     near = _FLAT * (high - low) / 2
     return (a - low < near) | (high - a < near)
 
 
 def _example_mask(z: Array, mask: Array) -> Array:
-    """The mask of the examples, to be broadcast over z; all True where the first axis of z counts something else."""
+    """Returns the mask of the examples, to be broadcast over z; all True if its first axis counts something else."""
     return mask.reshape(-1, *[1] * (z.ndim - 1)) if z.shape[:1] == mask.shape else jnp.ones([1] * z.ndim, bool)
 
 
 def _ratio(update: Array, weights: Array) -> Array:
-    """update / weights; infinite where weights of 0 move, and 0 where they do not."""
+    """Computes update / weights: infinite where weights of 0 move, 0 where they do not."""
     quotient = update / jnp.where(weights == 0, 1, weights)
     return jnp.where(weights == 0, jnp.where(update == 0, 0, jnp.inf).astype(quotient.dtype), quotient)
 
 
 def _deviation(x: Array, mask: Array) -> Array:
-    """The standard deviation under the mask, also where its squares would overflow or vanish."""
+    """Computes the standard deviation under the mask, also where its squares would overflow or vanish."""
     mask = jnp.broadcast_to(mask, x.shape)
     size = jax.lax.stop_gradient(jnp.max(jnp.where(mask, jnp.abs(x), 0)))
     scale = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
@@ -247,7 +247,7 @@ def _deviation(x: Array, mask: Array) -> Array:
 
 
 def _primitives(program: Any) -> set[str]:
-    """The names of all primitives in a jaxpr, and in those within."""
+    """Returns the names of all primitives in a jaxpr, nested ones included."""
     names = set()
     for equation in program.eqns:
         names.add(equation.primitive.name)
@@ -276,14 +276,14 @@ def _output_statistics(name: str, probe: Probe, mask: Array, squashing: Mapping[
 
 
 def _saturated(z: Array, after: Array, function: Any, low: float, high: float, close: float, mask: Array) -> Array:
-    """The share of flat values, if `after` is what the function makes of z; else 0."""
+    """Computes the share of flat values, if `after` is what the function makes of z; else 0."""
     # Where all are 0, this is a relu of large negative numbers rather than their sigmoid.
     squashed = jnp.all(jnp.abs(function(z) - after) < close) & jnp.any(after != 0)
     return jnp.where(squashed, jnp.mean(is_flat(after, low, high), where=mask), 0.0)
 
 
 def _owners(params: Params, layers: dict[tuple[str, ...], str]) -> list[str]:
-    """For each leaf of params, the name of the layer that it is in, or of the place where it stands."""
+    """Names, for each leaf of params, the layer that it is in, or the place where it is."""
     owners = []
     for path in paths(params):
         inside = [own for own in layers if path[: len(own)] == own]

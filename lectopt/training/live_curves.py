@@ -1,4 +1,4 @@
-"""The curves of a training in a notebook, which grow in their place while it goes on."""
+"""The curves of a training in a notebook, which grow in place during the training."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from lectopt.training.run import Run
 
 
 class LiveCurves:
-    """Shows the dashboard under the cell after some seconds, and draws it anew now and then."""
+    """Shows the dashboard under the cell after some seconds, and redraws it now and then."""
 
     def __init__(self) -> None:
         self.throttle = Throttle(after=3.0)
         self._handle: Any = None
 
     def open(self, steps: int) -> None:
-        """Nothing is shown yet."""
+        """Shows nothing yet."""
         del steps
 
     def show(self, run: Run) -> None:
@@ -30,4 +30,4 @@ class LiveCurves:
             self._handle.update(figure)
 
     def close(self) -> None:
-        """The last picture stays."""
+        """Leaves the last picture."""

@@ -1,4 +1,4 @@
-"""The one training loop: steps, epochs, validation and the record of them, as pure functions of a carry.
+"""The one training loop: steps, epochs, validation and their records, as pure functions of a carry.
 
 `train` runs it whole under `jit` and `vmap`, `fit` runs it in chunks.
 """
@@ -33,7 +33,7 @@ class Loop:
         self._data = data
 
     def start(self, learner: Learner, *, beat_start: bool = False, keep_rows: bool = False) -> Carry:
-        """The carry before the first step.
+        """Returns the carry before the first step.
 
         With `beat_start`, under patience, the best validation has to be better than one of the learner as it is. With
         `keep_rows`, for `run_until`, the carry holds the order of the examples.
@@ -68,7 +68,7 @@ class Loop:
         )
 
     def run(self, carry: Carry) -> Carry:
-        """The whole training, with loops of fixed length."""
+        """Runs the whole training, in loops of fixed length."""
         whole, rest = divmod(self._plan.steps, self._plan.steps_per_epoch)
 
         def epoch(_: int, carry: Carry) -> Carry:
@@ -78,7 +78,7 @@ class Loop:
         return self._end_epoch(self._steps(carry, 0, rest)) if rest else carry
 
     def run_until(self, carry: Carry, stop: Array, last: Array) -> Carry:
-        """The training up to step `stop`, which may be traced and lie within an epoch.
+        """Runs the training up to step `stop`, which may be traced and lie within an epoch.
 
         With step `last`, at the latest, it ends, and the epoch that it is in.
         """
@@ -98,7 +98,7 @@ class Loop:
         return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, part_of_epoch, carry)
 
     def _steps(self, carry: Carry, first: Any, last: Any) -> Carry:
-        """Steps `first` to `last` of the present epoch."""
+        """Runs steps `first` to `last` of the current epoch."""
         plan, train = self._plan, self._data.train
         rows = self._rows(carry.epoch) if carry.rows is None else carry.rows
         batches = Minibatches(rows, weights_of(train, plan.batch_size))
@@ -112,12 +112,12 @@ class Loop:
         return self._repeat(functools.partial(self._step_unless_empty, batches), carry, late, last)
 
     def _rows(self, epoch: Any) -> Array:
-        """The examples of each batch of an epoch."""
+        """Returns the examples of each batch of an epoch."""
         plan, key = self._plan, jax.random.fold_in(self._data.key, 0)
         return rows_of(self._data.train, plan.batch_size, key=key, epoch=epoch, shuffle=plan.shuffle)
 
     def _repeat(self, step: Callable[[bool, Any, Carry], Carry], carry: Carry, first: Any, last: Any) -> Carry:
-        """`step(watched, i, carry)` for i from `first` to `last`, watched where records are due."""
+        """Repeats `step(watched, i, carry)` for i from `first` to `last`, watched where records are due."""
         plain = functools.partial(step, False)
         if self._plan.watch is None:
             return jax.lax.fori_loop(first, last, plain, carry)
@@ -231,7 +231,7 @@ class Loop:
         )
 
     def _examine(self, carry: Carry) -> tuple[Array, Array]:
-        """Whether the epoch was finite, and its first step that was not."""
+        """Tells whether the epoch was finite, and its first step that was not."""
         plan, size = self._plan, self._data.train.size
         first = carry.epoch * plan.steps_per_epoch
         done = carry.step - first
@@ -255,7 +255,7 @@ def _all_finite(params: Params) -> Array:
 
 
 def _comparable(loss: Array) -> Array:
-    """The loss, or `NO_LOSS` where it is not finite."""
+    """Returns the loss, or `NO_LOSS` where it is not finite."""
     return jnp.where(jnp.isfinite(loss), loss, NO_LOSS)
 
 

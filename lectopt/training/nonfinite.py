@@ -1,4 +1,4 @@
-"""What ceased to be finite in a training, and where that began: `fit` warns of it, and `diagnose` finds it."""
+"""What became non-finite in a training, and where: `fit` warns of it, and `diagnose` finds it."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class NonFinite(NamedTuple):
 
 
 def divergence(history: History) -> NonFinite | None:
-    """The loss, its gradient or the weights, in training: not every NaN is too high a rate."""
+    """Returns a divergence of the loss, its gradient or the weights: not every NaN is due to a large rate."""
     step = int(history.diverged_at)
     if step < 0:
         return None
@@ -49,7 +49,7 @@ def divergence(history: History) -> NonFinite | None:
 
 
 def _by_steps(history: History, step: int, losses: np.ndarray, *, grown: bool) -> NonFinite:
-    """What steps brought about, or one of the batches."""
+    """Describes what the steps brought about, or one of the batches."""
     evidence = f"the loss or the weights were not finite at step {step}"
     rates = np.asarray(history.steps.get("learning_rate", []), float)[: len(losses)]
     if not np.isfinite(rates).all():
@@ -64,7 +64,7 @@ def _by_steps(history: History, step: int, losses: np.ndarray, *, grown: bool) -
 
 
 def nonfinite_validation(history: History) -> NonFinite | None:
-    """The loss of the validation examples, while training went well."""
+    """Returns a non-finite loss of the validation examples, while training went well."""
     if "valid_loss" not in history.epochs or int(history.diverged_at) >= 0:
         return None
     valid, train = (np.asarray(history.epochs[name], float) for name in ("valid_loss", "train_loss"))

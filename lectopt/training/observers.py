@@ -1,4 +1,4 @@
-"""What shows a training to people while it goes on: curves in a notebook, files for TensorBoard."""
+"""Observers, which show a training in progress: curves in a notebook, files for TensorBoard."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,22 +12,22 @@ from lectopt.training.run import Run
 
 
 class Observer(Protocol):
-    """What shows a training to people while it goes on."""
+    """What shows a training in progress."""
 
     throttle: Throttle
 
     def open(self, steps: int) -> None:
-        """Before the training goes on; so many steps have been done before."""
+        """Begins, before training continues; so many steps have been done before."""
 
     def show(self, run: Run) -> None:
         """Shows the `Run`, as far as it has come."""
 
     def close(self) -> None:
-        """After the last call of `show`."""
+        """Ends, after the last call of `show`."""
 
 
 def observers_of(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Observer]:
-    """Those that a training on this process is to have."""
+    """Returns the observers of a training on this process."""
     observers: list[Observer] = []
     if log_dir is not None and meshes.is_first_process(plan.mesh):
         from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional

@@ -27,7 +27,7 @@ class OptimizerRecipe:
     fixed: tuple[tuple[str, Any], ...]  # hyperparameters that are not numbers
 
     def make(self, numbers: Mapping[str, Any]) -> optax.GradientTransformation:
-        """The optimizer with these hyperparameters."""
+        """Makes the optimizer with these hyperparameters."""
         if isinstance(self.optimizer, optax.GradientTransformation):
             return accept_dicts(self.optimizer)
         return accept_dicts(_transformation(self.optimizer(**dict(self.fixed), **numbers)))
@@ -36,7 +36,7 @@ class OptimizerRecipe:
 def as_recipe(
     optimizer: Optimizer, hyperparameters: Mapping[str, Any] | None
 ) -> tuple[OptimizerRecipe, dict[str, Any]]:
-    """The optimizer, checked, apart from the numbers among its hyperparameters."""
+    """Checks the optimizer, and returns it apart from the numbers among its hyperparameters."""
     optimizer = _transformation(optimizer)
     if isinstance(optimizer, optax.GradientTransformation):
         if hyperparameters is not None and hyperparameters != {}:
@@ -68,7 +68,7 @@ def as_recipe(
 
 
 def _transformation(optimizer: Any) -> Any:
-    """`optax.MultiSteps` as what it does; anything else as it is."""
+    """Returns the transformation of an `optax.MultiSteps`; anything else as it is."""
     return optimizer.gradient_transformation() if isinstance(optimizer, optax.MultiSteps) else optimizer
 
 
@@ -88,7 +88,7 @@ def _check_names(optimizer: Callable, hyperparameters: dict[str, Any]) -> None:
 
 
 def _is_numbers(value: Any) -> bool:
-    """Numbers, arrays and lectopt's schedules, whose numbers are their leaves, but not strings, flags or functions."""
+    """Tells numbers, arrays and lectopt's schedules (their leaves are numbers) from strings, flags and functions."""
     leaves = jax.tree.leaves(value)
     return bool(leaves) and all(map(_is_number, leaves))
 

@@ -1,4 +1,4 @@
-"""From the carry of a training to the Run that it gives back."""
+"""The Run that a training returns, from its carry."""
 
 import dataclasses
 from collections import OrderedDict
@@ -19,7 +19,7 @@ from lectopt.training.setup import Setup
 
 
 def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] = Learner.eval_params) -> Run:
-    """The run after the last step, or as far as the training has come.
+    """Returns the run after the last step, or as far as the training has come.
 
     `eval_params` is `Learner.eval_params`, perhaps compiled.
     """
@@ -59,7 +59,7 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
 
 
 def trimmed(run: Run, steps: int, epochs: int) -> Run:
-    """The run with a history of so many steps and epochs, and scalars as Python numbers."""
+    """Returns the run with a history of so many steps and epochs, and scalars as Python numbers."""
     history = run.history
     return dataclasses.replace(
         run,
@@ -76,7 +76,7 @@ def trimmed(run: Run, steps: int, epochs: int) -> Run:
 
 
 def _by_layer(records: LayerRecords, done: Array) -> OrderedDict[str, dict[str, Array]]:
-    """The records by layer; NaN at steps that were not done, after divergence and after patience ran out."""
+    """Returns the records by layer; NaN at steps that were not done, after divergence and after patience ran out."""
     recorded = done[:: records.every][: len(records.values)]
     return jax.tree.map(lambda record: _nan_unless(recorded, record), records.by_layer())
 

@@ -1,4 +1,4 @@
-"""What a training gives back."""
+"""The outcome of a training, and how it is saved and loaded."""
 
 import dataclasses
 import functools
@@ -301,17 +301,17 @@ def load(path: str | Path, task: Task) -> Run:
 
 
 def probabilities(task: Task, params: Params, state: ModelState, x: Any) -> Array:
-    """The probabilities for inputs x, in evaluation mode."""
+    """Computes the probabilities for inputs x, in evaluation mode."""
     return task.probabilities(evaluation.predict(task, params, state, x))
 
 
 def classes(task: Task, params: Params, state: ModelState, x: Any) -> Array:
-    """The most likely labels for inputs x, in evaluation mode."""
+    """Computes the most likely labels for inputs x, in evaluation mode."""
     return task.classes(evaluation.predict(task, params, state, x))
 
 
 def _filled(name: str, leaves: dict[LeafPath, Array], template: Any, ordered: bool) -> Any:
-    """The leaves in the structure of `template`, by their paths, or in order where they have none."""
+    """Returns the leaves in the structure of `template`, by their paths, or in order where they have none."""
     if ordered:
         return unflatten_in_order(name, list(leaves.values()), template)
     filled = unflatten_like(name, leaves, template)
@@ -324,7 +324,7 @@ def _filled(name: str, leaves: dict[LeafPath, Array], template: Any, ordered: bo
 
 
 def _scalar(value: Any) -> Any:
-    """A number of a single training as a Python number, as `fit` returns it."""
+    """Converts a number of a single training to a Python number, as `fit` returns it."""
     return value if np.ndim(value) else np.asarray(value).item()
 
 

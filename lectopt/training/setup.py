@@ -1,4 +1,4 @@
-"""Assembling a training: from the arguments that a user gave, checked, to a loop and what it starts from."""
+"""Assembling a training: from the checked arguments to a loop and what it starts from."""
 
 from typing import Any, NamedTuple
 
@@ -39,11 +39,11 @@ class Setup(NamedTuple):
     start: Start
 
     def loop(self) -> Loop:
-        """The loop with its optimizer and its data."""
+        """Returns the loop with its optimizer and its data."""
         return Loop(self.plan, self.recipe.make(self.numbers), self.data)
 
     def learner(self) -> Learner:
-        """Parameters, model state and optimizer state before the first step."""
+        """Returns parameters, model state and optimizer state before the first step."""
         params, state = starting.init_from_examples(self.plan.task, self.data.key, self.data.train)
         params, state = starting.replace_model(self.start, params, state)
         opt_state = starting.replace_opt_state(self.start, self.recipe.make(self.numbers).init(params))
@@ -89,6 +89,6 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
 
 
 def _resume(run: Run) -> Start:
-    """What a run goes on from: its optimizer's state, and the parameters that this goes with."""
+    """Returns what a run continues from: its optimizer's state, and the parameters that belong to it."""
     run.check_single()
     return run.start._replace(params=run.lookahead_params, opt_state=run.opt_state)

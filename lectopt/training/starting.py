@@ -32,19 +32,19 @@ class Start(NamedTuple):
 
 
 def init_from_inputs(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:
-    """New parameters and model state, with the means and variances of the inputs where the task standardises them."""
+    """Returns new parameters and model state, with the moments of the inputs if the task standardises them."""
     params, state = task.init(jax.random.fold_in(key, 2), first_examples(examples))
     return params, task.learn_inputs(state, examples)
 
 
 def init_from_examples(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:
-    """The parameters and model state that a training with this key starts from: the targets set the output bias."""
+    """Returns the parameters and model state of a training with this key: the targets set the output bias."""
     params, state = init_from_inputs(task, key, train)
     return task.learn_output_bias(params, train), state
 
 
 def first_examples(examples: Subset) -> Batch:
-    """A few examples, to initialise a model with."""
+    """Returns a few examples, to initialise a model with."""
     return examples.take(examples.indices[:_EXAMPLES_SHOWN])
 
 
@@ -70,7 +70,7 @@ def as_start(task: Task, start: Any, key: jax.Array, batch: Batch) -> Start:
 
 
 def replace_model(start: Start, params: Params, state: ModelState) -> tuple[Params, ModelState]:
-    """New parameters and model state, replaced by those of the start where it has some."""
+    """Replaces new parameters and model state by those of the start, if it has some."""
     if start.params is not None:
         if paths(start.params) != paths(params):
             names = " and ".join(", ".join(map("/".join, paths(tree))) for tree in (params, start.params))
@@ -95,7 +95,7 @@ def replace_model(start: Start, params: Params, state: ModelState) -> tuple[Para
 
 
 def replace_opt_state(start: Start, opt_state: optax.OptState) -> optax.OptState:
-    """A new optimizer state, replaced by that of the start where it has one."""
+    """Replaces a new optimizer state by that of the start, if it has one."""
     if start.opt_state is None:
         return opt_state
     if not same_structure(start.opt_state, opt_state):
@@ -108,7 +108,7 @@ def replace_opt_state(start: Start, opt_state: optax.OptState) -> optax.OptState
 
 
 def _split(start: Any) -> Start:
-    """Parameters, and the other variables where `start` is a module, or its state, that has some."""
+    """Returns parameters, and the other variables if `start` is a module, or its state, that has some."""
     if isinstance(start, nnx.Module):
         start = nnx.state(start)
     if not isinstance(start, nnx.State) or not all(map(_is_variable, jax.tree.leaves(start, is_leaf=_is_variable))):
@@ -138,7 +138,7 @@ def _is_variable(leaf: Any) -> bool:
 
 
 def _other_variables(task: Task, key: jax.Array, batch: Batch) -> str:
-    """The names of the model's variables that are not trained."""
+    """Returns the names of the model's variables that are not trained."""
     _, state = jax.eval_shape(task.init, key, batch)
     names = ["/".join(path) for path in paths(state.variables)]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

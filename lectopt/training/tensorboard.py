@@ -1,4 +1,4 @@
-"""Trainings as TensorBoard event files, written while they go on."""
+"""Trainings as TensorBoard event files, written during the training."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ class TensorBoard:
         self._writer: Any = None
 
     def open(self, steps: int) -> None:
-        """Opens the file; what an earlier process wrote beyond these steps does not count any more."""
+        """Opens the file; what an earlier process wrote beyond these steps no longer counts."""
         self._done = steps
         with self._as_long_as_there_is_room():
             # In this thread: where that of SummaryWriter meets a full disk it ends, and who writes waits for ever.
@@ -67,7 +67,7 @@ class TensorBoard:
                 self._write(steps + 1, session_log=SessionLog(status=SessionLog.START))
 
     def show(self, run: Run) -> None:
-        """Writes what is new; nothing more once the disk is full, which is warned of."""
+        """Writes what is new; nothing more once the disk is full, which it warns of."""
         done = len(run.history.steps["loss"])
         if done == self._done or self._full:
             return
@@ -83,7 +83,7 @@ class TensorBoard:
         self._done = done
 
     def close(self) -> None:
-        """Writes what is left to the file."""
+        """Writes the rest to the file."""
         if self._writer is not None:
             with self._as_long_as_there_is_room():
                 self._writer.close()
@@ -106,7 +106,7 @@ class TensorBoard:
             self._full = True
 
     def _clean(self, tag: str) -> str:
-        """The tag in characters that TensorBoard takes; two that differ in others alone stay two."""
+        """Returns the tag in characters that TensorBoard takes; different tags stay different."""
         if tag not in self._tags:
             clean = _FORBIDDEN.sub("_", tag)
             while clean in self._tags.values():
@@ -116,14 +116,14 @@ class TensorBoard:
 
 
 def _parts(values: np.ndarray) -> dict[tuple[str, ...], np.ndarray]:
-    """float64: the parts of complex numbers by their names, or the numbers themselves."""
+    """Returns the parts of complex numbers by their names, or the numbers themselves: float64."""
     if np.iscomplexobj(values):
         return {("real",): values.real.astype(float), ("imag",): values.imag.astype(float)}
     return {(): values.astype(float)}
 
 
 def _scalars(history: History, begin: int, end: int) -> Iterator[tuple[str, float, int]]:
-    """(tag, value, steps done) for what was recorded after `begin` steps."""
+    """Yields (tag, value, steps done) for what was recorded after `begin` steps."""
     thinned = np.unique(np.linspace(begin, end - 1, min(_POINTS, end - begin)).astype(int))
     for name, record in history.steps.items():
         yield from _points(f"steps/{name}", record, {k: k + 1 for k in thinned.tolist()})
