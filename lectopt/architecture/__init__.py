@@ -1,6 +1,6 @@
-"""Neural architecture search: the networks there are, children as masks of one network, the search and its results.
+"""Neural architecture search: the space of networks, children as masks of its largest network, the search, its results.
 
-Imports `strategies`, `engine` and what stands below them.
+Imports `strategies`, `engine`, and what a training needs: `training`, `tasks`, `data`, `norms`, `optim`, `plots`.
 """
 
 from lectopt.architecture.design import Architecture as Architecture

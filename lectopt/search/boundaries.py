@@ -9,15 +9,15 @@ from lectopt.search.results import Results
 from lectopt.search.settings import Settings
 from lectopt.search.space import Choice, Integers, LogUniform, Uniform
 
-SHARE = 0.1
+EDGE_SHARE = 0.1
 """So much of the range, next to its end, is the edge. (A tenth: the range is looked at in ten parts.)"""
-ROUGHNESS = 1.2
+ROUGHNESS_FACTOR = 1.2
 """How many deviations of the noise an edge must be better than the inside, where its roughness is all that tells the
 noise. A parabola with its minimum on the last of some even points is 1.22 better."""
-ERRORS = 2.0
+STANDARD_ERRORS = 2.0
 """How many standard errors, where there are folds or seeds enough to tell them."""
-ENOUGH = 3
-"""So many folds or seeds."""
+LEAST_REPEATS = 3
+"""So many folds or seeds tell their standard error."""
 
 
 class Boundary(NamedTuple):
@@ -31,17 +31,17 @@ class Boundary(NamedTuple):
 def boundary_of(results: Results, name: str) -> Boundary | None:
     """The end that the best value stands at, if it is better than all that was tried inside, beyond the noise.
 
-    Of two values one is always at the edge, 0 is where a hyperparameter is switched off, and a `choice` names all that
-    there is: none is worth a word.
+    None is reported of two values, one of which is always at the edge; at 0, where a hyperparameter is switched off;
+    and of a `choice`, which names all values.
     """
     ends = _ends(results.settings, name)
     if ends is None or results.best()[name] == 0:
         return None
     place = _places(results.settings, name, ends)
     at = place[results.best_index]
-    if SHARE < at < 1 - SHARE or not _stands_out(results, place):
+    if EDGE_SHARE < at < 1 - EDGE_SHARE or not _stands_out(results, place):
         return None
-    return Boundary("low" if at <= SHARE else "high", *ends)
+    return Boundary("low" if at <= EDGE_SHARE else "high", *ends)
 
 
 def _ends(settings: Settings, name: str) -> tuple[float, float] | None:
@@ -76,16 +76,16 @@ def _stands_out(results: Results, place: np.ndarray) -> bool:
     else:
         costs = {i: (-1 if results.maximizes else 1) * float(results.mean()[i]) for i in ranking}
         shape = results.diverged_at.shape
-        if (shape[1] if shape[1] > 1 else shape[2]) >= ENOUGH:
-            return costs[rivals[0]] - costs[best] > ERRORS * results.difference(best, rivals[0]).sem
+        if (shape[1] if shape[1] > 1 else shape[2]) >= LEAST_REPEATS:
+            return costs[rivals[0]] - costs[best] > STANDARD_ERRORS * results.difference(best, rivals[0]).sem
     profile = np.array([costs[first[key]] for key in sorted(first)])
     bends = np.diff(profile, n=2)  # of independent noise, sqrt(6) times its deviation; of a straight line, 0
     noise = math.sqrt(np.mean(bends**2) / 6) if len(bends) else math.inf
-    return costs[rivals[0]] - costs[best] > ROUGHNESS * noise
+    return costs[rivals[0]] - costs[best] > ROUGHNESS_FACTOR * noise
 
 
 def _parts(place: np.ndarray) -> np.ndarray:
     """int[n]: which part of the range each setting is in; of few values each is a part."""
     values, which = np.unique(place, return_inverse=True)
-    parts = round(1 / SHARE)
+    parts = round(1 / EDGE_SHARE)
     return which if len(values) <= parts else np.minimum((place * parts).astype(int), parts - 1)

@@ -135,6 +135,11 @@ class Search:
         self.finished = True
         return self._results(self.scores, self.progress)
 
+    def trace_first(self) -> None:
+        """Traces the trial for the first setting, which raises what a run would raise."""
+        group = groups(self.settings)[0]
+        self._program(0, TrialLane(self.trial, group.static), self.settings.numbers(group.rows), None)
+
     def so_far(self) -> Results | None:
         """What has been run on all folds, from all seeds, of a search that was interrupted; None if nothing was."""
         if self.scores is None or self.progress is None or not self.scores.rungs.any():
@@ -223,10 +228,10 @@ class Search:
         directory = self.options.directory
         if directory is None:
             return None
-        mark = fingerprint(program.text, (group.data, group.pairs, group.numbers, group.starts))
+        digest = fingerprint(program.text, (group.data, group.pairs, group.numbers, group.starts))
         if key == (0, 0):
-            claim(directory, mark, "search")
-        return LaneRecords(ClaimedDirectory(directory / key.directory, mark))
+            claim(directory, digest, "search")
+        return LaneRecords(ClaimedDirectory(directory / key.directory, digest))
 
     def _results(self, scores: Scores, progress: Progress) -> Results:
         def cube(leaf: np.ndarray) -> np.ndarray:

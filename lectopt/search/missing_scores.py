@@ -35,5 +35,5 @@ class MissingScores(NamedTuple):
             "not run": self.unrun,
         }
         return "; ".join(
-            f"{'all ' if which.all() else ''}{which.sum()} {words}" for words, which in kinds.items() if which.any()
+            f"{'all ' if which.all() else ''}{which.sum()} {kind}" for kind, which in kinds.items() if which.any()
         )

@@ -14,8 +14,8 @@ from lectopt.data.folds import Folds, join
 from lectopt.data.subsets import as_subset
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
+from lectopt.search.refitting import Refit
 from lectopt.search.results import Results
-from lectopt.search.selection import Refit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,15 +182,15 @@ def nested_cross_validate(
         directory=directory,
         progress=progress,
     )
-    last = Refit(search, search.shape[1])
-    last.check(outside.at(0)[0], needs_run=True)
+    refit = Refit(search, search.shape[1])
+    refit.check(outside.at(0)[0], needs_run=True)
     results = run_or_keep_partial(search)
     chosen = [best_of(results, i * len(inside[0]), (i + 1) * len(inside[0])) for i in range(len(pairs))]
     settings = [results.settings.row(row) for row in chosen]
     if not search.finished:
         return NestedResults(settings, {}, results)
     scores = [
-        last(row, outside.at(i)[0]).evaluate(valid)
+        refit(row, outside.at(i)[0]).evaluate(valid)
         for i, (row, (_, valid)) in enumerate(zip(chosen, pairs, strict=True))
     ]
     return NestedResults(

@@ -121,7 +121,7 @@ def optimize(
     search: Search | None = None
     with ProgressBar("trials", n_trials, show=progress) as bar, _ended_by_hand(study, n_trials):
         while (done := _finished(study)) < n_trials:
-            bar.update(done, _news(study))
+            bar.update(done, _best_so_far(study))
             with _asked(study, distributions, min(batch_size, n_trials - done)) as asked:
                 settings, places = _distinct([setting_of(one.params, space) for one in asked], space)
                 if search is None:
@@ -305,6 +305,6 @@ def _tell(study: optuna.Study, asked: optuna.Trial, results: Results, row: int) 
     return False
 
 
-def _news(study: optuna.Study) -> str:
+def _best_so_far(study: optuna.Study) -> str:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return f"best {study.best_value:.4g}" if complete else ""

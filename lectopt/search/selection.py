@@ -5,23 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from lectopt._internal.arrays import as_array
-from lectopt._internal.keys import as_key
-from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds
-from lectopt.data.subsets import Subset, as_subset
-from lectopt.engine.lane_program import LaneProgram
-from lectopt.engine.lanes import TrialLane
+from lectopt.data.subsets import as_subset
 from lectopt.search.halving import Halving
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
+from lectopt.search.refitting import Refit
 from lectopt.search.result_warnings import warn_of_edges
 from lectopt.search.results import Results
-from lectopt.search.settings import Group, group_of
-from lectopt.training.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,63 +150,10 @@ def select(
         directory=directory,
         progress=progress,
     )
-    last = Refit(search, len(search.shared.folds or ()))
-    last.check(rest, needs_run=tested is not None)
+    refit = Refit(search, len(search.shared.folds or ()))
+    refit.check(rest, needs_run=tested is not None)
     results = run_or_keep_partial(search)
     if not search.finished:
         return Selection(results.best(), results, None, None)
-    run = last(warn_of_edges(results).best_index, rest)
+    run = refit(warn_of_edges(results).best_index, rest)
     return Selection(results.best(), results, run, None if tested is None else run.evaluate(tested))
-
-
-class Refit:
-    """A search's trial on a training part as a whole, with nothing to validate on."""
-
-    def __init__(self, search: Search, fold: int):
-        """The key is that of a fold which the search does not have."""
-        self._search = search
-        self._key = jax.random.fold_in(jax.random.fold_in(as_key(search.shared.key), fold), 0)
-        self._compiled: dict[int, Any] = {}  # by the first row of a group
-
-    def check(self, train: Subset, needs_run: bool) -> None:
-        """Raises, before anything compiles, unless the trial does without valid."""
-        settings = self._search.settings
-        function, numbers = self._function(group_of(settings, 0)), settings.numbers(0)
-        try:
-            returned = jax.eval_shape(function, numbers, train, self._key)
-        except Exception as error:
-            if self._search.halving is None:  # what goes wrong with valid too is told as it is
-                lane = TrialLane(self._search.trial, group_of(settings, 0).static)
-                LaneProgram(
-                    lane, numbers, None, self._search.shared, self._search.options.devices, self._search.trial.function
-                )
-            raise ValueError(
-                "trial must accept valid=None: the best setting is retrained on all examples by trial(setting, train, "
-                f"None, key), which raised {type(error).__name__}: {error}"
-            ) from error
-        if needs_run and not isinstance(returned, Run):
-            raise TypeError(f"trial must return a lectopt.Run to be tested; it returned {type(returned).__name__}")
-
-    def __call__(self, row: int, train: Subset) -> Any:
-        """What the trial returns for this setting."""
-        settings = self._search.settings
-        group = group_of(settings, row)
-        first = int(group.rows[0])
-        if first not in self._compiled:
-            self._compiled[first] = jax.jit(self._function(group))
-        numbers = settings.numbers(row)
-        with jit_without_nan_checks():
-            made = self._compiled[first](numbers, train, self._key)
-        # A task that the trial made holds the numbers that it was traced with: in their place, those of this setting.
-        function = self._function(group)
-        known = jax.eval_shape(lambda train, key: function(numbers, train, key), train, self._key)
-        return jax.tree.unflatten(jax.tree.structure(known), jax.tree.leaves(made))
-
-    def _function(self, group: Group) -> Callable[..., Any]:
-        halving = self._search.halving
-        extra = {} if halving is None else {"epochs": halving.epochs, "start": None}
-
-        def retrain(numbers: dict[str, Any], train: Subset, key: jax.Array) -> Any:
-            return self._search.trial.function({**group.static, **numbers}, train, None, key, **extra)
-
-        return retrain

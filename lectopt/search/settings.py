@@ -144,8 +144,8 @@ def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
     space = _checked(space)
     n = checks.check_count("n", n)
     counts = [distribution.count for distribution in space.values()]
-    if None not in counts and (there := math.prod(counts)) < n:  # type: ignore[arg-type]
-        raise ValueError(f"n must be at most the {there} settings that the space holds; got {n}: take lectopt.grid")
+    if None not in counts and (total := math.prod(counts)) < n:  # type: ignore[arg-type]
+        raise ValueError(f"n must be at most the {total} settings that the space holds; got {n}: take lectopt.grid")
     if checks.is_traced(key):
         raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
     streams = {name: _uniforms(as_key(key), name) for name in space}
@@ -154,7 +154,7 @@ def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
         drawn = [canonical(name, space[name].drawn(streams[name](n))) for name in space]
         before = len(rows)
         for row in zip(*drawn, strict=True):
-            rows.setdefault(_mark(row), row)
+            rows.setdefault(_identity(row), row)
         if len(rows) >= n:
             break
         if len(rows) == before and since >= _FRUITLESS:
@@ -203,7 +203,7 @@ def as_settings(settings: Any) -> Settings:
     found = Settings(columns, getattr(settings, "space", None))
     seen: dict[tuple, int] = {}
     for i in range(found.count):
-        first = seen.setdefault(_mark(found.row(i).values()), i)
+        first = seen.setdefault(_identity(found.row(i).values()), i)
         if first != i:
             raise ValueError(f"settings must differ from each other; rows {first} and {i} are both {found.row(i)}")
     return found
@@ -228,7 +228,7 @@ def _pick(column: Any, places: np.ndarray) -> Any:
     return Static(column[i] for i in places) if isinstance(column, Static) else column[places]
 
 
-def _mark(row: Iterable[Any]) -> tuple:
+def _identity(row: Iterable[Any]) -> tuple:
     """What tells a setting from others: by type too, since True equals 1."""
     return tuple((isinstance(value, bool), value) for value in row)
 

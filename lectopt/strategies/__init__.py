@@ -1,7 +1,7 @@
-"""Search over vectors of choices: a controller that learns by REINFORCE, regularised evolution, random choices; and the
-rounds in which they ask, are scored, and are told.
+"""Searches over vectors of choices: a controller that learns by REINFORCE, regularised evolution, random choices.
 
-Imports `engine`, `optim`, `_internal`.
+They propose vectors round by round and learn from the scores, side by side in one compiled program. They know nothing
+of networks. Imports `engine`, `optim` and `_internal`.
 """
 
 from lectopt.strategies.choices import Record as Record

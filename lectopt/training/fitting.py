@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lectopt._internal import checks, interrupts, meshes
+from lectopt._internal.chunk_sizes import next_size
 from lectopt._internal.files import checked_path
 from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
@@ -204,7 +205,8 @@ def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Ob
             began = time.perf_counter()
             stop = np.int32(carry.step + chunk)
             carry = jax.block_until_ready(compiled_loop.advance(setup, carry, stop, np.int32(steps)))
-            chunk = meshes.broadcast_from_first(mesh, _next_chunk(chunk, time.perf_counter() - began))
+            chunk = next_size(chunk, time.perf_counter() - began, target=_CHUNK_SECONDS, growth=4)
+            chunk = meshes.broadcast_from_first(mesh, chunk)
             bar.update(int(carry.step), _news(setup.plan, carry))
             _show(setup, carry, [observer for observer in observers if observer.throttle.due()])
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
@@ -276,11 +278,6 @@ def _trimmed(setup: Setup, carry: Carry) -> Run:
     """Returns the run with a history as long as it lasted, and scalars as Python numbers."""
     run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
     return trimmed(run, int(carry.step), int(carry.epoch))
-
-
-def _next_chunk(steps: int, seconds: float) -> int:
-    """Returns how many steps take about `_CHUNK_SECONDS`, growing at most fourfold (the first chunk also compiles)."""
-    return max(1, min(4 * steps, int(steps * _CHUNK_SECONDS / max(seconds, 1e-6))))
 
 
 def _news(plan: Plan, carry: Carry) -> str:

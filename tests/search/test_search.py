@@ -1,11 +1,13 @@
 """The search engine: every lane gets what is its own, whatever the chunks and the devices."""
 
 import functools
+import gc
 import itertools
 import re
 import subprocess
 import sys
 import warnings
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,11 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import lectopt as lo
 from lectopt.engine import program_cache
-from lectopt.engine.tiling import Tiling
 from lectopt.search.boundaries import boundary_of
+from lectopt.search.hyperparameter_search import Search
 from lectopt.search.results import Results
 from lectopt.search.space import Static
 
@@ -130,67 +130,6 @@ def test_trainings_are_the_same_alone_and_in_any_chunk():
             np.testing.assert_allclose(values[i, fold, 0], alone.metrics[name], rtol=1e-4)
             np.testing.assert_allclose(again.metrics[name], alone.metrics[name], rtol=1e-4)
         assert again.history.epochs["valid_loss"].shape == (3,)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    rows=st.integers(1, 5000), pairs=st.integers(1, 600), devices=st.integers(1, 8),
-    chunk=st.one_of(st.none(), st.integers(1, 5000)), data=st.data(),
-)  # fmt: skip
-def test_rectangles_can_be_split_over_the_devices(rows, pairs, devices, chunk, data):
-    tiling = Tiling(rows, pairs, devices, chunk)
-    for _ in range(4):
-        shape = tiling.shape
-        assert shape.rows % devices == 0 or shape.pairs % devices == 0
-        assert shape.rows < rows + devices
-        assert shape.pairs < pairs + devices
-        if chunk is not None:
-            assert shape.rows < chunk + devices
-        if data.draw(st.booleans()):
-            lanes = data.draw(st.integers(0, shape.lanes))
-            if (smaller := tiling.limit(lanes)) is not None:
-                assert smaller == tiling.shape
-                assert smaller.lanes < shape.lanes
-            assert tiling.shape.lanes <= max(lanes, devices) or tiling.shape.lanes == shape.lanes
-        else:
-            tiling.report(data.draw(st.floats(0.01, 9)), data.draw(st.integers(0, rows)), 1.0)
-
-
-def test_the_size_of_a_chunk_settles_where_a_lane_is_cheapest():
-    tiling, left = Tiling(100_000, 5, 2, None), 100_000
-    tried = []
-    for _ in range(40):
-        rows = tiling.shape.rows
-        tried.append(rows)
-        left -= rows
-        tiling.report(rows * (1.0 + abs(np.log2(rows / 24))), left, 1.0)
-    assert 12 <= tried[-1] <= 48
-    assert len(set(tried[-20:])) == 1
-
-
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize(("rows", "pairs"), [(64, 5), (8, 5), (20, 1), (1, 40)])
-def test_a_search_is_cut_into_parts_that_can_be_shown_and_kept(rows, pairs, devices):
-    shape = Tiling(rows, pairs, devices, None).shape
-    if rows >= 4 * devices:
-        assert -(-rows // shape.rows) >= 4
-    assert shape.lanes >= min(devices, rows)
-
-
-def test_rectangles_that_take_minutes_become_smaller_if_lanes_do_not_become_dearer():
-    cheap, dear = (Tiling(1000, 5, 2, None) for _ in range(2))
-    for _ in range(9):
-        cheap.report(cheap.shape.rows * 1.0, 900, 1.0)
-        dear.report(dear.shape.rows * (1.0 if dear.shape.rows >= 16 else 2.0), 900, 1.0)
-    assert cheap.shape.rows == 4  # of a second each
-    assert dear.shape.rows == 16
-    short = Tiling(1000, 5, 2, None)
-    short.report(0.1, 900, 1000.0)  # not worth another program
-    assert short.shape.rows == 16
-
-
-def test_a_rectangle_of_a_fixed_size_whatever_there_is():
-    assert {Tiling(rows, 5, 2, 3, padded=True).shape for rows in (1, 2, 3, 7)} == {(2, 5)}
 
 
 # lanes that diverge ---------------------------------------------------------------------------------------------------
@@ -539,6 +478,22 @@ def test_what_the_trial_closes_over_may_change_between_searches():
     found.append(sweep(trial, {"x": X}))
     for results, (times, plus) in zip(found, ((2, 3), (5, 3), (5, 6)), strict=True):
         np.testing.assert_allclose(results.metrics["loss"].ravel(), X * times + plus, rtol=1e-6)
+
+
+def test_results_keep_no_programs():
+    """A replay needs the trial, the settings and the data; not the search that they come from."""
+
+    def trial(setting, key):
+        return {"loss": setting["x"] ** 2}
+
+    search = Search.of(trial, {"x": X, "kind": ["a"] * 3 + ["b"] * 4}, None, minimize="loss", **quiet)
+    found, of_kinds = search.run(), list(search.programs.values())
+    assert len(of_kinds) == 2
+    gone = [weakref.ref(one) for one in (search, *of_kinds, search.scores)]
+    del search, of_kinds
+    gc.collect()
+    assert [one() for one in gone] == [None] * 4
+    assert float(found.replay(5)["loss"]) == pytest.approx(X[5] ** 2)
 
 
 def test_a_function_that_is_gone_keeps_no_program():

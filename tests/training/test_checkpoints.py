@@ -269,7 +269,7 @@ def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience):
     options = {"valid": (X, Y), "epochs": 9, "patience": patience, "progress": False, **OPTIONS, "shuffle": True}
     whole = lo.fit(task, OPTIMIZER, (X, Y), **options)
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 4)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 4)
     write, writes = checkpoints.Store.save, []
 
     def save_twice(self, carry, run):
@@ -336,7 +336,7 @@ def whole():
 def often(monkeypatch):
     """A copy after each two steps."""
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 2)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 2)
 
 
 @pytest.fixture
@@ -475,7 +475,7 @@ SCRIPT = """
 import sys, jax, numpy as np, lectopt as lo, lectopt.training.fitting
 from test_checkpoints import Net, OPTIMIZER, OPTIONS, X, Y, numbers
 lectopt.training.fitting._SAVE_SECONDS = 0.0
-lectopt.training.fitting._next_chunk = lambda *_: 7
+lectopt.training.fitting.next_size = lambda *_, **__: 7
 options = {"valid": (X, Y), "epochs": 400, **OPTIONS, "shuffle": True}
 run = lo.fit(lo.classification(Net), OPTIMIZER, (X, Y), directory=sys.argv[1] or None, **options)
 np.savez(sys.argv[2], *numbers((run.params, run.model_state, run.opt_state, run.history)))

@@ -96,7 +96,7 @@ def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0)
-    monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 20)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 20)
     monkeypatch.setattr(checkpoints.Store, "save", write_and_break_off)
     with pytest.raises(KeyboardInterrupt):
         train("broken")

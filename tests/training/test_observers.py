@@ -128,7 +128,7 @@ def test_logs_in_the_home_directory(tmp_path, monkeypatch):
 
 def test_looks_in_between_write_nothing_twice_and_leave_nothing_out(tmp_path, monkeypatch):
     monkeypatch.setattr(progress.Throttle, "due", lambda self: True)  # a look after each chunk
-    monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 3)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 3)
     run = fit(log_dir=tmp_path)
     events = read(tmp_path)
     steps, values = scalars(events, "steps/loss")
@@ -152,7 +152,7 @@ def test_many_steps_are_thinned(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
-    monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 2)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 2)
     monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
     advance, calls = compiled_loop.advance, []
 
@@ -214,7 +214,7 @@ def screen(monkeypatch):
 
 def test_curves_grow_in_their_place(screen, monkeypatch):
     monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
-    monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 4)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 4)
     run = fit()
     assert len(screen.shown) == 1
     lengths = [
@@ -349,7 +349,7 @@ def test_a_log_says_nothing_of_what_is_done_in_a_moment(monkeypatch, capsys):
 def test_a_training_without_progress_says_nothing(monkeypatch, capsys):
     clock = iter(range(10**6))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(fitting, "_next_chunk", lambda steps, seconds: 4)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 4)
     fit(progress=False)
     assert capsys.readouterr().err == ""
     fit()

@@ -100,7 +100,7 @@ def test_chunks_change_nothing(monkeypatch, eager):
     """`fit` stops anywhere within an epoch to look at the progress."""
     whole = plain(lo.adam(0.01))
     for steps in (1, 2, 100):
-        monkeypatch.setattr(fitting, "_next_chunk", lambda *_, steps=steps: steps)
+        monkeypatch.setattr(fitting, "next_size", lambda *_, steps=steps, **__: steps)
         assert_same(plain(lo.adam(0.01)), whole, rtol=0)
 
 
@@ -108,7 +108,7 @@ def test_examples_are_sorted_once_an_epoch(monkeypatch, eager):
     """However many chunks it has: of millions, sorting takes longer than a step."""
     calls, rows_of = [], loop.rows_of
     monkeypatch.setattr(loop, "rows_of", lambda *args, **options: (calls.append(0), rows_of(*args, **options))[1])
-    monkeypatch.setattr(fitting, "_next_chunk", lambda *_: 1)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 1)
     plain(lo.sgd(0.1))
     assert len(calls) == 2
 
