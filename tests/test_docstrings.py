@@ -177,6 +177,8 @@ def of_formulas(text):
     for inline, block in FORMULA.findall(text):
         if LOST.search(inline + block) or "\n" in inline:
             yield f"Markdown would change the formula {inline or block}"
+    for tag in re.findall(r"<\w[^>]*>", re.sub(r"`[^`]*`|^ *(>>>|\.\.\.) .*", "", text, flags=re.MULTILINE)):
+        yield f"Markdown would take {tag} for a tag: put it into backticks"
 
 
 def top_level(name):

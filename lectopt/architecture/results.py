@@ -53,7 +53,7 @@ class ArchitectureResults:
             rounds so far.
         run: the `Run` of the winner as a plain Flax NNX network (`run.model`), trained on all examples but the test
             set; None after Ctrl-C.
-        test_metrics: {"loss": float, "<metric>": float}: the scores of `run` on the test set; None without one, or
+        test_metrics: `{"loss": float, "<metric>": float}`: the scores of `run` on the test set; None without one, or
             after Ctrl-C.
         waste: the share of the masked networks' multiplications that masks made useless, in [0, 1).
         compile_seconds: seconds spent on compiling before the first round.

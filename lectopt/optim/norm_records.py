@@ -15,7 +15,7 @@ class WatchNormsState(NamedTuple):
     """The state of `watch_norms`.
 
     Attributes:
-        norms: {"<name>_norm": {layer: float32[]}}, those of the last step.
+        norms: `{"<name>_norm": {layer: float32[]}}`, those of the last step.
     """
 
     norms: dict[str, dict[str, Array]]
@@ -33,7 +33,7 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
             parameters. All links of a chain need different names, since `optax.tree.get` finds them by name.
 
     Returns:
-        A link for `optax.chain`. `state.norms` is {"<name>_norm": {layer: float32[]}}: the root of the sum of squares
+        A link for `optax.chain`. `state.norms` is `{"<name>_norm": {layer: float32[]}}`: the root of the sum of squares
         over the leaves below one path, such as a layer's kernel and bias, in float32 or wider; 0 before the first step.
 
     Raises:

@@ -24,7 +24,7 @@ class NestedResults:
 
     Attributes:
         settings: the setting that was chosen on the training part of each outer fold, `[{"name": value}]`.
-        test_metrics: {"loss": float[outer], "<metric>": float[outer]}: the scores of the retrained settings on the
+        test_metrics: `{"loss": float[outer], "<metric>": float[outer]}`: the scores of the retrained settings on the
             other parts of the outer folds; {} if the search was ended by Ctrl-C.
         inner: the `Results` of all settings on all inner folds: first those of outer fold 0, then those of outer fold
             1, and so on.

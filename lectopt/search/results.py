@@ -271,9 +271,9 @@ class Results:
     def to_pandas(self) -> Any:
         """Returns a table with one row per setting.
 
-        The columns are the hyperparameters; the mean of each metric and, as "<metric>_sem", its standard error;
+        The columns are the hyperparameters; the mean of each metric and, as `<metric>_sem`, its standard error;
         "diverged", the number of diverged lanes; and "rank", 1 for the best setting. Where a hyperparameter already has
-        such a name, the other column is called "metric_<name>", "search_diverged" or "search_rank".
+        such a name, the other column is called `metric_<name>`, "search_diverged" or "search_rank".
 
         Returns:
             A `pandas.DataFrame`.

@@ -26,7 +26,7 @@ class Selection:
         results: the `Results` of the cross-validation, with the scores of all settings.
         run: the `Run` (or whatever else the trial returns) of that setting, retrained on all of `examples`; None if the
             search was ended by Ctrl-C.
-        test_metrics: {"loss": float, "<metric>": float}: the loss and metrics of `run` on the test set, by which
+        test_metrics: `{"loss": float, "<metric>": float}`: the loss and metrics of `run` on the test set, by which
             nothing was chosen; None without a test set.
     """
 

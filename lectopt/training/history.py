@@ -29,7 +29,7 @@ class History:
             where the optimizer is lectopt's, "learning_rate"; with `clip_by_norm`, "clipped" (1 for a step that was)
             and "clip_threshold".
         epochs: {name: float32[epochs]}: "train_loss" (the mean over the epoch of the losses at the time of each step),
-            "valid_loss" and "valid_<metric>" at the end of the epoch.
+            "valid_loss" and `valid_<metric>` at the end of the epoch.
         layers: {layer: {statistic: float32[records]}}, in the order in which the layers are called, at the steps 0,
             `watched_every`, 2 `watched_every`, ...; `lectopt.watch` describes the statistics. Empty if nothing was
             watched.
@@ -101,7 +101,7 @@ class History:
         """Returns all records as one pandas DataFrame with a row for each step.
 
         Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs, at
-        their last step, and "<layer> <statistic>"; NaN where nothing was recorded. A name that is already taken gets "
+        their last step, and `<layer> <statistic>`; NaN where nothing was recorded. A name that is already taken gets "
         (2)".
 
         Raises:

@@ -42,7 +42,7 @@ class Run:
         opt_state: the optimizer's state; bare arrays after `lectopt.load`.
         lookahead_params: the parameters that belong to the optimizer's state: the look-ahead point under Nesterov
             momentum, otherwise w.
-        metrics: {name: number}, scalars at the returned parameters: "valid_loss", "valid_<metric>", and "train_loss",
+        metrics: {name: number}, scalars at the returned parameters: "valid_loss", `valid_<metric>`, and "train_loss",
             the mean over that epoch of the losses at the time of each step. All NaN after divergence.
         history: the course of the training, a `History`.
         diverged_at: int32[], the first step whose loss was not finite (or an epoch's last step, if it leaves weights
