@@ -18,7 +18,7 @@ from lectopt.data.batches import Batch
 from lectopt.data.subsets import as_subset
 from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.inspection_findings import inspection_findings
-from lectopt.monitoring.layer_reports import LayerReport, Passage, report
+from lectopt.monitoring.layer_reports import LayerReport, Signals, layer_report
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched
@@ -142,36 +142,38 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     else:
         raise TypeError(f"task must be a lectopt.Task or a Run; got {type(task).__name__}")
     batch = subset.examples()
-    passage, loss = _look(task, params, state, batch, key)
-    layers = [report(name, passage) for name in passage.names]
-    found = task.baseline_loss(subset)
-    baseline = None if found is None else float(found) + 0.0  # an entropy of -0.0 is 0
-    return Inspection(layers, loss, baseline, inspection_findings(layers, loss, baseline, trained), _unseen(passage))
+    signals, loss = _signals_and_loss(task, params, state, batch, key)
+    layers = [layer_report(name, signals) for name in signals.names]
+    known = task.baseline_loss(subset)
+    baseline = None if known is None else float(known) + 0.0  # an entropy of -0.0 is 0
+    return Inspection(layers, loss, baseline, inspection_findings(layers, loss, baseline, trained), _unseen(signals))
 
 
-def _look(task: Task, params: Params, state: ModelState, batch: Batch, key: jax.Array) -> tuple[Passage, float]:
-    found = []  # of each call, but none of its arrays: they must not outlive their trace
+def _signals_and_loss(
+    task: Task, params: Params, state: ModelState, batch: Batch, key: jax.Array
+) -> tuple[Signals, float]:
+    traced = []  # of each call, but none of its arrays: they must not outlive their trace
 
     def forward(params: Params, perturbations: dict[str, Array]) -> tuple[Array, Any]:
         probe = Probe(perturbations)
         scores, _ = watched(task, probe).scores(params, state, batch, key, training=True)
-        found.append((probe.layers(), probe.kinds, probe.paths))
+        traced.append((probe.layers(), probe.kinds, probe.paths))
         ones = jnp.ones(scores.losses.shape)
         return scores.mean_loss(ones, ones > 0)[0], (probe.inputs, probe.outputs)
 
     _, (_, shapes) = jax.eval_shape(forward, params, {})
-    names, kinds, where = found[0]
-    nothing = {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names}
-    look = jax.jit(jax.value_and_grad(forward, argnums=(0, 1), has_aux=True))
-    (loss, (inputs, outputs)), (weight_gradients, output_gradients) = look(params, nothing)
-    passage = Passage(names, kinds, where, inputs, outputs, output_gradients, params, weight_gradients)
-    return passage, float(loss)
+    names, kinds, layer_paths = traced[0]
+    zeros = {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names}
+    value_and_grad = jax.jit(jax.value_and_grad(forward, argnums=(0, 1), has_aux=True))
+    (loss, (inputs, outputs)), (weight_gradients, output_gradients) = value_and_grad(params, zeros)
+    signals = Signals(names, kinds, layer_paths, inputs, outputs, output_gradients, params, weight_gradients)
+    return signals, float(loss)
 
 
-def _unseen(passage: Passage) -> list[str]:
+def _unseen(signals: Signals) -> list[str]:
     """The paths of the weights, not biases, that are within none of the layers."""
-    layers = [passage.paths[name] for name in passage.names]
-    weights = zip(paths(passage.params), jax.tree.leaves(passage.params), strict=True)
+    layers = [signals.paths[name] for name in signals.names]
+    weights = zip(paths(signals.params), jax.tree.leaves(signals.params), strict=True)
     outside = [path for path, w in weights if w.ndim > 1 and not any(path[: len(own)] == own for own in layers)]
     return ["/".join(path) for path in outside]
 

@@ -75,8 +75,8 @@ class LayerReport(NamedTuple):
     symmetric: int
 
 
-class Passage(NamedTuple):
-    """What went through the layers of a model, and came back, on one minibatch."""
+class Signals(NamedTuple):
+    """Outputs and gradients of the layers of a model, on one minibatch."""
 
     names: list[str]  # in the order in which they are called
     kinds: dict[str, str]
@@ -88,15 +88,15 @@ class Passage(NamedTuple):
     weight_gradients: Params
 
 
-def report(name: str, passage: Passage) -> LayerReport:
+def layer_report(name: str, signals: Signals) -> LayerReport:
     """The report on one layer."""
-    z, g = (np.asarray(of[name], np.float64) for of in (passage.outputs, passage.output_gradients))
-    activation, a = _activation(z, _next_input(name, passage, z))
-    weights = _weights_of(passage.paths[name], passage.params, passage.weight_gradients)
+    z, g = (np.asarray(of[name], np.float64) for of in (signals.outputs, signals.output_gradients))
+    activation, a = _activation(z, _next_input(name, signals, z))
+    weights = _weights_of(signals.paths[name], signals.params, signals.weight_gradients)
     w, dw = (np.asarray([np.nan]),) * 2 if weights is None else weights
     return LayerReport(
         name=name,
-        kind=passage.kinds[name],
+        kind=signals.kinds[name],
         shape=z.shape,
         activation=activation,
         output_mean=float(z.mean()),
@@ -110,12 +110,12 @@ def report(name: str, passage: Passage) -> LayerReport:
         weight_std=float(w.std()),
         weight_gradient_mean=float(dw.mean()),
         weight_gradient_std=float(dw.std()),
-        symmetric=0 if weights is None else _symmetric(w, dw),
+        symmetric=0 if weights is None else _count_symmetric(w, dw),
     )
 
 
-def _next_input(name: str, passage: Passage, z: np.ndarray) -> np.ndarray | None:
-    after = next_input(name, passage.names, passage.inputs, z.shape)
+def _next_input(name: str, signals: Signals, z: np.ndarray) -> np.ndarray | None:
+    after = next_input(name, signals.names, signals.inputs, z.shape)
     return None if after is None else np.asarray(after, np.float64)
 
 
@@ -138,18 +138,20 @@ def _saturated(a: np.ndarray, activation: str) -> float:
 def _weights_of(path: tuple[str, ...], params: Params, gradients: Params) -> tuple[np.ndarray, np.ndarray] | None:
     """The largest weight array of the layer at `path` (not its biases), and its gradient."""
     leaves = zip(paths(params), jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True)
-    found = [(_real(w), _real(dw)) for names, w, dw in leaves if names[: len(path)] == path and w.ndim >= 2]
+    found = [
+        (_as_real_rows(w), _as_real_rows(dw)) for names, w, dw in leaves if names[: len(path)] == path and w.ndim >= 2
+    ]
     return max(found, key=lambda pair: pair[0].size, default=None)
 
 
-def _real(weights: Array) -> np.ndarray:
+def _as_real_rows(weights: Array) -> np.ndarray:
     """In float64; complex weights as their real parts above their imaginary ones."""
     a = np.asarray(weights)
     parts = [a.real, a.imag] if np.iscomplexobj(a) else [a]
     return np.concatenate([np.asarray(part, np.float64) for part in parts])
 
 
-def _symmetric(w: np.ndarray, dw: np.ndarray) -> int:
+def _count_symmetric(w: np.ndarray, dw: np.ndarray) -> int:
     """Units that no gradient step will ever tell from another one."""
     columns = np.concatenate([w.reshape(-1, w.shape[-1]), dw.reshape(-1, w.shape[-1])])
     return w.shape[-1] - len(np.unique(columns, axis=1).T)

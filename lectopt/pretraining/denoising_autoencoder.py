@@ -7,9 +7,9 @@ from typing import Any
 import optax
 from flax import linen
 
-from lectopt.pretraining.decoders import Mirror
+from lectopt.pretraining.decoders import MirroredDecoder
 from lectopt.pretraining.network_layers import NetworkLayers
-from lectopt.pretraining.reconstruction_tasks import whole_stage
+from lectopt.pretraining.reconstruction_tasks import input_reconstruction
 from lectopt.pretraining.results import Pretrained
 from lectopt.pretraining.stage_training import Recipe
 
@@ -98,13 +98,13 @@ def pretrain_encoder(
         steps=steps,
     )
     if decoder is None:
-        there = NetworkLayers(recipe.task, recipe.shapes)
-        if not there.passages:
+        network = NetworkLayers(recipe.task, recipe.shapes)
+        if not network.shapes:
             raise ValueError("encoder must have a dense layer or a convolution, to be reversed; or give a decoder")
-        decoder = functools.partial(Mirror, list(there.passages.values()), recipe.shapes.shape[1:])
+        decoder = functools.partial(MirroredDecoder, list(network.shapes.values()), recipe.shapes.shape[1:])
     elif isinstance(decoder, linen.Module) or not callable(decoder):
         raise TypeError(f"decoder must be a function rngs -> nnx.Module; got {type(decoder).__name__}")
     params, state = recipe.begin()
-    run = recipe.run(whole_stage(recipe.task, decoder, recipe.corrupt), optimizer, params, state, 0)
+    run = recipe.run(input_reconstruction(recipe.task, decoder, recipe.corrupt), optimizer, params, state, 0)
     state = run.model_state._replace(variables=run.model_state.variables["network"])
     return Pretrained(run.params["network"], state, OrderedDict(network=run.history), recipe.task)

@@ -12,7 +12,7 @@ from lectopt._internal.types import ArrayTree
 from lectopt.pretraining.decoders import Decoder
 from lectopt.pretraining.model_arrays import model_paths
 from lectopt.pretraining.network_layers import NetworkLayers
-from lectopt.pretraining.reconstruction_tasks import layer_stage
+from lectopt.pretraining.reconstruction_tasks import layer_reconstruction
 from lectopt.pretraining.renaming_rules import ModelPath
 from lectopt.pretraining.results import Pretrained
 from lectopt.pretraining.stage_training import Recipe
@@ -108,26 +108,30 @@ def pretrain_layers(
         epochs=epochs,
         steps=steps,
     )
-    there = NetworkLayers(recipe.task, recipe.shapes)
+    network = NetworkLayers(recipe.task, recipe.shapes)
     params, state = recipe.begin()
     histories: OrderedDict[str, History] = OrderedDict()
-    for number, name in enumerate(_chosen(layers, there)):
-        decoder = functools.partial(Decoder, there.passages[name])
-        stage = layer_stage(recipe.task, there, name, decoder, recipe.corrupt)
-        learning = there.block(name)
-        alone = optax.partition({True: optimizer, False: optax.set_to_zero()}, functools.partial(_learns, learning))
-        run = recipe.run(stage, alone, params, state, number)
+    for number, name in enumerate(_layers_to_train(layers, network)):
+        decoder = functools.partial(Decoder, network.shapes[name])
+        stage = layer_reconstruction(recipe.task, network, name, decoder, recipe.corrupt)
+        trained = network.block(name)
+        layer_optimizer = optax.partition(
+            {True: optimizer, False: optax.set_to_zero()}, functools.partial(_is_trained, trained)
+        )
+        run = recipe.run(stage, layer_optimizer, params, state, number)
         params = run.params["network"]
         state = run.model_state._replace(
-            variables=_updated(state.variables, run.model_state.variables["network"], learning | there.before())
+            variables=_updated(
+                state.variables, run.model_state.variables["network"], trained | network.before_first_weighted()
+            )
         )
         histories[name] = run.history
     return Pretrained(params, state, histories, recipe.task)
 
 
-def _chosen(layers: Sequence[str] | None, there: NetworkLayers) -> list[str]:
+def _layers_to_train(layers: Sequence[str] | None, network: NetworkLayers) -> list[str]:
     """The names of the layers to train, in the order in which they are called."""
-    known = list(there.passages)
+    known = list(network.shapes)
     if not known:
         raise ValueError("task must have a network with a dense layer or a convolution; it calls none")
     if layers is None:
@@ -143,19 +147,18 @@ def _chosen(layers: Sequence[str] | None, there: NetworkLayers) -> list[str]:
     return [name for name in known if name in layers]
 
 
-def _learns(learning: set[ModelPath], params: ArrayTree) -> ArrayTree:
+def _is_trained(trained: set[ModelPath], params: ArrayTree) -> ArrayTree:
     """Whether each parameter learns: those of the decoder and of these layers."""
-    leaves = [path[:1] == ("decoder",) or _within(path[1:], learning) for path in model_paths(params)]
+    leaves = [path[:1] == ("decoder",) or _within(path[1:], trained) for path in model_paths(params)]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
-def _updated(before: ArrayTree, after: ArrayTree, learning: set[ModelPath]) -> ArrayTree:
+def _updated(before: ArrayTree, after: ArrayTree, trained: set[ModelPath]) -> ArrayTree:
     """Statistics as they were, but for these layers: those above saw only what was corrupted."""
     leaves, treedef = jax.tree.flatten(before)
     news = jax.tree.leaves(after)
     chosen = [
-        new if _within(path, learning) else old
-        for path, old, new in zip(model_paths(before), leaves, news, strict=True)
+        new if _within(path, trained) else old for path, old, new in zip(model_paths(before), leaves, news, strict=True)
     ]
     return jax.tree.unflatten(treedef, chosen)
 

@@ -15,26 +15,26 @@ from lectopt.tasks.nnx_parts import split
 _COLLECTIONS = ("params", "batch_stats")  # of Linen, whose modules hold both under the same path
 
 
-class Parts(NamedTuple):
-    """A model taken apart."""
+class ModelArrays(NamedTuple):
+    """The arrays of a model, and how to make one of others."""
 
     params: Params
     variables: State
     rebuild: Callable[[Params, State], Any]  # the same kind of model, with these
 
 
-def take_apart(name: str, model: Any, also: str = "") -> Parts:
+def split_model(name: str, model: Any, also: str = "") -> ModelArrays:
     """The parts of an nnx.Module, of {"params": ..., "batch_stats": ...} as Linen has it, or of (params, variables).
 
     Raises:
         TypeError: if it is none of these, or holds something else than arrays; the message calls it `name`, and lists
             what it may be `also`.
     """
-    parts = _split(name, model, also)
-    for leaf, path in zip(jax.tree.leaves(parts[:2]), model_paths(parts[:2]), strict=True):
+    arrays = _split(name, model, also)
+    for leaf, path in zip(jax.tree.leaves(arrays[:2]), model_paths(arrays[:2]), strict=True):
         if not is_array(leaf):
             raise TypeError(f"{name} must hold arrays; got {type(leaf).__name__} at {'/'.join(path[1:])!r}")
-    return parts
+    return arrays
 
 
 def is_array(leaf: Any) -> bool:
@@ -53,19 +53,19 @@ def within_model(path: ModelPath) -> ModelPath:
     return path[1:] if path[:1] and path[0] in _COLLECTIONS else path
 
 
-def _split(name: str, model: Any, also: str) -> Parts:
+def _split(name: str, model: Any, also: str) -> ModelArrays:
     if isinstance(model, nnx.Module):
         graphdef, params, rngs, variables = split(model)
 
         def merge(params: Params, variables: State) -> nnx.Module:
             return nnx.merge(graphdef, params, rngs, variables, copy=True)
 
-        return Parts(nnx.as_pure(params), nnx.as_pure(variables), merge)
+        return ModelArrays(nnx.as_pure(params), nnx.as_pure(variables), merge)
     if isinstance(model, Mapping) and "params" in model:
         rest = {collection: variables for collection, variables in model.items() if collection != "params"}
-        return Parts(model["params"], rest, lambda params, variables: {"params": params, **variables})
+        return ModelArrays(model["params"], rest, lambda params, variables: {"params": params, **variables})
     if isinstance(model, tuple) and len(model) == 2:
-        return Parts(*model, lambda params, variables: (params, variables))
+        return ModelArrays(*model, lambda params, variables: (params, variables))
     raise TypeError(
         f'{name} must be an nnx.Module, Linen variables {{"params": ..., ...}}, or (params, variables) as run.model is '
         f"for Linen modules and functions{also}; got {type(model).__name__}"

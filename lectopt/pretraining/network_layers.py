@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from lectopt._internal.types import Array
-from lectopt.pretraining.decoders import Passage
+from lectopt.pretraining.decoders import LayerShapes
 from lectopt.pretraining.model_arrays import model_paths
 from lectopt.pretraining.renaming_rules import ModelPath
 from lectopt.tasks.models import FunctionAdapter, Params
@@ -21,9 +21,9 @@ class NetworkLayers:
             raise TypeError("task must have an NNX or Linen model, for its layers; got a pair of functions")
         self.order: list[str] = []  # of all innermost layers
         self.paths: dict[str, ModelPath] = {}
-        self.passages: dict[str, Passage] = {}  # of those with weights
+        self.shapes: dict[str, LayerShapes] = {}  # of those with weights
 
-        def pass_through(key: jax.Array, x: Array) -> None:
+        def forward(key: jax.Array, x: Array) -> None:
             params, state = task.init(key, (x,))
             probe = Probe()
             outputs, _ = task.adapter.call(
@@ -33,11 +33,11 @@ class NetworkLayers:
                 key,
                 True,
             )
-            self._remember(probe, params, outputs)
+            self._record_calls(probe, params, outputs)
 
-        jax.eval_shape(pass_through, jax.random.key(0), x)
+        jax.eval_shape(forward, jax.random.key(0), x)
 
-    def _remember(self, probe: Probe, params: Params, outputs: Array) -> None:
+    def _record_calls(self, probe: Probe, params: Params, outputs: Array) -> None:
         named = zip(model_paths(params), jax.tree.leaves(params), strict=True)
         kernels = {path[:-1]: leaf for path, leaf in named if path[-1:] == ("kernel",)}
         self.order = probe.layers()
@@ -49,30 +49,30 @@ class NetworkLayers:
             return known and name == ("/".join(probe.paths[name]) or probe.kinds[name])  # the first call of a layer
 
         weighted = list(filter(has_weights, self.order))
-        _check(probe, weighted, outputs)
+        _check_calls(probe, weighted, outputs)
         for i, name in enumerate(weighted):
-            taken, put_out = probe.inputs[name], probe.outputs[name]
+            inputs, layer_outputs = probe.inputs[name], probe.outputs[name]
             code = probe.inputs[weighted[i + 1]] if i + 1 < len(weighted) else outputs
             window = kernels[probe.paths[name]].shape[:-2]
-            self.passages[name] = Passage(taken.shape[1:], put_out.shape[1:], code.shape[1:], window)
+            self.shapes[name] = LayerShapes(inputs.shape[1:], layer_outputs.shape[1:], code.shape[1:], window)
 
-    def after(self, name: str) -> str | None:
+    def next_weighted(self, name: str) -> str | None:
         """The next layer with weights."""
-        later = list(self.passages)[list(self.passages).index(name) + 1 :]
+        later = list(self.shapes)[list(self.shapes).index(name) + 1 :]
         return later[0] if later else None
 
-    def before(self) -> set[ModelPath]:
+    def before_first_weighted(self) -> set[ModelPath]:
         """The paths of what stands before the first layer with weights, such as a norm of the inputs."""
-        return {self.paths[n] for n in self.order[: self.order.index(next(iter(self.passages)))]}
+        return {self.paths[n] for n in self.order[: self.order.index(next(iter(self.shapes)))]}
 
     def block(self, name: str) -> set[ModelPath]:
         """The paths of this layer and of what stands between it and the next one with weights, such as a norm."""
-        first, after = self.order.index(name), self.after(name)
-        last = len(self.order) if after is None else self.order.index(after)
+        first, following = self.order.index(name), self.next_weighted(name)
+        last = len(self.order) if following is None else self.order.index(following)
         return {self.paths[n] for n in self.order[first:last]}
 
 
-def _check(probe: Probe, weighted: list[str], outputs: Any) -> None:
+def _check_calls(probe: Probe, weighted: list[str], outputs: Any) -> None:
     if not hasattr(outputs, "shape"):
         raise ValueError(f"task must have a network that returns one array; got {type(outputs).__name__}")
     for name in weighted:

@@ -26,8 +26,8 @@ class Layout(NamedTuple):
         return cls({tuple(map(str, steps)): layer for steps, layer in found}, images, transposed)
 
 
-def convert(path: ModelPath, array: Array, own: Array, layout: Layout) -> Array:
-    """An array of PyTorch as the one that Flax has at `path`, where the target has `own` now.
+def convert(path: ModelPath, array: Array, current: Array, layout: Layout) -> Array:
+    """An array of PyTorch as the one that Flax has at `path`, where the target has `current` now.
 
     A dense layer and a convolution have [outputs, inputs, *window] there, and [*window, inputs, outputs] here. A
     transposed convolution has [inputs, outputs, *window], the kernel of the convolution that it reverses, and so does
@@ -39,21 +39,21 @@ def convert(path: ModelPath, array: Array, own: Array, layout: Layout) -> Array:
     """
     layer = layout.layers.get(path[:-1])
     if isinstance(layer, nnx.LinearGeneral) and path[-1] == "bias":
-        return array.reshape(own.shape) if array.size == own.size else array
+        return array.reshape(current.shape) if array.size == current.size else array
     if path[-1:] != ("kernel",) or array.ndim < 2:
         return array
     _check_known(path, array, layout)
-    if path[:-1] in (layout.transposed or ()) or _turns_around(layer):
+    if path[:-1] in (layout.transposed or ()) or _flips_kernel(layer):
         return jnp.flip(jnp.moveaxis(array, (0, 1), (-2, -1)), range(array.ndim - 2))
     kernel = jnp.moveaxis(array, (0, 1), (-1, -2))
     if path[:-1] in layout.images:
-        kernel = _channels_last(path, kernel, layout.images[path[:-1]])
+        kernel = _flattened_channels_last(path, kernel, layout.images[path[:-1]])
     if isinstance(layer, nnx.LinearGeneral):
-        return _general(path, layer, kernel, own)
+        return _split_kernel_axes(path, layer, kernel, current)
     return kernel.T if isinstance(layer, nnx.Einsum) and _outputs_first(path, layer) else kernel
 
 
-def _turns_around(layer: nnx.Module | None) -> bool:
+def _flips_kernel(layer: nnx.Module | None) -> bool:
     return isinstance(layer, nnx.ConvTranspose) and not layer.transpose_kernel
 
 
@@ -75,29 +75,29 @@ def _check_known(path: ModelPath, array: Array, layout: Layout) -> None:
 
 def _outputs_first(path: ModelPath, layer: nnx.Einsum) -> bool:
     inputs, kernel, output = re.split(",|->", layer.einsum_str.replace(" ", ""))
-    made = [axis for axis in kernel if axis in output and axis not in inputs]
-    read = [axis for axis in kernel if axis in inputs and axis not in output]
-    if not (len(kernel) == 2 and len(made) == len(read) == 1):
+    output_axes = [axis for axis in kernel if axis in output and axis not in inputs]
+    input_axes = [axis for axis in kernel if axis in inputs and axis not in output]
+    if not (len(kernel) == 2 and len(output_axes) == len(input_axes) == 1):
         raise ValueError(
             f"target must have an Einsum of one axis of inputs and one of outputs, as a dense layer of PyTorch; "
             f"{'/'.join(path[:-1])!r} has {layer.einsum_str!r}. Leave it out with rename"
         )
-    return kernel[0] == made[0]
+    return kernel[0] == output_axes[0]
 
 
-def _general(path: ModelPath, layer: nnx.LinearGeneral, kernel: Array, own: Array) -> Array:
+def _split_kernel_axes(path: ModelPath, layer: nnx.LinearGeneral, kernel: Array, current: Array) -> Array:
     """[inputs, outputs] with both in the several axes that the layer has for them."""
-    behind = [axis % (len(layer.axis) + 1) for axis in layer.axis]  # the axes as they follow each other
-    if layer.batch_axis or behind != sorted(behind):
+    order = [axis % (len(layer.axis) + 1) for axis in layer.axis]  # the axes as they follow each other
+    if layer.batch_axis or order != sorted(order):
         raise ValueError(
             f"target must have a LinearGeneral without batch_axis and with its axes in order; {'/'.join(path[:-1])!r} "
             "is not. Leave it out with rename"
         )
     wanted = math.prod(layer.in_features), math.prod(layer.out_features)
-    return kernel.reshape(own.shape) if kernel.shape == wanted else kernel
+    return kernel.reshape(current.shape) if kernel.shape == wanted else kernel
 
 
-def _channels_last(path: ModelPath, kernel: Array, image: Sequence[int]) -> Array:
+def _flattened_channels_last(path: ModelPath, kernel: Array, image: Sequence[int]) -> Array:
     if kernel.shape[0] != math.prod(image):
         raise ValueError(
             f"flattened must be the image that {'/'.join(path[:-1])} reads, of {kernel.shape[0]} numbers; got "

@@ -19,30 +19,32 @@ from lectopt.tasks.probe import Probe
 from lectopt.tasks.task import Task
 
 
-def layer_stage(task: Task, layers: NetworkLayers, name: str, decoder: Callable[..., nnx.Module], c: Corrupt) -> Task:
+def layer_reconstruction(
+    task: Task, layers: NetworkLayers, name: str, decoder: Callable[..., nnx.Module], corrupt: Corrupt
+) -> Task:
     """The task of rebuilding what the layer `name` takes in from what the next one gets, when some of it is lost."""
-    after = layers.after(name)
+    following = layers.next_weighted(name)
 
-    def rebuild(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
+    def objective(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
         network, decode = models
-        tap = _Tap(layers.paths[name], lambda clean: _corrupted(c, key, clean))
-        outputs = network(batch[0], tap)
-        return _squared_error(decode(outputs if after is None else tap.inputs[after]), tap.clean), {}
+        probe = _CorruptingProbe(layers.paths[name], lambda clean: _corrupted_like(corrupt, key, clean))
+        outputs = network(batch[0], probe)
+        return _squared_error(decode(outputs if following is None else probe.inputs[following]), probe.clean), {}
 
-    return _beside(task, decoder, rebuild)
+    return _with_decoder(task, decoder, objective)
 
 
-def whole_stage(task: Task, decoder: Callable[..., nnx.Module], corrupt: Corrupt) -> Task:
+def input_reconstruction(task: Task, decoder: Callable[..., nnx.Module], corrupt: Corrupt) -> Task:
     """The task of rebuilding the inputs from the network's outputs, when some of them is lost."""
 
-    def rebuild(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
+    def objective(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
         network, decode = models
-        return _squared_error(decode(network(_corrupted(corrupt, key, batch[0]), Probe())), batch[0]), {}
+        return _squared_error(decode(network(_corrupted_like(corrupt, key, batch[0]), Probe())), batch[0]), {}
 
-    return _beside(task, decoder, rebuild)
+    return _with_decoder(task, decoder, objective)
 
 
-class Together:
+class NetworkWithDecoder:
     """Two models side by side: the network, called as (x, probe), and the decoder."""
 
     has_weights = False
@@ -95,7 +97,7 @@ class Together:
         return {}
 
 
-class _Tap(Probe):
+class _CorruptingProbe(Probe):
     """Corrupts what one layer takes in, and keeps the clean."""
 
     def __init__(self, layer: ModelPath, corrupt: Callable[[Array], Array]):
@@ -113,13 +115,13 @@ class _Tap(Probe):
         return super().call(call)
 
 
-def _beside(task: Task, decoder: Callable[..., nnx.Module], objective: Callable) -> Task:
+def _with_decoder(task: Task, decoder: Callable[..., nnx.Module], objective: Callable) -> Task:
     stage = Task(decoder, objective=objective, standardize=task.standardize)
-    stage.adapter = Together(task.adapter, stage.adapter)
+    stage.adapter = NetworkWithDecoder(task.adapter, stage.adapter)
     return stage
 
 
-def _corrupted(corrupt: Corrupt, key: jax.Array, clean: Array) -> Array:
+def _corrupted_like(corrupt: Corrupt, key: jax.Array, clean: Array) -> Array:
     corrupted = corrupt(key, clean)
     if jnp.shape(corrupted) != clean.shape:
         raise ValueError(
@@ -128,10 +130,10 @@ def _corrupted(corrupt: Corrupt, key: jax.Array, clean: Array) -> Array:
     return corrupted
 
 
-def _squared_error(rebuilt: Array, clean: Array) -> Array:
+def _squared_error(reconstructed: Array, clean: Array) -> Array:
     """float[batch]: the mean over what an example consists of."""
-    if rebuilt.shape != clean.shape:
+    if reconstructed.shape != clean.shape:
         raise ValueError(
-            f"decoder must return the shape that it reconstructs, {list(clean.shape)}; got {list(rebuilt.shape)}"
+            f"decoder must return the shape that it reconstructs, {list(clean.shape)}; got {list(reconstructed.shape)}"
         )
-    return jnp.mean((rebuilt - clean) ** 2, axis=range(1, clean.ndim))
+    return jnp.mean((reconstructed - clean) ** 2, axis=range(1, clean.ndim))

@@ -49,20 +49,20 @@ class Recipe:
         """Checks the arguments and puts them together."""
         shown = checks.check_flag("progress", progress)
         if not isinstance(task, Task):
-            task = Task(task, objective=_nothing)
+            task = Task(task, objective=_no_objective)
         if not isinstance(optimizer, optax.GradientTransformation):
             raise TypeError(
                 f"optimizer must be an Optax GradientTransformation, such as lo.adam(1e-3); got {optimizer!r:.60}"
             )
-        there = without_labels(inputs, "inputs")
-        options["valid"] = None if valid is None else without_labels(valid, "valid")
-        if valid is not None and _shape(options["valid"]) != _shape(there):
+        subset = unlabelled_inputs(inputs, "inputs")
+        options["valid"] = None if valid is None else unlabelled_inputs(valid, "valid")
+        if valid is not None and _shape(options["valid"]) != _shape(subset):
             raise ValueError(
-                f"valid must have examples of shape {_shape(there)}, as inputs; got {_shape(options['valid'])}"
+                f"valid must have examples of shape {_shape(subset)}, as inputs; got {_shape(options['valid'])}"
             )
         batch_size = checks.check_count("batch_size", options["batch_size"])
-        step_count(options["epochs"], options["steps"], steps_per_epoch(there.capacity, batch_size))
-        recipe = cls(task, there, options, as_corruption(corruption), as_key(key), shown)
+        step_count(options["epochs"], options["steps"], steps_per_epoch(subset.capacity, batch_size))
+        recipe = cls(task, subset, options, as_corruption(corruption), as_key(key), shown)
         recipe.check("the network", task, task.outputs)
         return recipe
 
@@ -91,16 +91,16 @@ class Recipe:
         """Trains a stage, its network from these parameters, its decoder from fresh ones."""
         self.check("network, corruption and decoder", stage, lambda p, s, x, *rest: stage.scores(p, s, (x,), *rest))
         key = jax.random.fold_in(self.key, number)
-        others, found = init_from_inputs(stage, key, self.inputs)
-        variables = {**found.variables, "network": state.variables}
-        start = Start({**others, "network": params}, variables)
+        initial_params, initial_state = init_from_inputs(stage, key, self.inputs)
+        variables = {**initial_state.variables, "network": state.variables}
+        start = Start({**initial_params, "network": params}, variables)
         options: dict[str, Any] = {**self.options, "key": key, "start": start}
         if checks.is_traced((self.key, self.inputs, jnp.zeros(()))):  # the last one is, inside of any `jit`
             return train(stage, optimizer, self.inputs, **options)
         return fit(stage, optimizer, self.inputs, progress=self.progress, **options)
 
 
-def without_labels(examples: Any, name: str) -> Subset:
+def unlabelled_inputs(examples: Any, name: str) -> Subset:
     """One array of inputs as a Subset.
 
     Raises:
@@ -116,12 +116,12 @@ def without_labels(examples: Any, name: str) -> Subset:
             )
     else:
         arrays = (examples,)
-    found = type(arrays[0]).__name__
+    initial_state = type(arrays[0]).__name__
     if jax.tree_util.all_leaves(arrays):
         subset = as_subset(examples if isinstance(examples, Subset) else arrays, name)
-        found += f" of {subset.arrays[0].dtype}"
+        initial_state += f" of {subset.arrays[0].dtype}"
     if not jax.tree_util.all_leaves(arrays) or jnp.iscomplexobj(subset.arrays[0]):
-        raise TypeError(f"{name} must be an array [n, ...] of real numbers, or a Subset; got {found}")
+        raise TypeError(f"{name} must be an array [n, ...] of real numbers, or a Subset; got {initial_state}")
     check_finite(subset, name)
     return subset
 
@@ -131,5 +131,5 @@ def _shape(subset: Subset) -> tuple[int, ...]:
     return subset.arrays[0].shape[1:]
 
 
-def _nothing(model: Any, batch: Any, key: jax.Array) -> Any:
+def _no_objective(model: Any, batch: Any, key: jax.Array) -> Any:
     raise AssertionError("a network that is only pre-trained has no objective of its own")

@@ -11,10 +11,10 @@ from lectopt._internal import checks
 from lectopt._internal.tables import as_html, as_text, import_pandas
 from lectopt._internal.types import Array, ArrayTree
 from lectopt.pretraining import pytorch_names
-from lectopt.pretraining.model_arrays import model_paths, take_apart
+from lectopt.pretraining.model_arrays import model_paths, split_model
 from lectopt.pretraining.pytorch_kernels import Layout, convert
 from lectopt.pretraining.renaming_rules import ModelPath, Rules, rename_all
-from lectopt.pretraining.transfer_sources import Source, read
+from lectopt.pretraining.transfer_sources import SourceArrays, read_source
 from lectopt.training.starting import Start
 
 LAYOUTS = ("flax", "torch")
@@ -177,51 +177,60 @@ def transfer(
         raise ValueError("flattened goes with layout='torch': in Flax the channels are last everywhere")
     if transposed is not None and layout == "flax":
         raise ValueError("transposed goes with layout='torch': in Flax kernels are taken as they are")
-    known = Layout.of(target, images, pytorch_names.parse_transposed(transposed, target))
-    found, parts = read(source), take_apart("target", target)
-    trained, others = model_paths(parts.params), model_paths(parts.variables)
-    offered = rename_all(list(found.arrays), rename)
+    target_layout = Layout.of(target, images, pytorch_names.parse_transposed(transposed, target))
+    loaded, model = read_source(source), split_model("target", target)
+    param_paths, variable_paths = model_paths(model.params), model_paths(model.variables)
+    renamed = rename_all(list(loaded.arrays), rename)
     if layout == "torch":
-        offered = pytorch_names.translate_all(offered, {*trained, *others})
-    _check_overlap(offered, trained, layout)
-    _check_statistics(statistics, [path for path in others if path in offered], found)
+        renamed = pytorch_names.translate_all(renamed, {*param_paths, *variable_paths})
+    _check_overlap(renamed, param_paths, layout)
+    _check_statistics(statistics, [path for path in variable_paths if path in renamed], loaded)
 
-    def take(path: ModelPath, own: Array) -> Array:
-        array = found.arrays[offered[path]]
-        converted = array if layout == "flax" else convert(path, array, own, known)
-        return _fitting("/".join(offered[path]), array, converted, "/".join(path), own)
+    def from_source(path: ModelPath, current: Array) -> Array:
+        array = loaded.arrays[renamed[path]]
+        converted = array if layout == "flax" else convert(path, array, current, target_layout)
+        return _as_target_array("/".join(renamed[path]), array, converted, "/".join(path), current)
 
-    def fill(tree: ArrayTree, paths: list[ModelPath], wanted: Collection[ModelPath]) -> ArrayTree:
+    def with_taken(tree: ArrayTree, paths: list[ModelPath], wanted: Collection[ModelPath]) -> ArrayTree:
         leaves, treedef = jax.tree.flatten(tree)
-        new = [take(p, own) if p in wanted else own for p, own in zip(paths, leaves, strict=True)]
+        new = [from_source(p, current) if p in wanted else current for p, current in zip(paths, leaves, strict=True)]
         return jax.tree.unflatten(treedef, new)
 
-    taken = {*trained, *(others if statistics == "take" else ())} & {*offered}
-    for name, layers in (("flattened", images), ("transposed", known.transposed or ())):
+    taken = {*param_paths, *(variable_paths if statistics == "take" else ())} & {*renamed}
+    for name, layers in (("flattened", images), ("transposed", target_layout.transposed or ())):
         pytorch_names.check_taken(name, layers, taken)
     if statistics != "keep":
-        _check_all_statistics(others, trained, offered, taken)
-    params, variables = fill(parts.params, trained, taken), fill(parts.variables, others, taken)
-    labels = ["taken" if path in taken else "new" for path in trained]
+        _check_all_statistics(variable_paths, param_paths, renamed, taken)
+    params, variables = (
+        with_taken(model.params, param_paths, taken),
+        with_taken(model.variables, variable_paths, taken),
+    )
+    labels = ["taken" if path in taken else "new" for path in param_paths]
     return Transfer(
-        model=parts.rebuild(params, variables),
-        start=Start(params, variables, found.inputs if statistics == "take" else None),
-        labels=jax.tree.unflatten(jax.tree.structure(parts.params), labels),
-        rows=_rows({**_leaves(trained, params), **_leaves(others, variables)}, taken, offered, found, statistics),
+        model=model.rebuild(params, variables),
+        start=Start(params, variables, loaded.inputs if statistics == "take" else None),
+        labels=jax.tree.unflatten(jax.tree.structure(model.params), labels),
+        rows=_rows(
+            {**_by_path(param_paths, params), **_by_path(variable_paths, variables)},
+            taken,
+            renamed,
+            loaded,
+            statistics,
+        ),
     )
 
 
-def _check_overlap(offered: Mapping[ModelPath, ModelPath], trained: Sequence[ModelPath], layout: str) -> None:
-    if not {*offered} & {*trained}:
+def _check_overlap(renamed: Mapping[ModelPath, ModelPath], param_paths: Sequence[ModelPath], layout: str) -> None:
+    if not {*renamed} & {*param_paths}:
         hint = ""
-        if layout == "flax" and any(path[-1:] == ("weight",) for path in offered):
+        if layout == "flax" and any(path[-1:] == ("weight",) for path in renamed):
             hint = ". Names such as 'weight' are PyTorch's: give layout='torch'"
         raise ValueError(
             "source and target must have paths in common, or rename must make them so; source has "
-            f"{_some(offered)}, target {_some(trained)}{hint}"
+            f"{_listed(renamed)}, target {_listed(param_paths)}{hint}"
         )
-    for path in offered if layout == "flax" else ():
-        new = pytorch_names.translate(path, {*trained} - {*offered})
+    for path in renamed if layout == "flax" else ():
+        new = pytorch_names.translate(path, {*param_paths} - {*renamed})
         if new != path:
             raise ValueError(
                 f"layout must be 'torch' where names are PyTorch's; source has {'/'.join(path)} where target has "
@@ -229,35 +238,35 @@ def _check_overlap(offered: Mapping[ModelPath, ModelPath], trained: Sequence[Mod
             )
 
 
-def _check_statistics(statistics: str | None, common: Sequence[ModelPath], found: Source) -> None:
-    if statistics is None and (common or found.inputs is not None):
-        what = _some(common) if common else "how the run standardises its inputs"
+def _check_statistics(statistics: str | None, common: Sequence[ModelPath], loaded: SourceArrays) -> None:
+    if statistics is None and (common or loaded.inputs is not None):
+        what = _listed(common) if common else "how the run standardises its inputs"
         raise ValueError(
             f"statistics must be 'take' or 'keep', since source holds variables that are not trained: {what}"
         )
 
 
 def _check_all_statistics(
-    others: Sequence[ModelPath],
-    trained: Sequence[ModelPath],
-    offered: Collection[ModelPath],
+    variable_paths: Sequence[ModelPath],
+    param_paths: Sequence[ModelPath],
+    renamed: Collection[ModelPath],
     taken: Collection[ModelPath],
 ) -> None:
     """Raises where a layer has other statistics than what is offered for it: it would go on with its own."""
-    for layer in {path[:-1] for path in others if path not in taken}:
-        own = [path for path in others if path[:-1] == layer]
-        here = [path for path in offered if path[:-1] == layer and path[-1] not in _COUNTERS]
-        lost = [path for path in here if path not in taken and path not in trained]
-        if lost:
+    for layer in {path[:-1] for path in variable_paths if path not in taken}:
+        current = [path for path in variable_paths if path[:-1] == layer]
+        of_source = [path for path in renamed if path[:-1] == layer and path[-1] not in _COUNTERS]
+        unplaced = [path for path in of_source if path not in taken and path not in param_paths]
+        if unplaced:
             raise ValueError(
-                f"target must have the statistics of source; {_some(lost)} of source have no place among {_some(own)} "
-                "(a window keeps batches, not an average). Give statistics='keep' and let target collect its own, or "
-                "make it without a window"
+                f"target must have the statistics of source; {_listed(unplaced)} of source have no place among "
+                f"{_listed(current)} (a window keeps batches, not an average). Give statistics='keep' and let target "
+                "collect its own, or make it without a window"
             )
 
 
-def _fitting(origin: str, array: Array, converted: Array, path: str, own: Array) -> Array:
-    shape, dtype = jnp.shape(own), jnp.result_type(own)
+def _as_target_array(origin: str, array: Array, converted: Array, path: str, current: Array) -> Array:
+    shape, dtype = jnp.shape(current), jnp.result_type(current)
     if converted.shape != shape:
         turned = "" if converted.shape == array.shape else f", turned to {converted.shape}"
         raise ValueError(
@@ -275,24 +284,24 @@ def _fitting(origin: str, array: Array, converted: Array, path: str, own: Array)
 def _rows(
     arrays: Mapping[ModelPath, Array],
     taken: Collection[ModelPath],
-    offered: Mapping[ModelPath, ModelPath],
-    found: Source,
+    renamed: Mapping[ModelPath, ModelPath],
+    loaded: SourceArrays,
     statistics: str | None,
 ) -> list[TransferRow]:
-    used = {offered[path] for path in taken}
+    used = {renamed[path] for path in taken}
     rows = []
     for path, array in arrays.items():
-        outcome = "taken" if path in taken else "kept" if path in offered and statistics == "keep" else "new"
-        origin = "/".join(offered[path]) if path in taken else ""
+        outcome = "taken" if path in taken else "kept" if path in renamed and statistics == "keep" else "new"
+        origin = "/".join(renamed[path]) if path in taken else ""
         rows.append(TransferRow("/".join(path), jnp.shape(array), outcome, origin))
-    left = ((path, array) for path, array in found.arrays.items() if path not in used)
+    left = ((path, array) for path, array in loaded.arrays.items() if path not in used)
     return rows + [TransferRow("/".join(path), array.shape, "left", "") for path, array in left]
 
 
-def _leaves(paths: Sequence[ModelPath], tree: ArrayTree) -> dict[ModelPath, Array]:
+def _by_path(paths: Sequence[ModelPath], tree: ArrayTree) -> dict[ModelPath, Array]:
     return dict(zip(paths, jax.tree.leaves(tree), strict=True))
 
 
-def _some(paths: Collection[ModelPath]) -> str:
+def _listed(paths: Collection[ModelPath]) -> str:
     names = list(map("/".join, paths)) or ["nothing"]
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

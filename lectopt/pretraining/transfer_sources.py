@@ -10,7 +10,7 @@ import numpy as np
 from lectopt._internal.files import checked_path
 from lectopt._internal.types import Array
 from lectopt.norms.moments import Moments
-from lectopt.pretraining.model_arrays import is_array, model_paths, take_apart, within_model
+from lectopt.pretraining.model_arrays import is_array, model_paths, split_model, within_model
 from lectopt.pretraining.renaming_rules import ModelPath, as_path
 from lectopt.pretraining.results import Pretrained
 from lectopt.training import checkpoints
@@ -19,14 +19,14 @@ from lectopt.training.run import Run
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 
 
-class Source(NamedTuple):
+class SourceArrays(NamedTuple):
     """What there is to take."""
 
     arrays: dict[ModelPath, Array]  # parameters and statistics
     inputs: Moments | None = None  # by which a run standardises
 
 
-def read(source: Any) -> Source:
+def read_source(source: Any) -> SourceArrays:
     """The arrays of `source`, as `transfer` describes it.
 
     Raises:
@@ -38,25 +38,25 @@ def read(source: Any) -> Source:
     if isinstance(source, (Run, Pretrained)):
         if isinstance(source, Run):
             source.check_single()
-        return Source(_arrays(source.params) | _arrays(source.model_state.variables), source.model_state.inputs)
-    parts = take_apart("source", source, also=", a Run or Pretrained, or a path")
-    return Source(_arrays(parts.params) | _arrays(parts.variables))
+        return SourceArrays(_arrays(source.params) | _arrays(source.model_state.variables), source.model_state.inputs)
+    parts = split_model("source", source, also=", a Run or Pretrained, or a path")
+    return SourceArrays(_arrays(parts.params) | _arrays(parts.variables))
 
 
-def _read_path(path: Path) -> Source:
+def _read_path(path: Path) -> SourceArrays:
     if not path.exists():
         raise FileNotFoundError(f"source must be a safetensors file or an Orbax checkpoint; there is nothing at {path}")
     if path.is_dir():
-        return _read_run(path) if checkpoints.is_ours(path) else Source(_arrays(checkpoints.read_tree(path)))
+        return _read_run(path) if checkpoints.is_ours(path) else SourceArrays(_arrays(checkpoints.read_tree(path)))
     if path.suffix.lower() in _PICKLES:
         raise ValueError(
             f"source must be a safetensors file, not a pickle, which could run any program; got {path}. In PyTorch: "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
-    return Source(_read_safetensors(path))
+    return SourceArrays(_read_safetensors(path))
 
 
-def _read_run(path: Path) -> Source:
+def _read_run(path: Path) -> SourceArrays:
     archive = checkpoints.read("source", path)
     if archive.ordered:
         raise ValueError(
@@ -67,7 +67,7 @@ def _read_run(path: Path) -> Source:
     variables = {name[1:]: array for name, array in state.items() if name[0] == "variables"}
     inputs = {name[1]: array for name, array in state.items() if name[0] == "inputs"}
     arrays = {within_model(name): array for name, array in (archive.trees["params"] | variables).items()}
-    return Source(arrays, Moments(**inputs) if inputs else None)
+    return SourceArrays(arrays, Moments(**inputs) if inputs else None)
 
 
 def _read_safetensors(path: Path) -> dict[ModelPath, Array]:
