@@ -41,7 +41,7 @@ class Recipe:
     epochs: int
 
     def train(self, model: Any, examples: Subset, valid: Subset | None, key: jax.Array) -> Run:
-        """A training from beginning to end."""
+        """Trains a model from beginning to end."""
         options: dict[str, Any] = {"batch_size": self.batch_size, "epochs": self.epochs, "key": key}
         return train(self.task(model), self.optimizer, examples, valid=valid, **options)
 
@@ -57,7 +57,7 @@ class Goal:
     """The best of so many last epochs counts."""
 
     def score(self, run: Run) -> Array:
-        """float32[]: higher is better; NaN for a training that diverged."""
+        """Returns float32[]: higher is better; NaN for a training that diverged."""
         epochs = run.history.epochs
         if self.metric not in epochs:
             argument, known = "maximize" if self.maximizes else "minimize", ", ".join(map(repr, epochs))
@@ -98,7 +98,7 @@ class Children:
         chunk: Any = None,
         key: Any,
     ) -> "Children":
-        """The arguments of `search_architecture`, checked."""
+        """Checks the arguments of `search_architecture` and assembles the children's training."""
         if not isinstance(space, ArchitectureSpace):
             raise TypeError(f"space must be a lectopt.ArchitectureSpace; got {type(space).__name__}")
         recipe = Recipe(
@@ -121,18 +121,18 @@ class Children:
         )
 
     def model(self, vector: Array) -> Callable[[nnx.Rngs], nnx.Module]:
-        """A child as masks, as a model for a task."""
+        """Returns a child as masks, as a model for a task."""
         return lambda rngs: MaskedNetwork(self.space, vector, self.shape, self.outputs, rngs=rngs)
 
     def __call__(self, vectors: Array, key: jax.Array) -> Array:
-        """float32[children]: the scores of int32[children, decisions], means over the folds.
+        """Returns float32[children]: the scores of int32[children, decisions], means over the folds.
 
         All start from one key: children differ by what they are, not by how their weights were drawn.
         """
         return self.side_by_side(lambda vector, key: self.score(self.model(vector), key), vectors, key)
 
     def score(self, model: Any, key: jax.Array) -> Array:
-        """float32[]: the score of one network, the mean over the folds."""
+        """Returns float32[]: the score of one network, the mean over the folds."""
 
         def on(fold: Array) -> Array:
             examples, valid = self.folds.at(fold)
@@ -143,12 +143,12 @@ class Children:
         return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
 
     def waste(self, vectors: np.ndarray) -> float:
-        """The share of multiplications that masks make useless, for these children."""
+        """Returns the share of multiplications that masks make useless, for these children."""
         needed = [self.space.decode(vector).multiplications(self.shape, self.outputs) for vector in vectors]
         return 1 - float(np.mean(needed)) / self.space.multiplications(self.shape, self.outputs)
 
     def side_by_side(self, function: Callable[[Array, jax.Array], Any], vectors: Array, key: jax.Array) -> Any:
-        """function(vector, key) for each vector, split over the devices."""
+        """Computes `function(vector, key)` for each vector, split over the devices."""
         count = vectors.shape[0]
         each = -(-count // len(self.devices))
         # Padded with the first ones again, so that each device has as many.
@@ -163,7 +163,7 @@ class Children:
 
 
 def _shape(space: ArchitectureSpace, examples: Subset) -> tuple[int, ...]:
-    """The shape of one input.
+    """Returns the shape of one input.
 
     Raises:
         ValueError: if it does not fit the space.
@@ -178,7 +178,7 @@ def _shape(space: ArchitectureSpace, examples: Subset) -> tuple[int, ...]:
 
 
 def _outputs(examples: Subset) -> int:
-    """How many outputs the targets ask for: classes of whole numbers, or numbers of each example."""
+    """Returns how many outputs the targets require: the classes of whole numbers, or the numbers of an example."""
     targets = np.asarray(examples.arrays[-1])
     if np.issubdtype(targets.dtype, np.integer):
         return int(targets.max()) + 1
@@ -186,13 +186,13 @@ def _outputs(examples: Subset) -> int:
 
 
 def _task(examples: Subset) -> Callable[[Any], Task]:
-    """By the targets, whole numbers or not."""
+    """Chooses the task by the targets: whole numbers or not."""
     labelled = np.issubdtype(np.asarray(examples.arrays[-1]).dtype, np.integer)
     return functools.partial(classification if labelled else regression, standardize=True)
 
 
 def _checked_task(task: Any) -> Callable[[Any], Task]:
-    """Itself, if it makes a Task of a model."""
+    """Returns the function itself, after checking that it makes a Task of a model."""
     made = task(lambda rngs: nnx.Linear(1, 1, rngs=rngs)) if callable(task) else None
     if not isinstance(made, Task):
         raise TypeError(f"task must be a function model -> lectopt.Task, such as lectopt.regression; got {task!r}")

@@ -211,7 +211,7 @@ class Network(nnx.Module):
         self.output = nnx.Linear(widths[-1], outputs, param_dtype=param_dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The outputs [n, outputs] for inputs [n, ..., channels]."""
+        """Returns the outputs [n, outputs] for inputs [n, ..., channels]."""
         found = [x]
         for layer in self.layers:
             found.append(layer(found))
@@ -244,11 +244,11 @@ class Hidden(nnx.Module):
         self.sources = tuple(sources)
 
     def __call__(self, found: Sequence[jax.Array]) -> jax.Array:
-        """Its outputs, of the input and the outputs of all layers so far."""
+        """Returns the layer's outputs, given the input and the outputs of all layers so far."""
         z = self.linear(jnp.concatenate([thin(found[j], step) for j, step in self.sources], axis=-1))  # type: ignore[operator]
         return self.activation(z if self.norm is None else self.norm(z))
 
 
 def thin(x: jax.Array, step: int) -> jax.Array:
-    """Every `step`-th position of x [n, ..., channels]."""
+    """Returns every `step`-th position of x [n, ..., channels]."""
     return x[:, *[slice(None, None, step)] * (x.ndim - 2)]

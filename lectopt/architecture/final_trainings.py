@@ -34,7 +34,7 @@ class FinalTrainings:
     key: jax.Array
 
     def check(self) -> None:
-        """Raises, before anything is trained, unless examples, task and the network by hand fit one another.
+        """Checks, before anything is trained, that examples, task and the network by hand fit one another.
 
         How the masked network is trained is checked when the search is traced.
         """
@@ -49,7 +49,7 @@ class FinalTrainings:
         jax.eval_shape(lambda: self._judged(by_hand, self.key))
 
     def run(self, records: Mapping[str, Record], progress: bool) -> tuple[list[Finalist], np.ndarray, Run]:
-        """The best of each method and the network by hand, the vector of the best of all, and its plain network's run.
+        """Returns the best of each method and the network by hand, the vector of the best of all, and its plain run.
 
         Raises:
             ValueError: if no child has a score.
@@ -81,7 +81,7 @@ class FinalTrainings:
         return [*finalists, last], best, run
 
     def of_interrupted(self, records: Mapping[str, Record]) -> tuple[list[Finalist], np.ndarray, None]:
-        """The best of all by its score in the search, of one that a person ended: no finalists and no run."""
+        """Returns the best of an interrupted search by its score there; no finalists and no run."""
         found = best_of(list(records.values()), 1)
         self._check_any(found)
         return [], found[0][0], None
@@ -94,7 +94,7 @@ class FinalTrainings:
             )
 
     def _side_by_side(self, vectors: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """What each of these architectures reaches from each seed, all at once: {name: float32[seeds]}."""
+        """Returns what each of these architectures reaches from each seed: {name: float32[seeds]}."""
 
         def lane(row: Array, key: jax.Array) -> dict[str, Array]:
             return self._judged(self.children.model(row[:-1]), jax.random.fold_in(key, row[-1]))
@@ -106,7 +106,7 @@ class FinalTrainings:
         return [{name: values[part] for name, values in found.items()} for part in parts]
 
     def _from_all_seeds(self, model: Any) -> dict[str, np.ndarray]:
-        """One after the other: side by side, its convolutions would fall back to slow loops."""
+        """Trains one seed after the other: side by side, convolutions would fall back to slow loops."""
 
         def judged(seed: Array) -> dict[str, Array]:
             return self._judged(model, jax.random.fold_in(self.key, seed))
@@ -114,7 +114,7 @@ class FinalTrainings:
         return jax.tree.map(np.asarray, jax.jit(lambda seeds: jax.lax.map(judged, seeds))(jnp.arange(self.seeds)))
 
     def _judged(self, model: Any, key: jax.Array) -> dict[str, Array]:
-        """Its score as a child, and its metrics on the test set when it is trained on all the rest."""
+        """Returns its score as a child, and its test metrics after training on all other examples."""
         score = {"score": self.children.score(model, key)}
         if self.test is None:
             return score
@@ -125,7 +125,7 @@ class FinalTrainings:
         }
 
     def _plain(self, vector: np.ndarray) -> Run:
-        """The architecture as a plain network, trained on all the rest."""
+        """Trains the architecture as a plain network on all examples but the test set."""
         recipe = self.children.recipe
         network = self.children.space.decode(vector).network(self.children.shape, self.children.outputs)
         options: dict[str, Any] = {"batch_size": recipe.batch_size, "epochs": recipe.epochs, "key": self.key}

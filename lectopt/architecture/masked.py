@@ -71,7 +71,7 @@ class MaskedNetwork(nnx.Module):
 
     @standard_promotion()
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The outputs [n, outputs] for inputs [n, ..., channels]."""
+        """Returns the outputs [n, outputs] for inputs [n, ..., channels]."""
         found = [x]
         for layer in self.layers:
             found.append(layer(found))
@@ -121,11 +121,11 @@ class MaskedHidden(nnx.Module):
         return self._activate(self._normalise(z if self.bias is None else z + self._bias()))
 
     def _mask(self) -> Array:
-        """Which entries of the kernel [taps, inputs, units] the architecture has."""
+        """Returns which entries of the kernel [taps, inputs, units] the architecture has."""
         return self.taps[...][:, None, None] & self.reads[...][:, None] & self.units[...]
 
     def _bias(self) -> Array:
-        """There is none before BatchNorm."""
+        """Returns the bias; there is none before BatchNorm."""
         used = self.units[...]
         if "batch" in self.norms:
             used = used & (self.norm[...] != self.norms.index("batch"))
@@ -148,7 +148,7 @@ def _select(place: Array, values: list[Array]) -> Array:
 
 
 def _taps(sizes: tuple[int, ...], chosen: Any) -> Array:
-    """bool[taps]: those around the middle of a kernel of these sizes that a smaller one has."""
+    """Returns bool[taps]: those around the middle of a kernel of these sizes that a smaller one has."""
     if not sizes:
         return jnp.array([True])
     away = [max(abs(t - size // 2) for t, size in zip(tap, sizes, strict=True)) for tap in _places(sizes)]
@@ -156,12 +156,12 @@ def _taps(sizes: tuple[int, ...], chosen: Any) -> Array:
 
 
 def _places(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The taps of a kernel, in the order of its first axis."""
+    """Returns the taps of a kernel, in the order of its first axis."""
     return itertools.product(*map(range, sizes))
 
 
 def _patches(x: Array, sizes: tuple[int, ...], stride: int) -> Array:
-    """[n, ..., channels] -> [n, ..., taps * channels]; under vmap, a convolution would fall back to slow loops."""
+    """Returns [n, ..., taps * channels] of x [n, ..., channels]; a vmapped convolution would use slow loops."""
     if not sizes:
         return x
     middle = range(1, x.ndim - 1)
@@ -174,7 +174,7 @@ def _patches(x: Array, sizes: tuple[int, ...], stride: int) -> Array:
 
 
 def _scaled(key: jax.Array, shape: tuple[int, ...], mask: Array, dtype: Any) -> Array:
-    """Flax's default weights, `lecun_normal`, for the inputs that the mask leaves to each unit."""
+    """Returns Flax's default weights, `lecun_normal`, for the inputs that the mask leaves to each unit."""
     mask = jnp.broadcast_to(mask, shape)
     fan = jnp.max(jnp.sum(mask, axis=tuple(range(len(shape) - 1))))
     # A normal variable cut off at 2 sd has the variance 0.774...; JAX divides by the same root.

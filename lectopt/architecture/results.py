@@ -162,7 +162,7 @@ class ArchitectureResults:
 
 
 def _learned(controller: Record, space: ArchitectureSpace) -> dict[str, Any]:
-    """The controller's entropy beside that of uniform choice, and how probable it made each option, round by round."""
+    """Returns the controller's entropy beside that of uniform choice, and the probability of each option, by round."""
     vectors, probabilities = np.asarray(controller.choices), np.asarray(controller.probabilities)
     matter = np.asarray(space.decisions.matter(jnp.asarray(vectors.reshape(-1, len(space.choices)))))
     uniform = (matter @ np.log(space.choices)).reshape(vectors.shape[:2]).mean(axis=1)
@@ -176,7 +176,7 @@ def _learned(controller: Record, space: ArchitectureSpace) -> dict[str, Any]:
 
 
 def _caption(layer: Layer, stride: int) -> str:
-    """What stands below a layer in a plot."""
+    """Returns the text below a layer in a plot."""
     kernel = [f"kernel size {layer.kernel_size}"] if layer.kernel_size else []
     lines = ["filters" if layer.kernel_size else "units", *kernel, *([f"stride {stride}"] if stride > 1 else [])]
     return "\n".join([*lines, *([f"{layer.norm} norm"] if layer.norm != "none" else []), layer.activation])

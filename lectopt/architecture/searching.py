@@ -190,7 +190,7 @@ def _methods(space: ArchitectureSpace, children: int, controller: Any) -> dict[s
 
 
 def _fitted(budget: int, methods: Mapping[str, Method], trained: Children, rounds: int, key: jax.Array) -> RoundProgram:
-    """The search as a program that takes no more memory than there may be."""
+    """Returns the search as a program that fits into memory."""
     devices = len(trained.devices)
     wanted = -(-sum(method.children for method in methods.values()) // devices)
 

@@ -290,7 +290,7 @@ class ArchitectureSpace:
                 yield Decision("skip", layer, source, (False, True) if self.skip else (False,))
 
     def _place(self, name: str, option: Any) -> int:
-        """An option as a number: itself, or a name's place."""
+        """Returns an option as a number: itself, or the position of a name."""
         return (
             {"activation": self.activation, "norm": self.norm}[name].index(option)
             if isinstance(option, str)

@@ -35,7 +35,7 @@ class LaneGroup(NamedTuple):
     data: Any  # what all of them read, as `LaneProgram.place` returns it
 
     def take(self, rows: np.ndarray, columns: np.ndarray) -> "LaneGroup":
-        """The lanes of these settings on these pairs."""
+        """Returns the lanes of these settings on these pairs."""
         return LaneGroup(
             {name: column[rows] for name, column in self.numbers.items()},
             FoldAndSeed(self.pairs.fold[columns], self.pairs.seed[columns]),
@@ -75,28 +75,28 @@ class LaneProgram:
         self._trial = trial
 
     def place(self, shared: Shared) -> Any:
-        """What all lanes read, on the devices."""
+        """Places what all lanes read on the devices."""
         return self._closed_over, jax.device_put(shared, self._devices.sharding(None))
 
     @functools.cached_property
     def text(self) -> str:
-        """The lowered program of one lane, equal between processes."""
+        """Returns the lowered program of one lane, equal between processes."""
         *others, shared = self._traced.arguments
         return self._traced.lower(*others, (_shapes(self._closed_over), shared)).as_text()
 
     def reads_start(self) -> bool:
-        """Whether the outcome depends on what a lane starts from; True where there is nothing to start from."""
+        """Returns whether the outcome depends on what a lane starts from; True if there is nothing."""
         return not jax.tree.leaves(self._traced.arguments[2]) or self._traced.reads(2)
 
     def compile(self, shape: Rectangle) -> CompiledProgram:
-        """The program for a rectangle, one side of which is a multiple of the devices."""
+        """Returns the program for a rectangle, one side of which is a multiple of the devices."""
         if shape not in self._programs:
             self._programs[shape] = compiled(lambda: self._lower(shape))
             self.compile_seconds += self._programs[shape].seconds
         return self._programs[shape]
 
     def run(self, shape: Rectangle, group: LaneGroup) -> Outcome:
-        """The outcomes of a group that has this shape, np[settings, pairs] each."""
+        """Returns the outcomes of a group that has this shape, np[settings, pairs] each."""
         lanes = (group.numbers, group.pairs, group.starts)
         placed = map(jax.device_put, lanes, map(self._devices.sharding, self._axes(shape)))
         return jax.tree.map(np.asarray, self.compile(shape).call(*placed, group.data))
@@ -106,7 +106,7 @@ class LaneProgram:
         return programs_of(self._trial, lambda: self.text)
 
     def _axes(self, shape: Rectangle) -> tuple[int | None, int | None, int]:
-        """Which axis of settings, pairs and lanes is split over the devices."""
+        """Returns which axis of settings, pairs and lanes is split over the devices."""
         return (0, None, 0) if shape.rows % self._devices.size == 0 else (None, 0, 1)
 
     def _lower(self, shape: Rectangle) -> jax.stages.Lowered:
@@ -130,12 +130,12 @@ class LaneProgram:
 
 
 def _shapes(tree: Any, lanes: tuple[int, ...] = (), sharding: Any = None) -> Any:
-    """The shapes of arrays, with axes for lanes in front."""
+    """Returns the shapes of arrays, with axes for lanes in front."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((*lanes, *a.shape), a.dtype, sharding=sharding), tree)
 
 
 def _asks_for_a_number(error: Exception) -> bool:
-    """Whether a traced value stood where a Python number was wanted: JAX's errors, and others that name the tracer."""
+    """Returns whether a traced value stood for a Python number: JAX's errors, and others that name the tracer."""
     if isinstance(error, _CONCRETE):
         return True
     return isinstance(error, (TypeError, ValueError, IndexError)) and "Tracer" in str(error)

@@ -32,7 +32,7 @@ class LaneRecords:
         )
 
     def read(self, like: Outcome, shape: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray, Outcome]]:
-        """All that was kept of so many rows and pairs, as outcomes like that of one lane.
+        """Returns all that was kept of so many rows and pairs, as outcomes like that of one lane.
 
         A file that is damaged, or of something else, is removed with a warning: its lanes are to be computed again.
         """
@@ -69,7 +69,7 @@ def _are_within(places: np.ndarray, count: int) -> bool:
 
 
 def _stored(dtype: np.dtype) -> np.dtype:
-    """As NumPy reads it back: dtypes that it does not know, such as bfloat16, as bytes."""
+    """Returns the dtype that NumPy reads back: unknown ones, such as bfloat16, as bytes."""
     return np.dtype(f"V{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 

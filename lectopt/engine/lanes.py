@@ -59,7 +59,7 @@ class Trial:
             raise TypeError(f"trial must be a function that can be called as trial({call}){why}; {error}") from error
 
     def call(self, setting: Mapping[str, Any], pair: FoldAndSeed, shared: Shared, **extra: Any) -> Any:
-        """What the user's function returns for one lane."""
+        """Returns what the user's function returns for one lane."""
         key = jax.random.fold_in(jax.random.fold_in(shared.key, pair.fold), pair.seed)
         if shared.folds is None:
             return self.function(dict(setting), key, **extra)
@@ -68,7 +68,7 @@ class Trial:
 
 
 def outcome(returned: Any) -> Outcome:
-    """What a trial returned, checked.
+    """Returns the outcome of what a trial returned, after checking it.
 
     Raises:
         TypeError: unless it is a Run or a dictionary of numbers.
@@ -90,7 +90,7 @@ def outcome(returned: Any) -> Outcome:
 
 
 def _diverged_at(value: Any) -> Array:
-    """The step at which a trial says that it diverged, -1 if it did not."""
+    """Returns the step at which a trial says that it diverged, -1 if it did not."""
     if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.integer) or jnp.shape(value):
         found = f"{value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else repr(value)
         raise TypeError(f"trial must return a whole number, or -1, as 'diverged_at'; it returned {found}")
@@ -123,5 +123,5 @@ class TrialLane:
         self.static = static
 
     def __call__(self, numbers: Mapping[str, Any], pair: FoldAndSeed, start: Any, shared: Shared) -> Outcome:
-        """The outcome of a lane, which starts from nothing."""
+        """Returns the outcome of a lane, which starts from nothing."""
         return outcome(self._trial.call({**self.static, **numbers}, pair, shared))

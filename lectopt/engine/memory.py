@@ -28,7 +28,7 @@ def fitted(
     devices: int,
     name: Callable[[C], str],
 ) -> tuple[C, P]:
-    """The first candidate whose program fits into memory, and that program.
+    """Returns the first candidate whose program fits into memory, and that program.
 
     Args:
         candidate: what to compile first, such as how many trainings run at once.

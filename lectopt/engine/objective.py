@@ -4,7 +4,7 @@ from typing import Any
 
 
 def checked_metric(minimize: Any, maximize: Any) -> str:
-    """The metric to choose by.
+    """Returns the metric to choose by.
 
     Raises:
         ValueError: unless exactly one of them is given.

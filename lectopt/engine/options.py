@@ -22,7 +22,7 @@ class SearchOptions(NamedTuple):
 
     @classmethod
     def of(cls, *, chunk: Any, memory: Any, directory: Any, progress: bool) -> "SearchOptions":
-        """The arguments of a search, checked."""
+        """Checks the arguments of a search and returns them as one value."""
         show = checks.check_flag("progress", progress)
         devices = tuple(jax.local_devices())
         if memory is None:

@@ -13,7 +13,7 @@ class OutcomeTable:
     """The outcomes of lanes, and which of them are known; with records, each is kept on disk too."""
 
     def __init__(self, like: Outcome, rows: int, pairs: int, records: LaneRecords | None):
-        """For lanes with outcomes like this one."""
+        """Makes an empty table for lanes with outcomes like this one."""
         self._local = local_lanes(rows, pairs)
         self._like, self._records = like, records
         self.outcome: Outcome = jax.tree.map(lambda leaf: np.zeros((rows, pairs, *leaf.shape), leaf.dtype), like)
@@ -25,7 +25,7 @@ class OutcomeTable:
         return np.flatnonzero((self.done & self._local).all(axis=1))
 
     def next(self, shape: Rectangle) -> tuple[np.ndarray, np.ndarray]:
-        """The rows and pairs of the next lanes to run, at most as many as the rectangle has."""
+        """Returns the rows and pairs of the next lanes to run, at most as many as the rectangle has."""
         rows = np.flatnonzero(~self.done.all(axis=1))[: shape.rows]
         return rows, np.flatnonzero(~self.done[rows].all(axis=0))[: shape.pairs]
 
@@ -42,7 +42,7 @@ class OutcomeTable:
         return self._put(rows, pairs, outcome)
 
     def gather(self) -> Outcome:
-        """The outcomes of all processes, each from the process that ran it."""
+        """Returns the outcomes of all processes, each from the process that ran it."""
         if jax.process_count() == 1:
             return self.outcome
         all_outcomes, owned = multihost_utils.process_allgather((self.outcome, self._local))
@@ -59,7 +59,7 @@ class OutcomeTable:
 
 
 def local_lanes(rows: int, pairs: int) -> np.ndarray:
-    """Which lanes this process runs: bool[rows, pairs]."""
+    """Returns which lanes this process runs: bool[rows, pairs]."""
     index, count = jax.process_index(), jax.process_count()
     row, pair = np.indices((rows, pairs))
     return (row if rows >= count else pair) % count == index

@@ -14,7 +14,7 @@ _compiled = weakref.WeakKeyDictionary()
 
 
 def programs_of(trial: Callable[..., Any], text: Callable[[], str]) -> dict[Rectangle, CompiledProgram]:
-    """The programs that were compiled for this trial from the same text, by shape; to be added to."""
+    """Returns the programs compiled for this trial from the same text, by shape; callers add to it."""
     try:
         texts = _compiled.setdefault(trial, {})
     except TypeError:  # some callables cannot be referred to weakly, or hashed

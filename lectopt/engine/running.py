@@ -38,12 +38,12 @@ class Progress:
             Console(stderr=True).print(text, highlight=False, soft_wrap=True)
 
     def restored(self, lanes: int) -> None:
-        """So many lanes were done before."""
+        """Counts lanes that were done before."""
         self.done += lanes
         self.bar.update(self.done)
 
     def finished(self, lanes: int, seconds: float, scores: np.ndarray) -> None:
-        """So many lanes more are done, and settings have these scores on all pairs."""
+        """Counts lanes that were run, and notes the scores of the settings they complete."""
         self.done += lanes
         self.computed += lanes
         self.run_seconds += seconds
@@ -81,13 +81,13 @@ def run_lanes(
 def run_rectangle(
     program: LaneProgram, shape: Rectangle, group: LaneGroup, rows: np.ndarray, columns: np.ndarray
 ) -> Outcome:
-    """The outcomes of these lanes; the rectangle is padded with some of them again."""
+    """Returns the outcomes of these lanes; the rectangle is padded with some of them again."""
     padded = group.take(np.resize(rows, shape.rows), np.resize(columns, shape.pairs))
     return jax.tree.map(lambda leaf: leaf[: len(rows), : len(columns)], program.run(shape, padded))
 
 
 def _fitting_shape(program: LaneProgram, tiling: Tiling, options: SearchOptions, progress: Progress) -> Rectangle:
-    """The largest rectangle that memory allows, whose program is compiled."""
+    """Returns the largest rectangle that memory allows, whose program is compiled."""
     before = program.compile_seconds
     shape, compiled = fitted(
         tiling.shape,

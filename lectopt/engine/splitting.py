@@ -15,7 +15,7 @@ class DeviceRow:
     """
 
     def __init__(self, devices: Sequence[Any], name: str):
-        """The name of the axis is in the text of lowered programs."""
+        """Arranges the devices along one axis, whose name is in the text of lowered programs."""
         self.mesh = jax.make_mesh((len(devices),), (name,), (AxisType.Auto,), devices=devices)
         self._name = name
 
@@ -25,11 +25,11 @@ class DeviceRow:
         return self.mesh.size
 
     def sharding(self, axis: int | None) -> NamedSharding:
-        """Where arrays lie that are split along an axis."""
+        """Returns the sharding of arrays that are split along an axis."""
         return NamedSharding(self.mesh, self._spec(axis))
 
     def split(self, function: Callable[..., Any], in_axes: Sequence[int | None], out_axes: int) -> Callable[..., Any]:
-        """The function with each device working on its part of the arguments."""
+        """Returns the function with each device working on its part of the arguments."""
         specs = tuple(map(self._spec, in_axes))
         return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=self._spec(out_axes), check_vma=False)
 

@@ -38,7 +38,7 @@ class Tiling:
     """
 
     def __init__(self, rows: int, pairs: int, devices: int, chunk: int | None, padded: bool = False):
-        """`padded` takes rectangles of `chunk` settings, however few there are."""
+        """Starts with the rectangle for these settings and pairs; `padded` takes `chunk` settings always."""
         rows = chunk if padded and chunk else rows
         parts, lanes = (LEAST_RECTANGLES, FIRST_LANES_PER_DEVICE) if chunk is None else (1, MOST_LANES_PER_DEVICE)
         most = lanes * devices
@@ -61,7 +61,7 @@ class Tiling:
         return Rectangle(self._size, self._other) if self._by_rows else Rectangle(self._other, self._size)
 
     def limit(self, lanes: int) -> Rectangle | None:
-        """Memory allows so many lanes at once; returns the next rectangle if it is smaller now."""
+        """Limits the lanes at once, as memory asks; returns the next rectangle if it is smaller now."""
         before = self.shape
         if lanes < self._other * self._devices:
             self._other = max(lanes // self._devices, 1)
@@ -71,7 +71,7 @@ class Tiling:
         return self.shape if self.shape.lanes < before.lanes else None
 
     def report(self, seconds: float, left: int, compile_seconds: float) -> None:
-        """The last rectangle took so long, and so many settings are left: perhaps another size is better."""
+        """Notes how long the last rectangle took and how many settings are left; another size may be better."""
         if not self._adapts:
             return
         each = seconds / self._size
@@ -84,7 +84,7 @@ class Tiling:
             self._size = next((size for size in self._others(best, left) if size not in self._seconds), best)
 
     def _others(self, best: int, left: int) -> list[int]:
-        """The sizes that may be better: twice as many where that is short or they are few, fewer where it is long."""
+        """Returns sizes that may be better: twice as many if short or few, fewer if long."""
         seconds, others = self._seconds[best], []
         if best * seconds <= LONGEST_SECONDS or 2 * best * self._other <= FIRST_LANES_PER_DEVICE * self._devices:
             others.append(2 * best)
@@ -95,6 +95,6 @@ class Tiling:
 
 
 def _even(total: int, most: int, multiple: int) -> int:
-    """The size of the fewest equal chunks of `total`, none above `most`, as a multiple (of the devices)."""
+    """Returns the size of the fewest equal chunks of `total`, none above `most`, as a multiple (of the devices)."""
     most = max(most - most % multiple, multiple)
     return math.ceil(math.ceil(total / math.ceil(total / most)) / multiple) * multiple

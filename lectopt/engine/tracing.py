@@ -41,13 +41,13 @@ class TracedProgram:
         self._name = name
 
     def __call__(self, *arguments: Any) -> Any:
-        """What the function returns; the last argument is `(closed_over, last)`."""
+        """Returns what the function returns; the last argument is `(closed_over, last)`."""
         *others, (closed_over, last) = arguments
         leaves = jax.core.eval_jaxpr(self._jaxpr, closed_over, *jax.tree.leaves((*others, last)))
         return jax.tree.unflatten(jax.tree.structure(self.returned), leaves)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
-        """The lowered program for such arguments. Its text is equal between processes."""
+        """Returns the lowered program for such arguments. Its text is equal between processes."""
 
         def named(*arguments: Any) -> Any:
             return self(*arguments)
@@ -56,7 +56,7 @@ class TracedProgram:
         return jax.jit(named).lower(*arguments)
 
     def reads(self, number: int) -> bool:
-        """Whether the outputs depend on an argument, by its number."""
+        """Returns whether the outputs depend on an argument, by its number."""
         sizes = [len(jax.tree.leaves(tree)) for tree in self.arguments]
         read = set(map(id, self._jaxpr.outvars))
         for equation in reversed(self._jaxpr.eqns):

@@ -13,7 +13,7 @@ _PARTS = 5
 
 
 def wrong_initial_loss(history: History, curves: LossCurves) -> Finding | None:
-    """The initial loss is far above what constant outputs would have."""
+    """Reports an initial loss far above that of constant outputs."""
     if not curves.has_baseline or not curves.initial > THRESHOLDS.wrong_initial_loss:
         return None
     evidence = f"{curves.initial * curves.unit:.3g}, where constant outputs would have {curves.unit:.3g}"
@@ -23,7 +23,7 @@ def wrong_initial_loss(history: History, curves: LossCurves) -> Finding | None:
 
 
 def rate_too_low(history: History, curves: LossCurves) -> Finding | None:
-    """The loss falls in a straight line, and slowly."""
+    """Reports a loss that falls slowly and in a straight line."""
     update = _largest_update(history)
     slow = 0.0 < curves.fall < THRESHOLDS.slow_fall and curves.train[-1] >= THRESHOLDS.poor
     straight = curves.straightness > THRESHOLDS.straight
@@ -47,7 +47,7 @@ def rate_too_low(history: History, curves: LossCurves) -> Finding | None:
 
 
 def loss_plateau(history: History, curves: LossCurves) -> Finding | None:
-    """Nothing was learned, though the steps were not too small."""
+    """Reports that nothing was learned, although the steps were large enough."""
     late = curves.train[len(curves.train) // 3 :]
     flat = (
         curves.steps >= THRESHOLDS.short_steps
@@ -65,7 +65,7 @@ def loss_plateau(history: History, curves: LossCurves) -> Finding | None:
 
 
 def rate_too_high(history: History, curves: LossCurves) -> Finding | None:
-    """The loss jumps about, in batches that are large enough to be steady."""
+    """Reports a loss that jumps, with batches large enough to be steady."""
     size, curve = _jumps(curves)
     small = history.batch_size < THRESHOLDS.small_batch
     if curves.diverged or curves.short or small or not size > THRESHOLDS.jumps:
@@ -78,7 +78,7 @@ def rate_too_high(history: History, curves: LossCurves) -> Finding | None:
 
 
 def noisy_loss(history: History, curves: LossCurves) -> Finding | None:
-    """The loss jumps about in very small batches."""
+    """Reports a loss that jumps, with very small batches."""
     size, curve = _jumps(curves)
     small = history.batch_size < THRESHOLDS.small_batch
     if curves.diverged or curves.short or not small or not size > THRESHOLDS.jumps_in_small_batches:
@@ -91,7 +91,7 @@ def noisy_loss(history: History, curves: LossCurves) -> Finding | None:
 
 
 def overfitting(history: History, curves: LossCurves) -> Finding | None:
-    """The validation loss rose from its best while the training loss fell on."""
+    """Reports a validation loss that rose from its minimum while the training loss kept falling."""
     valid = curves.valid
     if curves.diverged or len(valid) < THRESHOLDS.validations or _jumps(curves)[0] > THRESHOLDS.jumps:
         return None
@@ -109,7 +109,7 @@ def overfitting(history: History, curves: LossCurves) -> Finding | None:
 
 
 def learned_nothing_general(history: History, curves: LossCurves) -> Finding | None:
-    """What was learned of the training part is of no use for the other."""
+    """Reports that what was learned on the training part does not help on the validation part."""
     valid = curves.valid
     if curves.diverged or curves.short or not curves.has_baseline or len(valid) < THRESHOLDS.validations:
         return None
@@ -124,7 +124,7 @@ def learned_nothing_general(history: History, curves: LossCurves) -> Finding | N
 
 
 def underfitting(history: History, curves: LossCurves) -> Finding | None:
-    """Training has settled at a bad loss, and validation at the same."""
+    """Reports that training and validation have both settled at a high loss."""
     level, valid = curves.train[-1], curves.valid
     poor = THRESHOLDS.poor if "valid_accuracy" in history.epochs else THRESHOLDS.poor_with_noise
     if curves.diverged or not _has_settled(curves) or not poor < level < 1 - THRESHOLDS.learned:
@@ -139,7 +139,7 @@ def underfitting(history: History, curves: LossCurves) -> Finding | None:
 
 
 def still_improving(history: History, curves: LossCurves) -> Finding | None:
-    """The loss was still falling at the end."""
+    """Reports a loss that was still falling at the end."""
     losses = curves.monitored
     fall = late_fall(losses)
     falling = fall > THRESHOLDS.still_falling and fall * losses[-1] > THRESHOLDS.still_falling_by
@@ -155,7 +155,7 @@ def still_improving(history: History, curves: LossCurves) -> Finding | None:
 
 
 def converged_early(history: History, curves: LossCurves) -> Finding | None:
-    """Most epochs brought nothing."""
+    """Reports that most epochs gained nothing."""
     long = min(len(curves.train), curves.epochs) >= THRESHOLDS.idle_epochs
     if curves.diverged or not long or not curves.train[-1] < 1 - THRESHOLDS.learned:
         return None
@@ -193,7 +193,7 @@ CURVE_FINDINGS = [
 
 
 def _has_settled(curves: LossCurves) -> bool:
-    """Whether the training loss has come to rest, neither falling nor jumping, in a training that is long enough."""
+    """Returns whether the training loss has settled, neither falling nor jumping, in a long enough training."""
     return (
         curves.has_baseline
         and curves.epochs >= THRESHOLDS.settling_epochs
@@ -205,7 +205,7 @@ def _has_settled(curves: LossCurves) -> bool:
 
 
 def _jumps(curves: LossCurves) -> tuple[float, str]:
-    """How much the validation loss jumps; without validation the training loss, of whose fall enough must be seen."""
+    """Returns how much the validation loss jumps; without validation the training loss, once it fell enough."""
     if len(curves.valid):
         long = len(curves.valid) >= THRESHOLDS.jumping_validations
         return (jump_size(curves.valid) if long else 0.0), "validation"
@@ -213,8 +213,8 @@ def _jumps(curves: LossCurves) -> tuple[float, str]:
 
 
 def _largest_update(history: History) -> float:
-    """The largest layer's median of update over weights, in the part of the training in which it is largest (a rate
-    may grow at first, and decrease later); NaN if none was watched.
+    """Returns the largest layer's median of update over weights, in the part of the training in which it is largest (a
+    rate may grow at first, and decrease later); NaN if none was watched.
     """
     ratios = [np.asarray(x["update_ratio"], float) for x in history.layers.values() if "update_ratio" in x]
     parts = [part[np.isfinite(part)] for ratio in ratios for part in np.array_split(ratio, _PARTS)]

@@ -113,7 +113,7 @@ def diagnose(run: Run | History) -> Diagnosis:
 
 
 def _holds_best(run: Run) -> bool:
-    """Whether it gave back the best validation, not the last one."""
+    """Returns whether the run holds the best validation, not the last one."""
     losses = np.asarray(run.history.epochs.get("valid_loss", []), float)
     losses = losses[np.isfinite(losses)]
     return len(losses) > 0 and bool(np.asarray(run.metrics.get("valid_loss", np.nan)) < losses[-1])

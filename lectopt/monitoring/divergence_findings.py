@@ -8,7 +8,7 @@ from lectopt.training.nonfinite import SLOWER, NonFinite, divergence, nonfinite_
 
 
 def diverged(history: History, curves: LossCurves) -> Finding | None:
-    """The loss ceased to be finite, or grew far above what it had been."""
+    """Reports a loss that ceased to be finite, or grew far above its earlier values."""
     if (problem := divergence(history)) is not None:
         return _finding(problem, "8.2.4")
     least, last = curves.train.min(), curves.train[-1]
@@ -21,7 +21,7 @@ def diverged(history: History, curves: LossCurves) -> Finding | None:
 
 
 def validation_not_finite(history: History, curves: LossCurves) -> Finding | None:
-    """What is not finite in evaluation alone: batch statistics, or examples that only validation has."""
+    """Reports what is not finite in evaluation alone, by batch statistics or by some validation example."""
     problem = nonfinite_validation(history)
     return None if problem is None else _finding(problem, "11.5")
 

@@ -171,7 +171,7 @@ def _signals_and_loss(
 
 
 def _unseen(signals: Signals) -> list[str]:
-    """The paths of the weights, not biases, that are within none of the layers."""
+    """Returns the paths of the weights, not biases, that are in none of the layers."""
     layers = [signals.paths[name] for name in signals.names]
     weights = zip(paths(signals.params), jax.tree.leaves(signals.params), strict=True)
     outside = [path for path, w in weights if w.ndim > 1 and not any(path[: len(own)] == own for own in layers)]

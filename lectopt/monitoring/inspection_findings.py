@@ -11,7 +11,7 @@ _START = "Goodfellow et al. 2016, section 8.4"
 
 
 def inspection_findings(layers: list[LayerReport], loss: float, baseline: float | None, trained: bool) -> list[Finding]:
-    """The findings of `inspect`."""
+    """Returns the findings of `inspect`."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
     found = [
         _symmetric(weighted),
@@ -37,7 +37,7 @@ def _symmetric(layers: list[LayerReport]) -> Finding | None:
 
 
 def _sizes(what: str, how: str, sizes: list[tuple[str, float]], loss: float) -> Finding | None:
-    """`sizes` from the end that the signal comes from."""
+    """Reports `sizes` that shrink or grow, listed from the end that the signal comes from."""
     if len(sizes) < 2:
         return None
     (first, start), (last, end) = sizes[0], sizes[-1]
@@ -74,7 +74,7 @@ def _alike(layers: list[LayerReport]) -> Finding | None:
 
 
 def loss_finding(loss: float, baseline: float | None, trained: bool) -> Finding | None:
-    """Whether a loss over many examples is far above that of constant outputs."""
+    """Reports a loss over many examples that is far above that of constant outputs."""
     # None where it is not known, 0 where all targets are alike.
     if not baseline or not loss > THRESHOLDS.high_loss * baseline:
         return None

@@ -13,7 +13,7 @@ _GLOROT = "Glorot and Bengio 2010"
 
 
 def vanishing_gradients(history: History, curves: LossCurves) -> Finding | None:
-    """The gradient gets lost on its way back through the layers."""
+    """Reports a gradient that shrinks on its way back through the layers."""
     ratio, first, last = _gradient_ratio(history)
     if not ratio < 1 / THRESHOLDS.uneven_gradients:
         return None
@@ -23,7 +23,7 @@ def vanishing_gradients(history: History, curves: LossCurves) -> Finding | None:
 
 
 def exploding_gradients(history: History, curves: LossCurves) -> Finding | None:
-    """The gradient grows on its way back, or is very large as a whole."""
+    """Reports a gradient that grows on its way back, or is very large as a whole."""
     ratio, first, last = _gradient_ratio(history)
     norms = np.asarray(history.steps["gradient_norm"], float)[: curves.steps]
     size = float(np.median(norms)) / curves.unit if len(norms) and curves.has_baseline else 0.0
@@ -53,7 +53,7 @@ def saturated_units(history: History, curves: LossCurves) -> Finding | None:
 
 
 def clipped_too_often(history: History, curves: LossCurves) -> Finding | None:
-    """More steps are clipped than not."""
+    """Reports that more steps are clipped than not."""
     if "clipped" not in history.steps:
         return None
     share = np.asarray(history.steps["clipped"], float)[: curves.steps].mean() if curves.steps else 0.0
@@ -75,7 +75,7 @@ LAYER_FINDINGS = [clipped_too_often, vanishing_gradients, exploding_gradients, d
 
 
 def _gradient_ratio(history: History) -> tuple[float, str, str]:
-    """How large the gradient is at the first layer with weights, relative to the last one; NaN if there are not two."""
+    """Returns the gradient's size at the first layer with weights relative to the last; NaN if there are not two."""
     layers = {
         name: layer for name, layer in history.layers.items() if {"output_gradient_std", "weight_norm"} <= layer.keys()
     }

@@ -120,7 +120,7 @@ def _next_input(name: str, signals: Signals, z: np.ndarray) -> np.ndarray | None
 
 
 def _activation(z: np.ndarray, after: np.ndarray | None) -> tuple[str, np.ndarray]:
-    """The activation by name, and the outputs after it."""
+    """Returns the name of the activation, and the outputs after it."""
     if after is None:
         return "", z
     if np.array_equal(z, after, equal_nan=True):
@@ -136,7 +136,7 @@ def _saturated(a: np.ndarray, activation: str) -> float:
 
 
 def _weights_of(path: tuple[str, ...], params: Params, gradients: Params) -> tuple[np.ndarray, np.ndarray] | None:
-    """The largest weight array of the layer at `path` (not its biases), and its gradient."""
+    """Returns the largest weight array of the layer at `path` (not its biases), and its gradient."""
     leaves = zip(paths(params), jax.tree.leaves(params), jax.tree.leaves(gradients), strict=True)
     found = [
         (_as_real_rows(w), _as_real_rows(dw)) for names, w, dw in leaves if names[: len(path)] == path and w.ndim >= 2

@@ -60,7 +60,7 @@ class LossCurves:
 
 
 def loss_curves(history: History) -> LossCurves:
-    """The curves of one training."""
+    """Returns the curves of one training."""
     losses = np.asarray(history.steps["loss"], float)
     finite = np.isfinite(losses)
     steps = len(losses) if finite.all() else int(np.argmin(finite))
@@ -79,14 +79,14 @@ def loss_curves(history: History) -> LossCurves:
 
 
 def late_fall(losses: np.ndarray) -> float:
-    """How much of its value a curve lost in the last fifth."""
+    """Returns the relative fall of a curve in its last fifth."""
     span = max(1, len(losses) // 5)
     return float(losses[-1 - span] / losses[-1] - 1) if len(losses) > span and losses[-1] > 0 else 0.0
 
 
 def jump_size(losses: np.ndarray) -> float:
-    """The deviation of a curve's values from their neighbours' mean, over its mean; without its first third. Only where
-    it turns: the bend of a curve that falls, and then falls less, is no jump.
+    """Returns the deviation of a curve from the mean of its neighbours, over its mean, without the first third. Only
+    where it turns: the bend of a curve whose fall slows down is not a jump.
     """
     late = losses[len(losses) // 3 :]
     if len(late) < 3:
@@ -98,7 +98,7 @@ def jump_size(losses: np.ndarray) -> float:
 
 
 def second_and_last_tenth(losses: np.ndarray) -> tuple[float, float]:
-    """The mean losses there."""
+    """Returns the mean losses there."""
     tenth = max(1, len(losses) // 10)
     return float(losses[tenth : 2 * tenth].mean()), float(losses[-tenth:].mean())
 
@@ -108,7 +108,7 @@ def _largest_positive(sizes: list[float]) -> float:
 
 
 def _validation_losses(history: History) -> np.ndarray:
-    """Those of the epochs that were trained, if all are finite."""
+    """Returns those of the epochs that were trained, if all are finite."""
     trained = np.isfinite(np.asarray(history.epochs.get("train_loss", []), float))
     valid = np.asarray(history.epochs.get("valid_loss", []), float)
     of_trained = valid[trained] if len(trained) == len(valid) else valid
@@ -116,7 +116,7 @@ def _validation_losses(history: History) -> np.ndarray:
 
 
 def _final_rate(history: History, steps: int) -> float:
-    """The last learning rate over the largest one."""
+    """Returns the last learning rate over the largest one."""
     rates = np.asarray(history.steps.get("learning_rate", []), float)[:steps]
     return float(rates[-1] / rates.max()) if len(rates) and np.isfinite(rates).all() and rates.max() > 0 else 1.0
 

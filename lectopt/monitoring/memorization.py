@@ -81,7 +81,7 @@ def _judge_loss(together: _Losses, floor: float, constant: float, evidence: str,
 
 
 def _judge_objective(together: _Losses, floor: float, evidence: str) -> Outcome:
-    """An objective need not have what one can learn by heart: a variational autoencoder pays for telling them apart."""
+    """Judges an objective, which need not allow memorization: variational autoencoders pay for it."""
     if together.last - floor <= THRESHOLDS.memorizing_rest * (together.first - floor):
         return [], [f"Learned by heart: {evidence}."]
     if together.outputs_alike:
@@ -103,7 +103,7 @@ def _cannot_learn(evidence: str) -> Finding:
 
 
 def _train_at_rates(task: Task, sample: Any, key: jax.Array, inputs: Array, targets: Array) -> tuple[Array, Any]:
-    """float32[rates, steps]: the losses of trainings on these rows, and the outputs of the model after each."""
+    """Returns float32[rates, steps]: the losses of trainings on these rows, and the outputs after each."""
     x, *others = sample
     indexed = [(x, inputs), *((array, targets) for array in others)]
     examples = tuple(jax.tree.map(lambda a, rows=rows: a[rows], array) for array, rows in indexed)
@@ -116,7 +116,7 @@ def _train_at_rates(task: Task, sample: Any, key: jax.Array, inputs: Array, targ
 
 
 def _outputs(task: Task, run: Run, examples: Any, key: jax.Array) -> Any:
-    """The model's outputs; of an objective, which may call its model as it likes, those of the last layer seen."""
+    """Returns the model's outputs; of an objective, which may call it in any way, those of the last layer."""
     if task.has_targets:
         return evaluation.predict(task, run.params, run.model_state, examples[0])
     if isinstance(task.adapter, FunctionAdapter):
@@ -136,12 +136,12 @@ def _at_best_rate(trained: tuple[Array, Any]) -> _Losses:
 
 
 def _all_alike(outputs: Any) -> bool:
-    """Whether there are outputs [rates, examples, ...] of examples, and all of them are the same at each rate."""
+    """Returns whether the outputs [rates, examples, ...] are the same for all examples at each rate."""
     of_examples = [a for a in jax.tree.leaves(outputs) if a.shape[1:2] == (EXAMPLES,)]
     arrays = [np.asarray(a).reshape(len(LEARNING_RATES), EXAMPLES, -1) for a in of_examples]
     return bool(arrays) and all(_spread(a) <= THRESHOLDS.same_outputs for of_rates in arrays for a in of_rates)
 
 
 def _spread(a: np.ndarray) -> float:
-    """The largest distance of a row from the mean row, over the largest number."""
+    """Returns the largest distance of a row from the mean row, over the largest number."""
     return float(np.abs(a - a.mean(axis=0)).max() / max(np.abs(a).max(), np.finfo(np.float32).tiny)) if a.size else 0.0

@@ -12,7 +12,7 @@ from lectopt.training.run import Run
 
 
 def small_batches(run: Run) -> Finding | None:
-    """BatchNorm, which needs many examples at a time, was given few."""
+    """Reports a BatchNorm that is given few examples at a time."""
     size, layers = run.history.batch_size, _batch_norms(run)
     if size >= THRESHOLDS.batch_norm_batch or not layers:
         return None
@@ -23,7 +23,7 @@ def small_batches(run: Run) -> Finding | None:
 
 
 def _batch_norms(run: Run) -> list[str]:
-    """The layers that normalise over the batch; of functions nothing is known."""
+    """Returns the layers that normalize over the batch; of pairs of functions nothing is known."""
     model = run.model
     if isinstance(model, nnx.Module):
         kinds = BatchNorm, nnx.BatchNorm

@@ -84,7 +84,7 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
 
 
 def _divide(params: Params, path: tuple[str, ...], deviation: jax.Array) -> Params:
-    """The parameters, those of the layer at `path` divided, if it has a kernel that its outputs are linear in."""
+    """Divides the parameters of the layer at `path`, if it has a kernel that its outputs are linear in."""
     keys = paths(params)
     mine = [k for k in keys if k[: len(path)] == path and len(k) == len(path) + 1]
     if not any(k[-1] in ("kernel", "embedding") for k in mine):

@@ -149,7 +149,7 @@ def _target_alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
 
 
 def _validation_losses(task: Task, sample: Any, orders: Array, key: jax.Array) -> Array:
-    """float32[orders, rates]: the best loss of the other examples, with targets in each order, at each rate."""
+    """Returns float32[orders, rates]: the best validation loss, with targets in each order, at each rate."""
     x, targets = sample
     train_rows, test_rows = _split_rows(orders.shape[1])
 
@@ -168,5 +168,5 @@ def _validation_losses(task: Task, sample: Any, orders: Array, key: jax.Array) -
 
 
 def _split_rows(count: int) -> list[np.ndarray]:
-    """The examples to learn from, and the others."""
+    """Returns the examples to learn from, and the others."""
     return np.split(np.arange(count), [round(0.7 * count)])

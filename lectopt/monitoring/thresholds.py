@@ -15,7 +15,7 @@ _BASELINE = "baseline losses"
 
 
 def _threshold(value: Any, unit: str, source: str) -> Any:
-    """A field whose metadata says its unit and its source, or the measurement behind it."""
+    """Returns a field whose metadata states its unit and its source, or the measurement behind it."""
     return dataclasses.field(default=value, metadata={"unit": unit, "source": source})
 
 

@@ -13,7 +13,7 @@ Corrupt: TypeAlias = Callable[[jax.Array, Array], Array]
 
 
 def as_corruption(corruption: Any) -> Corrupt:
-    """A function (key, x) -> x: the one given, or masking noise of that share.
+    """Returns a function (key, x) -> x: the one given, or masking noise of that share.
 
     Raises:
         TypeError, ValueError: if it is neither a function nor a number in [0, 1).

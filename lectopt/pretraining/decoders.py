@@ -32,7 +32,7 @@ class Decoder(nnx.Module):
             self.layer = nnx.Conv(self.image[-1], shapes.inputs[-1], shapes.window, rngs=rngs)
 
     def __call__(self, code: Array) -> jax.Array:
-        """From [batch, *code] to [batch, *inputs]."""
+        """Maps [batch, *code] to [batch, *taken]."""
         count = code.shape[0]
         if self.image is None:
             return self.layer(code.reshape(count, -1)).reshape(count, *self.shapes.inputs)

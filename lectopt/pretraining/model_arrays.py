@@ -38,17 +38,17 @@ def split_model(name: str, model: Any, also: str = "") -> ModelArrays:
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether it is an array, the shape and dtype of one, or a number."""
+    """Returns whether it is an array, the shape and dtype of one, or a number."""
     return hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number)
 
 
 def model_paths(tree: Any) -> list[ModelPath]:
-    """The path to each leaf within the model."""
+    """Returns the path to each leaf within the model."""
     return list(map(within_model, paths(tree)))
 
 
 def within_model(path: ModelPath) -> ModelPath:
-    """The path without the collection of Linen, and where it came from a Flax variable, without its "value"."""
+    """Returns the path without the collection of Linen and, from a Flax variable, without its "value"."""
     path = path[:-1] if path[-1:] == ("value",) else path
     return path[1:] if path[:1] and path[0] in _COLLECTIONS else path
 

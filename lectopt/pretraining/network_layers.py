@@ -66,7 +66,7 @@ class NetworkLayers:
         return {self.paths[n] for n in self.order[: self.order.index(next(iter(self.shapes)))]}
 
     def block(self, name: str) -> set[ModelPath]:
-        """The paths of this layer and of what stands between it and the next one with weights, such as a norm."""
+        """Returns the paths of this layer and of what stands between it and the next one with weights."""
         first, following = self.order.index(name), self.next_weighted(name)
         last = len(self.order) if following is None else self.order.index(following)
         return {self.paths[n] for n in self.order[first:last]}

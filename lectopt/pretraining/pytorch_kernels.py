@@ -21,13 +21,13 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, target: Any, images: Mapping[ModelPath, Sequence[int]], transposed: Any) -> "Layout":
-        """The layout of a model."""
+        """Returns the layout of a model."""
         found = nnx.iter_modules(target) if isinstance(target, nnx.Module) else ()
         return cls({tuple(map(str, steps)): layer for steps, layer in found}, images, transposed)
 
 
 def convert(path: ModelPath, array: Array, current: Array, layout: Layout) -> Array:
-    """An array of PyTorch as the one that Flax has at `path`, where the target has `current` now.
+    """Converts an array of PyTorch to the one that Flax has at `path`, where the target has `own` now.
 
     A dense layer and a convolution have [outputs, inputs, *window] there, and [*window, inputs, outputs] here. A
     transposed convolution has [inputs, outputs, *window], the kernel of the convolution that it reverses, and so does

@@ -16,13 +16,13 @@ _NAMES = {
 
 
 def translate(path: ModelPath, known: Collection[ModelPath]) -> ModelPath:
-    """The path with Flax's name for PyTorch's, as far as the target has it."""
+    """Replaces PyTorch's name in the path by Flax's, if the target has it."""
     names = ((*path[:-1], name) for step in path[-1:] for name in _NAMES.get(step, ()))
     return next((new for new in names if new in known), path)
 
 
 def translate_all(offered: Mapping[ModelPath, ModelPath], known: Collection[ModelPath]) -> dict[ModelPath, ModelPath]:
-    """{path: origin} with Flax's names.
+    """Returns {path: origin} with Flax's names.
 
     Raises:
         ValueError: if two paths become one.
@@ -38,7 +38,7 @@ def translate_all(offered: Mapping[ModelPath, ModelPath], known: Collection[Mode
 
 
 def parse_flattened(flattened: Mapping[str, Sequence[int]] | None) -> dict[ModelPath, tuple[int, ...]]:
-    """{path of the layer: (channels, *spatial)}.
+    """Returns {path of the layer: (channels, *spatial)}.
 
     Raises:
         TypeError, ValueError: if it is not like that.
@@ -54,7 +54,7 @@ def parse_flattened(flattened: Mapping[str, Sequence[int]] | None) -> dict[Model
 
 
 def parse_transposed(transposed: Collection[str] | None, target: Any) -> list[ModelPath] | None:
-    """The paths of the layers.
+    """Returns the paths of the layers.
 
     Raises:
         TypeError, ValueError: if they are none, or the target is an nnx.Module, whose layers say what they are.

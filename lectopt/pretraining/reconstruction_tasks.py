@@ -131,7 +131,7 @@ def _corrupted_like(corrupt: Corrupt, key: jax.Array, clean: Array) -> Array:
 
 
 def _squared_error(reconstructed: Array, clean: Array) -> Array:
-    """float[batch]: the mean over what an example consists of."""
+    """Returns float[batch]: the squared error of each example, averaged over its numbers."""
     if reconstructed.shape != clean.shape:
         raise ValueError(
             f"decoder must return the shape that it reconstructs, {list(clean.shape)}; got {list(reconstructed.shape)}"

@@ -15,11 +15,11 @@ class Rule(NamedTuple):
     new: ModelPath | None  # each "*" for what the one of `old` stood for; None leaves the path out
 
     def applies(self, path: ModelPath) -> bool:
-        """Whether the path begins with the old part."""
+        """Returns whether the path begins with the old part."""
         return len(path) >= len(self.old) and all(o in ("*", p) for o, p in zip(self.old, path, strict=False))
 
     def apply(self, path: ModelPath) -> ModelPath | None:
-        """The path with the new part."""
+        """Returns the path with the new part."""
         if self.new is None:
             return None
         found = iter([step for old, step in zip(self.old, path, strict=False) if old == "*"])
@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 
 
 def rename_all(paths: list[ModelPath], rules: Rules | None) -> dict[ModelPath, ModelPath]:
-    """{new path: path} of all that is not left out.
+    """Returns {new path: path} of all that is not left out.
 
     Raises:
         TypeError, ValueError: if rules are not as `transfer` describes them, one of them applies to no path, or two
@@ -50,7 +50,7 @@ def rename_all(paths: list[ModelPath], rules: Rules | None) -> dict[ModelPath, M
 
 
 def as_path(text: str) -> ModelPath:
-    """The steps of a path that is written with slashes, or with dots as in PyTorch."""
+    """Splits a path that is written with slashes, or with dots as in PyTorch."""
     return tuple(step for step in re.split(r"[/.]", text) if step)
 
 
@@ -80,7 +80,7 @@ def _by_rules(paths: list[ModelPath], rules: list[Rule]) -> Callable[[ModelPath]
 
 
 def _parse(rules: Mapping[str, str | None]) -> list[Rule]:
-    """The rules, the most particular ones first."""
+    """Returns the rules, the most specific ones first."""
     if not isinstance(rules, Mapping):
         raise TypeError(
             f"rename must be a dictionary {{old: new}}, or a function of a path; got {type(rules).__name__}"

@@ -72,7 +72,7 @@ class Recipe:
         return batch_shapes(self.inputs, self.options["batch_size"])[0]
 
     def begin(self) -> tuple[Params, ModelState]:
-        """The network's parameters and state that `train` would start from with this key."""
+        """Returns the network's parameters and state that `train` would start from with this key."""
         return init_from_inputs(self.task, self.key, self.inputs)
 
     def check(self, what: str, task: Task, function: Callable) -> None:
@@ -127,7 +127,7 @@ def unlabelled_inputs(examples: Any, name: str) -> Subset:
 
 
 def _shape(subset: Subset) -> tuple[int, ...]:
-    """Of one example."""
+    """Returns the shape of one example."""
     return subset.arrays[0].shape[1:]
 
 

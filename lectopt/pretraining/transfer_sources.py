@@ -85,7 +85,7 @@ def _read_safetensors(path: Path) -> dict[ModelPath, Array]:
 
 
 def _arrays(tree: Any) -> dict[ModelPath, Array]:
-    """The numbers in a tree."""
+    """Returns the numbers in a tree."""
     leaves = zip(model_paths(tree), jax.tree.leaves(tree), strict=True)
     arrays: dict[ModelPath, Any] = {p: x if hasattr(x, "dtype") else np.asarray(x) for p, x in leaves if is_array(x)}
     return {path: array for path, array in arrays.items() if jnp.issubdtype(array.dtype, jnp.number)}

@@ -29,10 +29,10 @@ class Boundary(NamedTuple):
 
 
 def boundary_of(results: Results, name: str) -> Boundary | None:
-    """The end that the best value stands at, if it is better than all that was tried inside, beyond the noise.
+    """Returns the end of the range that the best value lies at, if it beats all values inside beyond the noise.
 
-    None is reported of two values, one of which is always at the edge; at 0, where a hyperparameter is switched off;
-    and of a `choice`, which names all values.
+    Not reported are ends of two values, one of which is always the best; 0, which switches a hyperparameter off; and
+    ends of a `choice`, which names all there is.
     """
     ends = _ends(results.settings, name)
     if ends is None or results.best()[name] == 0:
@@ -45,7 +45,7 @@ def boundary_of(results: Results, name: str) -> Boundary | None:
 
 
 def _ends(settings: Settings, name: str) -> tuple[float, float] | None:
-    """The least and the largest value that there could be, or else that was tried; None where they mean nothing."""
+    """Returns the smallest and largest possible value, or else tried value; None where they mean nothing."""
     column, distribution = settings[name], settings.space.get(name)
     numbers = all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in column)
     if isinstance(distribution, Choice) or not numbers or len(set(column)) < 3:
@@ -56,14 +56,14 @@ def _ends(settings: Settings, name: str) -> tuple[float, float] | None:
 
 
 def _places(settings: Settings, name: str, ends: tuple[float, float]) -> np.ndarray:
-    """Where the values stand between the ends, from 0 to 1, on the scale that they are spread over."""
+    """Returns the positions of the values between the ends, from 0 to 1, on the scale they are distributed on."""
     scale = np.log if settings.is_logarithmic(name) else np.asarray
     low, high = map(scale, ends)
     return np.clip((scale(np.asarray(settings[name], float)) - low) / (high - low), 0, 1)
 
 
 def _stands_out(results: Results, place: np.ndarray) -> bool:
-    """Whether the best is better than the best of the other values by more than noise explains."""
+    """Returns whether the best value beats the best of the others by more than noise explains."""
     part = _parts(place)
     ranking = [i for i in results.ranking() if not np.isnan(results.mean()[i])]
     first = {int(part[i]): i for i in reversed(ranking)}  # the best setting of each part
@@ -85,7 +85,7 @@ def _stands_out(results: Results, place: np.ndarray) -> bool:
 
 
 def _parts(place: np.ndarray) -> np.ndarray:
-    """int[n]: which part of the range each setting is in; of few values each is a part."""
+    """Returns int[n]: which part of the range each setting is in; of few values each is a part."""
     values, which = np.unique(place, return_inverse=True)
     parts = round(1 / EDGE_SHARE)
     return which if len(values) <= parts else np.minimum((place * parts).astype(int), parts - 1)

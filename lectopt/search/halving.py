@@ -93,7 +93,7 @@ class RungLane:
         self._run: Any = None  # the shapes of a run at the end of this rung, known once it has been traced
 
     def __call__(self, numbers: dict[str, Any], pair: FoldAndSeed, start: Any, shared: Shared) -> Outcome:
-        """The outcome of a lane; `start` is what the rung before kept."""
+        """Returns the outcome of a lane; `start` is what the previous rung kept."""
         run = self.run(
             numbers,
             pair,
@@ -105,7 +105,7 @@ class RungLane:
         return outcome(run)._replace(kept=[_data(leaf) for leaf in jax.tree.leaves(bare)])
 
     def run(self, numbers: Mapping[str, Any], pair: FoldAndSeed, start: Run | None, shared: Shared) -> Run:
-        """The run at the end of this rung."""
+        """Returns the run at the end of this rung."""
         if self._index:  # another shuffling than in the epochs before
             shared = shared._replace(key=jax.random.fold_in(shared.key, self._index))
         run = self._trial.call({**self.static, **numbers}, pair, shared, epochs=self._epochs, start=start)
@@ -126,7 +126,7 @@ class FinishedRung(NamedTuple):
     kept: Any  # what their lanes kept, arrays [places, pairs, ...]
 
     def at(self, places: Any) -> "FinishedRung":
-        """The same for some of the rows."""
+        """Returns the same for some of the rows."""
         if self.places is None:
             return self
         return FinishedRung(

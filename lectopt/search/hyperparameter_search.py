@@ -36,7 +36,7 @@ class Scores:
         self.rungs = np.zeros(settings, np.int32)
 
     def write(self, rows: np.ndarray, outcome: Outcome) -> None:
-        """The outcomes of these settings; what diverged on an earlier rung has no score any more."""
+        """Writes the outcomes of these settings; what diverged on an earlier rung no longer has a score."""
         before = self.diverged_at[rows]
         self.diverged_at[rows] = np.where(before >= 0, before, outcome.diverged_at)
         self.rungs[rows] += 1
@@ -92,7 +92,7 @@ class Search:
         directory: Any = None,
         progress: bool = True,
     ) -> "Search":
-        """The arguments of `sweep` and `cross_validate`, checked."""
+        """Checks the arguments of `sweep` and `cross_validate` and assembles the search."""
         if not callable(function):
             raise TypeError(f"trial must be a function; got {type(function).__name__}")
         metric = checked_metric(minimize, maximize)
@@ -117,7 +117,7 @@ class Search:
         )
 
     def of_other(self, settings: Any) -> "Search":
-        """The same for other settings, without tracing the trial anew."""
+        """Returns the same search for other settings, without tracing the trial again."""
         settings = as_settings(settings)
         return dataclasses.replace(self, settings=settings, shape=(settings.count, *self.shape[1:]), finished=False)
 
@@ -141,7 +141,7 @@ class Search:
         self._program(0, TrialLane(self.trial, group.static), self.settings.numbers(group.rows), None)
 
     def so_far(self) -> Results | None:
-        """What has been run on all folds, from all seeds, of a search that was interrupted; None if nothing was."""
+        """Returns what an interrupted search has run on all folds from all seeds; None if nothing."""
         if self.scores is None or self.progress is None or not self.scores.rungs.any():
             return None
         return self._results(self.scores, self.progress)
@@ -157,7 +157,7 @@ class Search:
         )
 
     def _run_rungs(self, found: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress) -> None:
-        """All rungs; a search without halving has one."""
+        """Runs all rungs; a search without halving has one."""
         alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None, None)] * len(found)
         for rung, (epochs, count) in enumerate(rungs):
             if rung:
@@ -177,7 +177,7 @@ class Search:
 
     @staticmethod
     def _going_on(results: Results, alive: np.ndarray, count: int) -> np.ndarray:
-        """bool[n]: the best of those on the last rung; fewer where others have no score. What was dropped stays so."""
+        """Returns bool[n]: the best on the last rung, fewer if others have no score; dropped ones stay dropped."""
         scored = alive & ~np.isnan(results.mean())
         order = results.ranking()
         return np.isin(np.arange(len(alive)), order[scored[order]][:count])
@@ -185,7 +185,7 @@ class Search:
     def _run_group(
         self, key: GroupKey, lane: Any, rows: np.ndarray, starts: Any, scores: Scores, progress: Progress
     ) -> Any:
-        """The lanes of some rows that share a program; their scores are written, what they keep is returned."""
+        """Runs the lanes of rows that share a program, writes their scores, and returns what they keep."""
         numbers = self.settings.numbers(rows)
         program = self._program(key.rung, lane, numbers, starts)
         if not program.reads_start():
@@ -204,7 +204,7 @@ class Search:
         return outcome.kept
 
     def _program(self, rung: int, lane: Any, numbers: dict[str, np.ndarray], starts: Any) -> LaneProgram:
-        """The program of the lanes with these static values on a rung, traced once in a search."""
+        """Returns the program of the lanes with these static values on a rung, traced once per search."""
         cache_key = (rung, *((name, type(value), value) for name, value in lane.static.items()))
         if cache_key not in self.programs:
             first = {name: column[0] for name, column in numbers.items()}

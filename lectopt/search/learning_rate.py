@@ -38,7 +38,7 @@ class Losses(NamedTuple):
     last: np.ndarray  # the mean over the last tenth of the iterations
 
     def then(self, others: "Losses") -> "Losses":
-        """These and others, in one."""
+        """Returns these losses followed by others."""
         return Losses(*(np.append(*pair, axis=0) for pair in zip(self, others, strict=True)))
 
 
@@ -228,7 +228,7 @@ def _dictionary(hyperparameters: Any) -> dict[str, Any]:
 
 
 def _widened(losses_at: Callable[[np.ndarray], Losses], rates: np.ndarray) -> tuple[np.ndarray, Losses]:
-    """The rates with two magnitudes more beyond the edge that the best one stands at, once or twice."""
+    """Returns the rates, extended by a factor of 100 beyond the end that the best one lies at, once or twice."""
     found = losses_at(rates)
     ratio = rates[1] / rates[0]
     beyond = ratio ** np.arange(1, max(round(math.log(100, ratio)), 1) + 1)
@@ -243,7 +243,7 @@ def _widened(losses_at: Callable[[np.ndarray], Losses], rates: np.ndarray) -> tu
 
 
 def _edge(losses: np.ndarray) -> str | None:
-    """At which edge of the grid the best mean stands; where all diverge, a lower rate is wanted."""
+    """Returns the end of the grid at which the best mean lies; if all diverge, the lower one."""
     mean = losses.mean(axis=1)
     if np.isnan(mean).all() or np.nanargmin(mean) == 0:
         return "lowest"

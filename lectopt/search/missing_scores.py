@@ -19,7 +19,7 @@ class MissingScores(NamedTuple):
 
     @classmethod
     def of(cls, values: np.ndarray, diverged_at: np.ndarray, rungs: np.ndarray) -> "MissingScores":
-        """From a metric [n, folds, seeds], where its trainings diverged, and how many rungs each setting took."""
+        """Makes it from a metric [n, folds, seeds], the steps of divergence, and the number of rungs completed."""
         unrun = rungs == 0
         none = np.isnan(values) & ~unrun[:, None, None]
         diverged = (none & (diverged_at >= 0)).any(axis=(1, 2))
@@ -27,7 +27,7 @@ class MissingScores(NamedTuple):
         return cls(diverged, undefined.any(axis=(1, 2)) & ~diverged, unrun, np.flatnonzero(undefined.any(axis=(0, 2))))
 
     def why(self, metric: str, folds: int) -> str:
-        """How many there are of each kind, in words; empty if there are none."""
+        """Returns how many there are of each kind, in words; empty if there are none."""
         where = f" on fold {', '.join(map(str, self.folds))}" if folds > 1 else ""
         kinds = {
             "diverged": self.diverged,

@@ -201,7 +201,7 @@ def nested_cross_validate(
 
 
 def best_of(results: Results, first: int, last: int) -> int:
-    """The best row by some of the folds alone."""
+    """Returns the best row on some of the folds alone."""
     part = dataclasses.replace(
         results,
         metrics={name: values[:, first:last] for name, values in results.metrics.items()},

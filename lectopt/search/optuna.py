@@ -170,7 +170,7 @@ def _value(name: str, distribution: Any, param: Any) -> Any:
 
 
 def _labels(distribution: Choice) -> list[Any]:
-    """The choices as Optuna keeps them, in their order: equal in every process, and different from each other."""
+    """Returns the choices as Optuna stores them, in order: the same in every process, and all different."""
     found: list[Any] = []
     for number, value in enumerate(distribution.values):
         label = value if isinstance(value, _KINDS) else getattr(value, "__name__", repr(value))
@@ -181,18 +181,18 @@ def _labels(distribution: Choice) -> list[Any]:
 
 
 def _programs(space: Mapping[str, Any]) -> int:
-    """How many combinations of static values there are."""
+    """Returns the number of combinations of static values."""
     return math.prod(entry.count or 1 for entry in space.values() if getattr(entry, "static", False))
 
 
 def _padded(search: Search, rows: int) -> Search:
-    """The same with rectangles of so many settings, however many there are of a group: one program for each group."""
+    """Returns the same search with rectangles of a fixed number of settings: one program for each group."""
     return dataclasses.replace(search, options=search.options._replace(chunk=rows, padded=True))
 
 
 @contextlib.contextmanager
 def _ended_by_hand(study: optuna.Study, n_trials: int) -> Iterator[None]:
-    """Around the batches: Ctrl-C ends them without an error where a person sees the warning."""
+    """Ends the batches within without an error on Ctrl-C, in interactive sessions, and warns."""
     try:
         yield
     except KeyboardInterrupt:
@@ -207,7 +207,7 @@ def _ended_by_hand(study: optuna.Study, n_trials: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _asked(study: optuna.Study, distributions: dict[str, BaseDistribution], count: int) -> Iterator[list[optuna.Trial]]:
-    """So many trials to run and to tell; none of them is left running, whatever happens."""
+    """Asks for a number of trials to run and report; none is left running, whatever happens."""
     asked: list[optuna.Trial] = []
     try:
         for _ in range(count):
@@ -275,7 +275,7 @@ def _finished(study: optuna.Study) -> int:
 
 
 def _distinct(params: list[dict[str, Any]], space: Mapping[str, Any]) -> tuple[Settings, list[int]]:
-    """The different settings among these, as JAX rounds them, and which one each of them is."""
+    """Returns the different settings among these, as JAX rounds them, and which one each of them is."""
     columns = {name: canonical(name, _column(space[name], [one[name] for one in params])) for name in space}
     rows = [tuple((type(value), value) for value in row) for row in zip(*columns.values(), strict=True)]
     first = list(dict.fromkeys(rows))
@@ -283,7 +283,7 @@ def _distinct(params: list[dict[str, Any]], space: Mapping[str, Any]) -> tuple[S
 
 
 def _column(distribution: Any, values: list[Any]) -> Any:
-    """The values in the dtype of the distribution, whichever of them were drawn."""
+    """Returns the values in the dtype of the distribution, whichever of them were drawn."""
     if getattr(distribution, "static", False):
         return Static(values)
     kind = distribution.values if isinstance(distribution, Choice) else values

@@ -17,7 +17,7 @@ class Refit:
     """A search's trial on a training part as a whole, with nothing to validate on."""
 
     def __init__(self, search: Search, fold: int):
-        """The key is that of a fold which the search does not have."""
+        """Uses the key of a fold that the search does not have."""
         self._search = search
         self._key = jax.random.fold_in(jax.random.fold_in(as_key(search.shared.key), fold), 0)
         self._compiled: dict[int, Any] = {}  # by the first row of a group
@@ -39,7 +39,7 @@ class Refit:
             raise TypeError(f"trial must return a lectopt.Run to be tested; it returned {type(returned).__name__}")
 
     def __call__(self, row: int, train: Subset) -> Any:
-        """What the trial returns for this setting."""
+        """Returns what the trial returns for this setting."""
         settings = self._search.settings
         group = group_of(settings, row)
         first = int(group.rows[0])

@@ -22,7 +22,7 @@ class Replay:
     rungs: np.ndarray  # int32[settings], how many of them each setting took
 
     def __call__(self, row: int, fold: int, seed: int) -> Any:
-        """What the trial returns for one lane."""
+        """Returns what the trial returns for one lane."""
         if not self.rungs[row]:
             raise ValueError(f"setting must have been run; the search was interrupted before setting {row}")
         static = group_of(self.settings, row).static

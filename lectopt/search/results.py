@@ -415,7 +415,7 @@ class Results:
         return {"metric": self.metric, "maximizes": self.maximizes, "logarithmic": logarithmic}
 
     def _values(self, metric: str | None) -> np.ndarray:
-        """float32[n, folds], seeds averaged; of a single fold [n, seeds]."""
+        """Returns float32[n, folds], averaged over seeds; for a single fold [n, seeds]."""
         name = self.metric if metric is None else metric
         if name not in self.metrics:
             raise ValueError(f"metric must be one of {', '.join(map(repr, self.metrics))}; got {name!r}")
@@ -429,7 +429,7 @@ class Results:
 
 
 def _free(kind: str, name: str, taken: set[str]) -> str:
-    """The name for a column, with its kind in front where it is taken; then it is taken."""
+    """Returns a column name that is not taken, with its kind in front if needed, and takes it."""
     while name in taken:
         name = f"{kind}_{name}"
     taken.add(name)

@@ -12,7 +12,7 @@ from lectopt.search.space import Static
 
 
 def columns_of(settings: Any) -> dict[str, Any]:
-    """A column for each name, of a dictionary of columns, a list of dictionaries, or a DataFrame.
+    """Returns a column for each name, from a dictionary of columns, a list of dictionaries, or a DataFrame.
 
     Raises:
         TypeError, ValueError: as `as_settings`.
@@ -44,7 +44,7 @@ def canonical(name: str, column: Any) -> Any:
 
 
 def _by_name(settings: Any) -> Mapping[Any, Any]:
-    """The columns of a dictionary, a DataFrame (of pandas or others), or rows {"name": value}."""
+    """Returns the columns of a dictionary, a DataFrame (of pandas or others), or rows `{"name": value}`."""
     if isinstance(settings, Mapping):
         return settings
     if hasattr(settings, "columns") and hasattr(settings, "shape"):
@@ -87,19 +87,19 @@ def _column(name: str, values: Any) -> Any:
 
 
 def _holds_numbers(values: Any) -> bool:
-    """Whether all are real numbers; flags are not."""
+    """Returns whether all are real numbers; flags are not."""
     if _is_plain(values):
         return any(jax.dtypes.issubdtype(values.dtype, kind) for kind in (np.integer, np.floating))
     return all(_is_number(value) for value in values)
 
 
 def _is_plain(values: Any) -> bool:
-    """Whether this is an array of anything but Python objects, which are looked at one by one."""
+    """Returns whether this is an array of anything but Python objects, which are examined one by one."""
     return isinstance(values, (np.ndarray, jax.Array)) and values.dtype.kind != "O"
 
 
 def _checked(name: str, column: Static) -> Static:
-    """Itself, if a program can be made for each value."""
+    """Returns the column itself, after checking that a program can be made for each value."""
     for value in column:
         if (isinstance(value, float) and math.isnan(value)) or type(value).__name__ in ("NAType", "NaTType"):
             raise ValueError(f"settings[{name!r}] must have a value for each setting; got {value!r}")

@@ -38,15 +38,15 @@ class Settings(dict):
         return len(next(iter(self.values())))
 
     def row(self, i: int) -> dict[str, Any]:
-        """Setting i, as Python values."""
+        """Returns setting i as Python values."""
         return {name: python_value(column[i]) for name, column in self.items()}
 
     def numbers(self, rows: Any) -> dict[str, Any]:
-        """What is traced of these rows, or of one."""
+        """Returns the traced values of these rows, or of one."""
         return {name: column[rows] for name, column in self.items() if not isinstance(column, Static)}
 
     def take(self, rows: Any) -> "Settings":
-        """The settings at these rows."""
+        """Returns the settings at these rows."""
         columns = {
             name: Static(column[i] for i in rows) if isinstance(column, Static) else column[np.asarray(rows)]
             for name, column in self.items()
@@ -54,7 +54,7 @@ class Settings(dict):
         return Settings(columns, self.space)
 
     def is_logarithmic(self, name: str) -> bool:
-        """Whether a hyperparameter is spread over magnitudes: by its distribution, or as its values look."""
+        """Returns whether a hyperparameter spans magnitudes, by its distribution or by its values."""
         if name in self.logarithmic:
             return self.logarithmic[name]
         if isinstance(self.space.get(name), (Uniform, LogUniform, Integers)):
@@ -172,7 +172,7 @@ class Group(NamedTuple):
 
 
 def groups(settings: Settings) -> list[Group]:
-    """The settings by their static values, in the order in which these come first."""
+    """Groups the settings by their static values, in the order of first appearance."""
     static = [name for name, column in settings.items() if isinstance(column, Static)]
     found: dict[tuple, list[int]] = {}
     for i in range(settings.count):
@@ -182,7 +182,7 @@ def groups(settings: Settings) -> list[Group]:
 
 
 def group_of(settings: Settings, row: int) -> Group:
-    """The group that a setting is in."""
+    """Returns the group that a setting is in."""
     (found,) = (group for group in groups(settings) if row in group.rows)
     return found
 
@@ -210,7 +210,7 @@ def as_settings(settings: Any) -> Settings:
 
 
 def python_value(value: Any) -> Any:
-    """A number of NumPy's as Python's, float32's 0.1 as 0.1: the shortest that rounds to the same number."""
+    """Converts a NumPy number to Python's; float32's 0.1 becomes 0.1, the shortest that rounds to the same number."""
     if isinstance(value, np.float32):
         return float(str(value))
     return value.item() if isinstance(value, np.generic) else value
@@ -234,7 +234,7 @@ def _identity(row: Iterable[Any]) -> tuple:
 
 
 def _uniforms(key: jax.Array, name: str) -> Callable[[int], np.ndarray]:
-    """A function that draws so many more uniforms at each call."""
+    """Returns a function that draws n more uniforms at each call."""
     stream: Iterator[jax.Array] = (
         jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), i) for i in itertools.count()
     )

@@ -33,16 +33,16 @@ class Decisions(NamedTuple):
         return jnp.arange(self.most) < jnp.array(self.options)[:, None]
 
     def matter(self, vectors: Array) -> Array:
-        """bool[n, decisions]: which entries of these vectors mean something."""
+        """Returns bool[n, decisions]: which entries of these vectors apply."""
         return jnp.ones(vectors.shape, bool) if self.active is None else jax.vmap(self.active)(vectors)
 
     def canonical(self, vectors: Array) -> Array:
-        """The vectors with 0 for all that means nothing, so that what is equal has one vector."""
+        """Returns the vectors with 0 for all that does not apply, so that equal choices are equal vectors."""
         return jnp.where(self.matter(vectors), vectors, 0)
 
 
 def as_decisions(choices: Any) -> Decisions:
-    """Decisions from numbers of options, or from what has them, such as an ArchitectureSpace.
+    """Converts numbers of options, or an object that has them such as an ArchitectureSpace, to decisions.
 
     Raises:
         ValueError: if there are none, or one has no option.
@@ -117,7 +117,7 @@ class Record:
 
 
 def best_of(records: Sequence[Record], count: int) -> list[tuple[np.ndarray, float]]:
-    """The best different vectors of several records, from best to worst, with their mean scores."""
+    """Returns the best different vectors of several records, from best to worst, with their mean scores."""
     vectors = np.concatenate([np.asarray(r.choices).reshape(-1, np.shape(r.choices)[-1]) for r in records])
     scores = np.concatenate([np.asarray(r.scores, np.float64).ravel() for r in records])
     different, which = np.unique(vectors, axis=0, return_inverse=True)

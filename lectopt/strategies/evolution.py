@@ -31,13 +31,13 @@ class Evolution(NamedTuple):
     tournament: int = 10
 
     def init(self, key: jax.Array) -> Population:
-        """Nobody is born yet."""
+        """Returns a population into which nothing has been born."""
         del key
         shape = self.population, len(self.decisions.options)
         return Population(jnp.zeros(shape, jnp.int32), jnp.full(shape[0], -jnp.inf), jnp.int32(0))
 
     def ask(self, state: Population, key: jax.Array) -> Proposal:
-        """What to try next: drawn at random, in whole rounds, until there is a whole population."""
+        """Returns what to try next: whole rounds at random until the population is complete."""
         key_random, key_parent, key_child = jax.random.split(key, 3)
         drawn = draw(self.decisions, key_random, self.children)
         # Contestants are different ones.
@@ -49,7 +49,7 @@ class Evolution(NamedTuple):
         return Proposal(jnp.where(state.born < self.population, drawn, bred), {})
 
     def tell(self, state: Population, vectors: Array, scores: Array) -> Population:
-        """The children take the places of the oldest."""
+        """Replaces the oldest by the children."""
         # Of more children than places, the last ones stay.
         kept = min(self.children, self.population)
         places = (state.born + jnp.arange(self.children)[-kept:]) % self.population
@@ -60,7 +60,7 @@ class Evolution(NamedTuple):
         )
 
     def _mutated(self, key: jax.Array, vector: Array) -> Array:
-        """The vector with one decision that matters changed to another option."""
+        """Returns the vector with one decision that applies changed to another option."""
         key_place, key_option, key_new = jax.random.split(key, 3)
         options = jnp.array(self.decisions.options)
         can = self.decisions.matter(vector[None])[0] & (options > 1)

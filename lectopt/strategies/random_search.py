@@ -20,23 +20,23 @@ class RandomSearch(NamedTuple):
     children: int
 
     def init(self, key: jax.Array) -> tuple[()]:
-        """Nothing is remembered."""
+        """Returns an empty state."""
         del key
         return ()
 
     def ask(self, state: tuple[()], key: jax.Array) -> Proposal:
-        """What to try next."""
+        """Returns what to try next."""
         del state
         return Proposal(draw(self.decisions, key, self.children), {})
 
     def tell(self, state: tuple[()], vectors: Array, scores: Array) -> tuple[()]:
-        """Nothing is learned."""
+        """Returns the state unchanged."""
         del vectors, scores
         return state
 
 
 def draw(decisions: Decisions, key: jax.Array, count: int) -> Array:
-    """int32[count, decisions]: vectors drawn uniformly."""
+    """Draws int32[count, decisions] uniformly."""
     options = jnp.array(decisions.options)
     return decisions.canonical(jax.random.randint(key, (count, len(decisions.options)), 0, options, jnp.int32))
 

@@ -20,12 +20,12 @@ from lectopt.strategies.running import run_method
 
 
 def cube(scores: Array) -> Array:
-    """The reward of Zoph and Le: the cube of an accuracy."""
+    """Returns the reward of Zoph and Le: the cube of an accuracy."""
     return scores**3
 
 
 def identity(scores: Array) -> Array:
-    """The score itself as the reward."""
+    """Returns the score itself as the reward."""
     return scores
 
 
@@ -67,7 +67,7 @@ class Controller(NamedTuple):
 
 
 def checked_controller(controller: Any) -> Controller:
-    """Itself, if it is possible."""
+    """Returns the controller itself after checking its fields."""
     if not isinstance(controller, Controller):
         raise TypeError(f"controller must be a lectopt.search.Controller; got {type(controller).__name__}")
     checks.check_count("units", controller.units)
@@ -106,12 +106,12 @@ class Reinforce(NamedTuple):
     controller: Controller = SHORT
 
     def init(self, key: jax.Array) -> ControllerState:
-        """A controller that has seen nothing."""
+        """Returns a controller with newly drawn weights."""
         params = nnx.as_pure(nnx.state(self._network(key), nnx.Param))
         return ControllerState(params, self._optimizer().init(params), jnp.float32(math.nan), jnp.float32(math.inf))
 
     def ask(self, state: ControllerState, key: jax.Array) -> Proposal:
-        """Vectors sampled from the controller."""
+        """Samples vectors from the controller."""
 
         def sample(key: jax.Array) -> tuple[Array, Array]:
             keys = jax.random.split(key, len(self.decisions.options))
@@ -130,7 +130,7 @@ class Reinforce(NamedTuple):
         return Proposal(self.decisions.canonical(vectors), notes)
 
     def tell(self, state: ControllerState, vectors: Array, scores: Array) -> ControllerState:
-        """One step of Adam along the gradient of the expected reward, as these children estimate it."""
+        """Takes one step of Adam along the gradient of the expected reward, as estimated from these children."""
         finite = jnp.isfinite(scores)
         worst = jnp.minimum(state.worst, jnp.min(jnp.where(finite, scores, jnp.inf)))
         known = jnp.isfinite(worst)
@@ -147,7 +147,7 @@ class Reinforce(NamedTuple):
         return ControllerState(optax.apply_updates(state.params, updates), opt_state, average, worst)
 
     def loss(self, params: Any, vectors: Array, advantages: Array) -> Array:
-        """Whose gradient is that of the expected reward, with the sign turned."""
+        """Returns a number whose gradient is the negative gradient of the expected reward."""
 
         def judged(vector: Array) -> tuple[Array, Array]:
             log_probabilities = self._merged(params).unroll(lambda t, _: vector[t]).log_probabilities
@@ -177,7 +177,7 @@ class Reinforce(NamedTuple):
 
 
 def _entropies(log_probabilities: Array) -> Array:
-    """In nats, over the last axis."""
+    """Returns the entropies in nats, over the last axis."""
     return -jnp.sum(jnp.exp(log_probabilities) * jnp.maximum(log_probabilities, -1e9), axis=-1)
 
 

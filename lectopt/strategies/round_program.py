@@ -54,18 +54,18 @@ class RoundProgram:
         return fingerprint(self._lower().as_text(), (self._traced.closed_over, self.start))
 
     def inline(self, stop: int) -> RoundState:
-        """The state after `stop` rounds, as part of somebody's program."""
+        """Returns the state after `stop` rounds, as part of a program that is being traced."""
         return self._state(self._traced(self._arguments(self.start, stop)))
 
     @jit_without_nan_checks()
     def compile(self) -> CompiledProgram:
-        """The program, compiled when it is asked for first."""
+        """Returns the program, compiled on the first call."""
         if self._compiled is None:
             self._compiled = compiled(self._lower)
         return self._compiled
 
     def advance(self, state: RoundState) -> RoundState:
-        """The state some rounds later."""
+        """Returns the state some rounds later."""
         stop = min(int(state.round) + self._size, self.rounds.total)
         began = time.perf_counter()
         leaves = jax.block_until_ready(self.compile().call(self._arguments(state, stop)))

@@ -37,13 +37,13 @@ class Method(Protocol):
         """How many vectors it asks for in a round."""
 
     def init(self, key: jax.Array) -> Any:
-        """The state before the first round."""
+        """Returns the state before the first round."""
 
     def ask(self, state: Any, key: jax.Array) -> Proposal:
-        """What to try next."""
+        """Returns what to try next."""
 
     def tell(self, state: Any, vectors: Array, scores: Array) -> Any:
-        """The state after this was tried; a score is minus infinity where there is none."""
+        """Returns the state after this was tried; a missing score is minus infinity."""
 
 
 class RoundState(NamedTuple):
@@ -64,7 +64,7 @@ class Rounds:
     total: int  # how many rounds there are
 
     def start(self, key: jax.Array) -> RoundState:
-        """Before the first round."""
+        """Returns the state before the first round."""
         key_states, key_rounds = jax.random.split(key)
         states = {
             name: method.init(jax.random.fold_in(key_states, i))
@@ -74,7 +74,7 @@ class Rounds:
         return RoundState(jnp.int32(0), key_rounds, states, records)
 
     def advance(self, state: RoundState, stop: Any) -> RoundState:
-        """The state after `stop` rounds."""
+        """Returns the state after `stop` rounds."""
 
         def once(state: RoundState) -> RoundState:
             vectors, notes = self.ask(state)
@@ -84,7 +84,7 @@ class Rounds:
 
     @standard_promotion()
     def ask(self, state: RoundState) -> tuple[Array, dict[str, dict[str, Array]]]:
-        """The vectors of all methods, one after the other, and their notes."""
+        """Returns the vectors of all methods, one after the other, and their notes."""
         key = self._keys(state)[0]
         proposals = {
             name: method.ask(state.states[name], jax.random.fold_in(key, i))
@@ -95,7 +95,7 @@ class Rounds:
 
     @standard_promotion()
     def tell(self, state: RoundState, vectors: Array, notes: dict[str, dict[str, Array]], scores: Array) -> RoundState:
-        """The state after a round with these scores."""
+        """Returns the state after a round with these scores."""
         told = jnp.where(jnp.isfinite(scores), scores, -jnp.inf)
         states, records, first = {}, {}, 0
         for name, method in self.methods.items():
@@ -108,7 +108,7 @@ class Rounds:
         return RoundState(state.round + 1, state.key, states, records)
 
     def _keys(self, state: RoundState) -> jax.Array:
-        """For asking and for scoring."""
+        """Returns the keys for asking and for scoring."""
         return jax.random.split(jax.random.fold_in(state.key, state.round))
 
     def _scored(self, vectors: Array, key: jax.Array) -> Array:
@@ -126,7 +126,7 @@ class Rounds:
 
 
 def checked_scores(scores: Any, count: int) -> Array:
-    """float32[count].
+    """Returns the scores as float32[count].
 
     Raises:
         ValueError: if there are not so many.

@@ -25,7 +25,7 @@ from lectopt.strategies.snapshots import Snapshots
 def run_method(
     method: Method, score: Score, total: Any, key: Any, *, host: bool, directory: Any, progress: bool
 ) -> Record:
-    """One method with a user's score: pure, unless it runs on the host, keeps a directory or shows a bar.
+    """Runs one method with a user's score: pure, unless it runs on the host, keeps a directory or shows a bar.
 
     Raises:
         ValueError, TypeError: if an argument or a score is not allowed.
@@ -54,7 +54,7 @@ def run_method(
 def run_program(
     program: RoundProgram, directory: Path | None, progress: bool, *, finite: bool = False
 ) -> dict[str, Record]:
-    """All rounds of a program, from where the directory says; `finite` forbids scores that are not."""
+    """Runs all rounds of a program, from where the directory left off; `finite` forbids other scores."""
 
     def advance(state: RoundState) -> RoundState:
         after = program.advance(state)
@@ -70,7 +70,7 @@ def run_program(
 
 
 def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> dict[str, Record]:
-    """The same with a score that JAX knows nothing of."""
+    """Runs all rounds with a score that JAX cannot trace."""
     ask, tell = jit_without_nan_checks()(jax.jit(rounds.ask)), jit_without_nan_checks()(jax.jit(rounds.tell))
 
     def advance(state: RoundState) -> RoundState:
@@ -98,7 +98,7 @@ def _run(
     snapshots: Snapshots | None,
     progress: bool,
 ) -> dict[str, Record]:
-    """The records of all rounds; or, with a warning, of those that were done when a person ended it by Ctrl-C."""
+    """Returns the records of all rounds; after Ctrl-C in an interactive session, with a warning, of those done."""
     done = int(state.round)
     try:
         with ProgressBar("rounds", total, show=progress) as bar:

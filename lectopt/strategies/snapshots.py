@@ -30,7 +30,7 @@ class Snapshots:
         )
 
     def latest(self, start: Any) -> Any:
-        """The last state that was written and is whole, or else `start`.
+        """Returns the last undamaged state that was written, or else `start`.
 
         Raises:
             ValueError: if all are damaged.
