@@ -486,16 +486,16 @@ CODES = {  # what is taken in, put out, and left after pooling or flattening: th
 
 @pytest.mark.parametrize("name", CODES)
 def test_decoders(name):
-    taken, put_out, code, image = CODES[name]
-    passage = lo.pretraining.decoders.Passage(taken, put_out, code, (3,) * (len(taken) - 1))
-    decoder = lo.pretraining.decoders.Decoder(passage, nnx.Rngs(0))
+    inputs, outputs, code, image = CODES[name]
+    shapes = lo.pretraining.decoders.LayerShapes(inputs, outputs, code, (3,) * (len(inputs) - 1))
+    decoder = lo.pretraining.decoders.Decoder(shapes, nnx.Rngs(0))
     assert decoder.image == image
-    assert decoder(jnp.ones((5, *code))).shape == (5, *taken)
+    assert decoder(jnp.ones((5, *code))).shape == (5, *inputs)
 
 
 def test_the_code_is_enlarged_in_place():
-    passage = lo.pretraining.decoders.Passage((4, 4, 1), (4, 4, 1), (4,), (1, 1))
-    decoder = lo.pretraining.decoders.Decoder(passage, nnx.Rngs(0))
+    shapes = lo.pretraining.decoders.LayerShapes((4, 4, 1), (4, 4, 1), (4,), (1, 1))
+    decoder = lo.pretraining.decoders.Decoder(shapes, nnx.Rngs(0))
     decoder.layer.kernel[...] = jnp.ones((1, 1, 1, 1))
     np.testing.assert_allclose(
         decoder(jnp.arange(4.0)[None])[0, :, :, 0], np.kron(np.arange(4).reshape(2, 2), np.ones((2, 2)))
