@@ -55,7 +55,7 @@ RETURNED = [
     "lectopt.search.nesting.NestedResults",
     "lectopt.search.results.Difference",
     "lectopt.search.selection.Selection",
-    "lectopt.tasks.task.ModelState",
+    "lectopt.tasks.model_state.ModelState",
 ]
 
 # An argument is explained where it stands, though that repeats.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._internal import checks
 from lectopt._internal.types import Array, ArrayTree, Numeric
 
 Schedule: TypeAlias = Callable[[Numeric], Numeric]
@@ -53,6 +54,13 @@ def working_dtype(x: Array) -> Any:
     dtype = jnp.result_type(x)
     narrow = not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
     return np.dtype(np.float32) if narrow else dtype
+
+
+def widen(values: Array) -> Array:
+    """The values in float32 or wider."""
+    if not hasattr(values, "astype"):
+        raise checks.ArgumentError(f"losses and outputs must be arrays here; got {checks.type_description(values)}")
+    return values.astype(working_dtype(values))
 
 
 def real_dtype(x: Array) -> Any:

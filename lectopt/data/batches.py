@@ -122,7 +122,7 @@ def rows_of(subset: Subset, batch_size: int, *, key: Any, epoch: Numeric, shuffl
         return subset.indices[position]
     # Sorting uniforms, not permuting: the order of the real examples is the same whatever the padding is.
     draws = jax.random.uniform(jax.random.fold_in(key, epoch), (subset.capacity,))
-    place = jnp.argsort(jnp.where(jnp.arange(subset.capacity) < subset.size, draws, jnp.inf))
+    place = jnp.argsort(jnp.where(subset.mask, draws, jnp.inf))
     return subset.indices[place[position]]
 
 

@@ -46,6 +46,11 @@ class Subset:
         """The number of indices, including the padding: the static size that shapes are derived from."""
         return self.indices.shape[-1]
 
+    @property
+    def mask(self) -> Array:
+        """bool[capacity]: which of the indices count, the others being padding."""
+        return jnp.arange(self.capacity) < self.size
+
     def __len__(self) -> int:
         """Returns the number of examples, where it is not being traced and there is one part.
 

@@ -20,9 +20,10 @@ from lectopt.monitoring.findings import Finding
 from lectopt.monitoring.inspection_findings import inspection_findings
 from lectopt.monitoring.layer_reports import LayerReport, Signals, layer_report
 from lectopt.tasks.example_checks import check_examples
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
 from lectopt.training.run import Run
 from lectopt.training.starting import init_from_examples
 

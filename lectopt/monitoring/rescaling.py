@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from lectopt._internal.keys import as_key
+from lectopt._internal.numerics import widen
 from lectopt._internal.trees import paths
 from lectopt.data.subsets import as_subset
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched
-from lectopt.tasks.task import Task, widen
+from lectopt.tasks.task import Task
 from lectopt.training.starting import init_from_examples
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
 from lectopt.training.history import History
 from lectopt.training.starting import Start
 

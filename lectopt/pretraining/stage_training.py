@@ -13,8 +13,9 @@ from lectopt._internal.keys import as_key
 from lectopt.data.batches import batch_shapes, steps_per_epoch
 from lectopt.data.subsets import Subset, as_subset, check_finite
 from lectopt.pretraining.corruption import Corrupt, as_corruption
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
 from lectopt.training.arguments import step_count
 from lectopt.training.fitting import fit
 from lectopt.training.run import Run

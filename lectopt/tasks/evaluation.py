@@ -12,8 +12,9 @@ from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Minibatches, minibatches
 from lectopt.data.subsets import Subset
 from lectopt.tasks.metrics import WholeSetMetric
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
 
 SCORED_AT_ONCE = 1024
 """Examples scored at once: enough to be fast, little beside what training keeps for its gradients."""

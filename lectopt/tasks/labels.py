@@ -9,8 +9,8 @@ import numpy as np
 import optax
 
 from lectopt._internal import checks
+from lectopt._internal.numerics import widen
 from lectopt._internal.types import Array, Numeric
-from lectopt.tasks.task import widen
 
 
 class Labels:

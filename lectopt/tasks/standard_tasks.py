@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from lectopt._internal import checks
+from lectopt._internal.numerics import widen
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.subsets import Subset
 from lectopt.tasks import task_checks
 from lectopt.tasks.labels import AnyOf, Binary, Labels, OneOf
 from lectopt.tasks.metrics import PerExample, WholeSetMetric
-from lectopt.tasks.task import Task, widen
+from lectopt.tasks.task import Task
 
 
 class Classification(Task):
@@ -34,14 +35,14 @@ class Classification(Task):
         counted = self._labels.counted(targets)
         return None if counted is None else counted.reshape(len(targets), -1).sum(axis=1, dtype=jnp.float32)
 
-    def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
+    def output_bias_init(self, targets: Any, mask: Array) -> Callable[..., Array]:
         """Returns an initialiser of the output bias, from the labels that count, smoothed as they are learned.
 
         Args:
             targets: int[n, ...], the labels of n examples.
-            real: bool[n], False for padding.
+            mask: bool[n], False for padding.
         """
-        plain = super().output_bias_init(*self._labels.weigh(targets, real.astype(jnp.float32)))
+        plain = super().output_bias_init(*self._labels.weigh(targets, mask.astype(jnp.float32)))
         return lambda key, shape, dtype: self._labels.smoothed_bias(plain(key, shape)).astype(dtype)
 
     def baseline_loss(self, examples: Subset) -> Array:

@@ -2,41 +2,29 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt._internal import checks, shapes
-from lectopt._internal.numerics import working_dtype
-from lectopt._internal.trees import paths
+from lectopt._internal import checks
+from lectopt._internal.numerics import widen
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.initializers import biases
-from lectopt.norms.moments import Moments, measure
-from lectopt.norms.standardize import Standardize, standardized
-from lectopt.tasks import call_flags, task_checks
+from lectopt.norms.standardize import Standardize
+from lectopt.tasks import task_checks
 from lectopt.tasks.interception import Handler, InterceptedAdapter
 from lectopt.tasks.metrics import PerExample, WholeSetMetric
-from lectopt.tasks.models import Params, State, adapt
+from lectopt.tasks.model_state import ModelState, empty_moments, standardize_inputs
+from lectopt.tasks.models import Params, adapt
+from lectopt.tasks.output_bias import locate_bias, replace_bias
 from lectopt.tasks.scores import Scores
 
 _PROBABILITIES: dict[str, Callable[[Array], Array]] = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}
 ACTIVATIONS = ("identity", *_PROBABILITIES)
-
-
-class ModelState(NamedTuple):
-    """What belongs to a model apart from its parameters.
-
-    Attributes:
-        variables: a tree of arrays, the model's other variables, such as batch statistics.
-        inputs: the Moments of the training part's inputs, float32[features] each; None without `standardize`.
-    """
-
-    variables: State
-    inputs: Moments | None
 
 
 class Task:
@@ -141,9 +129,9 @@ class Task:
         self._objective = objective
         self._takes_training = takes_training
         self.standardize = checks.check_flag("standardize", standardize)
-        self._output_bias = output_bias
-        self._activation = activation
-        self._check = check
+        self.output_bias = output_bias
+        self.activation = activation
+        self.check = check
 
     def init(self, key: jax.Array, batch: Batch) -> tuple[Params, ModelState]:
         """Draws new parameters and makes the variables that are not trained; nothing is learned from the data yet.
@@ -156,24 +144,7 @@ class Task:
             (params, state): a tree of arrays, and a ModelState.
         """
         params, variables = self.adapter.init(key, batch[0])
-        return params, ModelState(variables, self._no_moments(batch[0]) if self.standardize else None)
-
-    def learn_inputs(self, state: ModelState, train: Subset) -> ModelState:
-        """Learns the means and variances of the training part's inputs, if the task standardises them.
-
-        Args:
-            state: the ModelState so far.
-            train: the training part, a `Subset`.
-
-        Returns:
-            The ModelState with these moments; `state` itself without standardisation.
-        """
-        if state.inputs is None:
-            return state
-        x, real = train.take(train.indices)[0], jnp.arange(train.capacity) < train.size
-        found = measure(x, range(x.ndim - 1), real.reshape(-1, *[1] * (x.ndim - 1)))
-        inputs = jax.tree.map(lambda new, old: new.reshape(-1).astype(old.dtype), found, state.inputs)
-        return state._replace(inputs=inputs)
+        return params, ModelState(variables, empty_moments(batch[0]) if self.standardize else None)
 
     def learn_output_bias(self, params: Params, train: Subset) -> Params:
         """Sets the output bias so that constant outputs have the training part's mean targets, if the task has one.
@@ -185,23 +156,19 @@ class Task:
         Returns:
             The parameters with this bias; `params` themselves without `output_bias`.
         """
-        if self._output_bias is None:
+        if self.output_bias is None:
             return params
-        wanted, found = self._bias(params)
-        leaves, treedef = jax.tree.flatten(params)
-        place, real = found.index(wanted), jnp.arange(train.capacity) < train.size
-        init = self.output_bias_init(train.take(train.indices)[-1], real)
-        leaves[place] = init(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
-        return jax.tree.unflatten(treedef, leaves)
+        place, mask = locate_bias(params, self.adapter.path(self.output_bias)), train.mask
+        return replace_bias(params, place, self.output_bias_init(train.take(train.indices)[-1], mask))
 
-    def output_bias_init(self, targets: Any, real: Array) -> Callable[..., Array]:
+    def output_bias_init(self, targets: Any, mask: Array) -> Callable[..., Array]:
         """Returns the initialiser of the output bias.
 
         Args:
             targets: the targets of n examples.
-            real: bool[n], False for padding.
+            mask: bool[n], False for padding.
         """
-        return biases.output_bias(targets, self._activation or "", real)
+        return biases.output_bias(targets, self.activation or "", mask)
 
     def baseline_loss(self, examples: Subset) -> Array | None:
         """Computes the loss of the best constant outputs for these examples.
@@ -214,8 +181,8 @@ class Task:
         """
         if self._baseline_loss is None:
             return None
-        real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
-        return jnp.asarray(self._baseline_loss(examples.take(examples.indices)[-1], real), jnp.float32)
+        weights = examples.mask.astype(jnp.float32)
+        return jnp.asarray(self._baseline_loss(examples.take(examples.indices)[-1], weights), jnp.float32)
 
     def counts(self, targets: Any) -> Array | None:
         """Counts the labels of each example that enter means over examples.
@@ -246,7 +213,7 @@ class Task:
             TypeError: if an objective does not return a pair (losses, metrics).
         """
         if self._objective is not None:
-            objective, batch = self._objective, (_standardized(batch[0], state), *batch[1:])
+            objective, batch = self._objective, (standardize_inputs(batch[0], state), *batch[1:])
             mode = {"training": training} if self._takes_training else {}
             result, variables = self.adapter.call(
                 lambda model: objective(model, batch, key, **mode),
@@ -277,7 +244,7 @@ class Task:
         Returns:
             (outputs, state): the outputs and the ModelState afterwards.
         """
-        x = _standardized(x, state)
+        x = standardize_inputs(x, state)
         outputs, variables = self.adapter.call(
             lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training
         )
@@ -286,7 +253,7 @@ class Task:
     @property
     def knows_classes(self) -> bool:
         """Whether the activation says what the outputs mean for classes."""
-        return self._activation in _PROBABILITIES
+        return self.activation in _PROBABILITIES
 
     def probabilities(self, outputs: Any) -> Array:
         """Converts outputs to probabilities, by the task's activation.
@@ -297,7 +264,7 @@ class Task:
         Returns:
             Probabilities of the same shape, in float32 or wider.
         """
-        return _PROBABILITIES[self._activation or ""](widen(outputs))
+        return _PROBABILITIES[self.activation or ""](widen(outputs))
 
     def classes(self, outputs: Any) -> Array:
         """Converts outputs to the most likely labels.
@@ -309,7 +276,7 @@ class Task:
             int32[n, ...]: the most likely class under softmax, 1 where the probability is above one half under a
             sigmoid.
         """
-        return (jnp.argmax(outputs, axis=-1) if self._activation == "softmax" else outputs > 0).astype(jnp.int32)
+        return (jnp.argmax(outputs, axis=-1) if self.activation == "softmax" else outputs > 0).astype(jnp.int32)
 
     def present(self, params: Params, state: ModelState) -> Any:
         """Returns the trained model in the form in which a user gave it.
@@ -327,11 +294,6 @@ class Task:
         standardize = Standardize(state.inputs.mean.shape[0]).store(state.inputs)
         return nnx.Sequential(standardize, model)
 
-    def _no_moments(self, x: Any) -> Moments:
-        if not hasattr(x, "ndim") or x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.number):
-            raise ValueError("standardize needs inputs that are one array of numbers, of shape (n, ..., features)")
-        return Moments(*(jnp.zeros(x.shape[-1], working_dtype(x.dtype)) for _ in Moments._fields))
-
     def intercepted(self, handler: Handler, wanted: Callable[[type], Any] = callable) -> "Task":
         """Returns this task with the calls of its model's layers intercepted.
 
@@ -346,74 +308,3 @@ class Task:
         task = copy.copy(self)
         task.adapter = InterceptedAdapter(self.adapter, handler, wanted)
         return task
-
-    def validate(self, batch: Batch, targets: Any, name: str) -> None:
-        """Checks that model, loss, metrics and examples fit each other, before anything compiles.
-
-        Args:
-            batch: a batch of examples, or its shapes.
-            targets: all targets; None where they are being traced.
-            name: what messages call the examples.
-
-        Raises:
-            ValueError: if they do not fit.
-            TypeError: if one of them is of the wrong type.
-        """
-        if self._objective is None and len(batch) != 2:
-            raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
-        start = f"the model cannot start from inputs of {name}"
-        params, state = shapes.output_shapes(start, self.init, key := jax.random.key(0), batch)
-        task_checks.check_parameters(params)
-        if self._objective is None:
-            self._validate_outputs(params, state, batch, targets, name)
-        checked = self.intercepted(task_checks.check_flags, call_flags.optional)  # NNX layers that could be wrong
-        for training in (True, False):
-            scores, _ = shapes.output_shapes(
-                f"the model, the loss, a metric or the objective does not fit {name}",
-                lambda p, s, b, training=training: checked.scores(p, s, b, key, training), params, state, batch,
-            )  # fmt: skip
-        task_checks.check_metrics(scores.metrics, "an objective's metrics")
-        count = jax.tree.leaves(batch)[0].shape[0]
-        for label, values in {"loss": scores.losses, **scores.metrics}.items():
-            task_checks.check_scores(label, values, count)
-        for label, metric in self.metrics.items():
-            if isinstance(metric, WholeSetMetric):
-                weights = jax.ShapeDtypeStruct((count,), jnp.float32)
-                problem = f"the metric {label!r} does not fit the model's outputs and the targets of {name}"
-                value = shapes.output_shapes(problem, metric.function, scores.outputs, batch[1], weights)
-                task_checks.check_scalar(label, value)
-
-    def _validate_outputs(self, params: Params, state: ModelState, batch: Batch, targets: Any, name: str) -> None:
-        self.adapter.check_call()
-        outputs, _ = shapes.output_shapes(
-            f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}",
-            lambda p, s, x: self.outputs(p, s, x, jax.random.key(0), True), params, state, batch[0],
-        )  # fmt: skip
-        if self._activation is not None:
-            task_checks.check_outputs(outputs)
-        if self._output_bias is not None:
-            path, found = self._bias(params)
-            task_checks.check_bias("/".join(path), jax.tree.leaves(params)[found.index(path)], outputs)
-        if self._check is not None:
-            self._check(outputs, batch[1])
-            if targets is not None:
-                self._check(outputs, targets)
-
-    def _bias(self, params: Params) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """The path to the output bias, and those to all parameters."""
-        wanted, found = self.adapter.path(self._output_bias), paths(params)
-        if found.count(wanted) != 1:
-            known = ", ".join("/".join(path) for path in found)
-            raise ValueError(f"output_bias must be one of the parameters {known}; got {'/'.join(wanted)}")
-        return wanted, found
-
-
-def _standardized(x: Any, state: ModelState) -> Any:
-    return x if state.inputs is None else standardized(x, state.inputs)
-
-
-def widen(values: Array) -> Array:
-    """In float32 or wider."""
-    if not hasattr(values, "astype"):
-        raise checks.ArgumentError(f"losses and outputs must be arrays here; got {checks.type_description(values)}")
-    return values.astype(working_dtype(values))

@@ -79,16 +79,6 @@ def check_outputs(outputs: Any) -> None:
         )
 
 
-def check_bias(place: str, leaf: Any, outputs: Any) -> None:
-    """Raises ValueError unless a parameter can be the bias of these outputs."""
-    wanted = (1,) if len(outputs.shape) < 2 else outputs.shape[-1:]
-    if leaf.shape != wanted:
-        raise ValueError(
-            f"output_bias must be a bias with one number for each of the outputs, of shape {wanted}; {place} has shape "
-            f"{leaf.shape}"
-        )
-
-
 def check_scores(name: str, values: Any, count: int) -> None:
     """Raises unless there is one real number for each of the examples."""
     shape, dtype = getattr(values, "shape", None), getattr(values, "dtype", None)

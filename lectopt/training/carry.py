@@ -14,8 +14,9 @@ from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.optim.evaluation_params import eval_params
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
 from lectopt.training.layer_statistics import LayerRecords, Watch
 
 NO_LOSS = np.finfo(np.float32).max

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from lectopt._internal import checks
-from lectopt._internal.numerics import tree_norm
+from lectopt._internal.numerics import tree_norm, widen
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import FunctionAdapter, Params
 from lectopt.tasks.probe import Probe, next_input, watched
 from lectopt.tasks.scores import Scores
-from lectopt.tasks.task import ModelState, Task, widen
+from lectopt.tasks.task import Task
 
 WEIGHT_STATISTICS = ("gradient_norm", "update_norm", "weight_norm", "update_ratio")
 OUTPUT_STATISTICS = ("output_mean", "output_std", "output_gradient_std", "dead", "saturated")

@@ -18,8 +18,8 @@ from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Batch, Minibatches, batch_shapes, rows_of, weights_of
 from lectopt.optim.step_records import step_records
 from lectopt.tasks.evaluation import evaluate
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.tasks.task import ModelState
 from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan
 from lectopt.training.layer_statistics import Watcher
 

@@ -18,9 +18,10 @@ from lectopt._internal.types import Array, ArrayTree, Numeric
 from lectopt.data.subsets import as_subset
 from lectopt.tasks import evaluation
 from lectopt.tasks.example_checks import check_examples
+from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
 from lectopt.tasks.prediction import in_batches
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
 from lectopt.training import checkpoints
 from lectopt.training.archives import Archive
 from lectopt.training.history import History

@@ -15,8 +15,9 @@ from lectopt._internal.trees import leaves_by_path, paths, same_structure, unfla
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.norms.moments import Moments
+from lectopt.tasks.model_state import ModelState, learn_inputs
 from lectopt.tasks.models import Params, State
-from lectopt.tasks.task import ModelState, Task
+from lectopt.tasks.task import Task
 
 _EXAMPLES_SHOWN = 8
 """So many examples show a model the shape of its inputs, when it is initialised."""
@@ -34,7 +35,7 @@ class Start(NamedTuple):
 def init_from_inputs(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:
     """Returns new parameters and model state, with the moments of the inputs if the task standardises them."""
     params, state = task.init(jax.random.fold_in(key, 2), first_examples(examples))
-    return params, task.learn_inputs(state, examples)
+    return params, learn_inputs(state, examples)
 
 
 def init_from_examples(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:

@@ -14,7 +14,7 @@ import pytest
 from flax import linen, nnx
 
 import lectopt as lo
-from lectopt.tasks.task import ModelState
+from lectopt.tasks.model_state import ModelState
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
 

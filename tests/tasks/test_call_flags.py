@@ -9,6 +9,7 @@ import pytest
 from flax import linen, nnx
 
 import lectopt as lo
+from lectopt.tasks.example_checks import check_fit
 from lectopt.tasks.probe import Probe, watched
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
@@ -125,7 +126,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_the_flag_is_passed(name):
     task = lo.classification(MODELS[name])
-    task.validate((X, Y), Y, "train")
+    check_fit(task, (X, Y), Y, "train")
     assert told(task) == (1, 0)
     if name != "functions":  # layers that are looked into are told as well
         probe = Probe()
@@ -197,7 +198,7 @@ class LinenOuter(linen.Module):
 )
 def test_a_flag_that_is_not_passed_on_is_refused(model, where):
     with pytest.raises(TypeError, match=where):
-        lo.classification(model).validate((X, Y), Y, "train")
+        check_fit(lo.classification(model), (X, Y), Y, "train")
 
 
 def test_a_flag_that_is_given_or_none_within_is_the_models_own_affair():
@@ -209,7 +210,7 @@ def test_a_flag_that_is_given_or_none_within_is_the_models_own_affair():
             return self.dropout(self.body(x, train=False))
 
     task = lo.classification(Fixed)
-    task.validate((X, Y), Y, "train")
+    check_fit(task, (X, Y), Y, "train")
     assert told(task) == (0, 0)
 
 
@@ -244,18 +245,18 @@ def test_a_call_that_needs_more_is_refused(text, message):
 
     for model in (signature(text), signature(text)(nnx.Rngs(0)), LinenOdd()):
         with pytest.raises(TypeError, match=message.replace("Odd.", "(Linen)?Odd.")):
-            lo.classification(model).validate((X, Y), Y, "train")
+            check_fit(lo.classification(model), (X, Y), Y, "train")
 
 
 @pytest.mark.parametrize("text", ["x, mask=None", "x, *, decode=False, dropout_rate=0.1", "*x", "x, *a, **k"])
 def test_what_has_a_default_and_is_no_flag_stays_there(text):
     sequential = lambda rngs: nnx.Sequential(nnx.Linear(4, 3, rngs=rngs))  # noqa: E731, whose call has (*args, **kwargs)
     model = sequential if text == "*x" else signature(text)
-    lo.classification(model).validate((X, Y), Y, "train")
+    check_fit(lo.classification(model), (X, Y), Y, "train")
 
 
 def test_a_module_without_a_call():
     task = lo.classification(Net)
     with pytest.raises(TypeError, match="must have a __call__ that takes its inputs x; Net has none"):
-        task.validate((X, Y), Y, "train")
-    lo.Task(Net, objective=lambda net, batch, key: (net.linear(batch[0]).mean(1), {})).validate((X,), None, "train")
+        check_fit(task, (X, Y), Y, "train")
+    check_fit(lo.Task(Net, objective=lambda net, batch, key: (net.linear(batch[0]).mean(1), {})), (X,), None, "train")

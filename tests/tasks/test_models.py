@@ -9,6 +9,7 @@ import pytest
 from flax import linen, nnx
 
 import lectopt as lo
+from lectopt.tasks.example_checks import check_fit
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
 
@@ -263,13 +264,13 @@ class Bare(nnx.Module):
 def test_a_bare_array_in_a_factory_is_refused_by_name(graph_mode):
     message = r"scale of Bare is a bare array. Make it nnx.Param\(array\) .* nnx.data\(array\) .* nnx.Variable"
     with pytest.raises(TypeError, match=message):
-        lo.classification(Bare).validate((X, Y), Y, "train")
+        check_fit(lo.classification(Bare), (X, Y), Y, "train")
 
     def nested(rngs):
         return nnx.Sequential(Bare(rngs))
 
     with pytest.raises(TypeError, match=r"layers.0.scale of Sequential is a bare array"):
-        lo.classification(nested).validate((X, Y), Y, "train")
+        check_fit(lo.classification(nested), (X, Y), Y, "train")
 
 
 @pytest.mark.parametrize("keep", [nnx.Param, nnx.data, nnx.BatchStat])
@@ -301,7 +302,7 @@ def test_parameters_that_have_no_gradient_are_refused(name):
         r"parameters must be floating-point numbers, to have gradients; (scale|shift) is int32.*nnx.Variable \(NNX\)"
     )
     with pytest.raises(ValueError, match=message):
-        lo.classification(WHOLE[name]).validate((X, Y), Y, "train")
+        check_fit(lo.classification(WHOLE[name]), (X, Y), Y, "train")
 
 
 def test_functions_may_start_from_numpy_numbers_and_lists():
@@ -334,7 +335,7 @@ BAD_FUNCTIONS = {
 def test_functions_that_return_something_else_are_refused(name):
     *model, message = BAD_FUNCTIONS[name]
     with pytest.raises(TypeError, match=message):
-        lo.classification(tuple(model)).validate((X, Y), Y, "train")
+        check_fit(lo.classification(tuple(model)), (X, Y), Y, "train")
 
 
 @pytest.mark.parametrize(
@@ -356,4 +357,4 @@ def test_factories_take_random_streams_alone(factory, got):
 @pytest.mark.parametrize(("made", "kind"), [(linen.Dense(3), "Dense"), (jnp.tanh, "function|jit|Pjit")])
 def test_factories_make_nnx_modules(made, kind):
     with pytest.raises(TypeError, match=f"model must return an nnx.Module; it returned .*({kind})"):
-        lo.classification(lambda rngs: made).validate((X, Y), Y, "train")
+        check_fit(lo.classification(lambda rngs: made), (X, Y), Y, "train")

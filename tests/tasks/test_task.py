@@ -12,6 +12,8 @@ from sklearn.metrics import explained_variance_score, log_loss
 
 import lectopt as lo
 from lectopt.tasks.evaluation import evaluate
+from lectopt.tasks.example_checks import check_fit
+from lectopt.tasks.model_state import learn_inputs
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
 
@@ -317,11 +319,11 @@ BAD_RETURNS = {
 def test_what_functions_return_is_checked_before_anything_compiles(name):
     task, error, message = BAD_RETURNS[name]
     with pytest.raises(error, match=message):
-        task().validate(SMALL, LABELS[:8], "train")
+        check_fit(task(), SMALL, LABELS[:8], "train")
 
 
 def test_a_whole_set_metric_may_return_a_plain_number():
-    whole(lambda o, w: 1)().validate(SMALL, LABELS[:8], "train")
+    check_fit(whole(lambda o, w: 1)(), SMALL, LABELS[:8], "train")
 
 
 BAD_ARGUMENTS = {
@@ -372,10 +374,10 @@ BAD_PLACES = {
 def test_an_output_bias_is_a_bias(name):
     place, message = BAD_PLACES[name]
     with pytest.raises(ValueError, match=f"output_bias.*{message}"):
-        lo.classification(linear, output_bias=place).validate(SMALL, LABELS[:8], "train")
+        check_fit(lo.classification(linear, output_bias=place), SMALL, LABELS[:8], "train")
     hidden = lambda rngs: nnx.Sequential(nnx.Linear(5, 7, rngs=rngs), nnx.Linear(7, 4, rngs=rngs))  # noqa: E731
     with pytest.raises(ValueError, match=r"layers/0/bias has shape \(7,\)"):
-        lo.classification(hidden, output_bias="layers/0/bias").validate(SMALL, LABELS[:8], "train")
+        check_fit(lo.classification(hidden, output_bias="layers/0/bias"), SMALL, LABELS[:8], "train")
 
 
 AUGMENTS = {
@@ -444,7 +446,7 @@ def mean_of_first(outputs, targets, weights):
 def test_tasks_leak_no_tracers(name):
     x, y = SMALL if name != "linen" else (X[:8], X[:8])
     with jax.checking_leaks():
-        STRICT[name]().validate((x, y), y, "train")
+        check_fit(STRICT[name](), (x, y), y, "train")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -456,9 +458,9 @@ def test_tasks_under_strict_modes(name, mode):
 
     def outcome():
         task = STRICT[name]()
-        task.validate((x, y), y, "train")
+        check_fit(task, (x, y), y, "train")
         params, state = task.init(jax.random.key(0), (x, y))
-        state = task.learn_inputs(state, part)
+        state = learn_inputs(state, part)
         params = task.learn_output_bias(params, part)
         gradients = jax.grad(lambda p: task.scores(p, state, (x, y), jax.random.key(0), True)[0].losses.mean())(params)
         return evaluate(task, params, state, part), task.baseline_loss(part), gradients

@@ -7,6 +7,7 @@ import pytest
 from flax import linen, nnx
 
 import lectopt as lo
+from lectopt.tasks.example_checks import check_fit
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
 
@@ -158,7 +159,7 @@ def test_a_linen_norm_that_is_frozen_keeps_its_statistics():
     np.testing.assert_array_equal(statistics["first"]["var"], np.ones(4))
     assert np.abs(statistics["second"]["mean"]).min() > 1e-3
     with pytest.raises(ValueError, match=r"first.*batch_stats"):  # statistics of the batch in evaluation too
-        lo.classification(Frozen(False)).validate((X, Y), Y, "train")
+        check_fit(lo.classification(Frozen(False)), (X, Y), Y, "train")
     alone = lo.Task(linen.BatchNorm(use_running_average=True), lambda o, t: o.mean(1))
     run = lo.fit(alone, lo.sgd(0.1), (X, Y), batch_size=8, steps=1, key=0)
     np.testing.assert_array_equal(run.model_state.variables["batch_stats"]["mean"], jnp.zeros(4))
