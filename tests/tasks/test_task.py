@@ -11,6 +11,7 @@ from flax import linen, nnx
 from sklearn.metrics import explained_variance_score, log_loss
 
 import lectopt as lo
+from lectopt.data.subsets import as_subset
 from lectopt.tasks.evaluation import evaluate
 from lectopt.tasks.example_checks import check_fit
 from lectopt.tasks.model_state import learn_inputs
@@ -122,7 +123,7 @@ def test_what_fills_up_counts_in_no_score():
 def test_an_infinite_loss_is_infinite_whatever_fills_up():
     """The first example also fills up the last of two batches; 0 times infinity would be NaN there."""
     task = lo.Task(flat(1), lambda outputs, targets: jnp.where(targets[:, 0] == 0, jnp.inf, 1.0))
-    part = lo.subsets.as_subset((X[:1025], np.arange(1025)[:, None]))
+    part = as_subset((X[:1025], np.arange(1025)[:, None]))
     scores = evaluate(task, *task.init(jax.random.key(0), part.arrays), part)
     assert scores["loss"] == np.inf
 
@@ -454,7 +455,7 @@ def test_tasks_leak_no_tracers(name):
 def test_tasks_under_strict_modes(name, mode):
     """The model starts, learns inputs and bias, scores, and is evaluated as without them."""
     x, y = SMALL if name != "linen" else (X[:8], X[:8])
-    part = lo.subsets.as_subset((x, y))
+    part = as_subset((x, y))
 
     def outcome():
         task = STRICT[name]()
