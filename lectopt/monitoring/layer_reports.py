@@ -89,7 +89,7 @@ class Signals(NamedTuple):
 
 
 def layer_report(name: str, signals: Signals) -> LayerReport:
-    """The report on one layer."""
+    """Returns the report on one layer."""
     z, g = (np.asarray(of[name], np.float64) for of in (signals.outputs, signals.output_gradients))
     activation, a = _activation(z, _next_input(name, signals, z))
     weights = _weights_of(signals.paths[name], signals.params, signals.weight_gradients)
@@ -145,7 +145,7 @@ def _weights_of(path: tuple[str, ...], params: Params, gradients: Params) -> tup
 
 
 def _as_real_rows(weights: Array) -> np.ndarray:
-    """In float64; complex weights as their real parts above their imaginary ones."""
+    """Returns the weights in float64; complex ones as their real parts above their imaginary ones."""
     a = np.asarray(weights)
     parts = [a.real, a.imag] if np.iscomplexobj(a) else [a]
     return np.concatenate([np.asarray(part, np.float64) for part in parts])

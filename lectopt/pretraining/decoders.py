@@ -48,7 +48,7 @@ class MirroredDecoder(nnx.Module):
         self.decoders = nnx.List([Decoder(shapes, rngs) for shapes in reversed(layers)])
 
     def __call__(self, code: Array) -> jax.Array:
-        """From [batch, *code of the last layer] to [batch, *shape], where the first one took as many numbers."""
+        """Maps [batch, *code of the last layer] to [batch, *shape] if the first layer takes as many numbers."""
         last, *earlier = self.decoders
         x = last(code)
         for decoder in earlier:
@@ -57,7 +57,7 @@ class MirroredDecoder(nnx.Module):
 
 
 def _code_image(shapes: LayerShapes) -> tuple[int, ...] | None:
-    """The code of a convolution as [*space, channels], however it was pooled and flattened; None for a dense layer."""
+    """Returns the code of a convolution as [*space, channels], pooled and flattened or not; None for a dense layer."""
     *space, channels = shapes.outputs
     if not shapes.window:
         return None

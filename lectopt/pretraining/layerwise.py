@@ -130,7 +130,7 @@ def pretrain_layers(
 
 
 def _layers_to_train(layers: Sequence[str] | None, network: NetworkLayers) -> list[str]:
-    """The names of the layers to train, in the order in which they are called."""
+    """Returns the names of the layers to train, in the order in which they are called."""
     known = list(network.shapes)
     if not known:
         raise ValueError("task must have a network with a dense layer or a convolution; it calls none")
@@ -148,7 +148,7 @@ def _layers_to_train(layers: Sequence[str] | None, network: NetworkLayers) -> li
 
 
 def _is_trained(trained: set[ModelPath], params: ArrayTree) -> ArrayTree:
-    """Whether each parameter learns: those of the decoder and of these layers."""
+    """Returns whether each parameter is trained: those of the decoder and of these layers."""
     leaves = [path[:1] == ("decoder",) or _within(path[1:], trained) for path in model_paths(params)]
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 

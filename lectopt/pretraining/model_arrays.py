@@ -24,7 +24,7 @@ class ModelArrays(NamedTuple):
 
 
 def split_model(name: str, model: Any, also: str = "") -> ModelArrays:
-    """The parts of an nnx.Module, of {"params": ..., "batch_stats": ...} as Linen has it, or of (params, variables).
+    """Splits an nnx.Module, Linen variables {"params": ..., "batch_stats": ...}, or (params, variables) into parts.
 
     Raises:
         TypeError: if it is none of these, or holds something else than arrays; the message calls it `name`, and lists

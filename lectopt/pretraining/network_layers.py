@@ -57,12 +57,12 @@ class NetworkLayers:
             self.shapes[name] = LayerShapes(inputs.shape[1:], layer_outputs.shape[1:], code.shape[1:], window)
 
     def next_weighted(self, name: str) -> str | None:
-        """The next layer with weights."""
+        """Returns the next layer with weights."""
         later = list(self.shapes)[list(self.shapes).index(name) + 1 :]
         return later[0] if later else None
 
     def before_first_weighted(self) -> set[ModelPath]:
-        """The paths of what stands before the first layer with weights, such as a norm of the inputs."""
+        """Returns the paths of what precedes the first layer with weights, such as a norm of the inputs."""
         return {self.paths[n] for n in self.order[: self.order.index(next(iter(self.shapes)))]}
 
     def block(self, name: str) -> set[ModelPath]:

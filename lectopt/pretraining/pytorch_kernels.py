@@ -86,7 +86,7 @@ def _outputs_first(path: ModelPath, layer: nnx.Einsum) -> bool:
 
 
 def _split_kernel_axes(path: ModelPath, layer: nnx.LinearGeneral, kernel: Array, current: Array) -> Array:
-    """[inputs, outputs] with both in the several axes that the layer has for them."""
+    """Reshapes [inputs, outputs] to the several axes that the layer has for each of them."""
     order = [axis % (len(layer.axis) + 1) for axis in layer.axis]  # the axes as they follow each other
     if layer.batch_axis or order != sorted(order):
         raise ValueError(

@@ -22,7 +22,7 @@ from lectopt.tasks.task import Task
 def layer_reconstruction(
     task: Task, layers: NetworkLayers, name: str, decoder: Callable[..., nnx.Module], corrupt: Corrupt
 ) -> Task:
-    """The task of rebuilding what the layer `name` takes in from what the next one gets, when some of it is lost."""
+    """Returns the task of reconstructing the input of layer `name` from the next layer's, under corruption."""
     following = layers.next_weighted(name)
 
     def objective(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
@@ -35,7 +35,7 @@ def layer_reconstruction(
 
 
 def input_reconstruction(task: Task, decoder: Callable[..., nnx.Module], corrupt: Corrupt) -> Task:
-    """The task of rebuilding the inputs from the network's outputs, when some of them is lost."""
+    """Returns the task of reconstructing corrupted inputs from the network's outputs."""
 
     def objective(models: Any, batch: Batch, key: jax.Array) -> tuple[Array, dict[str, Array]]:
         network, decode = models
@@ -62,7 +62,7 @@ class NetworkWithDecoder:
     def call(
         self, function: Callable[[Any], Any], params: Params, state: State, key: jax.Array, training: bool
     ) -> tuple[Any, State]:
-        """What function((network, decoder)) returns, and the state of both after it."""
+        """Returns what `function((network, decoder))` returns, and the state of both after it."""
 
         def beside(model: Any) -> Any:
             def network(x: Any, probe: Probe) -> Any:
@@ -76,24 +76,24 @@ class NetworkWithDecoder:
         return result, {"network": network, "decoder": decoder}
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
-        """The outputs of the network."""
+        """Returns the outputs of the network."""
         del training
         return model[0](x, Probe())
 
     def check_call(self) -> None:
-        """As the network's own."""
+        """Checks a call as the network's own adapter does."""
         self._network.check_call()
 
     def present(self, params: Params, state: State) -> Any:
-        """The network."""
+        """Returns the network."""
         return self._network.present(params["network"], state["network"])
 
     def path(self, place: Any) -> ModelPath:
-        """The path to a parameter of the network."""
+        """Returns the path to a parameter of the network."""
         return ("network", *self._network.path(place))
 
     def specs(self) -> Specs:
-        """None: pre-training is for one device."""
+        """Returns None: pre-training is for one device."""
         return {}
 
 
@@ -107,7 +107,7 @@ class _CorruptingProbe(Probe):
         self._corrupt = corrupt
 
     def call(self, call: LayerCall) -> Any:
-        """What the layer returns, recorded; of the tapped layer, from a corrupted input."""
+        """Returns what the layer returns, recorded; for the corrupted layer, from a corrupted input."""
         if call.path == self._layer and self.clean is None:
             # What stands before the layer is not changed by it.
             self.clean = jax.lax.stop_gradient(call.args[0])

@@ -102,7 +102,7 @@ class Recipe:
 
 
 def unlabelled_inputs(examples: Any, name: str) -> Subset:
-    """One array of inputs as a Subset.
+    """Returns one array of inputs as a Subset.
 
     Raises:
         TypeError: if it is no array of real numbers.

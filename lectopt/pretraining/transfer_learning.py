@@ -201,22 +201,15 @@ def transfer(
         pytorch_names.check_taken(name, layers, taken)
     if statistics != "keep":
         _check_all_statistics(variable_paths, param_paths, renamed, taken)
-    params, variables = (
-        with_taken(model.params, param_paths, taken),
-        with_taken(model.variables, variable_paths, taken),
-    )
+    params = with_taken(model.params, param_paths, taken)
+    variables = with_taken(model.variables, variable_paths, taken)
+    arrays = {**_by_path(param_paths, params), **_by_path(variable_paths, variables)}
     labels = ["taken" if path in taken else "new" for path in param_paths]
     return Transfer(
         model=model.rebuild(params, variables),
         start=Start(params, variables, loaded.inputs if statistics == "take" else None),
         labels=jax.tree.unflatten(jax.tree.structure(model.params), labels),
-        rows=_rows(
-            {**_by_path(param_paths, params), **_by_path(variable_paths, variables)},
-            taken,
-            renamed,
-            loaded,
-            statistics,
-        ),
+        rows=_rows(arrays, taken, renamed, loaded, statistics),
     )
 
 

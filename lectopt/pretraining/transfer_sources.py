@@ -27,7 +27,7 @@ class SourceArrays(NamedTuple):
 
 
 def read_source(source: Any) -> SourceArrays:
-    """The arrays of `source`, as `transfer` describes it.
+    """Returns the arrays of `source`, in any form that `transfer` takes.
 
     Raises:
         TypeError: if it is nothing of the kind.

@@ -229,7 +229,7 @@ def _pick(column: Any, places: np.ndarray) -> Any:
 
 
 def _identity(row: Iterable[Any]) -> tuple:
-    """What tells a setting from others: by type too, since True equals 1."""
+    """Returns what tells a setting from others: by type too, since True equals 1."""
     return tuple((isinstance(value, bool), value) for value in row)
 
 
