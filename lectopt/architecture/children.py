@@ -139,7 +139,7 @@ class Children:
             return self.goal.score(self.recipe.train(model, examples, valid, key))
 
         if len(self.folds) == 1:
-            return on(jnp.int32(0))  # without the axis of folds, which makes normalisation twice as slow
+            return on(jnp.int32(0))  # without the axis of folds, which makes normalization twice as slow
         return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
 
     def waste(self, vectors: np.ndarray) -> float:

@@ -121,7 +121,7 @@ class LaneProgram:
 
     def _rectangle(self, shape: Rectangle) -> Callable[..., Outcome]:
         # Pairs inside of settings, not lanes in one row: what depends on the fold alone (the shuffling, the batches,
-        # their standardisation) is then computed once for all settings.
+        # their standardization) is then computed once for all settings.
         settings, pairs, lanes = self._axes(shape)
         inner = jax.vmap(self._traced, in_axes=(None, 0, 0, None))
         rows = shape.rows if settings is None else shape.rows // self._devices.size

@@ -1,4 +1,4 @@
-"""Initialisers: functions (key, shape, dtype) -> array, for `kernel_init` and `bias_init` of Flax NNX and Linen.
+"""Initializers: functions (key, shape, dtype) -> array, for `kernel_init` and `bias_init` of Flax NNX and Linen.
 
 The axes of a kernel are explicit, as in `jax.nn.initializers`: `in_axis` and `out_axis` (one axis or several) are those
 of the inputs and of the units, `batch_axis` is that of independent kernels, and all other axes are a convolution's

@@ -22,7 +22,7 @@ def relu_bias(value: Numeric = 0.01) -> Initializer:
             the lecture's.
 
     Returns:
-        An initialiser (key, shape, dtype) -> array for any shape.
+        An initializer (key, shape, dtype) -> array for any shape.
 
     Raises:
         ValueError: if a concrete value is not positive.
@@ -63,7 +63,7 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
             weight 0 have no influence, even if NaN. None weights all alike.
 
     Returns:
-        An initialiser (key, shape, dtype) -> array for the shape of the bias: (outputs,), or (K,) with any number of
+        An initializer (key, shape, dtype) -> array for the shape of the bias: (outputs,), or (K,) with any number of
         classes K above every label. It raises ValueError if the shape does not fit the targets.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How initialisers are called: (key, shape, dtype) -> array."""
+"""How initializers are called: (key, shape, dtype) -> array."""
 
 import numbers
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ Initializer: TypeAlias = Callable[..., jax.Array]
 
 
 def initializer(init: Callable[[Any, tuple[int, ...], Any], jax.Array]) -> Initializer:
-    """Wraps an initialiser: shape and dtype are checked before it is called; dtype None is JAX's default."""
+    """Wraps an initializer: shape and dtype are checked before it is called; dtype None is JAX's default."""
 
     def checked(key: Any, shape: Sequence[int], dtype: Any = None) -> jax.Array:
         checks.check_dtypes(dtype=dtype)

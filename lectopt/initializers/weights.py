@@ -30,7 +30,7 @@ def fan_in_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
         batch_axis: the axis or axes of independent kernels, whole numbers; () for none.
 
     Returns:
-        An initialiser (key, shape, dtype) -> array for shapes of at least two axes; it raises ValueError if an axis
+        An initializer (key, shape, dtype) -> array for shapes of at least two axes; it raises ValueError if an axis
         does not exist or has two roles.
 
     Raises:
@@ -65,7 +65,7 @@ def glorot_uniform(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (
         batch_axis: the axis or axes of independent kernels, whole numbers; () for none.
 
     Returns:
-        An initialiser (key, shape, dtype) -> array for shapes of at least two axes (JAX's own `glorot_uniform`); it
+        An initializer (key, shape, dtype) -> array for shapes of at least two axes (JAX's own `glorot_uniform`); it
         raises ValueError if an axis does not exist or has two roles.
 
     Raises:
@@ -103,7 +103,7 @@ def sparse(
         batch_axis: the axis or axes of independent kernels, whole numbers; () for none.
 
     Returns:
-        An initialiser (key, shape, dtype) -> array for shapes of at least two axes; it raises ValueError if k exceeds
+        An initializer (key, shape, dtype) -> array for shapes of at least two axes; it raises ValueError if k exceeds
         the fan-in, or an axis does not exist or has two roles.
 
     Raises:
@@ -141,7 +141,7 @@ def sparse(
 
 
 def _with_axes(init: Initializer, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> Initializer:
-    """Wraps an initialiser: shapes are checked to have these axes."""
+    """Wraps an initializer: shapes are checked to have these axes."""
     _check_axes(in_axis=in_axis, out_axis=out_axis, batch_axis=batch_axis)
 
     @initializer

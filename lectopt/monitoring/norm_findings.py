@@ -1,4 +1,4 @@
-"""What is wrong with how a network is normalised."""
+"""What is wrong with how a network is normalized."""
 
 from collections.abc import Mapping
 

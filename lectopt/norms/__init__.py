@@ -1,4 +1,4 @@
-"""Normalisation of activities: of inputs (Standardize), over the batch (BatchNorm), over the layer (LayerNorm).
+"""Normalization of activities: of inputs (Standardize), over the batch (BatchNorm), over the layer (LayerNorm).
 
 Flax NNX modules and the moments that they share. Imports `_internal` only.
 """

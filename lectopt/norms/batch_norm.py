@@ -1,4 +1,4 @@
-"""Batch normalisation: each unit over the batch, and what stands in for the batch at evaluation."""
+"""Batch normalization: each unit over the batch, and what stands in for the batch at evaluation."""
 
 import math
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from lectopt.norms import affine, moments
 
 
 class BatchNorm(nnx.Module):
-    r"""Normalises each unit over the examples of a batch.
+    r"""Normalizes each unit over the examples of a batch.
 
     .. math::
         y_i^{(n)} = \gamma_i \frac{z_i^{(n)} - \mu_i}{\sqrt{\operatorname{var}_i + \epsilon}} + \beta_i,
         \qquad \mu_i, \operatorname{var}_i \text{ over } z_i^{(1)}, \dots, z_i^{(N')}
 
     The mean and standard deviation of a unit are then beta and gamma, whatever the weights before it; with gamma = sd
-    and beta = mean the network is the one without normalisation. The variance is that of the batch (ddof 0), and
+    and beta = mean the network is the one without normalization. The variance is that of the batch (ddof 0), and
     gradients flow through mean and variance. In evaluation (`eval()`, `use_running_average=True`) statistics of
     previous batches replace those of the batch:
 
@@ -57,13 +57,13 @@ class BatchNorm(nnx.Module):
         param_dtype: the dtype of scale and bias. The statistics are float32, or wider if this is.
         use_bias: whether to add beta.
         use_scale: whether to multiply by gamma; not needed where a linear layer (or ReLU and a linear layer) follows.
-        bias_init: the initialiser of beta, a function (key, shape, dtype) -> array; zeros by default.
-        scale_init: the initialiser of gamma, a function (key, shape, dtype) -> array; ones by default.
+        bias_init: the initializer of beta, a function (key, shape, dtype) -> array; zeros by default.
+        scale_init: the initializer of gamma, a function (key, shape, dtype) -> array; ones by default.
         axis_name: the name of an axis of `shard_map`, `vmap` or `pmap` over which the batch is split; None if it is
             not.
         axis_index_groups: groups of indices within that axis to take statistics over, lists of whole numbers such as
             [[0, 1], [2, 3]]; None takes all together.
-        rngs: the `nnx.Rngs` that give the initialisers their keys.
+        rngs: the `nnx.Rngs` that give the initializers their keys.
         bias_metadata: metadata of the bias variable, such as its sharding: a dictionary, empty by default.
         scale_metadata: metadata of the scale variable, such as its sharding: a dictionary, empty by default.
 
@@ -141,7 +141,7 @@ class BatchNorm(nnx.Module):
         self.axis_index_groups = axis_index_groups
 
     def __call__(self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None) -> jax.Array:
-        """Normalises x and, in training, remembers the statistics of the batch.
+        """Normalizes x and, in training, remembers the statistics of the batch.
 
         Args:
             x: numbers with num_features entries along `axis`; integers are converted to float32. A NaN that counts
@@ -149,11 +149,11 @@ class BatchNorm(nnx.Module):
             use_running_average: True to evaluate with the statistics of previous batches, False to use those of the
                 batch and remember them; None uses what the constructor, `train()` or `eval()` set.
             mask: booleans, 0 and 1, or weights of at least 0, broadcastable to x: which entries count for mean and
-                variance, and how much. The others are normalised all the same, and may be NaN. A traced weight that is
+                variance, and how much. The others are normalized all the same, and may be NaN. A traced weight that is
                 invalid (negative, NaN, infinite) counts as 0. None counts all entries.
 
         Returns:
-            The normalised x, of the same shape, with the `dtype` of the layer.
+            The normalized x, of the same shape, with the `dtype` of the layer.
 
         Raises:
             ValueError: if x has another number of features, mask does not broadcast to it or holds concrete numbers

@@ -1,4 +1,4 @@
-"""Layer normalisation: each example by itself."""
+"""Layer normalization: each example by itself."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,13 +16,13 @@ from lectopt.norms import affine, moments
 
 
 class LayerNorm(nnx.Module):
-    r"""Normalises each example over the outputs of a layer.
+    r"""Normalizes each example over the outputs of a layer.
 
     .. math::
         y_i^{(n)} = \gamma_i \frac{z_i^{(n)} - \mu^{(n)}}{\sqrt{\operatorname{var}^{(n)} + \epsilon}} + \beta_i,
         \qquad \mu^{(n)}, \operatorname{var}^{(n)} \text{ over } z_1^{(n)}, \dots, z_m^{(n)}
 
-    Every example has a transform of its own, so this is not a mere reparametrisation of the network. There is no state
+    Every example has a transform of its own, so this is not a mere reparametrization of the network. There is no state
     and nothing depends on the batch: training and evaluation are the same, a batch of one is fine, and so is a
     recurrent cell scanned over time. A drop-in replacement for `flax.nnx.LayerNorm`, without `use_fast_variance` and
     `promote_dtype`: moments are always computed in float32 or wider, and to all their digits whatever the mean.
@@ -34,14 +34,14 @@ class LayerNorm(nnx.Module):
         param_dtype: the dtype of scale and bias.
         use_bias: whether to add beta.
         use_scale: whether to multiply by gamma; not needed where a linear layer (or ReLU and a linear layer) follows.
-        bias_init: the initialiser of beta, a function (key, shape, dtype) -> array; zeros by default.
-        scale_init: the initialiser of gamma, a function (key, shape, dtype) -> array; ones by default.
+        bias_init: the initializer of beta, a function (key, shape, dtype) -> array; zeros by default.
+        scale_init: the initializer of gamma, a function (key, shape, dtype) -> array; ones by default.
         reduction_axes: the axis or axes over which mean and variance are taken; (1, 2, 3) for whole images.
         feature_axes: the axis or axes along which gamma and beta have one entry each.
         axis_name: the name of an axis of `shard_map` or `pmap` over which a single example is split; None if it is not.
         axis_index_groups: groups of indices within that axis to take statistics over, lists of whole numbers such as
             [[0, 1], [2, 3]]; None takes all together.
-        rngs: the `nnx.Rngs` that give the initialisers their keys.
+        rngs: the `nnx.Rngs` that give the initializers their keys.
         bias_metadata: metadata of the bias variable, such as its sharding: a dictionary, empty by default.
         scale_metadata: metadata of the scale variable, such as its sharding: a dictionary, empty by default.
 
@@ -97,16 +97,16 @@ class LayerNorm(nnx.Module):
         self.axis_index_groups = axis_index_groups
 
     def __call__(self, x: Array, *, mask: Array | None = None) -> jax.Array:
-        """Normalises x.
+        """Normalizes x.
 
         Args:
             x: numbers of any shape whose feature_axes have num_features entries; integers are converted to float32.
             mask: booleans, 0 and 1, or weights of at least 0, broadcastable to x: which entries count for mean and
-                variance, and how much. The others are normalised all the same, and may be NaN. A traced weight that is
+                variance, and how much. The others are normalized all the same, and may be NaN. A traced weight that is
                 invalid (negative, NaN, infinite) counts as 0. None counts all entries.
 
         Returns:
-            The normalised x, of the same shape, with the `dtype` of the layer.
+            The normalized x, of the same shape, with the `dtype` of the layer.
 
         Raises:
             ValueError: if x has another number of features, or mask does not broadcast to it or holds concrete numbers

@@ -1,4 +1,4 @@
-"""Input normalisation, with statistics of the training set."""
+"""Input normalization, with statistics of the training set."""
 
 from typing import Any, TypeVar
 
@@ -110,13 +110,13 @@ class Standardize(nnx.Module):
         return self
 
     def __call__(self, x: Array) -> jax.Array:
-        """Standardises x with the statistics that were learned.
+        """Standardizes x with the statistics that were learned.
 
         Args:
             x: numbers with num_features entries along `axis`.
 
         Returns:
-            The standardised x, of the same shape, with the `dtype` of the layer.
+            The standardized x, of the same shape, with the `dtype` of the layer.
 
         Raises:
             ValueError: if x has another number of features.

@@ -38,7 +38,7 @@ def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequ
             `optax.MaskedNode` instead.
         like: the name of the field of the state that has the structure of the parameters.
         inner: the names of the fields that hold states of other optimizers. Where those are empty, an `nnx.State` keeps
-            nothing of them, and the state is recognised without them.
+            nothing of them, and the state is recognized without them.
 
     Raises:
         TypeError: if state_type is not a NamedTuple class, or rule not a function.

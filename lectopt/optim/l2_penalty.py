@@ -35,7 +35,7 @@ def add_l2(
         coefficient: lambda, at least 0, in units of loss per squared unit of weight: a number, an array of shape (), a
             traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
         mask: a tree of booleans like the parameters (or a prefix of it; plain dictionaries for an `nnx.State`), or a
-            function from the parameters to such a tree, True where the penalty applies; None penalises all parameters.
+            function from the parameters to such a tree, True where the penalty applies; None penalizes all parameters.
             Biases are commonly left out.
 
     Returns:

@@ -23,7 +23,7 @@ class SourceArrays(NamedTuple):
     """What there is to take."""
 
     arrays: dict[ModelPath, Array]  # parameters and statistics
-    inputs: Moments | None = None  # by which a run standardises
+    inputs: Moments | None = None  # by which a run standardizes
 
 
 def read_source(source: Any) -> SourceArrays:

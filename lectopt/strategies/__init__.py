@@ -1,4 +1,4 @@
-"""Searches over vectors of choices: a controller that learns by REINFORCE, regularised evolution, random choices.
+"""Searches over vectors of choices: a controller that learns by REINFORCE, regularized evolution, random choices.
 
 They propose vectors round by round and learn from the scores, side by side in one compiled program. They know nothing
 of networks. Imports `engine`, `optim` and `_internal`.

@@ -1,4 +1,4 @@
-"""Regularised evolution of vectors of choices."""
+"""Regularized evolution of vectors of choices."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -29,7 +29,7 @@ def check_examples(task: Task, subset: Subset, name: str, batch_size: int = SCOR
 
 
 def check_learnable(task: Task, train: Subset, name: str) -> None:
-    """Raises ValueError if a task that standardises could not learn the moments of these concrete inputs."""
+    """Raises ValueError if a task that standardizes could not learn the moments of these concrete inputs."""
     if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
         x, rows = np.asarray(train.arrays[0]), np.asarray(train.indices)[: len(train)]
         moment_checks.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])

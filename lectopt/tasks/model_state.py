@@ -1,4 +1,4 @@
-"""What belongs to a model beside its parameters, and how its inputs are standardised."""
+"""What belongs to a model beside its parameters, and how its inputs are standardized."""
 
 from typing import Any, NamedTuple
 

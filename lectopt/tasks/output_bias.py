@@ -35,7 +35,7 @@ def check_bias(params: Params, path: LeafPath, outputs: Any) -> None:
 
 
 def replace_bias(params: Params, place: int, initializer: Callable[..., Array]) -> Params:
-    """The parameters, the bias at this place set by the initialiser."""
+    """The parameters, the bias at this place set by the initializer."""
     leaves, treedef = jax.tree.flatten(params)
     leaves[place] = initializer(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
     return jax.tree.unflatten(treedef, leaves)

@@ -36,7 +36,7 @@ class Classification(Task):
         return None if counted is None else counted.reshape(len(targets), -1).sum(axis=1, dtype=jnp.float32)
 
     def output_bias_init(self, targets: Any, mask: Array) -> Callable[..., Array]:
-        """Returns an initialiser of the output bias, from the labels that count, smoothed as they are learned.
+        """Returns an initializer of the output bias, from the labels that count, smoothed as they are learned.
 
         Args:
             targets: int[n, ...], the labels of n examples.
@@ -126,7 +126,7 @@ def classification(
             with the statistics of the training part that a run is given, and of nothing else.
         output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
             so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
-            as "Dense_1/bias"; None leaves it as the model initialises it. It becomes the one that gives the label
+            as "Dense_1/bias"; None leaves it as the model initializes it. It becomes the one that gives the label
             frequencies.
         binary: True for one logit per example.
         multilabel: True for several labels per example, and a logit for each of them.
@@ -158,7 +158,7 @@ def classification(
         (Array([0, 1, 0], dtype=int32), (3,))
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)",
-    for an error E(w) to minimise; I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press,
+    for an error E(w) to minimize; I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press,
     sections 6.2.2.2 and 6.2.2.3; C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens and Z. Wojna (2016), "Rethinking the
     inception architecture for computer vision", CVPR, section 7, for label smoothing.
     """
@@ -205,7 +205,7 @@ def regression(
             with the statistics of the training part that a run is given, and of nothing else.
         output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
             so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
-            as "Dense_1/bias"; None leaves it as the model initialises it. It becomes the mean of the targets.
+            as "Dense_1/bias"; None leaves it as the model initializes it. It becomes the mean of the targets.
 
     Returns:
         A `Task` for examples (x, targets), whose training raises ValueError if targets and outputs differ in shape;

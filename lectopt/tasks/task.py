@@ -66,7 +66,7 @@ class Task:
             with the statistics of the training part that a run is given, and of nothing else.
         output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
             so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
-            as "Dense_1/bias"; None leaves it as the model initialises it. Needs `activation`.
+            as "Dense_1/bias"; None leaves it as the model initializes it. Needs `activation`.
         activation: the activation that turns outputs into predictions, "identity", "sigmoid" or "softmax", for
             output_bias, `run.probabilities` and `run.classes`; None if these are not needed.
         check: (shapes of the outputs, targets) -> None, called before anything compiles, with the shapes of the targets
@@ -162,7 +162,7 @@ class Task:
         return replace_bias(params, place, self.output_bias_init(train.take(train.indices)[-1], mask))
 
     def output_bias_init(self, targets: Any, mask: Array) -> Callable[..., Array]:
-        """Returns the initialiser of the output bias.
+        """Returns the initializer of the output bias.
 
         Args:
             targets: the targets of n examples.

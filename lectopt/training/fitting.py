@@ -89,9 +89,9 @@ def fit(
             - `run.start` (also what `transfer` and the pre-trainings call `start`): with its weights and the other
               variables of the model, for another optimizer;
             - an nnx.Module such as `run.model`: with its weights and other variables;
-            - parameters alone, a tree of arrays: other variables, such as batch statistics, are initialised (with a
+            - parameters alone, a tree of arrays: other variables, such as batch statistics, are initialized (with a
               warning);
-            - None: everything is initialised.
+            - None: everything is initialized.
 
             With `standardize`, a Run and `run.start` keep the means and variances that the run learned, whatever the
             examples; parameters alone learn those of `train`.

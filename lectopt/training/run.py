@@ -39,7 +39,7 @@ class Run:
     Attributes:
         params: the parameters w, to evaluate and to keep (never the look-ahead point): a tree of arrays.
         model_state: a pair; its `variables` are the model's others, such as batch statistics, its `inputs` the moments
-            by which inputs are standardised (None if they are not).
+            by which inputs are standardized (None if they are not).
         opt_state: the optimizer's state; bare arrays after `lectopt.load`.
         lookahead_params: the parameters that belong to the optimizer's state: the look-ahead point under Nesterov
             momentum, otherwise w.
@@ -98,7 +98,7 @@ class Run:
         however many rows there are (up to one batch, one program for each power of two).
 
         Args:
-            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardises them. They may
+            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardizes them. They may
                 be traced, or NaN.
             batch_size: the number of rows in a batch, a whole number of at least 1.
 
@@ -115,7 +115,7 @@ class Run:
         """Computes the probabilities of the classes for inputs x, in evaluation mode.
 
         Args:
-            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardises them. They may
+            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardizes them. They may
                 be traced, or NaN.
             batch_size: the number of rows in a batch, a whole number of at least 1.
 
@@ -134,7 +134,7 @@ class Run:
         """Computes the most likely labels for inputs x, in evaluation mode.
 
         Args:
-            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardises them. They may
+            x: the inputs, numbers [n, ...] or a tree of such arrays; raw ones, if the task standardizes them. They may
                 be traced, or NaN.
             batch_size: the number of rows in a batch, a whole number of at least 1.
 

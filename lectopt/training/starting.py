@@ -20,20 +20,20 @@ from lectopt.tasks.models import Params, State
 from lectopt.tasks.task import Task
 
 _EXAMPLES_SHOWN = 8
-"""So many examples show a model the shape of its inputs, when it is initialised."""
+"""So many examples show a model the shape of its inputs, when it is initialized."""
 
 
 class Start(NamedTuple):
-    """Where to start from; what is None is initialised, learned from the training examples, or created as always."""
+    """Where to start from; what is None is initialized, learned from the training examples, or created as always."""
 
     params: Params | None = None
     variables: State | None = None
-    inputs: Moments | None = None  # how they are standardised
+    inputs: Moments | None = None  # how they are standardized
     opt_state: optax.OptState | None = None  # `UntypedTree` after `load`
 
 
 def init_from_inputs(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:
-    """Returns new parameters and model state, with the moments of the inputs if the task standardises them."""
+    """Returns new parameters and model state, with the moments of the inputs if the task standardizes them."""
     params, state = task.init(jax.random.fold_in(key, 2), first_examples(examples))
     return params, learn_inputs(state, examples)
 
@@ -45,7 +45,7 @@ def init_from_examples(task: Task, key: jax.Array, train: Subset) -> tuple[Param
 
 
 def first_examples(examples: Subset) -> Batch:
-    """Returns a few examples, to initialise a model with."""
+    """Returns a few examples, to initialize a model with."""
     return examples.take(examples.indices[:_EXAMPLES_SHOWN])
 
 
