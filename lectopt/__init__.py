@@ -1,4 +1,22 @@
-"""lectopt: a lecture on training algorithms as a JAX library to train with."""
+"""A lecture on training algorithms as a JAX library: exact optimizers, training, and search as one compiled program.
+
+- Optimizers, as Optax transformations: `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop`, `rmsprop_nesterov`, `adam`;
+  their links `scale_by_learning_rate`, `trace_momentum`, `trace_nesterov`, `scale_by_adagrad`, `scale_by_rmsprop`,
+  `scale_by_adam`; `clip_by_norm`, `add_l2`, `watch_norms`; `eval_params`, `register_eval_params`, `accept_dicts`.
+- Schedules: `linear_decay`, `robbins_monro`, `momentum_ramp`, `steps_per_epoch`.
+- Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`.
+- Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`, with
+  `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets` (`lectopt.data.datasets`).
+- Training: a `Task`, such as `classification` and `regression` define (`whole_set` marks metrics); `train` and `fit`,
+  which return a `Run` with its `History`; `load`, `compare`, `Comparison`, `watch`.
+- Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
+- Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
+- Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`; `sweep`, `cross_validate`, `select`,
+  `nested_cross_validate`, `Halving`, `Results`; `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`;
+  strategies and Optuna in `lectopt.search` and `lectopt.search.optuna`; `use_all_cores`.
+
+The lecture: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Training Algorithms".
+"""
 
 from lectopt import initializers as initializers
 from lectopt import search as search

@@ -257,6 +257,10 @@ def test_the_reference_shows_what_a_namespace_imports(namespace):
     assert set(module.__all__) == {alias.asname for node in imports for alias in node.names}
 
 
+def test_the_front_page_names_everything():
+    assert set(lectopt.__all__) <= set(re.findall(r"`(?:lectopt\.)?(\w+)`", lectopt.__doc__))
+
+
 def test_public_names_are_found():
     assert {"lectopt.train", "lectopt.Run.predict", "lectopt.search.optuna.optimize"} <= set(PUBLIC)
     assert set(dir(lectopt)) >= {name.split(".")[1] for name in PUBLIC}

@@ -77,7 +77,7 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
             indices.
 
     Returns:
-        Folds, in the order of the pairs.
+        A `Folds`, in the order of the pairs.
 
     Raises:
         ValueError: if there are no pairs, a part is empty, an index is outside the examples or in both parts, or the

@@ -23,7 +23,7 @@ def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
             entry may be missing (NaN, None). None lets every example stand for itself.
 
     Returns:
-        m Folds, over one copy of the data.
+        A `Folds` of m pairs, over one copy of the data.
 
     Raises:
         ValueError: if folds is below 2 or above the number of examples or groups.
@@ -64,8 +64,8 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
             for itself.
 
     Returns:
-        m Folds, over one copy of the data. Without groups, sizes differ by at most one, and so do the counts of a
-        class.
+        A `Folds` of m pairs, over one copy of the data. Without groups, sizes differ by at most one, and so do the
+        counts of a class.
 
     Raises:
         ValueError: if folds is below 2 or above the number of members of a class (the message names it) or of groups,
@@ -109,7 +109,7 @@ def leave_one_out(examples: Any) -> Folds:
         examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`, of at least 2 examples.
 
     Returns:
-        n Folds, in the order of the examples.
+        A `Folds` of n pairs, in the order of the examples.
 
     Raises:
         ValueError: if there are fewer than 2 examples.
