@@ -5,9 +5,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 
 def panels(figure):
-    """{title, up to a colon: axis}, of the figure as it is drawn."""
-    FigureCanvasAgg(figure).draw()  # closed figures have no canvas that draws
+    """{title, up to a colon: axis}"""
     return {axis.get_title().split(":")[0]: axis for axis in figure.axes}
+
+
+def drawn_panels(figure):
+    """The same, of the figure as it is drawn, which takes a while: its texts have places, and ticks their labels."""
+    FigureCanvasAgg(figure).draw()  # closed figures have no canvas that draws
+    return panels(figure)
 
 
 def lines(axis):

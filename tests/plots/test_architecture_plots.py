@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from figure_parts import overlap, panels
+from figure_parts import drawn_panels, overlap
 
 from lectopt.plots.architecture import plot_architecture
 from lectopt.plots.ranks import plot_ranks
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 def drawn_network(widths, captions=None, skips=()):
     """The boxes, flow arrows and arcs of its picture, the texts, and the axis; all texts are within the figure."""
     figure = plot_architecture(widths, captions or [""] * (len(widths) + 1), skips)
-    (axis,) = panels(figure).values()
+    (axis,) = drawn_panels(figure).values()
     arrows = {what: [patch for patch in axis.patches if patch.get_gid() == what] for what in ("flow", "skip")}
     boxes = [patch for patch in axis.patches if patch.get_gid() is None]
     assert not overlap(axis.texts)
@@ -62,7 +62,7 @@ def test_arcs_go_from_source_to_layer():
 def test_ranks():
     ranks = {"reinforce": np.array([1, 1, 4, 2]), "random": np.array([200, 30, 258])}
     figure = plot_ranks(ranks, 258)
-    (axis,) = panels(figure).values()
+    (axis,) = drawn_panels(figure).values()
     assert axis.get_xlabel() == "rank of 258 (1: the best)"
     assert axis.get_xscale() == "log"
     assert axis.get_xlim()[0] < 1 < 258 < axis.get_xlim()[1]

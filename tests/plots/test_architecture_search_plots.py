@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from figure_parts import legend_texts, lines, overlap, panels, same
+from figure_parts import drawn_panels, legend_texts, lines, overlap, panels, same
 
 from lectopt.plots.architecture_search import plot_search
 
@@ -94,7 +94,7 @@ def test_a_row_of_shades_for_each_option():
 
 
 def test_of_many_options_the_decisions_are_named():
-    axis = panels(three(SCORES, MANY))["what the controller chose"]
+    axis = drawn_panels(three(SCORES, MANY))["what the controller chose"]
     shades, between = axis.collections
     assert np.size(shades.get_array()) == 3 * 220
     assert len(between.get_segments()) == 19
@@ -107,7 +107,7 @@ def test_of_many_options_the_decisions_are_named():
 @pytest.mark.parametrize("style", ["default", "dark_background"])
 def test_texts_do_not_overlap(rounds, style):
     with plt.style.context(style):
-        drawn = panels(three(np.random.default_rng(0).random((rounds, 3))))
+        drawn = drawn_panels(three(np.random.default_rng(0).random((rounds, 3))))
         for axis in drawn.values():
             assert not overlap(axis.get_xticklabels())
             assert not overlap(axis.get_yticklabels())
@@ -127,4 +127,4 @@ def test_without_a_controller_there_are_scores_only():
 
 
 def test_all_diverged():
-    panels(three(np.full((3, 2), np.nan)))
+    drawn_panels(three(np.full((3, 2), np.nan)))

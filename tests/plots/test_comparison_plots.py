@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from figure_parts import legend_texts, lines, panels, same
+from figure_parts import drawn_panels, legend_texts, lines, panels, same
 
 from lectopt.plots.comparison import plot_comparison
 
@@ -63,5 +63,5 @@ def test_whatever_they_are_called(tmp_path):
 def test_what_is_unusual_is_drawn(value, style):
     records = {name: (x, np.full(len(x), value)) for name, (x, _) in FULL.items()}
     with plt.style.context(style):
-        panels(plot_comparison({"a": records, "b": FULL}, {"a": (STEPS[:1], [value]), "b": NORMS}))
+        drawn_panels(plot_comparison({"a": records, "b": FULL}, {"a": (STEPS[:1], [value]), "b": NORMS}))
     assert not plt.get_fignums()

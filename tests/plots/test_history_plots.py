@@ -6,7 +6,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from figure_parts import legend_texts, lines, panels, same
+from figure_parts import drawn_panels, legend_texts, lines, panels, same
 
 from lectopt.plots.history import plot_history
 
@@ -141,7 +141,7 @@ def test_a_logarithmic_axis_is_for_a_factor_of_five(low, scale):
 def test_layers():
     """In the order of the calls, at the steps at which they were recorded."""
     given = history(layers=8)
-    drawn = drawn_from(given)
+    drawn = drawn_panels(plot_history(**given))
     for statistic, title in TITLES.items():
         found = {label: line for label, line in lines(drawn[title]).items() if label.startswith("layer")}
         assert list(found) == list(given["layers"])
@@ -202,11 +202,10 @@ UNUSUAL = {
 }
 
 
-@pytest.mark.parametrize("style", ["default", "dark_background"])
-@pytest.mark.parametrize("case", UNUSUAL)
+@pytest.mark.parametrize(("case", "style"), [*((case, "default") for case in UNUSUAL), ("usual", "dark_background")])
 def test_what_is_unusual_is_drawn(case, style):
     with plt.style.context(style):
-        drawn = drawn_from(UNUSUAL[case]())
+        drawn = drawn_panels(plot_history(**UNUSUAL[case]()))
     assert next(iter(drawn)) == "loss"
     if case in ("negative", "falls below 0"):
         assert drawn["loss"].get_yscale() == "linear"
@@ -218,7 +217,7 @@ def test_what_is_unusual_is_drawn(case, style):
 
 @pytest.mark.parametrize("rates", [[0.1, np.inf], [0.1, np.nan], [-1.0, -1.0], [np.nan, np.nan]])
 def test_rates_that_are_no_rates(rates):
-    drawn_from(history(learning_rate=np.tile(rates, 50)))
+    drawn_panels(plot_history(**history(learning_rate=np.tile(rates, 50))))
 
 
 FORMULA, HIDDEN, LONG = "$\\frac{1$ of $", "_private", "m" * 300

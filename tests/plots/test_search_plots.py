@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from figure_parts import legend_texts, lines, panels, same
+from figure_parts import drawn_panels, legend_texts, lines, panels, same
 
 from lectopt.plots.fold_scores import plot_folds
 from lectopt.plots.learning_rates import plot_rates, plot_suggestions
@@ -121,7 +121,7 @@ def test_many_folds_have_no_legend():
 def test_what_is_unusual_is_drawn(scores, maximizes):
     best = int(np.nanargmin(scores))
     for figure in (draw_scores(scores, np.full(8, np.nan), maximizes, best), draw_parallel(scores, maximizes)):
-        panels(figure)
+        drawn_panels(figure)
     assert not plt.get_fignums()
 
 
