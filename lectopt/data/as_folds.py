@@ -23,14 +23,14 @@ def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Fol
         return folds
     if isinstance(folds, (float, np.floating)):
         checks.check_number(name, folds, _SHARE)
-        return join([holdout(examples, float(folds), key=key, stratify=_looks_labelled(examples, 2, name))])
+        return join([holdout(examples, float(folds), key=key, stratify=_can_stratify(examples, 2, name))])
     if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number, a share in (0, 1) or lectopt.Folds; got {folds!r}")
     folds = checks.check_count(name, folds, least=2)
-    return (stratified_k_fold if _looks_labelled(examples, folds, name) else k_fold)(examples, folds, key=key)
+    return (stratified_k_fold if _can_stratify(examples, folds, name) else k_fold)(examples, folds, key=key)
 
 
-def _looks_labelled(examples: Subset, least: int, name: str) -> bool:
+def _can_stratify(examples: Subset, least: int, name: str) -> bool:
     """Tells whether the last array holds labels, each often enough; warns where they may be rare classes."""
     if not has_labels(examples):
         return False

@@ -46,5 +46,5 @@ def few_labels(examples: Any, per_class: int, *, key: Any) -> Subset:
         )
     # By class, and within a class at random: the first of each class are its draw.
     order = jnp.lexsort((jax.random.uniform(as_key(key), (len(whole),)), jnp.asarray(place)))
-    drawn = order[(np.cumsum(sizes) - sizes)[:, None] + np.arange(per_class)].ravel()
-    return Subset(whole.arrays, whole.indices[drawn].astype(jnp.int32), jnp.int32(drawn.size), least=drawn.size)
+    chosen = order[(np.cumsum(sizes) - sizes)[:, None] + np.arange(per_class)].ravel()
+    return Subset(whole.arrays, whole.indices[chosen].astype(jnp.int32), jnp.int32(chosen.size), least=chosen.size)

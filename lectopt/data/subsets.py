@@ -140,9 +140,8 @@ def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
 
 def check_finite(subset: Subset, name: str) -> None:
     """Raises ValueError if any number is NaN or infinite; traced values pass."""
-    known = not checks.is_traced(subset.arrays)
     # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
-    for array in map(np.asarray, jax.tree.leaves(subset.arrays) if known else []):
+    for array in map(np.asarray, [] if checks.is_traced(subset.arrays) else jax.tree.leaves(subset.arrays)):
         if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
             bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
             raise ValueError(

@@ -35,7 +35,7 @@ _MODES = ("train", "training", "eval", "evaluation", "test", "inference")
 """What a default may be that is a mode by its name."""
 
 
-def arguments(
+def call_arguments(
     module_type: type, training: bool, leave: Callable[[str], bool] = lambda name: False
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns what a call of such a module is given beside its input x.
@@ -43,10 +43,10 @@ def arguments(
     Args:
         module_type: the class of the module.
         training: whether it trains.
-        leave: whether a flag whose default is None is left there, by its name: what the layers were told before counts.
+        leave: whether to leave a flag of this name at its default None, so that the layers keep their own mode.
 
     Raises:
-        TypeError: if the call takes no x, or needs more than x and flags that are known.
+        TypeError: if the call takes no x, or needs more than x and flags of these names.
     """
     name = f"{module_type.__name__}.__call__"
     parameters = _parameters(module_type)
@@ -56,30 +56,30 @@ def arguments(
     by_name: dict[str, Any] = {}
     last = 0
     for parameter in parameters[1:]:
-        known = parameter.name in FLAGS
+        is_flag = parameter.name in FLAGS
         _check(name, parameter)
         value = parameter.default
-        if known and not (value is None and leave(parameter.name)):
+        if is_flag and not (value is None and leave(parameter.name)):
             value = FLAGS[parameter.name] == training
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             # By position, since the static arguments of `jit` and `remat` are known by theirs.
             positional.append(value)
-            last = len(positional) if known else last
-        elif known:
+            last = len(positional) if is_flag else last
+        elif is_flag:
             by_name[parameter.name] = value
     return tuple(positional[:last]), by_name
 
 
-def optional(module_type: type) -> list[str]:
+def optional_flags(module_type: type) -> list[str]:
     """Returns the flags that a call may leave at their defaults."""
     defaults = (None, inspect.Parameter.empty)
     return [p.name for p in _parameters(module_type) if p.name in FLAGS and p.default not in defaults]
 
 
-def left_out(module_type: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+def omitted_flags(module_type: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
     """Returns the flags that a call with these arguments, x among them, leaves at their defaults."""
     given = {p.name for p, _ in zip(_parameters(module_type), args, strict=False)} | set(kwargs)
-    return [name for name in optional(module_type) if name not in given]
+    return [name for name in optional_flags(module_type) if name not in given]
 
 
 def _parameters(module_type: type) -> list[inspect.Parameter]:

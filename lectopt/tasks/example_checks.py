@@ -23,8 +23,8 @@ from lectopt.tasks.task import Task
 def check_examples(task: Task, subset: Subset, name: str, batch_size: int = SCORED_AT_ONCE) -> None:
     """Raises ValueError, before anything compiles, unless the examples are finite and fit the task."""
     batch = batch_shapes(subset, batch_size)
-    known = not is_traced(subset.arrays)
-    check_fit(task, batch, subset.arrays[-1] if known else None, name)
+    targets = None if is_traced(subset.arrays) else subset.arrays[-1]
+    check_fit(task, batch, targets, name)
     check_finite(subset, name)
 
 
@@ -55,7 +55,7 @@ def check_fit(task: Task, batch: Batch, targets: Any, name: str) -> None:
     task_checks.check_parameters(params)
     if task.has_targets:
         _check_outputs(task, params, state, batch, targets, name)
-    checked = task.intercepted(task_checks.check_flags, call_flags.optional)  # NNX layers that could be wrong
+    checked = task.intercepted(task_checks.check_flags, call_flags.optional_flags)  # NNX layers that could be wrong
     for training in (True, False):
         scores, _ = shapes.output_shapes(
             f"the model, the loss, a metric or the objective does not fit {name}",

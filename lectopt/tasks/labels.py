@@ -51,10 +51,10 @@ class Labels:
         labels = labels if jnp.issubdtype(labels.dtype, jnp.floating) else labels.astype(jnp.int32)
         return labels != jnp.asarray(self._ignored, labels.dtype)
 
-    def weigh(self, labels: Array, real: Array) -> tuple[Array, Array]:
-        """Returns the labels and their weights, float32: 0 if one does not count, else its example's in `real`."""
+    def weigh(self, labels: Array, weights: Array) -> tuple[Array, Array]:
+        """Returns the labels and their weights, float32: 0 if one does not count, else its example's."""
         counted = self.counted(labels)
-        weights = jnp.broadcast_to(real.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
+        weights = jnp.broadcast_to(weights.reshape(-1, *[1] * (labels.ndim - 1)), labels.shape)
         return self._valid(labels, counted), weights if counted is None else jnp.where(counted, weights, 0)
 
     def baseline_loss(self, labels: Array, weights: Array, classes: Callable[[], int]) -> Array:
@@ -75,12 +75,12 @@ class Labels:
         if not jnp.issubdtype(outputs.dtype, jnp.floating):
             raise ValueError(f"the model's outputs must be real logits; got dtype {outputs.dtype}")
         self._check_shapes(outputs, labels)
-        known = None if isinstance(labels, jax.ShapeDtypeStruct) else np.asarray(labels)
-        if known is not None and self._ignored is not None:
-            known = known[known != self._ignored]
-            if not known.size:
+        values = None if isinstance(labels, jax.ShapeDtypeStruct) else np.asarray(labels)
+        if values is not None and self._ignored is not None:
+            values = values[values != self._ignored]
+            if not values.size:
                 raise ValueError(f"labels must hold one that counts; all are ignore_label, {self._ignored}")
-        self._check_values(known, labels.dtype, outputs)
+        self._check_values(values, labels.dtype, outputs)
 
     def classes(self, outputs: Any) -> Array:
         """Returns the most likely class for each label: int32."""
@@ -93,8 +93,8 @@ class Labels:
     def _check_shapes(self, outputs: Any, labels: Any) -> None:
         raise NotImplementedError
 
-    def _check_values(self, known: np.ndarray | None, dtype: Any, outputs: Any) -> None:
-        """Checks `known`, the labels that count; None where they are being traced."""
+    def _check_values(self, values: np.ndarray | None, dtype: Any, outputs: Any) -> None:
+        """Checks the values of the labels that count; None where they are being traced."""
         raise NotImplementedError
 
     def _right(self, outputs: Any, labels: Array) -> Array:
@@ -135,8 +135,8 @@ class OneOf(Labels):
         shares = jnp.where(weights > 0, counts / jnp.maximum(below[-1], 1), 1)
         per_class = weights / jnp.where(weights > 0, counts, 1)  # these add to 1 over the labels of a class
         number = classes() if self._smooths else 1
-        seen = jnp.sum(per_class * _entropy(self._smoothed(shares, number)))
-        return seen + (number - jnp.sum(per_class)) * _entropy(self._smoothed(jnp.float32(0), number))
+        occurring = jnp.sum(per_class * _entropy(self._smoothed(shares, number)))
+        return occurring + (number - jnp.sum(per_class)) * _entropy(self._smoothed(jnp.float32(0), number))
 
     def smoothed_bias(self, bias: Array) -> Array:
         """Returns the logarithms of smoothed frequencies."""
@@ -156,11 +156,11 @@ class OneOf(Labels):
             hint = "; take labels[..., 0]"
         raise ValueError(f"the model's outputs must be one row of logits per label; {found}{hint}")
 
-    def _check_values(self, known: np.ndarray | None, dtype: Any, outputs: Any) -> None:
+    def _check_values(self, values: np.ndarray | None, dtype: Any, outputs: Any) -> None:
         classes = outputs.shape[-1]
         _check_whole(dtype, f"[0, {classes})")
-        if known is not None and (known.min() < 0 or known.max() >= classes):
-            bad = known.min() if known.min() < 0 else known.max()
+        if values is not None and (values.min() < 0 or values.max() >= classes):
+            bad = values.min() if values.min() < 0 else values.max()
             hint = "; for one logit and labels 0 and 1 give binary=True" if classes == 1 else ""
             raise ValueError(
                 f"labels must be in [0, {classes}), as the model has {classes} outputs; got {bad}{hint or _IGNORE}"
@@ -191,9 +191,9 @@ class _YesNo(Labels):
         shares = self._smoothed(jax.nn.sigmoid(bias), 2)
         return jnp.log(shares) - jnp.log(1 - shares) if self._smooths else bias
 
-    def _check_values(self, known: np.ndarray | None, dtype: Any, outputs: Any) -> None:
-        if known is not None and not ((known == 0) | (known == 1)).all():
-            bad = known[(known != 0) & (known != 1)][0]
+    def _check_values(self, values: np.ndarray | None, dtype: Any, outputs: Any) -> None:
+        if values is not None and not ((values == 0) | (values == 1)).all():
+            bad = values[(values != 0) & (values != 1)][0]
             raise ValueError(f"labels must be 0 or 1; got {bad}{_IGNORE}")
 
 
@@ -212,9 +212,9 @@ class Binary(_YesNo):
             hint = "; take labels[:, 0]" if labels.shape[1:] == (1,) else ""
             raise ValueError(f"labels must have shape (n,), one for each example; got {_shape(labels)}{hint}")
 
-    def _check_values(self, known: np.ndarray | None, dtype: Any, outputs: Any) -> None:
+    def _check_values(self, values: np.ndarray | None, dtype: Any, outputs: Any) -> None:
         _check_whole(dtype, "[0, 1]")
-        super()._check_values(known, dtype, outputs)
+        super()._check_values(values, dtype, outputs)
 
 
 class AnyOf(_YesNo):

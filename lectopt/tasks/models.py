@@ -104,11 +104,11 @@ class NNXAdapter:
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
         # None is for the layers' own mode, which is frozen in some.
-        args, kwargs = call_flags.arguments(type(model), training, leave=lambda name: self._has_frozen)
+        args, kwargs = call_flags.call_arguments(type(model), training, leave=lambda name: self._has_frozen)
         return model(x, *args, **kwargs)
 
     def check_call(self) -> None:
-        call_flags.arguments(type(self._module), training=True)
+        call_flags.call_arguments(type(self._module), training=True)
 
     def present(self, params: Params, state: State) -> nnx.Module:
         graphdef, rngs = self._structure["handed out"]
@@ -207,7 +207,7 @@ class LinenAdapter:
     def _mode(self, training: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # Linen refuses a flag in the call that the constructor has set.
         has = lambda name: getattr(self._module, name, None) is not None  # noqa: E731
-        return call_flags.arguments(type(self._module), training, leave=has)
+        return call_flags.call_arguments(type(self._module), training, leave=has)
 
 
 class FunctionAdapter:

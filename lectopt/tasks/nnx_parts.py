@@ -23,12 +23,12 @@ def reseed(rngs: Any, key: jax.Array) -> Any:
     """Returns random streams with the shapes of `rngs` that start from `key`."""
     leaves, treedef = jax.tree.flatten(rngs)
 
-    def fresh(i: int, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def new_stream(i: int, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jnp.zeros(leaf.shape, leaf.dtype)
         return jax.random.split(jax.random.fold_in(key, i), leaf.shape) if leaf.shape else jax.random.fold_in(key, i)
 
-    return jax.tree.unflatten(treedef, [fresh(i, leaf) for i, leaf in enumerate(leaves)])
+    return jax.tree.unflatten(treedef, [new_stream(i, leaf) for i, leaf in enumerate(leaves)])
 
 
 def check_arrays(module: nnx.Module) -> None:

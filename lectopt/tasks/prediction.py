@@ -13,7 +13,7 @@ Function = Callable[[Any], Any]
 """A batch of inputs, a tree of arrays [batch, ...] -> a tree of arrays [batch, ...]"""
 
 
-def in_batches(function: Function, x: Any, batch_size: int, *, traced: bool) -> Any:
+def map_batches(function: Function, x: Any, batch_size: int, *, traced: bool) -> Any:
     """Applies a function of batches to all rows of x, a tree of arrays [n, ...].
 
     Fewer rows than a batch are padded to a power of two, and the last batch to its size, with rows of x.
@@ -24,36 +24,38 @@ def in_batches(function: Function, x: Any, batch_size: int, *, traced: bool) -> 
             one row for each.
     """
     x = arrays.as_tree("x", x) if traced else arrays.as_tree("x", x, _on_host)
-    found = [leaf.shape for leaf in jax.tree.leaves(x)]
-    if not found or () in found or len({shape[0] for shape in found}) > 1:
-        raise ValueError(f"x must be arrays with one row for each example; got shapes {', '.join(map(str, found))}")
-    rows = found[0][0]
+    leaf_shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+    if not leaf_shapes or () in leaf_shapes or len({shape[0] for shape in leaf_shapes}) > 1:
+        raise ValueError(
+            f"x must be arrays with one row for each example; got shapes {', '.join(map(str, leaf_shapes))}"
+        )
+    rows = leaf_shapes[0][0]
     size = min(batch_size, 2 ** max(rows - 1, 0).bit_length())
     if rows == 0:
-        return _of_none(function, x)
-    places = np.arange(-(-rows // size) * size).reshape(-1, size) % rows
-    together = _mapped if traced else _one_by_one
-    return jax.tree.map(lambda a: a[:rows], together(function, x, places))
+        return _empty_outputs(function, x)
+    batches = np.arange(-(-rows // size) * size).reshape(-1, size) % rows
+    run = _in_one_program if traced else _batch_by_batch
+    return jax.tree.map(lambda a: a[:rows], run(function, x, batches))
 
 
-def _one_by_one(function: Function, x: Any, places: np.ndarray) -> Any:
+def _batch_by_batch(function: Function, x: Any, batches: np.ndarray) -> Any:
     parts = []
-    for batch in places:
+    for batch in batches:
         inputs = jax.tree.map(lambda a, batch=batch: a[batch], x)
-        # Fetched before the next one begins: two batches are never there at once.
+        # Fetched before the next one begins: two batches are never in memory at once.
         parts.append(jax.tree.map(np.asarray, _checked(function, arrays.as_tree("x", inputs), len(batch))))
     return jax.tree.map(lambda *rows: jnp.asarray(np.concatenate(rows)), *parts)
 
 
-def _mapped(function: Function, x: Any, places: np.ndarray) -> Any:
+def _in_one_program(function: Function, x: Any, batches: np.ndarray) -> Any:
     def call(batch: Any) -> Any:
-        return _checked(function, jax.tree.map(lambda a: a[batch], x), places.shape[1])
+        return _checked(function, jax.tree.map(lambda a: a[batch], x), batches.shape[1])
 
-    outputs = jax.lax.map(call, jnp.asarray(places))
+    outputs = jax.lax.map(call, jnp.asarray(batches))
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), outputs)
 
 
-def _of_none(function: Function, x: Any) -> Any:
+def _empty_outputs(function: Function, x: Any) -> Any:
     one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), jax.dtypes.canonicalize_dtype(a.dtype)), x)
     outputs = shapes.output_shapes(_problem(x), function, one)
     return jax.tree.map(lambda a: jnp.zeros((0, *a.shape[1:]), a.dtype), outputs)

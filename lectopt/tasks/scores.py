@@ -15,9 +15,9 @@ class Scores(NamedTuple):
     outputs: Any  # the model's outputs, None for an objective
     counts: Array | None = None  # float[batch], how many labels of an example count; None where all count alike
 
-    def mean_loss(self, weights: Array, real: Array) -> tuple[Array, Array]:
-        """Averages the loss of the examples, or of their labels that count, weighted; and returns their number."""
-        counts = real.astype(weights.dtype) * (1 if self.counts is None else self.counts)
+    def mean_loss(self, weights: Array, mask: Array) -> tuple[Array, Array]:
+        """Returns the weighted mean loss of the examples in the mask (of their labels that count) and their number."""
+        counts = mask.astype(weights.dtype) * (1 if self.counts is None else self.counts)
         weights = weights * counts
         # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
         losses, count = jnp.where(weights > 0, self.losses, 0), jnp.sum(counts)

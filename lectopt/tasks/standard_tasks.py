@@ -55,7 +55,7 @@ class Classification(Task):
             float32[].
         """
         x, labels = examples.take(examples.indices)
-        real = (jnp.arange(examples.capacity) < examples.size).astype(jnp.float32)
+        weights = examples.mask.astype(jnp.float32)
 
         def classes() -> int:
             outputs = jax.eval_shape(
@@ -63,7 +63,7 @@ class Classification(Task):
             )
             return outputs.shape[-1]
 
-        return jnp.asarray(self._labels.baseline_loss(*self._labels.weigh(labels, real), classes), jnp.float32)
+        return jnp.asarray(self._labels.baseline_loss(*self._labels.weigh(labels, weights), classes), jnp.float32)
 
     def probabilities(self, outputs: Any) -> Array:
         """Converts outputs to probabilities of the classes.

@@ -110,7 +110,7 @@ def check_flags(call: LayerCall) -> Any:
     Raises:
         ArgumentError: if a flag of training is left at its default, and so is the same in training and evaluation.
     """
-    if names := call_flags.left_out(call.layer_class, call.args, call.kwargs):
+    if names := call_flags.omitted_flags(call.layer_class, call.args, call.kwargs):
         layer = "/".join(call.path) or "the model"
         raise checks.ArgumentError(
             f"{layer} ({call.layer_class.__name__}) is called without its flag {names[0]!r}, which would be the same "

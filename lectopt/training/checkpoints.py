@@ -147,7 +147,7 @@ class Store:
         if place.exists():
             return
         with explained_write_errors(self._path):
-            archives.write(place, run._replace(trees=run.trees | {"carry": leaves_by_path(_beside(carry))}))
+            archives.write(place, run._replace(trees=run.trees | {"carry": leaves_by_path(_without_run(carry))}))
         for old in _copies(self._path)[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -162,7 +162,7 @@ def _copies(path: Path) -> list[Path]:
     return sorted(steps, key=lambda step: int(step.name), reverse=True)
 
 
-def _beside(carry: Carry) -> Carry:
+def _without_run(carry: Carry) -> Carry:
     """Returns the carry without the part of it that is the run."""
     return carry._replace(learner=None) if carry.best is None else carry._replace(best=None)  # type: ignore[arg-type]
 
@@ -179,4 +179,4 @@ def _carry(copy: Path, template: Carry) -> Carry:
         unflatten_like(name, trees["model_state"], state),
         unflatten_like(name, trees["opt_state"], opt_state),
     )
-    return unflatten_like(name, trees["carry"], _beside(template))._replace(**{part: learner})
+    return unflatten_like(name, trees["carry"], _without_run(template))._replace(**{part: learner})

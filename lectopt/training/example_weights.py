@@ -19,7 +19,7 @@ _ALLOWED = f'"{BALANCED}", {{class: weight}}, or an array of numbers, one for ea
 
 def as_weights(weights: Any, train: Subset, task: Task) -> Array:
     """Returns weights of all examples of `train.arrays`, of mean 1 over the training part (its labels that count)."""
-    with jax.ensure_compile_time_eval():  # so that what is known can be checked under `jit` too
+    with jax.ensure_compile_time_eval():  # so that concrete weights can be checked under `jit` too
         values = _values(weights, train, task).astype(jnp.float32)
         count = jax.tree.leaves(train.arrays)[0].shape[0]
         if values.shape != (count,):
@@ -75,6 +75,6 @@ def _labels(train: Subset) -> Array:
 
 def _counts(train: Subset, task: Task) -> Array:
     """Counts the labels of each of the training examples: float32[capacity]."""
-    real = (jnp.arange(train.capacity) < train.size).astype(jnp.float32)
+    mask = train.mask.astype(jnp.float32)
     counts = task.counts(train.take(train.indices)[-1]) if task.has_targets else None
-    return real if counts is None else real * counts
+    return mask if counts is None else mask * counts

@@ -176,7 +176,7 @@ def fit(
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     with meshes.as_context(mesh):
         run = _fit(Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays)), progress, directory, log_dir)
-    _warn(run, patience)
+    _warn_of_nonfinite(run, patience)
     return run
 
 
@@ -192,7 +192,7 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
             store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
             carry = meshes.put_like(setup.plan.mesh, carry, store.restore(carry))
         carry = _run(setup, carry, store, observers, show=show)
-    return _trimmed(setup, carry)
+    return _as_run(setup, carry)
 
 
 def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], *, show: bool) -> Carry:
@@ -207,20 +207,20 @@ def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Ob
             carry = jax.block_until_ready(compiled_loop.advance(setup, carry, stop, np.int32(steps)))
             chunk = next_size(chunk, time.perf_counter() - began, target=_CHUNK_SECONDS, growth=4)
             chunk = meshes.broadcast_from_first(mesh, chunk)
-            bar.update(int(carry.step), _news(setup.plan, carry))
+            bar.update(int(carry.step), _progress_text(setup.plan, carry))
             _show(setup, carry, [observer for observer in observers if observer.throttle.due()])
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
-                store.save(carry, _so_far(setup, carry).to_arrays())
+                store.save(carry, _run_so_far(setup, carry).to_arrays())
                 saved = time.monotonic()
         if store is not None:
-            store.save(carry, _so_far(setup, carry).to_arrays())
+            store.save(carry, _run_so_far(setup, carry).to_arrays())
         if meshes.broadcast_from_first(mesh, interrupt.pressed):
-            carry = _broken_off(setup, carry)
+            carry = _end_interrupted(setup, carry)
     _show(setup, carry, observers)
     return carry
 
 
-def _broken_off(setup: Setup, carry: Carry) -> Carry:
+def _end_interrupted(setup: Setup, carry: Carry) -> Carry:
     """Returns, after Ctrl-C, the carry at the end of an epoch that ends here, for a person; a script is to end."""
     if not interactive():
         raise KeyboardInterrupt
@@ -235,7 +235,7 @@ def _broken_off(setup: Setup, carry: Carry) -> Carry:
     return carry
 
 
-def _warn(run: Run, patience: int | None) -> None:
+def _warn_of_nonfinite(run: Run, patience: int | None) -> None:
     """Warns of what was not finite in a run that looks like any other."""
     if (diverged := divergence(run.history)) is not None:
         warnings.warn(
@@ -246,9 +246,9 @@ def _warn(run: Run, patience: int | None) -> None:
     if (bad := nonfinite_validation(run.history)) is not None:
         judged = ""
         if patience is not None:
-            known = np.isfinite(run.history.epochs["valid_loss"]).any()
+            any_finite = np.isfinite(run.history.epochs["valid_loss"]).any()
             judged = " (each a failure for patience; the run holds " + (
-                "the best of the others)" if known else "what was trained last, since there is no best)"
+                "the best of the others)" if any_finite else "what was trained last, since there is no best)"
             )
         warnings.warn(f"{bad.evidence}{judged}. {bad.remedy}", stacklevel=3)
 
@@ -256,7 +256,7 @@ def _warn(run: Run, patience: int | None) -> None:
 def _show(setup: Setup, carry: Carry, observers: Sequence[Observer]) -> None:
     if not observers:
         return
-    run = _so_far(setup, carry)
+    run = _run_so_far(setup, carry)
     for observer in observers:
         with observer.throttle.timed():
             observer.show(run)
@@ -267,20 +267,20 @@ def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
     return Store(directory, fingerprint(text, (setup.numbers, setup.data, carry)), setup.plan.mesh)
 
 
-def _so_far(setup: Setup, carry: Carry) -> Run:
+def _run_so_far(setup: Setup, carry: Carry) -> Run:
     """Returns the run so far, whose arrays are all of this process."""
     mesh, data = setup.plan.mesh, setup.data
     own = setup._replace(data=data._replace(train=meshes.local_copy(mesh, data.train)))
-    return _trimmed(own, meshes.local_copy(mesh, carry))
+    return _as_run(own, meshes.local_copy(mesh, carry))
 
 
-def _trimmed(setup: Setup, carry: Carry) -> Run:
+def _as_run(setup: Setup, carry: Carry) -> Run:
     """Returns the run with a history as long as it lasted, and scalars as Python numbers."""
     run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
     return trimmed(run, int(carry.step), int(carry.epoch))
 
 
-def _news(plan: Plan, carry: Carry) -> str:
+def _progress_text(plan: Plan, carry: Carry) -> str:
     epoch = f"epoch {min(int(carry.epoch) + 1, plan.epochs)}/{plan.epochs}"
     name = "valid_loss" if "valid_loss" in carry.metrics else "train_loss"
     return f"{epoch}, loss {float(carry.metrics[name]):.4g}" if carry.has_metrics[name] else epoch

@@ -94,8 +94,8 @@ class History:
     @property
     def watched_steps(self) -> np.ndarray:
         """The steps, counted from 0, at which the layers were recorded: int[records]."""
-        looks = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
-        return np.arange(looks) * self.watched_every
+        records = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
+        return np.arange(records) * self.watched_every
 
     def to_pandas(self) -> Any:
         """Returns all records as one pandas DataFrame with a row for each step.

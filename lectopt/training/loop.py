@@ -86,8 +86,8 @@ class Loop:
         stop = jnp.minimum(stop, last)
 
         def part_of_epoch(carry: Carry) -> Carry:
-            begun = carry.epoch * plan.steps_per_epoch
-            first, end = carry.step - begun, jnp.minimum(stop - begun, plan.steps_per_epoch)
+            epoch_start = carry.epoch * plan.steps_per_epoch
+            first, end = carry.step - epoch_start, jnp.minimum(stop - epoch_start, plan.steps_per_epoch)
             if carry.rows is not None:  # sorting all examples for each part could take longer than the part
                 rows = jax.lax.cond(first == 0, lambda: self._rows(carry.epoch), lambda: carry.rows)
                 carry = carry._replace(rows=rows)
@@ -121,11 +121,11 @@ class Loop:
         plain = functools.partial(step, False)
         if self._plan.watch is None:
             return jax.lax.fori_loop(first, last, plain, carry)
-        every, begun = self._plan.watch.every, carry.epoch * self._plan.steps_per_epoch
+        every, epoch_start = self._plan.watch.every, carry.epoch * self._plan.steps_per_epoch
 
         def cycle(state: tuple[Any, Carry]) -> tuple[Any, Carry]:
             i, carry = state
-            due = jnp.minimum(i + -(begun + i) % every, last)
+            due = jnp.minimum(i + -(epoch_start + i) % every, last)
             carry = jax.lax.fori_loop(i, due, plain, carry)
             after = jnp.minimum(due + 1, last)
             # A loop of one step or none: under `cond`, XLA copies all that is carried.
@@ -221,7 +221,7 @@ class Loop:
             least=least,
             failures=failures,
             metrics=_select(better, metrics, carry.metrics),
-            has_metrics={name: known | better for name, known in carry.has_metrics.items()},
+            has_metrics={name: has | better for name, has in carry.has_metrics.items()},
             running=running,
             ended=jnp.where(carry.running, carry.step, carry.ended),
             diverged_at=jnp.where(carry.running & ~finite, first_bad, carry.diverged_at),

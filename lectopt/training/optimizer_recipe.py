@@ -103,16 +103,16 @@ def _check_leaf(name: str, leaf: Any) -> None:
     dtype = jnp.result_type(float)
     if isinstance(leaf, int) and abs(leaf) > sys.float_info.max:
         raise ValueError(f"{name} must be numbers that {dtype} can hold; got one of {len(str(leaf))} digits")
-    known = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-    real = jnp.issubdtype(known.dtype, jnp.floating) or jnp.issubdtype(known.dtype, jnp.integer)
+    array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
     if not real and not isinstance(leaf, numbers.Real):
-        raise TypeError(f"{name} must be real numbers; got {leaf!r} ({known.dtype})")
+        raise TypeError(f"{name} must be real numbers; got {leaf!r} ({array.dtype})")
     if checks.is_traced(leaf):
         return
-    wide = np.asarray(known).astype(float)
+    wide = np.asarray(array).astype(float)
     with np.errstate(over="ignore"):
         rounded = wide.astype(dtype)
-    cut = jnp.issubdtype(known.dtype, jnp.integer) & (rounded.astype(float) != wide)
+    cut = jnp.issubdtype(array.dtype, jnp.integer) & (rounded.astype(float) != wide)
     if np.isnan(wide).any() or np.any(cut | (np.isinf(rounded) & np.isfinite(wide))):
         raise ValueError(f"{name} must be numbers that {dtype} can hold; got {leaf!r}")
 

@@ -20,7 +20,7 @@ from lectopt.tasks import evaluation
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.tasks.prediction import in_batches
+from lectopt.tasks.prediction import map_batches
 from lectopt.tasks.task import Task
 from lectopt.training import checkpoints
 from lectopt.training.archives import Archive
@@ -157,10 +157,10 @@ class Run:
                 f"{reading.__name__} are known for tasks made by lectopt.classification, or with activation='softmax' "
                 "or 'sigmoid'; this task has none of them"
             )
-        known = self.params, self.model_state
-        read = functools.partial(cached_jit(reading, self.task), *known)
-        traced = checks.is_traced((known, x, jnp.zeros(())))  # the last one is, inside of any `jit`
-        return in_batches(read, x, batch_size, traced=traced)
+        model = self.params, self.model_state
+        read = functools.partial(cached_jit(reading, self.task), *model)
+        traced = checks.is_traced((model, x, jnp.zeros(())))  # the last one is, inside of any `jit`
+        return map_batches(read, x, batch_size, traced=traced)
 
     def evaluate(self, examples: Any) -> dict[str, float]:
         """Computes the mean loss and metrics over examples, in evaluation mode.

@@ -26,7 +26,7 @@ except ImportError as error:
     raise ImportError("log_dir needs tensorboardX: pip install 'lectopt[logging]'") from error
 
 _POINTS = 250
-"""At most so many steps are written at each look, evenly spaced: TensorBoard shows a thousand, and each costs time."""
+"""At most so many steps are written each time, evenly spaced: TensorBoard shows a thousand, and each costs time."""
 _LARGEST = 1e19
 """The bins of TensorBoard's histograms end at 1e20; what has grown beyond, or to NaN, has none."""
 _EDGES = [1e-12 * 1.1**i for i in range(774)]
@@ -130,10 +130,10 @@ def _scalars(history: History, begin: int, end: int) -> Iterator[tuple[str, floa
     for name, record in history.epochs.items():
         ends = {i: done for i, done in enumerate(history.epoch_ends.tolist()) if done > begin}
         yield from _points(f"epochs/{name}", record, ends)
-    looks = {i: k + 1 for i, k in enumerate(history.watched_steps) if k >= begin}
+    watched = {i: k + 1 for i, k in enumerate(history.watched_steps) if k >= begin}
     for layer, statistics in history.layers.items():
         for name, record in statistics.items():
-            yield from _points(f"{name}/{layer}", record, looks)
+            yield from _points(f"{name}/{layer}", record, watched)
 
 
 def _points(tag: str, record: Any, steps: dict[int, int]) -> Iterator[tuple[str, float, int]]:
