@@ -236,3 +236,8 @@ def test_the_steps_of_a_traced_part_are_those_of_its_training():
         len(folds.train)
     whole = lo.holdout((np.arange(11.0),), 0.2, key=0)[0]
     assert lo.steps_per_epoch(whole, 2) == len(whole) // 2 + len(whole) % 2
+
+
+def test_repr_of_a_subset_is_short():
+    part, _ = lo.holdout((np.zeros((60, 4), np.float32), np.zeros(60, np.int32)), 0.5, key=0)
+    assert repr(part) == "Subset(30 of 60 examples: float32[4], int32[])"

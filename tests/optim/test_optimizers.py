@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_laws import run
+from noisy_quadratic import run
 
 import lectopt as lo
 

@@ -118,6 +118,10 @@ def test_steps_per_epoch(examples, batch_size, steps):
     assert lo.steps_per_epoch(examples, batch_size) == steps
 
 
+def test_steps_per_epoch_of_a_list():
+    assert lo.steps_per_epoch([np.zeros((60, 4)), np.zeros(60)], 20) == 3
+
+
 def test_steps_per_epoch_of_a_subset():
     """Its own examples count, not those that it is a view of."""
     rest, held = lo.holdout((np.zeros((100, 3)), np.zeros(100)), 0.2, key=0)

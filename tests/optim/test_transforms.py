@@ -10,9 +10,9 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from noisy_quadratic import CURVATURE, NOISE, START, run
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
-from test_laws import CURVATURE, NOISE, START, run
 
 import lectopt as lo
 from lectopt._internal import numerics

@@ -14,34 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import older_runs
-import optax
 import orbax.checkpoint as ocp
 import pytest
 from flax import linen, nnx
-from test_models import LinenNet, Net, apply, init
+from kept_training import OPTIMIZER, OPTIONS, X, Y, noisy, numbers
+from kinds_of_models import LinenNet, Net, apply, init
 
 import lectopt as lo
 from lectopt._internal.trees import paths
 from lectopt.training import checkpoints, fitting
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-X, Y = lo.datasets.digits()
-X, Y = X[:45] / 16, Y[:45]
-OPTIONS = {"batch_size": 20, "shuffle": False, "key": 0}
-
-
-def noisy(rate):
-    """An optimizer with a random key in its state."""
-    return optax.chain(optax.add_noise(1e-3, 0.5, jax.random.key(1)), lo.nesterov(rate))
-
-
-OPTIMIZER = noisy(0.05)
-
-
-def numbers(tree):
-    return [np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
-            for x in map(jnp.asarray, jax.tree.leaves(tree))]  # fmt: skip
 
 
 def assert_equal(a, b):
@@ -473,7 +456,8 @@ def test_a_training_that_an_earlier_version_kept(tmp_path, whole, often, monkeyp
 
 SCRIPT = """
 import sys, jax, numpy as np, lectopt as lo, lectopt.training.fitting
-from test_checkpoints import Net, OPTIMIZER, OPTIONS, X, Y, numbers
+from kept_training import OPTIMIZER, OPTIONS, X, Y, numbers
+from kinds_of_models import Net
 lectopt.training.fitting._SAVE_SECONDS = 0.0
 lectopt.training.fitting.next_size = lambda *_, **__: 7
 options = {"valid": (X, Y), "epochs": 400, **OPTIONS, "shuffle": True}

@@ -150,3 +150,8 @@ def test_that_pandas_is_not_installed_is_said(monkeypatch):
     for call in (by_hand().to_pandas, lo.compare({"a": by_hand()}).to_pandas):
         with pytest.raises(ImportError, match=r"need.* pandas: pip install 'lectopt\[examples\]'"):
             call()
+
+
+def test_runs_in_a_list_are_refused():
+    with pytest.raises((TypeError, ValueError), match="must"):
+        lo.compare([1])

@@ -5,27 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from digits_mlp import TRAIN, VALID, X, Y, apply, init, poison
 
 import lectopt as lo
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-X, Y = lo.datasets.digits()
-X, Y = X[:110] / 16, Y[:110]
-TRAIN, VALID = (X[:77], Y[:77]), (X[77:], Y[77:])
 BATCH = 32  # two full batches of 77 examples, and one of 13
 ALL = np.ones(77)
 
 
 # The oracle -----------------------------------------------------------------------------------------------------------
-def init(key, x):
-    """Weights of an MLP 64-6-10, in float64 under x64."""
-    a, b = (0.3 * jax.random.normal(k, s) for k, s in zip(jax.random.split(key), [(64, 6), (6, 10)], strict=True))
-    return {"a": a, "b": b}, ()
-
-
-def apply(params, state, x, key, training):
-    return jnp.tanh(x @ params["a"]) @ params["b"], state
 
 
 def scores(w, x, y):
@@ -303,13 +293,6 @@ def test_weights_follow_the_examples_of_a_subset(task, eager):
 
 
 # Divergence and patience ----------------------------------------------------------------------------------------------
-def poison(step, rate=0.3):
-    """An optimizer whose update is NaN at that step."""
-
-    def update(updates, count, params=None):
-        return jax.tree.map(lambda u: jnp.where(count == step, jnp.nan, u), updates), count + 1
-
-    return optax.chain(lo.momentum(rate), optax.GradientTransformation(lambda params: jnp.int32(0), update))
 
 
 @pytest.mark.parametrize(("bad_step", "diverged_at"), [(6, 7), (5, 5), (0, 1), (11, 11)])

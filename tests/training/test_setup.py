@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import compilations
 from flax import nnx
-from test_training import compilations
 
 import lectopt as lo
 from lectopt.training import fitting, training

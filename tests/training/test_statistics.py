@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 from flax import linen, nnx
-from test_inspection import LinenNet, Mixed, Rematerialized, Stacked
-from test_models import apply, init
+from kinds_of_models import apply, init
+from watched_networks import LinenNet, Mixed, Rematerialized, Stacked
 
 import lectopt as lo
 from lectopt.training import checkpoints, fitting, layer_statistics

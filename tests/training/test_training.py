@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import compilations
+from digits_mlp import TRAIN as DIGITS
+from digits_mlp import apply, init, poison
 from flax import nnx
 from sklearn.utils.class_weight import compute_class_weight
-from test_loop import TRAIN as DIGITS
-from test_loop import apply, init, poison
 
 import lectopt as lo
 from lectopt.training import fitting, loop
@@ -51,24 +52,11 @@ def assert_same(a, b, rtol=2e-5):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), *parts)
 
 
-PLAIN = lo.classification((init, apply))  # test_loop's, for whose shapes it has compiled
+PLAIN = lo.classification((init, apply))  # test_loop's too, for whose shapes it has compiled
 
 
 def plain(optimizer, **options):
     return lo.fit(PLAIN, optimizer, DIGITS, **{"valid": VALID, "batch_size": 32, "epochs": 2, "key": 0} | options)
-
-
-@functools.cache
-def compilations():
-    """A list that grows by one whenever something compiles."""
-    log = []
-
-    def listen(event, *_, **__):
-        if event == "/jax/core/compile/backend_compile_duration":
-            log.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    return log
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_laws import CURVATURE, NOISE, START, assert_close, run
+from noisy_quadratic import CURVATURE, NOISE, START, assert_close, run
 
 import lectopt as lo
 

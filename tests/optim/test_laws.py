@@ -12,9 +12,9 @@ import optax
 import oracle
 import pytest
 from flax import nnx
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import DictKey, GetAttrKey
 from jax.tree_util import tree_leaves_with_path as leaves_with_path
+from noisy_quadratic import CURVATURE, NOISE, SIZE, START, STEPS, TREE, TURN, assert_close, flat_of, python_loop, run, tree_of
 
 import lectopt as lo
 
@@ -82,39 +82,6 @@ LOOK_AHEAD = ("nesterov", "rmsprop_nesterov", "penalized_nesterov")
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
-# The problem: a stochastic gradient h w + z_k of very different sizes, so that a misplaced eps shows. -----------------
-STEPS = 500
-TREE = {"kernel": np.zeros((4, 3)), "bias": np.zeros(3), "none": None, "scale": np.zeros(())}
-SIZE = 16
-_random = np.random.default_rng(0)
-CURVATURE = np.geomspace(1e-3, 1, SIZE).astype(np.float32)
-NOISE = (CURVATURE * _random.normal(size=(STEPS, SIZE))).astype(np.float32)
-START = _random.normal(size=SIZE).astype(np.float32)
-TURN = np.exp(1j * _random.uniform(0, 6, SIZE)).astype(np.complex64)  # makes the noise complex
-
-
-def tree_of(flat: chex.Array) -> chex.ArrayTree:
-    return ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, flat.dtype), TREE))[1](flat)
-
-
-def flat_of(tree: chex.ArrayTree) -> jax.Array:
-    return ravel_pytree(tree)[0]
-
-
-def run(optimizer, dtype: Any = jnp.float32, steps: int = STEPS, loop=jax.lax.scan, noise=NOISE) -> jax.Array:
-    """[steps, 2, SIZE]: w and the held parameters after each step."""
-    turn = TURN if np.issubdtype(dtype, np.complexfloating) else 1
-
-    def step(carry, noise):
-        params, state = carry
-        gradients = tree_of(jnp.asarray(CURVATURE, dtype) * flat_of(params) + noise)
-        updates, state = optimizer.update(gradients, state, params)
-        params = optax.apply_updates(params, updates)
-        return (params, state), jnp.stack([flat_of(lo.eval_params(state, params)), flat_of(params)])
-
-    params = tree_of(jnp.asarray(START, dtype))
-    return loop(step, (params, optimizer.init(params)), jnp.asarray(noise[:steps] * turn, dtype))[1]
-
 
 def expected(case: Case, steps: int = STEPS, dtype: Any = float, **numbers: oracle.Number) -> np.ndarray:
     """The same from the oracle; `numbers` are functions of the step."""
@@ -154,22 +121,6 @@ def scheduled_oracle(numbers: dict[str, float], horizon: float = 300, dtype: Any
         return oracle.power_law(x, 0.75, horizon)
 
     return {name: schedule(name, float(dtype(x))) for name, x in numbers.items()}
-
-
-def python_loop(step, carry, xs):
-    outs = []
-    for x in xs:
-        carry, out = step(carry, x)
-        outs.append(out)
-    return carry, jnp.stack(outs)
-
-
-def assert_close(actual, desired, tolerance):
-    """Per step, relative to the largest entry."""
-    error = np.abs(np.asarray(actual) - desired).max(-1) / np.abs(desired).max(-1)
-    assert error.max() <= tolerance, (
-        f"relative error {error.max():.2e} at step {np.unravel_index(error.argmax(), error.shape)}"
-    )
 
 
 # Law 1: exact ---------------------------------------------------------------------------------------------------------
