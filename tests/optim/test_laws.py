@@ -14,7 +14,20 @@ import pytest
 from flax import nnx
 from jax.tree_util import DictKey, GetAttrKey
 from jax.tree_util import tree_leaves_with_path as leaves_with_path
-from noisy_quadratic import CURVATURE, NOISE, SIZE, START, STEPS, TREE, TURN, assert_close, flat_of, python_loop, run, tree_of
+from noisy_quadratic import (
+    CURVATURE,
+    NOISE,
+    SIZE,
+    START,
+    STEPS,
+    TREE,
+    TURN,
+    assert_close,
+    flat_of,
+    python_loop,
+    run,
+    tree_of,
+)
 
 import lectopt as lo
 

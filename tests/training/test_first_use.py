@@ -121,7 +121,6 @@ BAD = {
 }
 
 
-
 @pytest.mark.parametrize("call", BAD.values(), ids=BAD)
 def test_refused(call):
     with pytest.raises((TypeError, ValueError)) as caught:
