@@ -108,7 +108,7 @@ def sections(docstring):
         if start:
             heading = start[1]
             found[heading] = []
-        elif line and not line.startswith(" "):
+        elif line and not line.startswith(" ") and heading != "Source":  # which is the last one, a paragraph
             heading = ""
         found[heading].append((start[2] or "") if start else line)
     return {heading: textwrap.dedent("\n".join(lines)) for heading, lines in found.items()}
@@ -170,10 +170,10 @@ def complaints(name, thing):
         found = list(of_function(thing, docstring, arguments(thing)))
     if name.count(".") == top_level(name):
         found += of_top_level(name, docstring)
-    return found + list(of_formulas(inspect.cleandoc(docstring) + "\n"))
+    return found + list(of_markdown(inspect.cleandoc(docstring) + "\n"))
 
 
-def of_formulas(text):
+def of_markdown(text):
     for inline, block in FORMULA.findall(text):
         if LOST.search(inline + block) or "\n" in inline:
             yield f"Markdown would change the formula {inline or block}"
@@ -191,9 +191,9 @@ def of_top_level(name, docstring):
     if ">>>" not in parts.get("Example", ""):
         yield "there is no example"
     if ("Source" in parts) == (name in WITHOUT_SOURCE):
-        yield (
-            "there is no source" if name not in WITHOUT_SOURCE else "there is a source after all: take it off the list"
-        )
+        yield f"there is {'a' if 'Source' in parts else 'no'} source"
+    if "Source" in parts and not re.search(r"R\. Legenstein|\(\d{4}\)", parts["Source"]):
+        yield f"nobody finds this source: {parts['Source']}"
 
 
 def of_class(cls, docstring):
@@ -220,6 +220,8 @@ def of_function(function, docstring, wanted, is_property=False):
     parts, first = sections(docstring), docstring.strip().splitlines()[0]
     if not is_property and not VERB.match(first):
         yield f"the first line does not begin with a verb: {first}"
+    if is_property and first.startswith("Returns "):
+        yield f"a property is what it is, and returns nothing: {first}"
     yield from of_arguments(wanted, parts)
     said = is_property or first.startswith("Returns ") or "Returns" in parts
     if gives_back(function) and not said:
