@@ -1,7 +1,8 @@
-"""Examples and their parts: subsets, hold-outs and folds as index sets over one device copy of the data, minibatches,
-small real data sets.
+"""Examples and the parts of them: hold-outs, folds, minibatches, small real data sets.
 
-Imports `_internal` only.
+A part is a `Subset`: indices into one device copy of the arrays, of which nothing is copied. `subsets` stands below all
+other modules; `holdouts`, `k_folds` and `folds` draw parts, with `shuffling`, `labels` and `groups`; `batches` says
+which examples each step of a training takes. Imports `_internal` only.
 """
 
 from lectopt.data import datasets as datasets

@@ -1,6 +1,9 @@
-"""Tasks: a model (NNX, Linen, or a pair of functions), what it is to be good at, and how good it is.
+"""Tasks: a model, and the loss and metrics by which it is trained and scored.
 
-Imports `data`, `norms`, `initializers`, `_internal`.
+`models` makes pure functions of models (Flax NNX, Linen, pairs of functions); `task` adds the loss, the metrics and
+what is learned from the training part: `model_state` (inputs) and `output_bias`. `example_checks` finds what does not
+fit before anything compiles, `evaluation` and `prediction` apply trained models in batches, `interception` and `probe`
+observe layers from outside. Imports `data`, `norms`, `initializers` and `_internal`.
 """
 
 from lectopt.tasks.metrics import whole_set as whole_set

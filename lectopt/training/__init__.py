@@ -1,7 +1,9 @@
-"""Training: the one loop; `train`, which is pure, and `fit`, which runs it in parts; runs and histories, what watches
-them, and how they are kept.
+"""Training: one loop, which `train` runs as a pure function and `fit` in compiled chunks.
 
-Imports `tasks`, `data`, `optim`, `norms`, `plots`, `_internal`.
+On the way down: `arguments` as the user gave them; `setup`, which assembles them with `optimizer_recipe`,
+`example_weights` and `starting`; the `loop` over its `carry`, with `layer_statistics`. On the way back: `outcome`,
+which makes a `run` with its `history`. Around `fit`: `compiled_loop`, `checkpoints` in `archives`, and `observers`
+(`live_curves`, `tensorboard`). Imports `tasks`, `data`, `optim`, `norms`, `plots` and `_internal`.
 """
 
 from lectopt.training.comparison import Comparison as Comparison

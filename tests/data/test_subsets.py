@@ -29,6 +29,11 @@ def padded(n, capacity, filler=0):
     return lo.Subset((jnp.asarray(x), jnp.asarray(y)), jnp.asarray(indices), jnp.int32(n), least=n)
 
 
+@pytest.mark.parametrize("n", [1, 6, 7])
+def test_the_mask_tells_examples_from_padding(n):
+    assert padded(n, 7).mask.tolist() == [True] * n + [False] * (7 - n)
+
+
 # minibatches ----------------------------------------------------------------------------------------------------------
 @settings(max_examples=40, deadline=None)
 @given(

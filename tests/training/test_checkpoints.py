@@ -23,6 +23,7 @@ from kinds_of_models import LinenNet, Net, apply, init
 import lectopt as lo
 from lectopt._internal.trees import paths
 from lectopt.training import checkpoints, fitting
+from lectopt.training.carry import Carry
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -464,6 +465,17 @@ options = {"valid": (X, Y), "epochs": 400, **OPTIONS, "shuffle": True}
 run = lo.fit(lo.classification(Net), OPTIMIZER, (X, Y), directory=sys.argv[1] or None, **options)
 np.savez(sys.argv[2], *numbers((run.params, run.model_state, run.opt_state, run.history)))
 """
+
+
+def test_the_fields_of_a_carry_keep_the_names_of_the_format():
+    """The copies in a directory hold these names, and so does the lowered program, of which its fingerprint is made."""
+    carry = Carry(*range(len(Carry._fields)))
+    names = (
+        "step epoch learner before best least failures metrics known running ended diverged_at loss_sum counted "
+        "step_records epoch_records looks chance rows"
+    )
+    assert [name for (name,) in paths(carry)] == names.split()
+    assert jax.tree.map(lambda leaf: leaf + 1, carry) == Carry(*range(1, len(Carry._fields) + 1))
 
 
 @pytest.mark.slow
