@@ -114,7 +114,7 @@ def classification(
     Args:
         model: the network, whose outputs are the logits; one of
 
-            - a function rngs -> nnx.Module, such as a class of modules or a lambda;
+            - a function rngs -> nnx.Module, such as a subclass of nnx.Module or a lambda;
             - an existing nnx.Module: training starts from its weights and leaves it unchanged;
             - a Linen module;
             - a pair of functions (init, apply): init(key, x) -> (params, state) and apply(params, state, x, key,
@@ -193,7 +193,7 @@ def regression(
     Args:
         model: the network, whose outputs have the shape of the targets; one of
 
-            - a function rngs -> nnx.Module, such as a class of modules or a lambda;
+            - a function rngs -> nnx.Module, such as a subclass of nnx.Module or a lambda;
             - an existing nnx.Module: training starts from its weights and leaves it unchanged;
             - a Linen module;
             - a pair of functions (init, apply): init(key, x) -> (params, state) and apply(params, state, x, key,

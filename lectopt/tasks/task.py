@@ -48,7 +48,7 @@ class Task:
     Args:
         model: the network; one of
 
-            - a function rngs -> nnx.Module, such as a class of modules or a lambda;
+            - a function rngs -> nnx.Module, such as a subclass of nnx.Module or a lambda;
             - an existing nnx.Module: training starts from its weights and leaves it unchanged;
             - a Linen module;
             - a pair of functions (init, apply): init(key, x) -> (params, state) and apply(params, state, x, key,
