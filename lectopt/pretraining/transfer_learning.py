@@ -14,12 +14,12 @@ from lectopt.pretraining import pytorch_names
 from lectopt.pretraining.model_arrays import model_paths, split_model
 from lectopt.pretraining.pytorch_kernels import Layout, convert
 from lectopt.pretraining.renaming_rules import ModelPath, Rules, rename_all
+from lectopt.pretraining.transfer_checks import check_all_statistics, check_overlap, check_statistics
 from lectopt.pretraining.transfer_sources import SourceArrays, read_source
 from lectopt.training.starting import Start
 
 LAYOUTS = ("flax", "torch")
 STATISTICS = ("take", "keep")
-_COUNTERS = ("num_batches_tracked",)  # of PyTorch's BatchNorm, which Flax's has no use for
 
 
 class TransferRow(NamedTuple):
@@ -183,8 +183,8 @@ def transfer(
     renamed = rename_all(list(loaded.arrays), rename)
     if layout == "torch":
         renamed = pytorch_names.translate_all(renamed, {*param_paths, *variable_paths})
-    _check_overlap(renamed, param_paths, layout)
-    _check_statistics(statistics, [path for path in variable_paths if path in renamed], loaded)
+    check_overlap(renamed, param_paths, layout)
+    check_statistics(statistics, [path for path in variable_paths if path in renamed], loaded)
 
     def from_source(path: ModelPath, current: Array) -> Array:
         array = loaded.arrays[renamed[path]]
@@ -200,7 +200,7 @@ def transfer(
     for name, layers in (("flattened", images), ("transposed", target_layout.transposed or ())):
         pytorch_names.check_taken(name, layers, taken)
     if statistics != "keep":
-        _check_all_statistics(variable_paths, param_paths, renamed, taken)
+        check_all_statistics(variable_paths, param_paths, renamed, taken)
     params = with_taken(model.params, param_paths, taken)
     variables = with_taken(model.variables, variable_paths, taken)
     arrays = {**_by_path(param_paths, params), **_by_path(variable_paths, variables)}
@@ -211,51 +211,6 @@ def transfer(
         labels=jax.tree.unflatten(jax.tree.structure(model.params), labels),
         rows=_rows(arrays, taken, renamed, loaded, statistics),
     )
-
-
-def _check_overlap(renamed: Mapping[ModelPath, ModelPath], param_paths: Sequence[ModelPath], layout: str) -> None:
-    if not {*renamed} & {*param_paths}:
-        hint = ""
-        if layout == "flax" and any(path[-1:] == ("weight",) for path in renamed):
-            hint = ". Names such as 'weight' are PyTorch's: give layout='torch'"
-        raise ValueError(
-            "source and target must have paths in common, or rename must make them so; source has "
-            f"{_listed(renamed)}, target {_listed(param_paths)}{hint}"
-        )
-    for path in renamed if layout == "flax" else ():
-        new = pytorch_names.translate(path, {*param_paths} - {*renamed})
-        if new != path:
-            raise ValueError(
-                f"layout must be 'torch' where names are PyTorch's; source has {'/'.join(path)} where target has "
-                f"{'/'.join(new)}. If it is not PyTorch's, rename one to the other, or leave it out"
-            )
-
-
-def _check_statistics(statistics: str | None, common: Sequence[ModelPath], loaded: SourceArrays) -> None:
-    if statistics is None and (common or loaded.inputs is not None):
-        what = _listed(common) if common else "how the run standardises its inputs"
-        raise ValueError(
-            f"statistics must be 'take' or 'keep', since source holds variables that are not trained: {what}"
-        )
-
-
-def _check_all_statistics(
-    variable_paths: Sequence[ModelPath],
-    param_paths: Sequence[ModelPath],
-    renamed: Collection[ModelPath],
-    taken: Collection[ModelPath],
-) -> None:
-    """Raises where a layer has other statistics than what is offered for it: it would go on with its own."""
-    for layer in {path[:-1] for path in variable_paths if path not in taken}:
-        current = [path for path in variable_paths if path[:-1] == layer]
-        of_source = [path for path in renamed if path[:-1] == layer and path[-1] not in _COUNTERS]
-        unplaced = [path for path in of_source if path not in taken and path not in param_paths]
-        if unplaced:
-            raise ValueError(
-                f"target must have the statistics of source; {_listed(unplaced)} of source have no place among "
-                f"{_listed(current)} (a window keeps batches, not an average). Give statistics='keep' and let target "
-                "collect its own, or make it without a window"
-            )
 
 
 def _as_target_array(origin: str, array: Array, converted: Array, path: str, current: Array) -> Array:
@@ -293,8 +248,3 @@ def _rows(
 
 def _by_path(paths: Sequence[ModelPath], tree: ArrayTree) -> dict[ModelPath, Array]:
     return dict(zip(paths, jax.tree.leaves(tree), strict=True))
-
-
-def _listed(paths: Collection[ModelPath]) -> str:
-    names = list(map("/".join, paths)) or ["nothing"]
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
