@@ -124,7 +124,7 @@ class Architecture:
             inputs: the shape of one example: (features,) for dense layers, (length, channels) or (height, width,
                 channels) for convolutions.
             outputs: number of outputs.
-            param_dtype: the dtype of the parameters.
+            param_dtype: the dtype of the parameters, by default float32.
 
         Returns:
             A function `rngs -> nnx.Module`, whose module maps [n, *inputs] to [n, outputs].

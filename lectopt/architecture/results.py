@@ -83,7 +83,7 @@ class ArchitectureResults:
         An architecture that was tried several times has the mean of its scores.
 
         Args:
-            n: number of architectures, at least 1.
+            n: number of architectures, at least 1; 5 by default.
 
         Returns:
             At most n pairs (float, `lo.search.Architecture`), from best to worst.

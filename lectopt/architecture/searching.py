@@ -87,22 +87,24 @@ def search_architecture(
             per example.
         optimizer: an Optax optimizer, or a function that returns one, called without arguments, for all trainings. None
             takes `lo.adam(0.003)`.
-        batch_size: number of examples in a minibatch, at least 1, for all trainings.
-        epochs: number of passes through the training part, at least 1, for all trainings.
-        folds: how children are validated: a share in (0, 1) of the examples to hold out; a number of folds, at least 2,
-            over which the metric is averaged; or `Folds` over these examples. Folds that are made here are stratified
-            if the targets look like labels, that is, if they are whole numbers of shape [n] of which each value occurs
-            at least once per fold (twice, for a single part).
+        batch_size: number of examples in a minibatch, at least 1, for all trainings; 32 by default.
+        epochs: number of passes through the training part, at least 1, for all trainings; 20 by default.
+        folds: how children are validated: a share in (0, 1) of the examples to hold out, by default 0.2; a number of
+            folds, at least 2, over which the metric is averaged; or `Folds` over these examples. Folds that are made
+            here are stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of
+            which each value occurs at least once per fold (twice, for a single part).
         minimize: name of the metric of the reward if lower is better, such as "valid_loss". Give this, or `maximize`,
             or neither.
         maximize: name of the metric of the reward if higher is better. If neither is given, it is "valid_accuracy"
             maximized where the task has that metric, and otherwise "valid_loss" minimized.
-        last: the reward is the best value of the metric in so many last epochs, at least 1 (Zoph and Le: 5).
-        controller: a `lo.search.Controller`: size and learning of the controller; `lo.search.ZOPH_LE` has the paper's.
+        last: the reward is the best value of the metric in so many last epochs, at least 1; by default 5, as in Zoph
+            and Le.
+        controller: a `lo.search.Controller`: size and learning of the controller, by default for some hundred children;
+            `lo.search.ZOPH_LE` has the paper's.
         by_hand: a network to compare with: a `lo.search.Architecture`, or a model as `lo.Task` takes it. None takes the
             largest of the space, with its first activation and norm and without skips.
-        finalists: number of best children of each method that are trained again, at least 1.
-        seeds: number of trainings of each of them, at least 1, from keys that the search did not use.
+        finalists: number of best children of each method that are trained again, at least 1; 5 by default.
+        seeds: number of trainings of each of them, at least 1 and by default 3, from keys that the search did not use.
         chunk: number of children that are trained at once on each device. None takes 8 on CPU devices, and all children
             on accelerators.
         memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
@@ -110,7 +112,7 @@ def search_architecture(
         directory: folder that keeps the state of the search between rounds; it is created if necessary. A search that
             was interrupted in any way continues from there when it is called again with the same arguments, and ends as
             an uninterrupted one would. None keeps nothing on disk.
-        progress: whether to show progress bars on standard error.
+        progress: whether to show progress bars on standard error; True by default.
 
     Returns:
         `ArchitectureResults`; its fields `winner`, `run` and `test_metrics` are the outcome. In an interactive session

@@ -53,13 +53,13 @@ class ArchitectureSpace:
         depth: number of hidden layers, at least 1: an int, or a sequence of ints to choose from.
         width: units or filters of a layer, at least 1: an int, or a sequence of ints for each layer to choose from.
         kernel_size: taps of the filters along each spatial axis, odd: an int, or a sequence of ints for each layer to
-            choose from; None for dense layers.
+            choose from; None, the default, for dense layers.
         activation: "relu", "tanh", "sigmoid", "elu", "gelu" or "silu", or a sequence of them for each layer to choose
-            from.
-        norm: "none", "batch" or "layer", or a sequence of them for each layer to choose from.
-        skip: whether layers may also read layers before the previous one.
-        strides: strides of the convolutions: an int, or a sequence of one for each layer of the deepest network; not
-            searched.
+            from; "relu" by default.
+        norm: "none", "batch" or "layer", or a sequence of them for each layer to choose from; "none" by default.
+        skip: whether layers may also read layers before the previous one; False by default.
+        strides: strides of the convolutions: an int, by default 1, or a sequence of one for each layer of the deepest
+            network; not searched.
 
     Raises:
         ValueError: if there is only one architecture, or a number, name or combination is not allowed.

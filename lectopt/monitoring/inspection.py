@@ -104,7 +104,7 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
         task: a `Task`, examined with newly drawn weights; or a `Run`, examined with its trained ones.
         examples: the minibatch, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`: a hundred
             examples or more.
-        key: an int or a `jax.random.key`, for the initial weights and for the model's own random numbers.
+        key: an int or a `jax.random.key`, by default 0, for the initial weights and for the model's own random numbers.
 
     Returns:
         An `Inspection`. Its `findings` are among "symmetric units", "exploding outputs", "vanishing outputs",

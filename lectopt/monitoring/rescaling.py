@@ -34,8 +34,8 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
         task: the `Task`; its model is an NNX or Linen module.
         examples: a minibatch, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`: a hundred
             examples or more.
-        key: an int or a `jax.random.key`, from which the initial weights are drawn. With the key of a training, they
-            are the ones that it would start from.
+        key: an int or a `jax.random.key`, by default 0, from which the initial weights are drawn. With the key of a
+            training, they are the ones that it would start from.
 
     Returns:
         Parameters for the argument `start` of `lo.fit` and `lo.train`.

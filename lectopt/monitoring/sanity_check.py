@@ -64,8 +64,9 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
         task: the `Task` to check.
         examples: the training examples, at least 20: a tuple of arrays [n, ...], inputs first and targets last, or a
             `Subset`. Of more than 1000, a random sample is used.
-        key: an int or a `jax.random.key`, for the initial weights, the sample and the permutations.
-        progress: whether to show a progress bar on standard error if the check takes more than a second.
+        key: an int or a `jax.random.key`, by default 0, for the initial weights, the sample and the permutations.
+        progress: whether to show a progress bar on standard error if the check takes more than a second; True by
+            default.
 
     Returns:
         A `Diagnosis`: findings with evidence and remedies, and notes on what is in order.

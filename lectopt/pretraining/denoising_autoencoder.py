@@ -53,12 +53,13 @@ def pretrain_encoder(
         steps: number of steps, that is, parameter updates, at least 1; None if `epochs` is given.
         decoder: a function `rngs -> nnx.Module` whose module maps the outputs of the encoder back to the shape of the
             inputs. None takes the layers of the encoder in reverse order, with rectifiers between them.
-        corruption: the share of numbers that are set to 0 at random, in [0, 1); or a function `corruption(key, x)` that
-            returns an array of the shape and dtype of x, [batch, ...].
+        corruption: the share of numbers that are set to 0 at random, in [0, 1), by default 0.3; or a function
+            `corruption(key, x)` that returns an array of the shape and dtype of x, [batch, ...].
         valid: inputs to validate on after each epoch, an array [n, ...] or a `Subset` of inputs alone; their losses are
             added to the history. None skips this.
         key: an int or a `jax.random.key`. The encoder starts from the weights that `lo.train` draws with the same key.
-        progress: whether to show a progress bar on standard error if training takes more than a second.
+        progress: whether to show a progress bar on standard error if training takes more than a second; True by
+            default.
 
     Returns:
         A `Pretrained` with `start`, `model`, and `histories["network"]`.

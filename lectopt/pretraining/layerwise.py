@@ -59,13 +59,14 @@ def pretrain_layers(
         epochs: number of passes through the inputs for each layer, at least 1. Exactly one of `epochs` and `steps` must
             be given.
         steps: number of steps, that is, parameter updates, for each layer, at least 1; None if `epochs` is given.
-        corruption: the share of numbers that are set to 0 at random, in [0, 1); or a function `corruption(key, h)` that
-            returns an array of the shape and dtype of h, [batch, ...].
+        corruption: the share of numbers that are set to 0 at random, in [0, 1), by default 0.3; or a function
+            `corruption(key, h)` that returns an array of the shape and dtype of h, [batch, ...].
         layers: paths of the layers to train, such as ["layers/0"]; None takes all layers with weights but the last.
         valid: inputs to validate on after each epoch, an array [n, ...] or a `Subset` of inputs alone; their losses are
             added to the history. None skips this.
         key: an int or a `jax.random.key`. The network starts from the weights that `lo.train` draws with the same key.
-        progress: whether to show a progress bar on standard error for each layer that takes more than a second.
+        progress: whether to show a progress bar on standard error for each layer that takes more than a second; True by
+            default.
 
     Returns:
         A `Pretrained` with `start`, `model`, and `histories` by layer.

@@ -122,12 +122,12 @@ def transfer(
         statistics: "take" or "keep" for variables that are not trained, such as the mean and variance of BatchNorm, and
             (of a `Run` or `Pretrained`) the standardization of inputs, which `start` then holds. It must be given if
             source and target both have such variables, or if the source standardizes its inputs; otherwise None.
-        layout: "flax", or "torch" if the source has PyTorch's names and layouts. With "torch", weight, running_mean and
-            running_var become kernel (or scale, or embedding), mean and var, and kernels of dense layers (also of
-            `nnx.Einsum` with two axes and `nnx.LinearGeneral`) and convolutions are transposed as the target's layers
-            read them. Linen variables do not tell the kind of their layers: kernels with two axes are taken for dense
-            ones. What is not an array remains the target's: paddings, and of normalizations the momentum and epsilon
-            (for LayerNorm 1e-5 in PyTorch, 1e-6 in Flax).
+        layout: "flax" (the default), or "torch" if the source has PyTorch's names and layouts. With "torch", weight,
+            running_mean and running_var become kernel (or scale, or embedding), mean and var, and kernels of dense
+            layers (also of `nnx.Einsum` with two axes and `nnx.LinearGeneral`) and convolutions are transposed as the
+            target's layers read them. Linen variables do not tell the kind of their layers: kernels with two axes are
+            taken for dense ones. What is not an array remains the target's: paddings, and of normalizations the
+            momentum and epsilon (for LayerNorm 1e-5 in PyTorch, 1e-6 in Flax).
         flattened: with `layout="torch"`, `{path in the target: (channels, height, width)}` for dense layers that read a
             flattened image, since PyTorch stores channels first and Flax last; None if there are none.
         transposed: with `layout="torch"` and a target of Linen variables, the paths in the target of transposed

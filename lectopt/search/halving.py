@@ -29,8 +29,8 @@ class Halving(NamedTuple):
 
     Args:
         epochs: number of epochs of the settings that are never dropped, at least 1.
-        factor: q, above 1: of so many settings one continues.
-        least: the smallest number of epochs after which settings may be dropped, at least 1.
+        factor: q, above 1, by default 3: of so many settings one continues.
+        least: the smallest number of epochs after which settings may be dropped, at least 1 (the default).
 
     Example:
         >>> import lectopt as lo

@@ -136,19 +136,20 @@ def suggest_learning_rate(
         batch_size: number of examples in a minibatch, at least 1. The suggestion holds for this size.
         key: an int or a `jax.random.key`, from which initial weights and minibatches of all seeds are derived.
         hyperparameters: other arguments of the optimizer, a dictionary `{"name": value}`; None for none.
-        steps: number of steps, that is, parameter updates, of each training, at least 100.
-        seeds: r, the number of trainings of each rate, at least 1.
-        low: the lowest rate of the grid, above 0.
-        high: the highest rate of the grid, above `low`. If the best rate lies at an end of the grid, the grid is
-            extended there by a factor of 100, at most twice.
-        points: number of rates in the grid, at least 5, spaced evenly in their logarithm.
-        shuffle: whether the examples are shuffled for every epoch; False takes the same minibatches in each.
+        steps: number of steps, that is, parameter updates, of each training, at least 100; 200 by default.
+        seeds: r, the number of trainings of each rate, at least 1; 5 by default.
+        low: the lowest rate of the grid, above 0; 1e-5 by default.
+        high: the highest rate of the grid, above `low`; 10 by default. If the best rate lies at an end of the grid, the
+            grid is extended there by a factor of 100, at most twice.
+        points: number of rates in the grid, at least 5 and by default 25, spaced evenly in their logarithm.
+        shuffle: whether the examples are shuffled for every epoch (the default); False takes the same minibatches in
+            each.
         weights: how much examples count in the loss: float[n], one weight for each example; a dictionary
             `{class: weight}`, with 1 for classes that it lacks; or "balanced", by which all classes count equally. None
             weights all examples equally.
         augment: a function `augment(key, batch)` that returns a randomly altered batch of the same shapes and dtypes;
             it is applied to each minibatch. None leaves the examples as they are.
-        progress: whether to print the plan and a progress bar on standard error.
+        progress: whether to print the plan and a progress bar on standard error; True by default.
 
     Returns:
         A `RateSuggestion`. Print it, or call its method `plot`; its field `suggestion` is the rate.

@@ -109,17 +109,18 @@ def nested_cross_validate(
             program; strings, flags and columns of type `lo.space.Static` stay Python values, and each combination of
             them is compiled separately.
         examples: all examples, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`.
-        outer: the number of outer folds, at least 2, or `Folds` over these examples. Folds that are made here are
-            stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of which each
-            value occurs at least once per fold.
-        inner: the number of inner folds within each outer training part, at least 2; or a share in (0, 1) to hold out
-            as a single validation part. They are stratified by the same rule (each label at least twice, for a single
-            part), and do not keep groups together.
+        outer: the number of outer folds, at least 2 and by default 5, or `Folds` over these examples. Folds that are
+            made here are stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of
+            which each value occurs at least once per fold.
+        inner: the number of inner folds within each outer training part, at least 2 and by default 5; or a share in (0,
+            1) to hold out as a single validation part. They are stratified by the same rule (each label at least twice,
+            for a single part), and do not keep groups together.
         minimize: name of the metric to choose by if lower is better, such as "valid_loss". Exactly one of `minimize`
             and `maximize` must be given.
         maximize: name of the metric to choose by if higher is better, such as "valid_accuracy"; None if `minimize` is
             given.
-        seeds: number of trainings of each setting on each inner fold, at least 1, each from a key of its own.
+        seeds: number of trainings of each setting on each inner fold, at least 1 (the default), each from a key of its
+            own.
         key: an int or a `jax.random.key`, from which the folds and the keys of all lanes are derived.
         chunk: number of settings that are trained at once. None starts with about 40 lanes per device and then chooses
             the fastest number by timing, as far as memory allows.
@@ -128,7 +129,7 @@ def nested_cross_validate(
         directory: folder that keeps the outcomes of finished lanes, not the retrainings; it is created if necessary. A
             search that was interrupted in any way continues from there when it is called again with the same arguments,
             and ends as an uninterrupted one would. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error.
+        progress: whether to print the plan of the search and a progress bar on standard error; True by default.
 
     Returns:
         A `NestedResults` with the fields `settings`, `test_metrics` and `inner`. In an interactive session (a notebook,
@@ -140,8 +141,8 @@ def nested_cross_validate(
             return the metric; if `directory` holds another search; if even a single lane needs more than `memory`; if
             the trial fails with `valid=None`; if no setting has a finite score on the inner folds of an outer fold.
         TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
-            neither a `Run` nor a dictionary of scalars. Other exceptions raised by the trial are passed on; a note says
-            so where a traced number would have to be static.
+            no `Run`. Other exceptions raised by the trial are passed on; a note says so where a traced number would
+            have to be static.
         KeyboardInterrupt: on Ctrl-C outside interactive sessions. Outcomes in `directory` are kept.
 
     Example:

@@ -71,14 +71,14 @@ def optimize(
             ranks them below all others, whereas it would ignore failed ones.
         n_trials: number of finished trials that the study is to hold in the end, earlier ones included. It may be fewer
             if a `GridSampler` is exhausted.
-        batch_size: number of trials proposed and trained at once, at least 1. The sampler learns only between batches:
-            smaller ones choose better, larger ones run faster.
-        seeds: number of trainings of each setting on each fold, at least 1, each from a key of its own.
+        batch_size: number of trials proposed and trained at once, at least 1; 32 by default. The sampler learns only
+            between batches: smaller ones choose better, larger ones run faster.
+        seeds: number of trainings of each setting on each fold, at least 1 (the default), each from a key of its own.
         key: an int or a `jax.random.key`, from which the keys of all trainings are derived; they depend on fold and
             seed alone and are the same in all batches, so that settings can be compared in pairs.
         memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
             None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
-        progress: whether to show a progress bar on standard error.
+        progress: whether to show a progress bar on standard error; True by default.
 
     Returns:
         None; the results are in `study`. In an interactive session (a notebook, IPython or the Python prompt), Ctrl-C

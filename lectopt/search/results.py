@@ -249,8 +249,8 @@ class Results:
 
         Args:
             setting: row number of the setting.
-            fold: number of the fold, from 0; 0 for `lo.sweep`.
-            seed: number of the seed, from 0.
+            fold: number of the fold, from 0 (the default); 0 for `lo.sweep`.
+            seed: number of the seed, from 0 (the default).
 
         Returns:
             What the trial returns, such as a `Run` with its history and model. Its scores equal those of the search up
@@ -383,7 +383,7 @@ class Results:
         """Plots the scores of the best settings on each fold.
 
         Args:
-            settings: how many settings to show, at least 1.
+            settings: how many settings to show, at least 1; 10 by default.
 
         Returns:
             A matplotlib figure.

@@ -77,16 +77,16 @@ def select(
             them is compiled separately.
         examples: all examples but the test set: a tuple of arrays [n, ...], inputs first and targets last, or a
             `Subset`.
-        folds: the number of folds, at least 2; or a share in (0, 1) to hold out as a single validation part; or `Folds`
-            over these examples, such as `lo.k_fold` makes with groups. Folds that are made here are stratified if the
-            targets look like labels, that is, if they are whole numbers of shape [n] of which each value occurs at
-            least once per fold (twice, for a single part). Otherwise they are drawn at random.
+        folds: the number of folds, at least 2, by default 5; or a share in (0, 1) to hold out as a single validation
+            part; or `Folds` over these examples, such as `lo.k_fold` makes with groups. Folds that are made here are
+            stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of which each
+            value occurs at least once per fold (twice, for a single part). Otherwise they are drawn at random.
         test: examples to score the retrained setting on, a tuple of arrays or a `Subset`; None skips this.
         minimize: name of the metric to choose by if lower is better, such as "valid_loss". Exactly one of `minimize`
             and `maximize` must be given.
         maximize: name of the metric to choose by if higher is better, such as "valid_accuracy"; None if `minimize` is
             given.
-        seeds: number of trainings of each setting on each fold, at least 1, each from a key of its own.
+        seeds: number of trainings of each setting on each fold, at least 1 (the default), each from a key of its own.
         key: an int or a `jax.random.key`, from which the folds and the keys of all lanes are derived.
         halving: a `lo.Halving`, which stops the worse settings early; the trial is then called with two more keyword
             arguments, `epochs` and `start`. The retraining takes all its epochs. None trains every setting to the end.
@@ -97,7 +97,7 @@ def select(
         directory: folder that keeps the outcomes of finished lanes, not the retraining; it is created if necessary. A
             search that was interrupted in any way continues from there when it is called again with the same arguments,
             and ends as an uninterrupted one would. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error.
+        progress: whether to print the plan of the search and a progress bar on standard error; True by default.
 
     Returns:
         A `Selection` with the fields `setting`, `results`, `run` and `test_metrics`. In an interactive session (a

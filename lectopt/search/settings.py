@@ -73,10 +73,10 @@ def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Setti
     Args:
         space: `{"name": distribution}`, at least one, where a distribution is made by `lo.space` or is one of SciPy's
             with its parameters, such as `scipy.stats.loguniform(1e-4, 1)`.
-        points: number of values of each range, at least 1, or `{"name": number}` with 5 for names that it lacks. Values
-            are spaced as the distribution is, ends included: evenly for `lo.space.uniform`, evenly in the logarithm for
-            `lo.space.log_uniform`, at even quantiles for SciPy's. A `lo.space.choice` always contributes all its
-            values.
+        points: number of values of each range, at least 1 and by default 5, or `{"name": number}` with 5 for names that
+            it lacks. Values are spaced as the distribution is, ends included: evenly for `lo.space.uniform`, evenly in
+            the logarithm for `lo.space.log_uniform`, at even quantiles for SciPy's. A `lo.space.choice` always
+            contributes all its values.
 
     Returns:
         `Settings`, a dictionary `{"name": array[n] or list of n}` of all n combinations; the last hyperparameter varies

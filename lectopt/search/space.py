@@ -369,7 +369,7 @@ def integers(low: int, high: int, *, static: bool = False) -> Integers:
         low: the smallest number, at least -2**31.
         high: the largest number, above `low` and below 2**31.
         static: whether the trial receives Python numbers, which may decide shapes (widths, batch sizes), instead of
-            traced ones. A search compiles one program for each.
+            traced ones; False by default. A search compiles one program for each.
 
     Returns:
         An `Integers`, an entry of a space.
@@ -398,7 +398,7 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
         values: the values, at least one, all different. Numbers are traced unless `static`; if there is any other
             hashable value among them (a string, flag, tuple, function or None), all stay Python values.
         static: whether the trial receives numbers as Python numbers, which may decide shapes (widths, batch sizes),
-            instead of traced ones. A search compiles one program for each.
+            instead of traced ones; False by default. A search compiles one program for each.
 
     Returns:
         A `Choice`, an entry of a space.

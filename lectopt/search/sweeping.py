@@ -51,7 +51,7 @@ def sweep(
             and `maximize` must be given.
         maximize: name of the metric to choose by if higher is better, such as "valid_accuracy"; None if `minimize` is
             given.
-        seeds: number of trainings of each setting, at least 1, each from a key of its own.
+        seeds: number of trainings of each setting, at least 1 (the default), each from a key of its own.
         key: an int or a `jax.random.key`, from which the keys of all lanes are derived.
         halving: a `lo.Halving`, which stops the worse settings early; the trial is then called with two more keyword
             arguments, `epochs` and `start`. None trains every setting to the end.
@@ -62,7 +62,7 @@ def sweep(
         directory: folder that keeps the outcomes of finished lanes; it is created if necessary. A search that was
             interrupted in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error.
+        progress: whether to print the plan of the search and a progress bar on standard error; True by default.
 
     Returns:
         The `Results`, with metrics of shape [n, 1, seeds]. In an interactive session (a notebook, IPython or the Python
@@ -160,7 +160,7 @@ def cross_validate(
             and `maximize` must be given.
         maximize: name of the metric to choose by if higher is better, such as "valid_accuracy"; None if `minimize` is
             given.
-        seeds: number of trainings of each setting on each fold, at least 1, each from a key of its own.
+        seeds: number of trainings of each setting on each fold, at least 1 (the default), each from a key of its own.
         key: an int or a `jax.random.key`, from which the keys of all lanes are derived.
         halving: a `lo.Halving`, which stops the worse settings early; the trial is then called with two more keyword
             arguments, `epochs` and `start`. None trains every setting to the end.
@@ -171,7 +171,7 @@ def cross_validate(
         directory: folder that keeps the outcomes of finished lanes; it is created if necessary. A search that was
             interrupted in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error.
+        progress: whether to print the plan of the search and a progress bar on standard error; True by default.
 
     Returns:
         The `Results`, with metrics of shape [n, folds, seeds]. In an interactive session (a notebook, IPython or the

@@ -92,7 +92,7 @@ class Record:
         A vector that was tried several times has the mean of its scores, and none if one of them is NaN.
 
         Args:
-            n: number of vectors, at least 1.
+            n: number of vectors, at least 1 (the default).
 
         Returns:
             At most n pairs (int32[decisions], float), from best to worst.

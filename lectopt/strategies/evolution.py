@@ -100,14 +100,14 @@ def evolve(
         rounds: number of rounds, at least 1.
         children: number of vectors, called children, that are tried in each round, at least 1.
         key: an int or a `jax.random.key`.
-        population: number of vectors in the population, at least 1.
-        tournament: number of vectors that compete to be a parent, at least 1 and at most `population`.
-        host: whether `score` is called from Python, outside any compiled program; False compiles all rounds into one
-            program.
+        population: number of vectors in the population, at least 1; 20 by default.
+        tournament: number of vectors that compete to be a parent, at least 1 and at most `population`; 10 by default.
+        host: whether `score` is called from Python, outside any compiled program; False, the default, compiles all
+            rounds into one program.
         directory: folder that keeps the state between rounds; it is created if necessary. A search that was interrupted
             in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would. None keeps nothing on disk.
-        progress: whether to show a progress bar on standard error.
+        progress: whether to show a progress bar on standard error; True by default.
 
     Returns:
         A `Record` with the fields `choices`, int32[rounds, children, decisions], and `scores`, float32[rounds,

@@ -64,12 +64,12 @@ def random_choices(
         rounds: number of rounds, at least 1.
         children: number of vectors, called children, that are tried in each round, at least 1.
         key: an int or a `jax.random.key`.
-        host: whether `score` is called from Python, outside any compiled program; False compiles all rounds into one
-            program.
+        host: whether `score` is called from Python, outside any compiled program; False, the default, compiles all
+            rounds into one program.
         directory: folder that keeps the state between rounds; it is created if necessary. A search that was interrupted
             in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would. None keeps nothing on disk.
-        progress: whether to show a progress bar on standard error.
+        progress: whether to show a progress bar on standard error; True by default.
 
     Returns:
         A `Record` with the fields `choices`, int32[rounds, children, decisions], and `scores`, float32[rounds,

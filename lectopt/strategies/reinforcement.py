@@ -35,15 +35,17 @@ class Controller(NamedTuple):
     `lo.search.ZOPH_LE` has those of the paper, for tens of thousands of children.
 
     Args:
-        units: number of units of each LSTM layer.
-        layers: number of LSTM layers.
-        init_scale: s, above 0: all initial weights are drawn from U(-s, s).
-        learning_rate: the learning rate of Adam, above 0.
-        baseline_decay: the decay of the moving average of rewards b, in [0, 1).
+        units: number of units of each LSTM layer, at least 1; 35 by default.
+        layers: number of LSTM layers, at least 1; 2 by default.
+        init_scale: s, above 0: all initial weights are drawn from U(-s, s); 0.08 by default.
+        learning_rate: the learning rate of Adam, above 0; 0.04 by default.
+        baseline_decay: the decay of the moving average of rewards b, in [0, 1); 0.5 by default.
         normalize: whether advantages :math:`R_k - b` are divided by their root mean square, which makes learning
-            independent of the scale of the scores.
-        entropy: coefficient, at least 0, of a bonus for the entropy of the choices, which sustains exploration.
-        reward: a JAX function from scores float[children] to rewards of the same shape; higher must remain better.
+            independent of the scale of the scores; True by default.
+        entropy: coefficient, at least 0, of a bonus for the entropy of the choices, which sustains exploration; 0.3 by
+            default.
+        reward: a JAX function from scores float[children] to rewards of the same shape, for which higher must remain
+            better; by default the scores themselves.
 
     Example:
         >>> import lectopt as lo
@@ -212,13 +214,13 @@ def reinforce(
         rounds: number of rounds, at least 1.
         children: m, the number of vectors, called children, that are tried in each round, at least 1.
         key: an int or a `jax.random.key`.
-        controller: a `lo.search.Controller`: size and learning of the controller.
-        host: whether `score` is called from Python, outside any compiled program; False compiles all rounds into one
-            program.
+        controller: a `lo.search.Controller`: size and learning of the controller; by default for some hundred children.
+        host: whether `score` is called from Python, outside any compiled program; False, the default, compiles all
+            rounds into one program.
         directory: folder that keeps the state between rounds; it is created if necessary. A search that was interrupted
             in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would. None keeps nothing on disk.
-        progress: whether to show a progress bar on standard error.
+        progress: whether to show a progress bar on standard error; True by default.
 
     Returns:
         A `Record` with the fields `choices`, int32[rounds, children, decisions], and `scores`, float32[rounds,
