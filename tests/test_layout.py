@@ -103,6 +103,15 @@ def test_each_package_says_what_lives_there(name):
     assert len(ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text())).splitlines()) >= 3
 
 
+@pytest.mark.parametrize("name", [name for name in FLOOR if not name.startswith("__") and name != "jobs"])
+def test_each_package_says_what_it_imports(name):
+    """Jobs may import everything."""
+    _, _, said = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text())).rpartition("Imports ")
+    modules = [others for module, others in GRAPH.items() if package_of(module) == name]
+    imported = {package_of(other) for others in modules for other in others} - {name, "__init__"}
+    assert {other for other in FLOOR if f"`{other}`" in said} - {name} == imported
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_files_and_functions_are_short(file):
     text = file.read_text()

@@ -1,5 +1,8 @@
-"""What every package uses and no user sees: checks of arguments and their wording, keys, trees, shapes, numerics of
-hyperparameters, tables, progress bars, files and the directories of runs, meshes.
+"""What every package uses and no user sees.
+
+Arguments: checks and their messages (`checks`), users' arrays (`arrays`), keys, shapes. Arithmetic: hyperparameters and
+norms (`numerics`), trees of arrays and their paths (`trees`), meshes. Programs and processes: cached `jit`, interrupts,
+progress bars. Disk: files that are written whole or not at all, directories that belong to one training or search.
 
 Imports nothing of lectopt's.
 """

@@ -1,6 +1,7 @@
 """Neural architecture search: the space of networks, children as masks of its largest network, the search, its results.
 
-Imports `strategies`, `engine`, and what a training needs: `training`, `tasks`, `data`, `norms`, `optim`, `plots`.
+Imports `strategies`, `engine`, and what a training needs: `training`, `tasks`, `data`, `norms`, `optim`, `plots`,
+`_internal`.
 """
 
 from lectopt.architecture.design import Architecture as Architecture

@@ -5,6 +5,8 @@ of the inputs and of the units, `batch_axis` is that of independent kernels, and
 receptive field. A unit has m = inputs x field incoming weights (the fan-in) and an input feeds n = outputs x field
 units (the fan-out). An argument of the wrong type, such as a shape that is a single number, raises TypeError; a key may
 be an int.
+
+Imports `_internal` only.
 """
 
 from lectopt.initializers.biases import output_bias as output_bias

@@ -1,4 +1,4 @@
-"""The jobs of `python -m lectopt`, one a file.
+"""The jobs of `python -m lectopt`, one a file: `main`, `rate`, `architecture`, `pretrain`.
 
-Imports everything else.
+Each runs on data that installed packages carry, prints tables and writes pictures. May import every other package.
 """

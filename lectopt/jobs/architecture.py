@@ -20,7 +20,7 @@ from lectopt.architecture.space import ArchitectureSpace
 from lectopt.data import datasets
 from lectopt.data.holdouts import holdout
 from lectopt.data.subsets import Subset
-from lectopt.jobs.main import write
+from lectopt.jobs.main import save_figures
 from lectopt.optim.optimizers import adam
 from lectopt.strategies.choices import Record
 from lectopt.strategies.evolution import evolve
@@ -55,9 +55,9 @@ def architecture_job(output: Path, seed: int) -> None:
     console = Console()
     rest, test, name = _examples(seed)
     console.print(f"{SPACE!r}, on {name}", soft_wrap=True, highlight=False)
-    table = _table_of_all(rest, seed)
+    table = _scores_of_all(rest, seed)
     ranks = {name: _ranks(method, table) for name, method in METHODS.items()}
-    console.print(_shown(ranks))
+    console.print(_rank_table(ranks))
     found = search_architecture(
         SPACE, rest, test=test, rounds=ROUNDS, children=CHILDREN, by_hand=BY_HAND, finalists=3, key=seed, **TRAINING
     )
@@ -66,7 +66,7 @@ def architecture_job(output: Path, seed: int) -> None:
     from lectopt.plots.ranks import plot_ranks  # noqa: PLC0415, matplotlib is heavy
 
     figures = {"ranks": plot_ranks(ranks, SPACE.count), "search": found.plot(), "winner": found.plot_winner()}
-    console.print(f"Pictures: {', '.join(map(str, write(figures, output)))}", soft_wrap=True)
+    console.print(f"Pictures: {', '.join(map(str, save_figures(figures, output)))}", soft_wrap=True)
 
 
 def _examples(seed: int) -> tuple[Subset, Subset, str]:
@@ -79,7 +79,7 @@ def _examples(seed: int) -> tuple[Subset, Subset, str]:
     return *holdout(examples, 0.2, key=seed, stratify=True), name
 
 
-def _table_of_all(rest: Subset, seed: int) -> np.ndarray:
+def _scores_of_all(rest: Subset, seed: int) -> np.ndarray:
     """float32[choices...]: what every architecture of the space reaches on the validation part."""
     children = Children.of(SPACE, rest, last=5, key=seed, **TRAINING)
     train = jax.jit(children.__call__)
@@ -103,11 +103,11 @@ def _ranks(method: Method, table: np.ndarray) -> np.ndarray:
         record = method(SPACE, lambda vectors: values[tuple(vectors.T)], ROUNDS, CHILDREN, key)
         return jnp.max(record.scores)
 
-    found = jax.jit(jax.vmap(best))(jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
-    return np.array([1 + np.sum(table > score) for score in np.asarray(found)])
+    best_ranks = jax.jit(jax.vmap(best))(jax.vmap(jax.random.key)(jnp.arange(SEEDS)))
+    return np.array([1 + np.sum(table > score) for score in np.asarray(best_ranks)])
 
 
-def _shown(ranks: dict[str, np.ndarray]) -> Table:
+def _rank_table(ranks: dict[str, np.ndarray]) -> Table:
     caption = (
         f"The true rank, among all {SPACE.count}, of the best that each method found with {ROUNDS * CHILDREN} "
         f"trainings; over {SEEDS} seeds."
@@ -116,8 +116,10 @@ def _shown(ranks: dict[str, np.ndarray]) -> Table:
     table.add_column("method", no_wrap=True)
     for heading in ("mean rank", "± s.e.", "median", "worst", "in the best 5"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, found in ranks.items():
-        error = found.std(ddof=1) / np.sqrt(len(found))
-        best = f"{np.mean(found <= 5):.0%}"
-        table.add_row(name, f"{found.mean():.1f}", f"{error:.1f}", f"{np.median(found):g}", f"{found.max()}", best)
+    for name, best_ranks in ranks.items():
+        error = best_ranks.std(ddof=1) / np.sqrt(len(best_ranks))
+        best = f"{np.mean(best_ranks <= 5):.0%}"
+        table.add_row(
+            name, f"{best_ranks.mean():.1f}", f"{error:.1f}", f"{np.median(best_ranks):g}", f"{best_ranks.max()}", best
+        )
     return table

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Factory: TypeAlias = Callable[[Numeric], optax.GradientTransformation]
 BATCH_SIZE = 32
 FOLDS = 5
-NEAR = 0.01
+NEARLY_BEST_MARGIN = 0.01
 """A rate is nearly best if its mean validation accuracy is at most this much below that of the best rate."""
 
 
@@ -58,10 +58,10 @@ class Outcome:
         return self.chosen.results.best_index
 
     @property
-    def near(self) -> tuple[float, float]:
+    def nearly_best_rates(self) -> tuple[float, float]:
         """The lowest and the highest rate of those around the best, without a gap, that are nearly as good."""
         accuracy = np.nan_to_num(self.chosen.results.mean("valid_accuracy"), nan=-1)
-        good = accuracy >= accuracy[self.best] - NEAR
+        good = accuracy >= accuracy[self.best] - NEARLY_BEST_MARGIN
         bad_below, bad_above = np.flatnonzero(~good[: self.best]), np.flatnonzero(~good[self.best :])
         low = bad_below[-1] + 1 if bad_below.size else 0
         high = self.best + bad_above[0] - 1 if bad_above.size else len(good) - 1
@@ -106,8 +106,10 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
 
     def select_rate(optimizer: Factory, grid: np.ndarray) -> Selection:
         def trial(setting: dict[str, Any], train: Subset, valid: Subset | None, key: Any) -> Run:
-            made = optimizer(setting["learning_rate"])
-            return lectopt_train(task, made, train, valid=valid, batch_size=BATCH_SIZE, epochs=epochs, key=key)
+            transformation = optimizer(setting["learning_rate"])
+            return lectopt_train(
+                task, transformation, train, valid=valid, batch_size=BATCH_SIZE, epochs=epochs, key=key
+            )
 
         settings = {"learning_rate": grid}
         return select(trial, settings, rest, folds=folds, test=test, minimize="valid_loss", key=seed, progress=False)
@@ -129,10 +131,10 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
     console.print(f"The best, {best.name} at {best.rates[best.best]:.2g}, watched on the first fold:")
     console.print(str(diagnose(watched)), highlight=False)
     figures = {"optimizers": _picture(outcomes), "best": watched.history.plot()}
-    console.print(f"Pictures: {', '.join(map(str, write(figures, output)))}", soft_wrap=True)
+    console.print(f"Pictures: {', '.join(map(str, save_figures(figures, output)))}", soft_wrap=True)
 
 
-def write(figures: Mapping[str, "Figure"], output: Path) -> list[Path]:
+def save_figures(figures: Mapping[str, "Figure"], output: Path) -> list[Path]:
     """Writes the pictures into a folder, which is made if it is not there; returns their paths."""
     output = checked_path("output", output)
     make_directory("output", output)
@@ -172,7 +174,7 @@ def _table(outcomes: list[Outcome], untuned: Outcome) -> Table:
     table.add_column("nearly\nbest", no_wrap=True)
     table.add_column("ratio", justify="right", no_wrap=True)
     for o in outcomes:
-        low, high = o.near
+        low, high = o.nearly_best_rates
         table.add_row(o.name, f"{o.rates[o.best]:.2g}", *o.scores, f"{low:.2g} - {high:.2g}", f"{high / low:.0f}")
     table.add_row(untuned.name, "0.001", *untuned.scores, "-", "-")
     return table

@@ -17,7 +17,7 @@ from lectopt.data import datasets
 from lectopt.data.few_labels import few_labels
 from lectopt.data.holdouts import holdout
 from lectopt.data.subsets import Subset
-from lectopt.jobs.main import write
+from lectopt.jobs.main import save_figures
 from lectopt.optim.optimizers import adam
 from lectopt.pretraining.layerwise import pretrain_layers
 from lectopt.pretraining.transfer_learning import transfer
@@ -33,10 +33,10 @@ STARTS = ("from scratch", "fine-tuned", "frozen")
 STEPS = 200
 """Of learning with labels."""
 BATCH_SIZE = 100
-FRESH = adam(1e-3)
+OPTIMIZER = adam(1e-3)
 """For all parameters. This and the next three were chosen on other seeds, by a part that is not tested on."""
-CAREFUL = {"taken": adam(3e-4), "new": adam(3e-3)}
-BOLD = {"taken": FRESH, "new": FRESH}
+FINE_TUNING = {"taken": adam(3e-4), "new": adam(3e-3)}
+TRAINING_ALL = {"taken": OPTIMIZER, "new": OPTIMIZER}
 FROZEN = {"taken": optax.set_to_zero(), "new": adam(3e-3)}
 UNSUPERVISED: dict[str, Any] = {"batch_size": 64, "epochs": 100, "corruption": 0.5}
 SIMILAR: dict[str, Any] = {"batch_size": 64, "epochs": 30}
@@ -65,7 +65,7 @@ def pretrain_job(output: Path, seed: int) -> None:
     from lectopt.plots.label_efficiency import plot_label_efficiency  # noqa: PLC0415, matplotlib is heavy
 
     figures = {"pretraining": plot_label_efficiency(experiments, LABELS)}
-    console.print(f"Pictures: {', '.join(map(str, write(figures, output)))}", soft_wrap=True)
+    console.print(f"Pictures: {', '.join(map(str, save_figures(figures, output)))}", soft_wrap=True)
 
 
 def without_labels_first(examples: tuple[np.ndarray, np.ndarray], seed: int) -> Accuracies:
@@ -75,9 +75,9 @@ def without_labels_first(examples: tuple[np.ndarray, np.ndarray], seed: int) -> 
     task = classification(model)
 
     def trial(_: Any, key: jax.Array) -> dict[str, Array]:
-        scratch = model(nnx.Rngs(key))
-        learned = pretrain_layers(scratch, rest.unlabelled(), adam(1e-3), key=key, **UNSUPERVISED)
-        return _from_few_labels(task, scratch, learned, CAREFUL, rest, test, key)
+        random_model = model(nnx.Rngs(key))
+        pretrained = pretrain_layers(random_model, rest.unlabelled(), adam(1e-3), key=key, **UNSUPERVISED)
+        return _from_few_labels(task, random_model, pretrained, FINE_TUNING, rest, test, key)
 
     return _over_seeds(trial, seed)
 
@@ -93,7 +93,7 @@ def other_source_first(examples: tuple[np.ndarray, np.ndarray], seed: int) -> Ac
 
     def trial(_: Any, key: jax.Array) -> dict[str, Array]:
         source = train(task, adam(1e-3), (brighter, y), key=jax.random.fold_in(key, 1), **SIMILAR)
-        return _from_few_labels(task, model(nnx.Rngs(key)), source, CAREFUL, rest, test, key)
+        return _from_few_labels(task, model(nnx.Rngs(key)), source, FINE_TUNING, rest, test, key)
 
     return _over_seeds(trial, seed)
 
@@ -108,7 +108,7 @@ def similar_task_first(examples: tuple[np.ndarray, np.ndarray], seed: int) -> Ac
 
     def trial(_: Any, key: jax.Array) -> dict[str, Array]:
         source = train(task, adam(1e-3), (x[~high], y[~high]), key=jax.random.fold_in(key, 1), **SIMILAR)
-        return _from_few_labels(task, model(nnx.Rngs(key)), source, BOLD, rest, test, key)
+        return _from_few_labels(task, model(nnx.Rngs(key)), source, TRAINING_ALL, rest, test, key)
 
     return _over_seeds(trial, seed)
 
@@ -132,27 +132,35 @@ def network(classes: int):
 
 
 def _from_few_labels(
-    task: Task, scratch: nnx.Module, source: Any, fine: Mapping[str, Any], rest: Subset, test: Subset, key: jax.Array
+    task: Task,
+    random_model: nnx.Module,
+    source: Any,
+    fine_tuning: Mapping[str, Any],
+    rest: Subset,
+    test: Subset,
+    key: jax.Array,
 ) -> dict[str, Array]:
     """{"start, labels": test accuracy}: the same initial output layer, labels and order of them for all starts."""
-    taken = transfer(source, scratch, rename={"layers/4": None})
-    begun = transfer(scratch, scratch).start
-    tuned, frozen = (optax.partition(parts, taken.labels) for parts in (fine, FROZEN))
-    starts = dict(zip(STARTS, ((begun, FRESH), (taken.start, tuned), (taken.start, frozen)), strict=True))
+    transferred = transfer(source, random_model, rename={"layers/4": None})
+    random_start = transfer(random_model, random_model).start
+    tuned, frozen = (optax.partition(optimizers, transferred.labels) for optimizers in (fine_tuning, FROZEN))
+    starts = dict(
+        zip(STARTS, ((random_start, OPTIMIZER), (transferred.start, tuned), (transferred.start, frozen)), strict=True)
+    )
     accuracies: dict[str, Any] = {}
     for count in LABELS:
-        few = few_labels(rest, count, key=jax.random.fold_in(key, 2))
-        size = min(BATCH_SIZE, few.capacity)
+        labelled = few_labels(rest, count, key=jax.random.fold_in(key, 2))
+        size = min(BATCH_SIZE, labelled.capacity)
         for name, (start, optimizer) in starts.items():
-            run = train(task, optimizer, few, valid=test, batch_size=size, steps=STEPS, key=key, start=start)
+            run = train(task, optimizer, labelled, valid=test, batch_size=size, steps=STEPS, key=key, start=start)
             accuracies[f"{name}, {count}"] = run.metrics["valid_accuracy"]
     return accuracies
 
 
 def _over_seeds(trial: Any, seed: int) -> Accuracies:
-    one = {"starts": np.zeros(1)}
-    found = sweep(trial, one, maximize=f"from scratch, {LABELS[0]}", seeds=SEEDS, key=seed, progress=True)
-    return {name: np.stack([found.metrics[f"{name}, {count}"][0, 0] for count in LABELS]) for name in STARTS}
+    settings = {"starts": np.zeros(1)}
+    results = sweep(trial, settings, maximize=f"from scratch, {LABELS[0]}", seeds=SEEDS, key=seed, progress=True)
+    return {name: np.stack([results.metrics[f"{name}, {count}"][0, 0] for count in LABELS]) for name in STARTS}
 
 
 def _table(title: str, accuracies: Accuracies) -> Table:
@@ -166,14 +174,14 @@ def _table(title: str, accuracies: Accuracies) -> Table:
     for heading in (first, *(text for name in others for text in (name, "gain"))):
         table.add_column(heading, justify="right", no_wrap=True)
     for i, count in enumerate(LABELS):
-        cells = [_spread(accuracies[first][i])]
+        cells = [_mean_and_std(accuracies[first][i])]
         for name in others:
-            cells += [_spread(accuracies[name][i]), _gain(accuracies[name][i] - accuracies[first][i])]
+            cells += [_mean_and_std(accuracies[name][i]), _gain(accuracies[name][i] - accuracies[first][i])]
         table.add_row(str(count), *cells)
     return table
 
 
-def _spread(values: np.ndarray) -> str:
+def _mean_and_std(values: np.ndarray) -> str:
     return f"{100 * values.mean():.1f} ± {100 * values.std(ddof=1):.1f}"
 
 

@@ -10,7 +10,7 @@ from lectopt._internal.progress import ProgressBar
 from lectopt.data import datasets
 from lectopt.data.batches import steps_per_epoch
 from lectopt.data.holdouts import holdout
-from lectopt.jobs.main import BATCH_SIZE, algorithms, network, write
+from lectopt.jobs.main import BATCH_SIZE, algorithms, network, save_figures
 from lectopt.search.learning_rate import RateSuggestion, suggest_learning_rate
 from lectopt.tasks.standard_tasks import classification
 
@@ -25,21 +25,25 @@ def rate_job(output: Path, seed: int) -> None:
     train, _ = holdout(datasets.digits(), 0.2, key=seed, stratify=True)
     task = classification(network, standardize=True)
     optimizers = algorithms(10 * steps_per_epoch(train, BATCH_SIZE))
-    found: dict[str, RateSuggestion] = {}
+    suggestions: dict[str, RateSuggestion] = {}
     with ProgressBar("algorithms", len(optimizers), after=0) as bar:
         for name, optimizer in optimizers.items():
-            bar.update(len(found), name)
-            found[name] = suggest_learning_rate(task, optimizer, train, batch_size=BATCH_SIZE, key=seed, progress=False)
+            bar.update(len(suggestions), name)
+            suggestions[name] = suggest_learning_rate(
+                task, optimizer, train, batch_size=BATCH_SIZE, key=seed, progress=False
+            )
     console = Console()
-    console.print(_table(found))
+    console.print(_table(suggestions))
     from lectopt.plots.learning_rates import plot_suggestions  # noqa: PLC0415, matplotlib is heavy
 
-    (path,) = write({"rates": plot_suggestions({name: rate.curves for name, rate in found.items()})}, output)
+    (path,) = save_figures(
+        {"rates": plot_suggestions({name: rate.curves for name, rate in suggestions.items()})}, output
+    )
     console.print(f"Picture: {path}", soft_wrap=True)
 
 
-def _table(found: dict[str, RateSuggestion]) -> Table:
-    steps = next(iter(found.values())).steps
+def _table(suggestions: dict[str, RateSuggestion]) -> Table:
+    steps = next(iter(suggestions.values())).steps
     caption = (
         f"Best: the lowest loss after {steps} steps, by the mean and for single seeds. "
         "Stable: no seed is worse off than at its start."
@@ -48,7 +52,7 @@ def _table(found: dict[str, RateSuggestion]) -> Table:
     table.add_column("algorithm", no_wrap=True)
     for heading in ("suggestion", "best", "over seeds", "stable up to"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, rate in found.items():
+    for name, rate in suggestions.items():
         seeds = f"{rate.best_by_seed.min():.2g} - {rate.best_by_seed.max():.2g}"
         table.add_row(name, f"{rate.suggestion:.2g}", f"{rate.best:.2g}", seeds, f"{rate.stable:.2g}")
     return table

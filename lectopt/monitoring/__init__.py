@@ -1,7 +1,10 @@
-"""What a training shows of itself: layers inspected and rescaled, a task checked before training, a run diagnosed
-after it.
+"""What is wrong with a training, and how one sees it.
 
-Imports `training` and what stands below it.
+Before training, `check` tries a task and its data, and `rescale` adapts the initial weights; `inspect` reports on the
+layers at one minibatch; after training, `diagnose` reads the records of a run. What they find are `Finding`s, judged by
+the numbers in `thresholds`.
+
+Imports `plots`, `norms`, `optim`, `data`, `tasks`, `training` and `_internal`.
 """
 
 from lectopt.monitoring.diagnosis import Diagnosis as Diagnosis

@@ -1,6 +1,8 @@
-"""Normalization of activities: of inputs (Standardize), over the batch (BatchNorm), over the layer (LayerNorm).
+"""Normalization of activities: of inputs (`Standardize`), over the batch (`BatchNorm`), over the layer (`LayerNorm`).
 
-Flax NNX modules and the moments that they share. Imports `_internal` only.
+Flax NNX modules, and the moments that they share: without cancellation, over masks and devices, pooled and running.
+
+Imports `_internal` only.
 """
 
 from lectopt.norms.batch_norm import BatchNorm as BatchNorm

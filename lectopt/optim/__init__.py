@@ -1,4 +1,8 @@
-"""Optimizers: small pure links for `optax.chain`, one rule a file; the algorithms as chains of them; schedules.
+"""Optimizers, as Optax gradient transformations.
+
+Each update rule is a file, its state above its constructor (`adagrad`, `adam`, `clipping`, `l2_penalty`,
+`learning_rate`, `momentum`, `nesterov`, `rmsprop`); `optimizers` holds the algorithms, as chains of them. Beside them:
+schedules, the parameters to evaluate (`eval_params`), dictionaries as masks, and recorded norms.
 
 Imports `_internal` only.
 """

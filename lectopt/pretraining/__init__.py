@@ -1,6 +1,9 @@
-"""Starts that are better than chance: layers trained without labels, and weights of a network trained before.
+"""Better starts than random weights: layers or whole encoders trained without labels, and weights of trained networks.
 
-Imports `training` and what stands below it.
+Without labels, parts of a network learn to reconstruct what they take in (`layerwise`, `denoising_autoencoder`); with
+`transfer_learning`, arrays of another model are taken over by their paths, from PyTorch's files too.
+
+Imports `norms`, `data`, `tasks`, `training` and `_internal`.
 """
 
 from lectopt.pretraining.denoising_autoencoder import pretrain_encoder as pretrain_encoder

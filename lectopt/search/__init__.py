@@ -1,7 +1,7 @@
 """Hyperparameter search: spaces and settings, sweeps and cross-validation, halving, selection and nesting, results.
 
-Imports `engine`, and what a training needs: `training`, `tasks`, `data`, `plots`. The namespace `lectopt.search` also
-hands on the public names of `strategies` and `architecture`.
+Imports `engine`, and what a training needs: `training`, `tasks`, `data`, `plots`, `_internal`. The namespace
+`lectopt.search` also hands on the public names of `strategies` and `architecture`.
 """
 
 from lectopt.architecture import Architecture as Architecture

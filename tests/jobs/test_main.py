@@ -73,7 +73,7 @@ def test_rates_that_are_nearly_best(accuracy, best, near):
     found = Results(
         Settings({"learning_rate": rates}), lanes, np.full((6, 1, 1), -1), "valid_loss", False, np.ones(6, int)
     )
-    assert Outcome("x", Selection({}, found, None, None)).near == near
+    assert Outcome("x", Selection({}, found, None, None)).nearly_best_rates == near
 
 
 @pytest.mark.slow
