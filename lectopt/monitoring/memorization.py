@@ -14,7 +14,7 @@ from lectopt.monitoring.findings import RECIPE, Finding
 from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.optim.optimizers import adam
 from lectopt.optim.schedules import linear_decay
-from lectopt.tasks import evaluation
+from lectopt.tasks import prediction
 from lectopt.tasks.models import FunctionAdapter
 from lectopt.tasks.probe import Probe, watched
 from lectopt.tasks.task import Task
@@ -118,7 +118,7 @@ def _train_at_rates(task: Task, sample: Any, key: jax.Array, inputs: Array, targ
 def _outputs(task: Task, run: Run, examples: Any, key: jax.Array) -> Any:
     """Returns the model's outputs; of an objective, which may call it in any way, those of the last layer."""
     if task.has_targets:
-        return evaluation.predict(task, run.params, run.model_state, examples[0])
+        return prediction.predict(task, run.params, run.model_state, examples[0])
     if isinstance(task.adapter, FunctionAdapter):
         return None
     probe = Probe()

@@ -45,12 +45,6 @@ def evaluate(
     return means | {name: metric(outputs, targets, weights) for name, metric in whole.items()}
 
 
-def predict(task: Task, params: Params, state: ModelState, x: Any) -> Any:
-    """Computes the outputs for inputs x, in evaluation mode."""
-    outputs, _ = task.outputs(params, state, x, jax.random.key(0), training=False)
-    return outputs
-
-
 def _balanced(count: int, ways: int) -> int:
     """Returns the size of the smallest equal batches, at most `SCORED_AT_ONCE`, that hold `count` rows and split."""
     return math.ceil(count / math.ceil(count / SCORED_AT_ONCE) / ways) * ways

@@ -1,4 +1,4 @@
-"""Predictions in batches of one size: one program and little memory, however many rows there are."""
+"""Predictions: outputs, probabilities and classes, and batches of one size for however many rows there are."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import arrays, shapes
+from lectopt._internal.types import Array
+from lectopt.tasks.model_state import ModelState
+from lectopt.tasks.models import Params
+from lectopt.tasks.task import Task
 
 Function = Callable[[Any], Any]
 """A batch of inputs, a tree of arrays [batch, ...] -> a tree of arrays [batch, ...]"""
+
+
+def predict(task: Task, params: Params, state: ModelState, x: Any) -> Any:
+    """Computes the outputs for inputs x, in evaluation mode."""
+    outputs, _ = task.outputs(params, state, x, jax.random.key(0), training=False)
+    return outputs
+
+
+def probabilities(task: Task, params: Params, state: ModelState, x: Any) -> Array:
+    """Computes the probabilities for inputs x, in evaluation mode."""
+    return task.probabilities(predict(task, params, state, x))
+
+
+def classes(task: Task, params: Params, state: ModelState, x: Any) -> Array:
+    """Computes the most likely labels for inputs x, in evaluation mode."""
+    return task.classes(predict(task, params, state, x))
 
 
 def map_batches(function: Function, x: Any, batch_size: int, *, traced: bool) -> Any:

@@ -16,11 +16,10 @@ from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.trees import LeafPath, UntypedTree, leaves_by_path, outline, unflatten_in_order, unflatten_like
 from lectopt._internal.types import Array, ArrayTree, Numeric
 from lectopt.data.subsets import as_subset
-from lectopt.tasks import evaluation
+from lectopt.tasks import evaluation, prediction
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.tasks.prediction import map_batches
 from lectopt.tasks.task import Task
 from lectopt.training import checkpoints
 from lectopt.training.archives import Archive
@@ -109,7 +108,7 @@ class Run:
             ValueError: if the model does not take x, batch_size is below 1, or this holds several trainings.
             TypeError: if x does not hold numbers, or batch_size is not a whole number.
         """
-        return self._in_batches(evaluation.predict, x, batch_size)
+        return self._in_batches(prediction.predict, x, batch_size)
 
     def probabilities(self, x: Any, batch_size: int = 1024) -> Any:
         """Computes the probabilities of the classes for inputs x, in evaluation mode.
@@ -128,7 +127,7 @@ class Run:
                 the model does not take x, batch_size is below 1, or this holds several trainings.
             TypeError: if x does not hold numbers, or batch_size is not a whole number.
         """
-        return self._in_batches(probabilities, x, batch_size)
+        return self._in_batches(prediction.probabilities, x, batch_size)
 
     def classes(self, x: Any, batch_size: int = 1024) -> Any:
         """Computes the most likely labels for inputs x, in evaluation mode.
@@ -147,12 +146,12 @@ class Run:
                 the model does not take x, batch_size is below 1, or this holds several trainings.
             TypeError: if x does not hold numbers, or batch_size is not a whole number.
         """
-        return self._in_batches(classes, x, batch_size)
+        return self._in_batches(prediction.classes, x, batch_size)
 
     def _in_batches(self, reading: Callable, x: Any, batch_size: int) -> Any:
         self.check_single()
         batch_size = checks.check_count("batch_size", batch_size)
-        if reading is not evaluation.predict and not self.task.knows_classes:
+        if reading is not prediction.predict and not self.task.knows_classes:
             raise ValueError(
                 f"{reading.__name__} are known for tasks made by lectopt.classification, or with activation='softmax' "
                 "or 'sigmoid'; this task has none of them"
@@ -160,7 +159,7 @@ class Run:
         model = self.params, self.model_state
         read = functools.partial(cached_jit(reading, self.task), *model)
         traced = checks.is_traced((model, x, jnp.zeros(())))  # the last one is, inside of any `jit`
-        return map_batches(read, x, batch_size, traced=traced)
+        return prediction.map_batches(read, x, batch_size, traced=traced)
 
     def evaluate(self, examples: Any) -> dict[str, float]:
         """Computes the mean loss and metrics over examples, in evaluation mode.
@@ -299,16 +298,6 @@ def load(path: str | Path, task: Task) -> Run:
     if not path.exists():
         raise FileNotFoundError(f"path must be a directory that Run.save wrote; there is nothing at {path}")
     return Run.from_arrays(checkpoints.read("path", path), task)
-
-
-def probabilities(task: Task, params: Params, state: ModelState, x: Any) -> Array:
-    """Computes the probabilities for inputs x, in evaluation mode."""
-    return task.probabilities(evaluation.predict(task, params, state, x))
-
-
-def classes(task: Task, params: Params, state: ModelState, x: Any) -> Array:
-    """Computes the most likely labels for inputs x, in evaluation mode."""
-    return task.classes(evaluation.predict(task, params, state, x))
 
 
 def _filled(name: str, leaves: dict[LeafPath, Array], template: Any, ordered: bool) -> Any:

@@ -8,7 +8,7 @@ from flax import nnx
 
 import lectopt as lo
 from lectopt._internal.jit_cache import cached_jit
-from lectopt.tasks import evaluation
+from lectopt.tasks import prediction
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -47,7 +47,7 @@ def test_batches_give_what_the_whole_gives(run, rows):
 
 
 def test_one_program_however_many_rows(run):
-    program = cached_jit(evaluation.predict, run.task).program.jitted
+    program = cached_jit(prediction.predict, run.task).program.jitted
     run.predict(X[:20], batch_size=8)
     before = program._cache_size()
     for rows in (8, 9, 15, 31, 37, 7, 5):
