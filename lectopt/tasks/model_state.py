@@ -25,14 +25,14 @@ class ModelState(NamedTuple):
 
 
 def empty_moments(x: Any) -> Moments:
-    """Moments of no inputs yet, for inputs of this shape."""
+    """Returns the moments of no inputs yet, for inputs of this shape."""
     if not hasattr(x, "ndim") or x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.number):
         raise ValueError("standardize needs inputs that are one array of numbers, of shape (n, ..., features)")
     return Moments(*(jnp.zeros(x.shape[-1], working_dtype(x.dtype)) for _ in Moments._fields))
 
 
 def learn_inputs(state: ModelState, train: Subset) -> ModelState:
-    """The state with the means and variances of the training part's inputs; unchanged without `standardize`."""
+    """Learns the means and variances of the training part's inputs; changes nothing without `standardize`."""
     if state.inputs is None:
         return state
     x, mask = train.take(train.indices)[0], train.mask
@@ -42,5 +42,5 @@ def learn_inputs(state: ModelState, train: Subset) -> ModelState:
 
 
 def standardize_inputs(x: Any, state: ModelState) -> Any:
-    """The inputs with zero mean and unit variance per feature; unchanged without `standardize`."""
+    """Brings inputs to zero mean and unit variance per feature; changes nothing without `standardize`."""
     return x if state.inputs is None else standardized(x, state.inputs)

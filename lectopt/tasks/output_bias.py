@@ -11,7 +11,7 @@ from lectopt.tasks.models import Params
 
 
 def locate_bias(params: Params, path: LeafPath) -> int:
-    """The place of a parameter among the leaves of `params`.
+    """Finds the place of a parameter among the leaves of `params`.
 
     Raises:
         ValueError: if there is no parameter at this path.
@@ -35,7 +35,7 @@ def check_bias(params: Params, path: LeafPath, outputs: Any) -> None:
 
 
 def replace_bias(params: Params, place: int, initializer: Callable[..., Array]) -> Params:
-    """The parameters, the bias at this place set by the initializer."""
+    """Returns the parameters with the bias at this place set by the initializer."""
     leaves, treedef = jax.tree.flatten(params)
     leaves[place] = initializer(jax.random.key(0), leaves[place].shape, leaves[place].dtype)
     return jax.tree.unflatten(treedef, leaves)

@@ -31,7 +31,7 @@ def check_function(name: str, function: Any, arguments: str) -> None:
 
 
 def takes(function: Any, name: str) -> bool:
-    """Whether a function has a parameter of this name."""
+    """Tells whether a function has a parameter of this name."""
     try:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):  # a builtin has none

@@ -153,7 +153,7 @@ class Watcher:
         mask: Array,
         key: jax.Array,
     ) -> tuple[Scores, ModelState, dict[tuple[str, str], Array]]:
-        """What `task.scores` gives in training mode, and numbers about the outputs of the layers.
+        """Returns what `task.scores` does in training mode, and the statistics of the layers' outputs.
 
         `mask`, bool[batch], is False for the padding of the batch.
         """

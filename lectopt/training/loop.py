@@ -185,7 +185,7 @@ class Loop:
         )
 
     def _batch(self, rows: Array, key: jax.Array) -> Batch:
-        """The training examples at these rows, augmented."""
+        """Returns the training examples at these rows, augmented."""
         batch = meshes.shard_rows(self._plan.mesh, self._data.train.take(rows))
         augment = self._plan.augment
         return batch if augment is None else augment(jax.random.fold_in(key, 0), batch)

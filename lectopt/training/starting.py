@@ -50,7 +50,7 @@ def first_examples(examples: Subset) -> Batch:
 
 
 def as_start(task: Task, start: Any, key: jax.Array, batch: Batch) -> Start:
-    """What `start` holds: that of a run, a module, or parameters. `batch` is some examples to make a model for."""
+    """Converts what was given as `start`: that of a run, a module, or parameters; `batch` shows the model its inputs."""
     if isinstance(start, Start):
         return start
     given = _split(start)
