@@ -50,7 +50,7 @@ def first_examples(examples: Subset) -> Batch:
 
 
 def as_start(task: Task, start: Any, key: jax.Array, batch: Batch) -> Start:
-    """Converts what was given as `start`: that of a run, a module, or parameters; `batch` shows the model its inputs."""
+    """Converts what was given as `start`: that of a run, a module, or parameters; `batch` shows the model inputs."""
     if isinstance(start, Start):
         return start
     given = _split(start)
