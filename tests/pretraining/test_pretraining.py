@@ -39,12 +39,12 @@ class Normed(nnx.Module):
 
     def __init__(self, rngs, norm=nnx.BatchNorm):
         self.entry = norm(4, rngs=rngs)
-        self.first = nnx.Linear(4, 5, rngs=rngs)
-        self.one = norm(5, rngs=rngs)
+        self.first = nnx.Linear(4, 4, rngs=rngs)  # of one width, so that the operations of JAX compile once
+        self.one = norm(4, rngs=rngs)
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
-        self.second = nnx.Linear(5, 3, rngs=rngs)
-        self.two = norm(3, rngs=rngs)
-        self.third = nnx.Linear(3, 3, rngs=rngs)
+        self.second = nnx.Linear(4, 4, rngs=rngs)
+        self.two = norm(4, rngs=rngs)
+        self.third = nnx.Linear(4, 3, rngs=rngs)
         self.three = norm(3, rngs=rngs)
 
     def __call__(self, x):

@@ -213,16 +213,18 @@ def small(rngs):
 
 
 def test_a_run_brings_how_its_inputs_are_standardised():
-    task = lo.classification(small, standardize=True)
-    run = lo.fit(task, lo.adam(0.01), (X, Y), batch_size=50, epochs=3, key=0, progress=False)
+    task, options = lo.classification(small, standardize=True), {"batch_size": 20, "steps": 1, "progress": False}
+    still = {"hyperparameters": {"learning_rate": 0.0}, "key": 1}
+    moving = {"hyperparameters": {"learning_rate": 0.1}, "key": 0}
+    run = lo.fit(task, lo.sgd, (X[-20:], Y[-20:]), **moving, **options)
     fresh = small(nnx.Rngs(3))
     with pytest.raises(ValueError, match="how the run standardises"):
         lo.transfer(run, fresh)
     start = lo.transfer(run, fresh, statistics="take").start
-    again = lo.fit(task, lo.sgd(0.0), (X[:20], Y[:20]), batch_size=20, steps=1, key=1, start=start, progress=False)
+    again = lo.fit(task, lo.sgd, (X[:20], Y[:20]), start=start, **still, **options)
     np.testing.assert_allclose(again.predict(X), run.predict(X), rtol=1e-6, atol=1e-6)
     kept = lo.transfer(run, fresh, statistics="keep").start
-    other = lo.fit(task, lo.sgd(0.0), (X[:20], Y[:20]), batch_size=20, steps=1, key=1, start=kept, progress=False)
+    other = lo.fit(task, lo.sgd, (X[:20], Y[:20]), start=kept, **still, **options)
     assert np.abs(other.predict(X) - run.predict(X)).max() > 1e-2
 
 
@@ -239,7 +241,7 @@ def test_transfers_within_a_search():
     ends = jax.jit(jax.vmap(lane))(jax.vmap(jax.random.key)(jnp.arange(2)))
     np.testing.assert_array_equal(ends[0]["kernel"], np.stack([source.layers[0].kernel[...]] * 2))
     assert np.abs(ends[2]["kernel"][0] - ends[2]["kernel"][1]).max() > 0.01
-    alone = lane(jax.random.key(1))
+    alone = jax.jit(lane)(jax.random.key(1))
     np.testing.assert_allclose(ends[2]["kernel"][1], alone[2]["kernel"], rtol=1e-5, atol=1e-6)
 
 
