@@ -61,9 +61,9 @@ def as_examples(name: str, value: Any) -> jax.Array:
         return value
     array = as_numpy(name, value)
     converted = as_array(name, array)
-    for part, kept in zip(_real_parts(array), _real_parts(converted), strict=True):
-        if part.size and part.dtype.itemsize > kept.dtype.itemsize:
-            check_distinguishable(name, part, kept.dtype)
+    for part, narrowed in zip(_real_parts(array), _real_parts(converted), strict=True):
+        if part.size and part.dtype.itemsize > narrowed.dtype.itemsize:
+            check_distinguishable(name, part, narrowed.dtype)
     return converted
 
 

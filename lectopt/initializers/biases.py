@@ -157,10 +157,10 @@ def _per_entry(weights: Array | None, targets: jax.Array) -> jax.Array:
     dtype = jnp.promote_types(
         jnp.float32, targets.dtype if jnp.issubdtype(targets.dtype, jnp.floating) else jnp.float32
     )
-    given = jnp.ones(targets.shape, dtype) if weights is None else as_array("weights", weights).astype(dtype)
-    if given.shape != targets.shape[: given.ndim]:
-        raise ValueError(f"weights must be one per example, as targets of shape {targets.shape}; got {given.shape}")
-    return jnp.broadcast_to(jnp.expand_dims(given, tuple(range(given.ndim, targets.ndim))), targets.shape)
+    full = jnp.ones(targets.shape, dtype) if weights is None else as_array("weights", weights).astype(dtype)
+    if full.shape != targets.shape[: full.ndim]:
+        raise ValueError(f"weights must be one per example, as targets of shape {targets.shape}; got {full.shape}")
+    return jnp.broadcast_to(jnp.expand_dims(full, tuple(range(full.ndim, targets.ndim))), targets.shape)
 
 
 def _check_targets(targets: jax.Array, activation: str, weights: jax.Array) -> None:

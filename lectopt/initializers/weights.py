@@ -129,11 +129,11 @@ def sparse(
         fan_in = math.prod(shape[axis] for axis in inputs)
         if nonzeros > fan_in:
             raise ValueError(f"nonzeros must be at most the fan-in, {fan_in} for shape {shape}; got {nonzeros}")
-        key_places, key_weights = jax.random.split(as_key(key))
+        key_nonzero, key_weights = jax.random.split(as_key(key))
         by_unit = tuple(shape[axis] for axis in units)
-        first = jnp.broadcast_to(jnp.arange(fan_in) < nonzeros, (*by_unit, fan_in))
-        places = jax.random.permutation(key_places, first, axis=-1, independent=True)
-        weights = jnp.where(places, _nonzero_normal(key_weights, places.shape, dtype, stddev), 0)
+        first_inputs = jnp.broadcast_to(jnp.arange(fan_in) < nonzeros, (*by_unit, fan_in))
+        nonzero = jax.random.permutation(key_nonzero, first_inputs, axis=-1, independent=True)
+        weights = jnp.where(nonzero, _nonzero_normal(key_weights, nonzero.shape, dtype, stddev), 0)
         axes = (*units, *inputs)
         return weights.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
 

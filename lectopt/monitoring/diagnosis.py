@@ -103,28 +103,28 @@ def diagnose(run: Run | History) -> Diagnosis:
     curves = loss_curves(history)
     judges: list[Callable[[History, LossCurves], Finding | None]]
     judges = [*CURVE_FINDINGS, *LAYER_FINDINGS] if curves.steps else [diverged]
-    found = [finding for judge in judges if (finding := judge(history, curves)) is not None]
+    findings = [finding for judge in judges if (finding := judge(history, curves)) is not None]
     if isinstance(run, Run) and (noise := small_batches(run)) is not None:
         # The training loss is that of the noise, and says nothing of how well the model could fit.
-        found = [noise, *(finding for finding in found if finding.name != "underfitting")]
-    if isinstance(run, Run) and _holds_best(run):
-        found = [_stopped(finding) if finding.name == "overfitting" else finding for finding in found]
-    return Diagnosis(found, _not_judged(history, curves))
+        findings = [noise, *(finding for finding in findings if finding.name != "underfitting")]
+    if isinstance(run, Run) and _returns_best_epoch(run):
+        findings = [_with_remedy_of_best(finding) if finding.name == "overfitting" else finding for finding in findings]
+    return Diagnosis(findings, _notes(history, curves))
 
 
-def _holds_best(run: Run) -> bool:
+def _returns_best_epoch(run: Run) -> bool:
     """Returns whether the run holds the best validation, not the last one."""
     losses = np.asarray(run.history.epochs.get("valid_loss", []), float)
     losses = losses[np.isfinite(losses)]
     return len(losses) > 0 and bool(np.asarray(run.metrics.get("valid_loss", np.nan)) < losses[-1])
 
 
-def _stopped(overfitting: Finding) -> Finding:
+def _with_remedy_of_best(overfitting: Finding) -> Finding:
     remedy = "The run holds the weights of the best epoch (patience=). For better ones penalise weights (lo.add_l2), "
     return overfitting._replace(remedy=remedy + "augment or get more data, or take a smaller model.")
 
 
-def _not_judged(history: History, curves: LossCurves) -> list[str]:
+def _notes(history: History, curves: LossCurves) -> list[str]:
     notes = []
     if curves.short:
         notes.append(f"Of {curves.steps} steps the curves say little.")

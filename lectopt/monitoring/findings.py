@@ -5,7 +5,7 @@ from typing import NamedTuple
 GOODFELLOW = "Goodfellow et al. 2016, section "
 RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
 
-_NAMED = 5
+_MAX_LISTED = 5
 """Of more places than these the first are named, and the others counted."""
 
 
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
         return f"{self.name}: {self.evidence}. {self.remedy} [{self.reference}]"
 
 
-def listed(places: list[str]) -> str:
+def list_layers(layers: list[str]) -> str:
     """Layers, each with its number, as evidence."""
-    more = f" and {len(places) - _NAMED} layers more" if len(places) > _NAMED else ""
-    return ", ".join(places[:_NAMED]) + more
+    more = f" and {len(layers) - _MAX_LISTED} layers more" if len(layers) > _MAX_LISTED else ""
+    return ", ".join(layers[:_MAX_LISTED]) + more

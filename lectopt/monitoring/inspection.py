@@ -175,8 +175,12 @@ def _unseen(signals: Signals) -> list[str]:
     """Returns the paths of the weights, not biases, that are in none of the layers."""
     layers = [signals.paths[name] for name in signals.names]
     weights = zip(paths(signals.params), jax.tree.leaves(signals.params), strict=True)
-    outside = [path for path, w in weights if w.ndim > 1 and not any(path[: len(own)] == own for own in layers)]
-    return ["/".join(path) for path in outside]
+    uncovered = [
+        path
+        for path, w in weights
+        if w.ndim > 1 and not any(path[: len(layer_path)] == layer_path for layer_path in layers)
+    ]
+    return ["/".join(path) for path in uncovered]
 
 
 _HEADINGS = [

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lectopt.monitoring.findings import Finding, listed
+from lectopt.monitoring.findings import Finding, list_layers
 from lectopt.monitoring.layer_reports import LayerReport
 from lectopt.monitoring.thresholds import THRESHOLDS
 
@@ -13,21 +13,21 @@ _START = "Goodfellow et al. 2016, section 8.4"
 def inspection_findings(layers: list[LayerReport], loss: float, baseline: float | None, trained: bool) -> list[Finding]:
     """Returns the findings of `inspect`."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
-    found = [
-        _symmetric(weighted),
-        _sizes("outputs", "exploding", [(x.name, x.output_std) for x in weighted], loss),
-        _sizes("outputs", "vanishing", [(x.name, x.output_std) for x in weighted], loss),
-        _sizes("gradients", "exploding", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
-        _sizes("gradients", "vanishing", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
-        _share("dead units", [(x.name, x.dead) for x in layers], THRESHOLDS.dead),
-        _share("saturated units", [(x.name, x.saturated) for x in layers], THRESHOLDS.saturated),
-        _alike(weighted[:-1]),
+    findings = [
+        _symmetric_units(weighted),
+        _size_change("outputs", "exploding", [(x.name, x.output_std) for x in weighted], loss),
+        _size_change("outputs", "vanishing", [(x.name, x.output_std) for x in weighted], loss),
+        _size_change("gradients", "exploding", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
+        _size_change("gradients", "vanishing", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
+        _over_share("dead units", [(x.name, x.dead) for x in layers], THRESHOLDS.dead),
+        _over_share("saturated units", [(x.name, x.saturated) for x in layers], THRESHOLDS.saturated),
+        _alike_examples(weighted[:-1]),
         loss_finding(loss, baseline, trained),
     ]
-    return [finding for finding in found if finding is not None]
+    return [finding for finding in findings if finding is not None]
 
 
-def _symmetric(layers: list[LayerReport]) -> Finding | None:
+def _symmetric_units(layers: list[LayerReport]) -> Finding | None:
     alike = [(x.name, x.symmetric) for x in layers if x.symmetric]
     if not alike:
         return None
@@ -36,7 +36,7 @@ def _symmetric(layers: list[LayerReport]) -> Finding | None:
     return Finding("symmetric units", f"units that compute and learn the same as another: {evidence}", remedy, _START)
 
 
-def _sizes(what: str, how: str, sizes: list[tuple[str, float]], loss: float) -> Finding | None:
+def _size_change(what: str, how: str, sizes: list[tuple[str, float]], loss: float) -> Finding | None:
     """Reports `sizes` that shrink or grow, listed from the end that the signal comes from."""
     if len(sizes) < 2:
         return None
@@ -52,11 +52,11 @@ def _sizes(what: str, how: str, sizes: list[tuple[str, float]], loss: float) -> 
     return Finding(f"{how} {what}", evidence, remedy, _GLOROT)
 
 
-def _share(name: str, shares: list[tuple[str, float]], allowed: float) -> Finding | None:
+def _over_share(name: str, shares: list[tuple[str, float]], allowed: float) -> Finding | None:
     over = [(layer, share) for layer, share in shares if share > allowed]
     if not over:
         return None
-    evidence = listed([f"{share:.0%} in {layer}" for layer, share in over])
+    evidence = list_layers([f"{share:.0%} in {layer}" for layer, share in over])
     remedies = {
         "dead units": "Start with small positive biases (initializers.relu_bias), smaller weights or a smaller rate.",
         "saturated units": "Start with smaller weights (initializers.glorot_uniform) or normalise (lo.LayerNorm).",
@@ -64,7 +64,7 @@ def _share(name: str, shares: list[tuple[str, float]], allowed: float) -> Findin
     return Finding(name, evidence, remedies[name], _GLOROT)
 
 
-def _alike(layers: list[LayerReport]) -> Finding | None:
+def _alike_examples(layers: list[LayerReport]) -> Finding | None:
     alike = [x for x in layers if x.distinct < THRESHOLDS.alike]
     if not alike:
         return None

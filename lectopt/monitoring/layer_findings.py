@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lectopt.monitoring.findings import Finding, listed
+from lectopt.monitoring.findings import Finding, list_layers
 from lectopt.monitoring.loss_curves import LossCurves
 from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.training.history import History
@@ -88,13 +88,13 @@ def _gradient_ratio(history: History) -> tuple[float, str, str]:
 
 
 def _over_share(history: History, statistic: str, name: str, allowed: float, of: str, remedy: str) -> Finding | None:
-    left = {
+    final_shares = {
         layer: _median((shares := _record(records, statistic))[len(shares) // 2 :])  # what training left so
         for layer, records in history.layers.items()
         if statistic in records
     }
-    over = [f"{share:.0%} {of} of {layer}" for layer, share in left.items() if share > allowed]
-    return Finding(name, listed(over), remedy, _GLOROT) if over else None
+    over = [f"{share:.0%} {of} of {layer}" for layer, share in final_shares.items() if share > allowed]
+    return Finding(name, list_layers(over), remedy, _GLOROT) if over else None
 
 
 def _record(layer: Mapping[str, object], statistic: str) -> np.ndarray:
@@ -102,5 +102,5 @@ def _record(layer: Mapping[str, object], statistic: str) -> np.ndarray:
 
 
 def _median(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if len(known) else np.nan
+    recorded = values[~np.isnan(values)]
+    return float(np.median(recorded)) if len(recorded) else np.nan

@@ -64,8 +64,8 @@ def loss_curves(history: History) -> LossCurves:
     losses = np.asarray(history.steps["loss"], float)
     finite = np.isfinite(losses)
     steps = len(losses) if finite.all() else int(np.argmin(finite))
-    first = losses[: min(steps, math.ceil(THRESHOLDS.initial_examples / history.batch_size))]
-    initial = float(first.mean()) if len(first) else np.nan
+    first_losses = losses[: min(steps, math.ceil(THRESHOLDS.initial_examples / history.batch_size))]
+    initial = float(first_losses.mean()) if len(first_losses) else np.nan
     train, valid = _up_to_nonfinite(history.epochs.get("train_loss", [])), _validation_losses(history)
     epochs = len(train)
     if steps and epochs < THRESHOLDS.curve_epochs:

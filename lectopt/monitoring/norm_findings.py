@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from flax import nnx
 
 from lectopt._internal.trees import paths
-from lectopt.monitoring.findings import Finding, listed
+from lectopt.monitoring.findings import Finding, list_layers
 from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.norms.batch_norm import BatchNorm
 from lectopt.training.run import Run
@@ -17,7 +17,7 @@ def small_batches(run: Run) -> Finding | None:
     if size >= THRESHOLDS.batch_norm_batch or not layers:
         return None
     examples = "1 example" if size == 1 else f"{size} examples"
-    evidence = f"mean and variance are those of {examples}, which are mostly noise, in {listed(layers)}"
+    evidence = f"mean and variance are those of {examples}, which are mostly noise, in {list_layers(layers)}"
     remedy = "Take batches of 32 or more, or lo.LayerNorm, which normalises each example by itself."
     return Finding("batches too small for BatchNorm", evidence, remedy, "Wu and He 2018, Group Normalization")
 

@@ -80,16 +80,18 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
     for name, path in called.items():
         first_call.setdefault(path, name)
     for path, name in first_call.items():
-        params = _divide(params, path, deviations(params)[name])
+        params = _divide_layer(params, path, deviations(params)[name])
     return params
 
 
-def _divide(params: Params, path: tuple[str, ...], deviation: jax.Array) -> Params:
+def _divide_layer(params: Params, path: tuple[str, ...], deviation: jax.Array) -> Params:
     """Divides the parameters of the layer at `path`, if it has a kernel that its outputs are linear in."""
     keys = paths(params)
-    mine = [k for k in keys if k[: len(path)] == path and len(k) == len(path) + 1]
-    if not any(k[-1] in ("kernel", "embedding") for k in mine):
+    layer_keys = [k for k in keys if k[: len(path)] == path and len(k) == len(path) + 1]
+    if not any(k[-1] in ("kernel", "embedding") for k in layer_keys):
         return params
     factor = jnp.where((deviation > 0) & jnp.isfinite(deviation), deviation, 1)
     leaves, treedef = jax.tree.flatten(params)
-    return jax.tree.unflatten(treedef, [w / factor if k in mine else w for k, w in zip(keys, leaves, strict=True)])
+    return jax.tree.unflatten(
+        treedef, [w / factor if k in layer_keys else w for k, w in zip(keys, leaves, strict=True)]
+    )

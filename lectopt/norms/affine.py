@@ -77,10 +77,10 @@ def output_dtype(x: Array, *params: Array | None, dtype: Any = None) -> Any:
 def check_features(layer: str, x: Array, axes: moments.Axes, num_features: int, name: str = "axis") -> tuple[int, ...]:
     """Returns the axes as sorted numbers, raising unless their sizes multiply to num_features."""
     features = moments.canonical_axes(x.ndim, axes, name)
-    found = math.prod(x.shape[axis] for axis in features)
-    if found != num_features:
+    size = math.prod(x.shape[axis] for axis in features)
+    if size != num_features:
         raise ValueError(
-            f"{layer} has num_features={num_features}; got inputs of shape {x.shape} with {found} features on "
+            f"{layer} has num_features={num_features}; got inputs of shape {x.shape} with {size} features on "
             f"axis {axes}"
         )
     return features

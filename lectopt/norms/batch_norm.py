@@ -211,9 +211,9 @@ class BatchNorm(nnx.Module):
         return x.astype(dtype) - mean.reshape(shape).astype(dtype), var.reshape(shape).astype(dtype)
 
     def _from_batch(self, x: Array, features: tuple[int, ...], mask: Array | None) -> tuple[Array, Array]:
-        others = tuple(axis for axis in range(x.ndim) if axis not in features)
-        self._check_batch(x, others)
-        deviations, batch = moments.center(x, others, mask, self.axis_name, self.axis_index_groups)
+        reduced = tuple(axis for axis in range(x.ndim) if axis not in features)
+        self._check_batch(x, reduced)
+        deviations, batch = moments.center(x, reduced, mask, self.axis_name, self.axis_index_groups)
         self._update_statistics(moments.Moments(*(jax.lax.stop_gradient(m).reshape(-1) for m in batch)))
         return deviations, batch.var
 
@@ -235,10 +235,10 @@ class BatchNorm(nnx.Module):
 
     def _update_average(self, batch: moments.Moments) -> None:
         decay = numerics.as_scalar(self.decay)
-        for kept, new in ((self.mean, batch.mean), (self.var, batch.var)):
-            old = kept[...]
+        for statistic, new in ((self.mean, batch.mean), (self.var, batch.var)):
+            old = statistic[...]
             rho = decay.astype(old.dtype)
-            kept[...] = jnp.where(batch.count > 0, rho * old + (1 - rho) * new.astype(old.dtype), old)
+            statistic[...] = jnp.where(batch.count > 0, rho * old + (1 - rho) * new.astype(old.dtype), old)
 
     def _update_window(self, batch: moments.Moments, window: int) -> None:
         # A select over the whole buffer: under vmap, a scatter takes nine times as long.
@@ -246,8 +246,8 @@ class BatchNorm(nnx.Module):
         has_examples = batch.count > 0
         slots = jax.lax.broadcasted_iota(position.dtype, (window, self.num_features), 0)
         current = (slots == position[None]) & has_examples[None]
-        for kept, new in zip((self.window_count, self.window_mean, self.window_var), batch, strict=True):
-            kept[...] = jnp.where(current, new.astype(kept[...].dtype)[None], kept[...])
+        for statistic, new in zip((self.window_count, self.window_mean, self.window_var), batch, strict=True):
+            statistic[...] = jnp.where(current, new.astype(statistic[...].dtype)[None], statistic[...])
         self.window_position[...] = jnp.where(has_examples, (position + 1) % window, position)
 
     def _window_moments(self) -> moments.Moments:

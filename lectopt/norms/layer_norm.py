@@ -118,6 +118,6 @@ class LayerNorm(nnx.Module):
         reduced = moments.canonical_axes(x.ndim, self.reduction_axes, "reduction_axes")
         mask = affine.as_mask(x, mask)
         scale, bias = affine.value(self.scale), affine.value(self.bias)
-        deviations, found = moments.center(x, reduced, mask, self.axis_name, self.axis_index_groups)
-        y = affine.apply(deviations, found.var, scale, bias, features, self.epsilon)
+        deviations, statistics = moments.center(x, reduced, mask, self.axis_name, self.axis_index_groups)
+        y = affine.apply(deviations, statistics.var, scale, bias, features, self.epsilon)
         return y.astype(affine.output_dtype(x, scale, bias, dtype=self.dtype))

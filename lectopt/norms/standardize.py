@@ -136,8 +136,8 @@ class Standardize(nnx.Module):
         mask = affine.as_mask(x, mask)
         if not checks.is_traced((x, mask)):
             self._check_moments(x, features, mask)
-        found = moments.measure(x, [axis for axis in range(x.ndim) if axis not in features], mask)
-        return moments.Moments(*(m.reshape(-1).astype(self.mean[...].dtype) for m in found))
+        measured = moments.measure(x, [axis for axis in range(x.ndim) if axis not in features], mask)
+        return moments.Moments(*(m.reshape(-1).astype(self.mean[...].dtype) for m in measured))
 
     def _check_moments(self, x: jax.Array, features: tuple[int, ...], mask: jax.Array | None) -> None:
         def columns(entries: Any) -> np.ndarray:

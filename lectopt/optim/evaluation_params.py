@@ -104,17 +104,17 @@ def eval_params(opt_state: Any, params: Any) -> Any:
         if (tree := getattr(state, kind.like)) is None:
             continue
         aligned = _align_with_params(tree, names)
-        own = {i for i, x in enumerate(aligned) if not _is_masked(x)}
-        if own & covered:
+        indices = {i for i, x in enumerate(aligned) if not _is_masked(x)}
+        if indices & covered:
             raise ValueError(
                 "opt_state holds two states, such as two Nesterov look-aheads, that say what to evaluate for the same "
-                f"parameters ({join_paths(names[i] for i in sorted(own & covered))}); one is allowed"
+                f"parameters ({join_paths(names[i] for i in sorted(indices & covered))}); one is allowed"
             )
-        covered |= own
+        covered |= indices
         masked = [_mask_like(value_of(leaf), x) for leaf, x in zip(leaves, aligned, strict=True)]
         aligned_state = state._replace(**{kind.like: jax.tree.unflatten(treedef, aligned)})
         new = treedef.flatten_up_to(kind.rule(aligned_state, jax.tree.unflatten(treedef, masked)))
-        leaves = [_replace_leaf(x, new[i]) if i in own else x for i, x in enumerate(leaves)]
+        leaves = [_replace_leaf(x, new[i]) if i in indices else x for i, x in enumerate(leaves)]
     return jax.tree.unflatten(treedef, leaves)
 
 

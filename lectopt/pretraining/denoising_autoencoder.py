@@ -105,7 +105,7 @@ def pretrain_encoder(
         decoder = functools.partial(MirroredDecoder, list(network.shapes.values()), recipe.shapes.shape[1:])
     elif isinstance(decoder, linen.Module) or not callable(decoder):
         raise TypeError(f"decoder must be a function rngs -> nnx.Module; got {type(decoder).__name__}")
-    params, state = recipe.begin()
+    params, state = recipe.init()
     run = recipe.run(input_reconstruction(recipe.task, decoder, recipe.corrupt), optimizer, params, state, 0)
     state = run.model_state._replace(variables=run.model_state.variables["network"])
     return Pretrained(run.params["network"], state, OrderedDict(network=run.history), recipe.task)

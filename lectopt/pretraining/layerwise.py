@@ -110,7 +110,7 @@ def pretrain_layers(
         steps=steps,
     )
     network = NetworkLayers(recipe.task, recipe.shapes)
-    params, state = recipe.begin()
+    params, state = recipe.init()
     histories: OrderedDict[str, History] = OrderedDict()
     for number, name in enumerate(_layers_to_train(layers, network)):
         decoder = functools.partial(Decoder, network.shapes[name])
@@ -132,20 +132,20 @@ def pretrain_layers(
 
 def _layers_to_train(layers: Sequence[str] | None, network: NetworkLayers) -> list[str]:
     """Returns the names of the layers to train, in the order in which they are called."""
-    known = list(network.shapes)
-    if not known:
+    trainable = list(network.shapes)
+    if not trainable:
         raise ValueError("task must have a network with a dense layer or a convolution; it calls none")
     if layers is None:
-        if len(known) < 2:
+        if len(trainable) < 2:
             raise ValueError(
-                f"task must have a network with a dense layer or convolution below its last one; it has {known}. Name "
-                "the layers to train with layers=, or give an encoder to pretrain_encoder"
+                f"task must have a network with a dense layer or convolution below its last one; it has {trainable}. "
+                "Name the layers to train with layers=, or give an encoder to pretrain_encoder"
             )
-        return known[:-1]
+        return trainable[:-1]
     named = isinstance(layers, Collection) and not isinstance(layers, str)
-    if not named or not layers or not all(name in known for name in layers):
-        raise ValueError(f"layers must be a list of some of {', '.join(known)}; got {layers!r}")
-    return [name for name in known if name in layers]
+    if not named or not layers or not all(name in trainable for name in layers):
+        raise ValueError(f"layers must be a list of some of {', '.join(trainable)}; got {layers!r}")
+    return [name for name in trainable if name in layers]
 
 
 def _is_trained(trained: set[ModelPath], params: ArrayTree) -> ArrayTree:

@@ -45,8 +45,8 @@ class NetworkLayers:
 
         def has_weights(name: str) -> bool:
             kernel = kernels.get(probe.paths[name])
-            known = kernel is not None and (kernel.ndim == 2 or probe.kinds[name] == "Conv")
-            return known and name == ("/".join(probe.paths[name]) or probe.kinds[name])  # the first call of a layer
+            supported = kernel is not None and (kernel.ndim == 2 or probe.kinds[name] == "Conv")
+            return supported and name == ("/".join(probe.paths[name]) or probe.kinds[name])  # the first call of a layer
 
         weighted = list(filter(has_weights, self.order))
         _check_calls(probe, weighted, outputs)

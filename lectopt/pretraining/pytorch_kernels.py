@@ -22,8 +22,8 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, target: Any, images: Mapping[ModelPath, Sequence[int]], transposed: Any) -> "Layout":
         """Returns the layout of a model."""
-        found = nnx.iter_modules(target) if isinstance(target, nnx.Module) else ()
-        return cls({tuple(map(str, steps)): layer for steps, layer in found}, images, transposed)
+        modules = nnx.iter_modules(target) if isinstance(target, nnx.Module) else ()
+        return cls({tuple(map(str, steps)): layer for steps, layer in modules}, images, transposed)
 
 
 def convert(path: ModelPath, array: Array, current: Array, layout: Layout) -> Array:

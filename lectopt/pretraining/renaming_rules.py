@@ -22,8 +22,8 @@ class Rule(NamedTuple):
         """Returns the path with the new part."""
         if self.new is None:
             return None
-        found = iter([step for old, step in zip(self.old, path, strict=False) if old == "*"])
-        return tuple(next(found) if step == "*" else step for step in self.new) + path[len(self.old) :]
+        matched = iter([step for old, step in zip(self.old, path, strict=False) if old == "*"])
+        return tuple(next(matched) if step == "*" else step for step in self.new) + path[len(self.old) :]
 
 
 def rename_all(paths: list[ModelPath], rules: Rules | None) -> dict[ModelPath, ModelPath]:
@@ -36,9 +36,9 @@ def rename_all(paths: list[ModelPath], rules: Rules | None) -> dict[ModelPath, M
     if rules is None:
         return {path: path for path in paths}
     renamed: dict[ModelPath, ModelPath] = {}
-    change = _by_function(rules) if callable(rules) else _by_rules(paths, _parse(rules))
+    rename = _by_function(rules) if callable(rules) else _by_rules(paths, _parse(rules))
     for path in paths:
-        new = change(path)
+        new = rename(path)
         if new in renamed:
             raise ValueError(
                 f"rename must give different paths; {'/'.join(renamed[new])} and {'/'.join(path)} both become "
@@ -55,13 +55,13 @@ def as_path(text: str) -> ModelPath:
 
 
 def _by_function(function: Callable[[str], str | None]) -> Callable[[ModelPath], ModelPath | None]:
-    def change(path: ModelPath) -> ModelPath | None:
+    def rename(path: ModelPath) -> ModelPath | None:
         new = function("/".join(path))
         if not (new is None or isinstance(new, str)):
             raise TypeError(f"rename must return a path, or None; for {'/'.join(path)} it returned {new!r}")
         return None if new is None else as_path(new)
 
-    return change
+    return rename
 
 
 def _by_rules(paths: list[ModelPath], rules: list[Rule]) -> Callable[[ModelPath], ModelPath | None]:
@@ -72,11 +72,11 @@ def _by_rules(paths: list[ModelPath], rules: list[Rule]) -> Callable[[ModelPath]
                 f"rename must hold beginnings of paths of source, {known}; none begins with {'/'.join(rule.old)!r}"
             )
 
-    def change(path: ModelPath) -> ModelPath | None:
+    def rename(path: ModelPath) -> ModelPath | None:
         rule = next((rule for rule in rules if rule.applies(path)), None)
         return path if rule is None else rule.apply(path)
 
-    return change
+    return rename
 
 
 def _parse(rules: Mapping[str, str | None]) -> list[Rule]:

@@ -72,7 +72,7 @@ class Recipe:
         """The shapes of a batch of inputs."""
         return batch_shapes(self.inputs, self.options["batch_size"])[0]
 
-    def begin(self) -> tuple[Params, ModelState]:
+    def init(self) -> tuple[Params, ModelState]:
         """Returns the network's parameters and state that `train` would start from with this key."""
         return init_from_inputs(self.task, self.key, self.inputs)
 

@@ -627,7 +627,7 @@ def test_an_encoder_without_layers():
 
 
 def test_nothing_compiles_before_it_is_checked(monkeypatch):
-    monkeypatch.setattr(Recipe, "begin", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(Recipe, "init", lambda *_: pytest.fail("begun"))
     for name in ("features", "NaN", "both", "labels", "several outputs"):
         with pytest.raises(BAD[name][1]):
             pretrain(**BAD[name][0])
