@@ -1,7 +1,7 @@
 """The numbers that findings are judged by, each with its unit and where it comes from.
 
 Where a source begins with "measured", the values are those of trainings with planted faults and of healthy ones
-(tests/planted_faults.py, seeds 0 to 2); the threshold stands between the two. Other seeds judge it
+(tests/planted_faults.py, seeds 0 to 2 unless one is named); the threshold stands between the two. Other seeds judge it
 (tests/monitoring/test_diagnosis.py). "A choice" is what no measurement decides. Losses are in units of the baseline
 loss, that of the best constant outputs, unless another unit is named.
 """
@@ -48,7 +48,9 @@ class Thresholds:
         2.0, _BASELINE, "measured: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)"
     )
     """An initial loss above it is wrong."""
-    trained_initial_loss: float = _threshold(0.8, _BASELINE, "a choice: fresh weights do not begin so low")
+    trained_initial_loss: float = _threshold(
+        0.8, _BASELINE, "measured, seed 0: fresh weights begin at 0.86 and more, one by one at 0.73"
+    )
     """An initial loss below it is that of weights that were trained before."""
     decayed_rate: float = _threshold(0.5, "largest learning rates", "a choice: the lecture's schedule ends at 0.01")
     """A rate that ends below it was let decrease."""
@@ -60,7 +62,9 @@ class Thresholds:
     """If the updates of all layers are below it, the rate may be too low."""
 
     # A loss that grows.
-    grown_loss: float = _threshold(BLOWN_UP, "least training losses", "a choice: below it, the loss had not grown")
+    grown_loss: float = _threshold(
+        BLOWN_UP, "least training losses", "measured, seed 0: diverged 1e16 and more, others up to 1.6"
+    )
     """A loss that ends above it, and above the baseline, diverged ..."""
     exploded_loss: float = _threshold(
         5.0, "initial losses", "a choice: single batches of a healthy short training are worse than the first"
@@ -70,7 +74,7 @@ class Thresholds:
     # A loss that does not fall enough.
     learned: float = _threshold(0.03, _BASELINE, "measured: plateaus 0.01, others 0.06")
     """A loss that is further than this below the baseline has learned something."""
-    flat: float = _threshold(1.25, "least losses", "a choice")
+    flat: float = _threshold(1.25, "least losses", "measured, seed 0: plateaus up to 1.01")
     """A loss that stays within it after its first third is flat."""
     slow_fall: float = _threshold(0.25, _BASELINE, "measured: too low rates 0.03 to 0.13, others 0.3 and more")
     """A smaller fall in the whole training is slow."""
@@ -98,11 +102,13 @@ class Thresholds:
     # Validation against training.
     risen: float = _threshold(1.25, "least validation losses", "measured: overfitted 1.4 and more, healthy up to 1.1")
     """A validation loss that ends above it has risen ..."""
-    fell_on: float = _threshold(0.7, "training losses at the best validation", "a choice")
+    fell_on: float = _threshold(
+        0.7, "training losses at the best validation", "measured, seed 0: overfitted 0.14 and less"
+    )
     """... and is overfitted, if the training loss ends below this."""
     memorized: float = _threshold(0.1, _BASELINE, "a choice")
     """If validation never learns, training that falls further than this below the baseline learned nothing general."""
-    gap: float = _threshold(1.2, "training losses", "a choice")
+    gap: float = _threshold(1.2, "training losses", "measured, seed 0: underfitted 1.0, overfitted 11 and more")
     """A model whose validation loss is above it is not underfitted."""
 
     # The end.
@@ -112,9 +118,17 @@ class Thresholds:
     """... if it falls by more than this, too."""
     idle_epochs: int = _threshold(20, "epochs", "a choice: there is little to save in shorter trainings")
     """Trainings of fewer epochs are not too long."""
-    idle_change: float = _threshold(0.01, _BASELINE, "a choice")
+    idle_change: float = _threshold(
+        0.01,
+        _BASELINE,
+        "measured, seed 0: converged early 0.005 and less, others that learned 0.03 and more (but overfitted ones)",
+    )
     """A training loss that changes by less after the second tenth has converged early ..."""
-    idle_validation: float = _threshold(0.03, "final validation losses", "a choice")
+    idle_validation: float = _threshold(
+        0.03,
+        "final validation losses",
+        "measured, seed 0: converged early 0.004 and less, others that learned 0.04 and more",
+    )
     """... if the validation loss changes by no more than this."""
 
     # The layers.
