@@ -19,7 +19,7 @@ from lectopt.strategies.reinforcement import Reinforce
 from lectopt.strategies.rounds import Rounds
 from lectopt.strategies.snapshots import Snapshots
 
-SMALL = Controller(units=4, layers=2)
+SMALL = Controller(units=4, layers=1)
 METHODS = {
     "reinforce": functools.partial(reinforce, controller=SMALL),
     "evolve": functools.partial(evolve, population=4, tournament=2),
@@ -82,7 +82,7 @@ def test_the_controller_is_an_lstm(decisions):
 def test_the_gradient_is_that_of_reinforce():
     """Of mean over children of (advantage x sum of log P over what matters + bonus), by differences of NumPy's."""
     decisions = ANCHORED._replace(active=lambda vector: jnp.array([True, True, vector[0] > 0, True]))
-    method = Reinforce(decisions, 3, SMALL._replace(entropy=0.2, init_scale=1.0))
+    method = Reinforce(decisions, 3, SMALL._replace(layers=2, entropy=0.2, init_scale=1.0))
     params = method.init(jax.random.key(0)).params
     vectors, advantages = np.array([[0, 1, 0, 1], [2, 0, 1, 0], [1, 1, 1, 1]], np.int32), np.array([1.0, -0.5, 2.0])
 
@@ -97,7 +97,8 @@ def test_the_gradient_is_that_of_reinforce():
         return value / 3
 
     flat, unravel = jax.flatten_util.ravel_pytree(params)
-    gradient = jax.flatten_util.ravel_pytree(jax.grad(method.loss)(params, vectors, advantages.astype(np.float32)))[0]
+    gradient = jax.jit(jax.grad(method.loss))(params, vectors, advantages.astype(np.float32))
+    gradient = jax.flatten_util.ravel_pytree(gradient)[0]
     flat = np.asarray(flat, np.float64)
     with jax.enable_x64(True):
         unravel = jax.flatten_util.ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params))[1]
@@ -118,11 +119,11 @@ def test_the_controller_begins_as_the_paper_says():
 def test_advantages_are_of_the_rounds_before():
     """The first round's baseline is its own mean reward; then the moving average b <- d b + (1 - d) mean."""
     method = Reinforce(Decisions(CHOICES), 2, SMALL._replace(baseline_decay=0.75, reward=lambda s: 2 * s))
-    state = method.init(jax.random.key(0))
+    state, tell = method.init(jax.random.key(0)), jax.jit(method.tell)
     vectors = jnp.zeros((2, 3), jnp.int32)
-    state = method.tell(state, vectors, jnp.array([1.0, 3.0]))
+    state = tell(state, vectors, jnp.array([1.0, 3.0]))
     assert state.baseline == 4
-    state = method.tell(state, vectors, jnp.array([2.0, 6.0]))
+    state = tell(state, vectors, jnp.array([2.0, 6.0]))
     assert state.baseline == 0.75 * 4 + 0.25 * 8
 
 
@@ -130,12 +131,12 @@ def test_what_is_better_than_before_becomes_likelier():
     """A single child: of its own round's mean it has no advantage, of the baseline before it has."""
     method = Reinforce(Decisions(CHOICES), 1, SMALL._replace(entropy=0.0))
     vectors = jnp.array([[2, 0, 1]], jnp.int32)
-    begin = method.init(jax.random.key(0))
-    first = method.tell(begin, vectors, jnp.array([0.5]))
+    begin, tell, loss = method.init(jax.random.key(0)), jax.jit(method.tell), jax.jit(method.loss)
+    first = tell(begin, vectors, jnp.array([0.5]))
     for one, other in zip(jax.tree.leaves(begin.params), jax.tree.leaves(first.params), strict=True):
         assert np.array_equal(one, other)
-    second = method.tell(first, vectors, jnp.array([0.6]))
-    assert method.loss(second.params, vectors, jnp.ones(1)) < method.loss(first.params, vectors, jnp.ones(1))
+    second = tell(first, vectors, jnp.array([0.6]))
+    assert loss(second.params, vectors, jnp.ones(1)) < loss(first.params, vectors, jnp.ones(1))
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -145,11 +146,12 @@ def test_a_rewarded_vector_becomes_likelier(normalize):
     method = Reinforce(Decisions(CHOICES), 2, controller)
     vectors = jnp.array([[0, 1, 3], [2, 0, 1]], jnp.int32)
     state = before = method.init(jax.random.key(0))
+    tell, loss = jax.jit(method.tell), jax.jit(method.loss)
     for _ in range(3):
-        state = method.tell(state, vectors, jnp.array([1.0, 0.0]))
+        state = tell(state, vectors, jnp.array([1.0, 0.0]))
 
     def likelihood(params, vector):
-        return -float(method._replace(controller=controller).loss(params, vector[None], jnp.ones(1)))
+        return -float(loss(params, vector[None], jnp.ones(1)))
 
     assert likelihood(state.params, vectors[0]) > likelihood(before.params, vectors[0])
     assert likelihood(state.params, vectors[1]) < likelihood(before.params, vectors[1])
@@ -298,10 +300,10 @@ def test_what_has_no_score_is_as_bad_as_the_worst():
     methods = {"a": Reinforce(Decisions(CHOICES), 3, controller), "b": Evolution(Decisions(CHOICES), 3, 6, 6)}
     search = Rounds(methods, lambda vectors, key: total(vectors), 2)
     begin = status = search.start(jax.random.key(0))
-    baselines = []
+    ask, tell, baselines = jax.jit(search.ask), jax.jit(search.tell), []
     for row in scores:
-        vectors, notes = search.ask(status)
-        status = search.tell(status, vectors, notes, jnp.concatenate([row, row]))
+        vectors, notes = ask(status)
+        status = tell(status, vectors, notes, jnp.concatenate([row, row]))
         baselines.append(float(status.states["a"].baseline))
         if len(baselines) == 1:
             for one, other in zip(*(jax.tree.leaves(s.states["a"].params) for s in (begin, status)), strict=True):
@@ -309,7 +311,7 @@ def test_what_has_no_score_is_as_bad_as_the_worst():
     np.testing.assert_allclose(baselines, [np.nan, -10 / 3], rtol=1e-6)  # of -4, -4 and -2
     np.testing.assert_array_equal(status.records["a"].scores, scores)
     assert status.states["b"].scores.tolist() == [-np.inf, -np.inf, -np.inf, -4, -np.inf, -2]
-    bred, _ = search.ask(status._replace(round=jnp.int32(1)))
+    bred, _ = ask(status._replace(round=jnp.int32(1)))
     parent = status.states["b"].vectors[5]
     assert ((bred[3:] != parent).sum(axis=1) == 1).all()
 
