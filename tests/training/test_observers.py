@@ -237,6 +237,15 @@ def test_no_curves_without_progress(screen, monkeypatch):
     assert not screen.shown
 
 
+def test_no_curves_without_matplotlib(screen, monkeypatch):
+    monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib" or "lectopt.plots" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert len(fit().history.steps["loss"]) == 16
+    assert not screen.shown
+
+
 def test_a_look_costs_a_tenth_of_the_time(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
