@@ -94,6 +94,15 @@ CASES = {
 LOOK_AHEAD = ("nesterov", "rmsprop_nesterov", "penalized_nesterov")
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+ALL_LINKS = ("adagrad", "rmsprop", "rmsprop_nesterov", "clipped_adam_links")
+"""Optimizers that have between them whatever divides, looks ahead, clips or records."""
+
+
+def every_case_with(name: str, kinds: dict[str, Any]) -> pytest.MarkDecorator:
+    """Each optimizer with one of the kinds, in turn; those of ALL_LINKS with each kind."""
+    pairs = [(c, k) for i, c in enumerate(CASES) for j, k in enumerate(kinds) if c in ALL_LINKS or j == i % len(kinds)]
+    values = [(CASES[case], kinds[kind]) for case, kind in pairs]
+    return pytest.mark.parametrize(("case", name), values, ids=["-".join(pair) for pair in pairs])
 
 
 def expected(case: Case, steps: int = STEPS, dtype: Any = float, **numbers: oracle.Number) -> np.ndarray:
@@ -191,8 +200,7 @@ INSIDE = {  # gradients of {"head": [3], "used": [2]}, from one that is an argum
 }
 
 
-@pytest.mark.parametrize("gradient", INSIDE.values(), ids=INSIDE)
-@every_case
+@every_case_with("gradient", INSIDE)
 def test_gradients_that_are_constants_inside_the_program(case, gradient):
     """What XLA knows to be 0 or tiny it computes with at compile time, and must not make NaN of it."""
     optimizer, passed = case.make(**case.numbers), jnp.array([1.0, -0.5])
@@ -323,30 +331,30 @@ def test_half_precision_keeps_float32_state(case, dtype):
     chex.assert_trees_all_close(rounded, exact, rtol=3 * float(jnp.finfo(dtype).eps))
 
 
-@pytest.mark.parametrize(
-    ("held", "given", "wider"),
-    [
-        ("float32", "bfloat16", "float32"),
-        ("bfloat16", "float32", "float32"),
-        ("bfloat16", "float16", "float32"),
-        ("float64", "float32", "float64"),
-        ("float32", "float64", "float64"),
-        ("float32", "int32", "float32"),
-    ],
-)
-@every_case
-def test_gradients_of_another_dtype_than_the_parameters(case, held, given, wider, x64, strict):
+DTYPES = {  # of the parameters, of the gradients, and the wider of the two
+    "bfloat16 gradients": ("float32", "bfloat16", "float32"),
+    "float32 gradients": ("bfloat16", "float32", "float32"),
+    "float16 gradients": ("bfloat16", "float16", "float32"),
+    "float64 parameters": ("float64", "float32", "float64"),
+    "float64 gradients": ("float32", "float64", "float64"),
+    "int32 gradients": ("float32", "int32", "float32"),
+}
+
+
+@every_case_with("dtypes", DTYPES)
+def test_gradients_of_another_dtype_than_the_parameters(case, dtypes, x64, strict):
     """Updates come in the wider of the two, computed in it, and the state keeps its own."""
+    held, given, wider = dtypes
     optimizer = case.make(**case.numbers)
     params = tree_of(jnp.asarray(START, held))
     state = optimizer.init(params)
     gradients = tree_of(jnp.asarray(3 * START, given))
-    updates, new_state = optimizer.update(gradients, state, params)
+    updates, new_state = jax.eval_shape(optimizer.update, gradients, state, params)
     assert {x.dtype for x in jax.tree.leaves(updates)} == {jnp.dtype(wider)}
     assert avals(new_state) == avals(state)
     if held == wider:
-        cast = jax.tree.map(lambda g: g.astype(wider), gradients)
-        chex.assert_trees_all_equal(updates, optimizer.update(cast, state, params)[0])
+        update, cast = jax.jit(optimizer.update), jax.tree.map(lambda g: g.astype(wider), gradients)
+        chex.assert_trees_all_equal(update(gradients, state, params)[0], update(cast, state, params)[0])
 
 
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {"penalized_nesterov", "clipped_adam_links"}))
@@ -596,13 +604,14 @@ MODES = {
     "compiled": (checks, jax.jit),
     "not compiled": (checks, lambda f: f),
     "disable_jit": (jax.disable_jit, jax.jit),
+    "leaks": (jax.checking_leaks, jax.jit),
 }
 
 
-@pytest.mark.parametrize(("mode", "transform"), [*MODES.values(), (jax.checking_leaks, jax.jit)], ids=[*MODES, "leaks"])
-@every_case
-def test_modes_of_jax_that_find_mistakes(case, mode, transform):
+@every_case_with("mode", MODES)
+def test_modes_of_jax_that_find_mistakes(case, mode):
     """With all numbers scheduled, where some gradients are 0 and then all are."""
+    within, transform = mode
     params = {"a": jnp.array([[0.5, 0.0], [1.0, 2.0]]), "b": jnp.zeros(2), "c": jnp.float32(1.0)}
 
     def steps(params, gradients):
@@ -613,7 +622,7 @@ def test_modes_of_jax_that_find_mistakes(case, mode, transform):
             params = optax.apply_updates(params, updates)
         return lo.eval_params(state, params)
 
-    with mode():
+    with within():
         w = transform(steps)(params, [params, jax.tree.map(jnp.zeros_like, params)])
     assert np.all(np.isfinite(flat_of(w)))
 
