@@ -65,7 +65,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("activation", "start"), EXPECTED, ids=str)
-def test_it_names_what_is_wrong_with_twenty_layers(activation, start):
+def test_it_names_what_is_wrong_with_twenty_layers(activation, start, eager):
     task = deep(getattr(nnx, activation), *SICK[start])
     assert names(lo.inspect(task, BATCH, key=0)) == EXPECTED[activation, start]
 
@@ -117,7 +117,7 @@ def test_numbers_of_a_linen_module():
     np.testing.assert_allclose(found, [z.std(), d.std(), w.std(), (x.T @ d).std()], rtol=2e-4)
 
 
-def test_layers_of_a_linen_module():
+def test_layers_of_a_linen_module(eager):
     look = lo.inspect(lo.classification(LinenNet()), BATCH)
     assert [(layer.name, layer.kind) for layer in look.layers] == [
         ("first", "Dense"), ("Dropout_0", "Dropout"), ("last", "Dense")
@@ -168,7 +168,7 @@ def test_numbers_against_numpy():
     np.testing.assert_allclose(look.baseline_loss, -(shares * np.log(shares)).sum(), rtol=1e-6)
 
 
-def test_dead_units_are_counted_after_the_activation():
+def test_dead_units_are_counted_after_the_activation(eager):
     def net(rngs):
         first = nnx.Linear(64, 8, rngs=rngs)
         first.bias[...] = jnp.array([-1e4] * 6 + [1.0] * 2)
@@ -191,7 +191,7 @@ class Convolutions(nnx.Module):
         return self.out(x.reshape(len(x), -1))
 
 
-def test_units_of_a_convolution_are_its_channels_flattened_afterwards_or_not():
+def test_units_of_a_convolution_are_its_channels_flattened_afterwards_or_not(eager):
     first, second, _ = lo.inspect(lo.classification(Convolutions), BATCH).layers
     assert [first.activation, second.activation] == ["tanh", "relu"]
     assert second.dead == 6 / 8
@@ -205,13 +205,13 @@ def test_what_was_not_seen_is_named(model, weights):
     assert weights in look._repr_html_()
 
 
-def test_one_example_is_neither_like_others_nor_far_from_chance():
+def test_one_example_is_neither_like_others_nor_far_from_chance(eager):
     look = lo.inspect(deep(nnx.tanh, WEIGHTS.glorot_uniform(), depth=3), (X[:1], Y[:1]))
     assert not names(look) & {"examples look alike", "wrong initial loss"}
     assert "would have 0)" in str(look)
 
 
-def test_a_run_has_no_initial_loss():
+def test_a_run_has_no_initial_loss(eager):
     def net(rngs):
         return nnx.Linear(64, 10, kernel_init=jax.nn.initializers.normal(1.0), rngs=rngs)
 
@@ -221,7 +221,7 @@ def test_a_run_has_no_initial_loss():
     assert names(lo.inspect(run, BATCH)) == {"loss above baseline"}
 
 
-def test_symmetric_units_are_those_that_learn_alike_too():
+def test_symmetric_units_are_those_that_learn_alike_too(eager):
     def net(last):
         def build(rngs):
             first = nnx.Linear(64, 8, rngs=rngs)
@@ -236,7 +236,7 @@ def test_symmetric_units_are_those_that_learn_alike_too():
     assert [layer.symmetric for layer in look.layers][-1] == 0, "a zero last kernel gets different gradients"
 
 
-def test_table_picture_and_html():
+def test_table_picture_and_html(eager):
     look = lo.inspect(deep(nnx.tanh, jax.nn.initializers.normal(1.0), depth=3), BATCH)
     lines = str(look).splitlines()
     assert lines[0].split()[:3] == ["layer", "kind", "outputs"]
@@ -248,7 +248,7 @@ def test_table_picture_and_html():
     assert "saturated units" in figure.get_suptitle()
 
 
-def test_rescale_gives_every_layer_unit_deviation():
+def test_rescale_gives_every_layer_unit_deviation(eager):
     task = deep(nnx.relu, jax.nn.initializers.normal(1.0))
     start = lo.rescale(task, BATCH, key=0)
     run = lo.fit(task, lo.sgd(0.0), BATCH, batch_size=256, steps=1, key=0, start=start)
@@ -258,14 +258,14 @@ def test_rescale_gives_every_layer_unit_deviation():
 
 
 @pytest.mark.parametrize("model", [Convolutions, LinenNet()], ids=["convolutions", "Linen"])
-def test_rescale_of_other_models(model):
+def test_rescale_of_other_models(model, eager):
     task = lo.classification(model)
     weights = [layer for layer in _at(task, lo.rescale(task, BATCH)).layers if not np.isnan(layer.weight_std)]
     assert len(weights) > 1
     np.testing.assert_allclose([layer.output_std for layer in weights], 1, rtol=1e-2)
 
 
-def test_rescale_of_halves_whose_variance_is_too_large_for_them():
+def test_rescale_of_halves_whose_variance_is_too_large_for_them(eager):
     def net(rngs):
         return nnx.Linear(64, 10, dtype=jnp.float16, kernel_init=jax.nn.initializers.normal(5.0), rngs=rngs)
 
@@ -278,7 +278,7 @@ def _at(task, params):
     return lo.inspect(lo.fit(task, lo.sgd(0.0), BATCH, batch_size=256, steps=1, key=0, start=params), BATCH)
 
 
-def test_rescale_leaves_what_has_no_kernel():
+def test_rescale_leaves_what_has_no_kernel(eager):
     task = deep(nnx.relu, WEIGHTS.glorot_uniform(), norm=lo.LayerNorm, depth=3)
     start = lo.rescale(task, BATCH)
     np.testing.assert_array_equal(start["layers"][1]["scale"], np.ones(64))
@@ -298,7 +298,7 @@ def test_bad_input(call):
         call(lo.classification(functions), BATCH)
 
 
-def test_a_run_of_several_trainings_is_refused():
+def test_a_run_of_several_trainings_is_refused(eager):
     task = deep(nnx.relu, WEIGHTS.glorot_uniform(), depth=2)
     run = lo.fit(task, lo.sgd(0.1), BATCH, batch_size=64, steps=1, key=0)
     runs = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), run)
