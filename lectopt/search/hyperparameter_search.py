@@ -123,15 +123,15 @@ class Search:
 
     def run(self) -> Results:
         """Runs all lanes."""
-        found = groups(self.settings)
+        setting_groups = groups(self.settings)
         rungs = [(0, self.shape[0])] if self.halving is None else self.halving.rungs(self.shape[0])
         lanes = sum(count for _, count in rungs) * len(self.pairs.fold)
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
             self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
-            self.progress.print(self._plan(len(found), lanes))
+            self.progress.print(self._plan(len(setting_groups), lanes))
             with jit_without_nan_checks():
-                self._run_rungs(found, rungs, self.scores, self.progress)
+                self._run_rungs(setting_groups, rungs, self.scores, self.progress)
         self.finished = True
         return self._results(self.scores, self.progress)
 
@@ -156,13 +156,15 @@ class Search:
             f"{' for each rung' if self.halving else ''} on {count * jax.process_count()} device(s){hint}"
         )
 
-    def _run_rungs(self, found: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress) -> None:
+    def _run_rungs(
+        self, setting_groups: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress
+    ) -> None:
         """Runs all rungs; a search without halving has one."""
-        alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None, None)] * len(found)
+        alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None, None)] * len(setting_groups)
         for rung, (epochs, count) in enumerate(rungs):
             if rung:
                 alive = self._going_on(self._results(scores, progress), alive, count)
-            for number, group in enumerate(found):
+            for number, group in enumerate(setting_groups):
                 places = np.flatnonzero(alive[group.rows])
                 if not len(places):
                     continue

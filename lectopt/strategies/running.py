@@ -55,18 +55,11 @@ def run_program(
     program: RoundProgram, directory: Path | None, progress: bool, *, finite: bool = False
 ) -> dict[str, Record]:
     """Runs all rounds of a program, from where the directory left off; `finite` forbids other scores."""
-
-    def advance(state: RoundState) -> RoundState:
-        after = program.advance(state)
-        if finite:
-            check_finite(after.records, int(state.round), int(after.round))
-        return after
-
     snapshots = None if directory is None else Snapshots(ClaimedDirectory(directory, program.fingerprint))
     start = program.start if snapshots is None else snapshots.latest(program.start)
     if start.round < program.rounds.total:
         program.compile()
-    return _run(advance, start, program.rounds.total, snapshots, progress)
+    return _run(program.advance, start, program.rounds.total, snapshots, progress, finite=finite)
 
 
 def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> dict[str, Record]:
@@ -76,9 +69,7 @@ def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | Non
     def advance(state: RoundState) -> RoundState:
         vectors, notes = ask(state)
         scores = checked_scores(score(np.array(vectors)), len(vectors))
-        after = tell(state, vectors, notes, scores)
-        check_finite(after.records, int(state.round), int(after.round))
-        return after
+        return tell(state, vectors, notes, scores)
 
     start, snapshots = jit_without_nan_checks()(rounds.start)(key), None
     if directory is not None:
@@ -88,7 +79,7 @@ def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | Non
             program = jax.jit(rounds.ask).lower(start).as_text() + told.as_text()
         snapshots = Snapshots(ClaimedDirectory(directory, fingerprint(program, (start, rounds.total))))
         start = snapshots.latest(start)
-    return _run(advance, start, rounds.total, snapshots, progress)
+    return _run(advance, start, rounds.total, snapshots, progress, finite=True)
 
 
 def _run(
@@ -97,6 +88,8 @@ def _run(
     total: int,
     snapshots: Snapshots | None,
     progress: bool,
+    *,
+    finite: bool,
 ) -> dict[str, Record]:
     """Returns the records of all rounds; after Ctrl-C in an interactive session, with a warning, of those done."""
     done = int(state.round)
@@ -104,6 +97,8 @@ def _run(
         with ProgressBar("rounds", total, show=progress) as bar:
             while done < total:
                 state = advance(state)
+                if finite:
+                    check_finite(state.records, done, int(state.round))
                 done = int(state.round)
                 if snapshots is not None:
                     snapshots.write(state)
