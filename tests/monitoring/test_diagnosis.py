@@ -54,15 +54,18 @@ def table(rows):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fully_compiled")
-def test_judged(capsys):
+@pytest.mark.parametrize(
+    ("scenarios", "wrong", "most"),
+    [(planted_faults.FAULTS, "missed", 3), (planted_faults.HEALTHY, "alarm", 1)],  # of 33: nine of ten are found
+    ids=["faults", "healthy"],
+)
+def test_judged(scenarios, wrong, most, capsys):
     """All trainings on a seed that no threshold has seen."""
-    rows = [(s, judged(s, SEED)) for s in planted_faults.FAULTS + planted_faults.HEALTHY]
-    verdicts = [verdict(scenario, found) for scenario, found in rows]
+    rows = [(s, judged(s, SEED)) for s in scenarios]
     shown = table(rows)
     with capsys.disabled():
         print(f"\nseed {SEED}\n{shown}")
-    assert verdicts.count("missed") <= 3, shown  # of 33: nine of ten are found
-    assert verdicts.count("alarm") <= 1, shown
+    assert [verdict(scenario, found) for scenario, found in rows].count(wrong) <= most, shown
 
 
 QUICK = {
@@ -770,7 +773,7 @@ NETS = {
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_small_batches_are_not_for_batch_norm(net):
+def test_small_batches_are_not_for_batch_norm(net, eager):
     net, where = NETS[net]
     x, y = lo.datasets.iris()
     run = lo.fit(lo.classification(net), lo.sgd(0.01), (x[:42], y[:42]), batch_size=7, steps=1, key=0)
@@ -785,7 +788,7 @@ def test_small_batches_are_not_for_batch_norm(net):
 
 
 @pytest.mark.parametrize("size", [4, 8])
-def test_noise_of_small_batches_is_not_taken_for_underfitting(size):
+def test_noise_of_small_batches_is_not_taken_for_underfitting(size, eager):
     x, y = lo.datasets.iris()
     run = lo.fit(lo.classification(normalised(lo.BatchNorm)), lo.sgd(0.01), (x, y), batch_size=8, steps=1, key=0)
     run = dataclasses.replace(run, history=dataclasses.replace(settled(0.5), batch_size=size))
