@@ -83,7 +83,7 @@ def test_folds_and_divergence():
     assert len(study.trials) == 4  # the grid of 3, and one more to fill the last batch
     by_rate = {one.params["rate"]: one for one in study.trials}
     assert by_rate[3e38].state is TrialState.PRUNED
-    direct = lo.cross_validate(trial, {"rate": [0.1]}, folds, minimize="valid_loss", key=0, progress=False)
+    direct = lo.cross_validate(trial, {"rate": [0.1, 0.3]}, folds, minimize="valid_loss", key=0, progress=False)
     assert by_rate[0.1].value == pytest.approx(float(direct.mean()[0]), rel=1e-4)
 
 

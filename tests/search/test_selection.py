@@ -39,7 +39,7 @@ def test_the_best_is_retrained_on_all_and_tested():
     np.testing.assert_array_equal(chosen.results.mean(), results.mean())
     assert chosen.setting == results.best()
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 3), 0)
-    alone = trial(chosen.setting, REST, None, key)
+    alone = alone_of(chosen.setting, REST, None, key)
     np.testing.assert_allclose(chosen.run.params["bias"], alone.params["bias"], rtol=1e-4, atol=1e-5)
     for name, value in alone.evaluate(TEST).items():
         np.testing.assert_allclose(chosen.test_metrics[name], value, rtol=1e-4)
