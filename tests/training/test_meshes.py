@@ -41,11 +41,10 @@ def assert_close(run, other, rtol=1e-4):
 
 def test_a_mesh_changes_the_devices_alone():
     mesh = jax.make_mesh((2,), ("data",))
-    task = lo.classification(net, standardize=True)
-    for options in (OPTIONS, OPTIONS | {"watch": 10, "patience": 2, "weights": {3: 2.0}}):
-        alone = lo.fit(task, lo.nesterov(0.05), REST, **options)
-        together = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, **options)
-        assert_close(together, alone)
+    task, more = lo.classification(net, standardize=True), OPTIONS | {"watch": 10, "patience": 2, "weights": {3: 2.0}}
+    alone = lo.fit(task, lo.nesterov(0.05), REST, **more)
+    together = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, **more)
+    assert_close(together, alone)
     assert all(leaf.sharding.device_set == set(mesh.devices.flat) for leaf in jax.tree.leaves(together.params))
     assert together.evaluate(VALID) == pytest.approx(alone.evaluate(VALID), rel=1e-4)
     onward = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, start=together, **OPTIONS)
@@ -83,10 +82,11 @@ def test_annotated_parameters_and_their_moments_are_split():
 def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch):
     task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
 
-    def train(directory):
-        return lo.fit(task, lo.momentum(0.05), REST, mesh=mesh, directory=tmp_path / directory, **OPTIONS)
+    momentum = lo.momentum(0.05)
 
-    unbroken = train("unbroken")
+    def train(directory):
+        return lo.fit(task, momentum, REST, mesh=mesh, directory=tmp_path / directory, **OPTIONS)
+
     write, steps = checkpoints.Store.save, []
 
     def write_and_break_off(self, carry, run):
@@ -100,19 +100,20 @@ def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.Store, "save", write_and_break_off)
     with pytest.raises(KeyboardInterrupt):
         train("broken")
-    assert_close(train("broken"), unbroken, rtol=1e-6)
+    assert_close(train("broken"), train("unbroken"), rtol=1e-6)
     assert steps[1] < steps[2]  # it did not begin anew
 
 
 def test_a_mesh_that_the_caller_has_set_changes_nothing():
     """`jax.set_mesh`: of explicit axes, which JAX's own `make_mesh` has, and arrays made under it."""
     task, mesh = lo.classification(split_net, standardize=True), jax.make_mesh((1, 2), ("data", "model"))
-    run = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
+    sgd = lo.sgd(0.05)
+    run = lo.fit(task, sgd, REST, mesh=mesh, **OPTIONS)
     with jax.set_mesh(mesh):
-        within = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, **OPTIONS)
-        onward = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, start=within, **OPTIONS)
+        within = lo.fit(task, sgd, REST, mesh=mesh, **OPTIONS)
+        onward = lo.fit(task, sgd, REST, mesh=mesh, start=within, **OPTIONS)
         assert_close(within, run)
-    assert_close(onward, lo.fit(task, lo.sgd(0.05), REST, start=run, **OPTIONS), rtol=1e-3)
+    assert_close(onward, lo.fit(task, sgd, REST, start=run, **OPTIONS), rtol=1e-3)
 
 
 def test_meshes_that_do_not_fit():
@@ -134,8 +135,8 @@ import numpy as np
 rank, count, port, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 jax.config.update("jax_num_cpu_devices", 2 // count)
 if count > 1:
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(f"127.0.0.1:{port}", count, rank)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"127.0.0.1:{port}", count, rank)
 
 from flax import nnx
 import lectopt as lo
