@@ -12,7 +12,7 @@ import lectopt as lo
 from lectopt.tasks.example_checks import check_fit
 from lectopt.tasks.probe import Probe, watched
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
+pytestmark = pytest.mark.filterwarnings("error")
 
 X = np.linspace(1, 2, 32, dtype=np.float32).reshape(8, 4)
 Y = np.arange(8) % 3

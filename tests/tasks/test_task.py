@@ -16,7 +16,7 @@ from lectopt.tasks.evaluation import evaluate
 from lectopt.tasks.example_checks import check_fit
 from lectopt.tasks.model_state import learn_inputs
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
+pytestmark = pytest.mark.filterwarnings("error")
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1030, 5)).astype(np.float32)  # more than are scored at once, and no multiple of it
