@@ -29,7 +29,7 @@ def trainings(kind, seed, optimizer):
     architecture = space.decode(vector)
     data = examples(shape)
     train, valid = tuple(a[:30] for a in data), tuple(a[30:] for a in data)
-    options = {"valid": valid, "batch_size": 8, "epochs": 3, "key": seed}
+    options = {"batch_size": 8, "epochs": 2, "key": seed}
     task = lo.classification(masked(space, vector, shape, param_dtype=jnp.float64), standardize=True)
     params, _ = jax.jit(task.init)(jax.random.fold_in(jax.random.key(seed), 2), (jnp.asarray(train[0][:8]),))
     own = lo.classification(architecture.network(shape, 3, jnp.float64), standardize=True)

@@ -1,5 +1,7 @@
 """The training loop against one written by hand in float64 NumPy, with its own derivatives and optimizers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -392,17 +394,27 @@ def test_a_start_has_to_be_beaten_where_its_validation_is_finite(at_start, then,
     assert np.isnan(run.metrics["train_loss"]) == (best == 0)
 
 
+@pytest.fixture(scope="module")
+def noisy(task):
+    """A training of so many epochs, so fast that the validation loss goes up and down."""
+
+    @functools.cache
+    def train(epochs, call=lo.fit, patience=None):
+        options = {"valid": VALID, "batch_size": BATCH, "key": 8, "patience": patience}
+        with jax.disable_jit():
+            return call(task, lo.nesterov(1.5, 0.6), TRAIN, epochs=epochs, **options)
+
+    return train
+
+
 @pytest.mark.parametrize("patience", [1, 2])
 @pytest.mark.parametrize("call", [lo.fit, lo.train])
-def test_patience(task, call, patience, eager):
-    noisy = lo.nesterov(1.5, 0.6)  # so fast that the validation loss goes up and down
-    options = {"valid": VALID, "batch_size": BATCH, "key": 8}
-    losses = lo.fit(task, noisy, TRAIN, epochs=7, **options).history.epochs["valid_loss"]
+def test_patience(noisy, call, patience, eager):
+    losses = noisy(7).history.epochs["valid_loss"]
     best, last = {1: (1, 2), 2: (3, 5)}[patience]
     assert (np.diff(losses[:6]) < 0).tolist() == [True, False, True, False, True]
     assert losses[5] > losses[3]  # so epochs 2, 4 and 5 are failures, and 3 is the best of all before
-    wanted = lo.fit(task, noisy, TRAIN, epochs=best + 1, **options)
-    run = call(task, noisy, TRAIN, epochs=7, patience=patience, **options)
+    wanted, run = noisy(best + 1), noisy(7, call, patience)
     for name in ("params", "opt_state", "lookahead_params"):
         assert_same(getattr(run, name), getattr(wanted, name))
     assert_close(run.metrics, wanted.metrics, 1e-5)
@@ -441,4 +453,4 @@ def test_a_loss_that_is_not_finite_before_any_update_is_not_the_rates_fault(eage
     with pytest.warns(UserWarning, match=r"not finite at step 1; .* Lower the learning rate"):
         lo.fit(task, lo.sgd(3e38), TRAIN, **options)
     with pytest.warns(UserWarning, match=r"weights were not finite at step 0; .* Lower the learning rate"):
-        lo.fit(task, poison(0), TRAIN, **options | {"batch_size": 77, "steps": 1})
+        lo.fit(task, poison(0), TRAIN, **options | {"steps": 1})

@@ -41,14 +41,15 @@ def assert_close(run, other, rtol=1e-4):
 
 def test_a_mesh_changes_the_devices_alone():
     mesh = jax.make_mesh((2,), ("data",))
-    task, more = lo.classification(net, standardize=True), OPTIONS | {"watch": 10, "patience": 2, "weights": {3: 2.0}}
-    alone = lo.fit(task, lo.nesterov(0.05), REST, **more)
-    together = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, **more)
+    task, nesterov = lo.classification(net, standardize=True), lo.nesterov(0.05)
+    options = OPTIONS | {"watch": 10, "patience": 2, "weights": {3: 2.0}}
+    alone = lo.fit(task, nesterov, REST, **options)
+    together = lo.fit(task, nesterov, REST, mesh=mesh, **options)
     assert_close(together, alone)
     assert all(leaf.sharding.device_set == set(mesh.devices.flat) for leaf in jax.tree.leaves(together.params))
     assert together.evaluate(VALID) == pytest.approx(alone.evaluate(VALID), rel=1e-4)
-    onward = lo.fit(task, lo.nesterov(0.05), REST, mesh=mesh, start=together, **OPTIONS)
-    assert_close(onward, lo.fit(task, lo.nesterov(0.05), REST, start=alone, **OPTIONS), rtol=1e-3)
+    onward = lo.fit(task, nesterov, REST, mesh=mesh, start=together, **options)
+    assert_close(onward, lo.fit(task, nesterov, REST, start=alone, **options), rtol=1e-3)
 
 
 def test_each_device_has_its_part_of_a_batch():
