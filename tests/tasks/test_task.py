@@ -1,5 +1,6 @@
 """Losses, metrics and objectives, against numbers computed apart; and what tasks refuse."""
 
+import functools
 import gc
 import weakref
 
@@ -409,9 +410,8 @@ def test_a_task_goes_with_its_last_reference(use):
     else:
         watch = 1 if use == "watch" else None
         run = lo.train(task, lo.sgd(0.1), SMALL, batch_size=4, steps=1, key=0, watch=watch)
-        with jax.disable_jit(False):
-            np.testing.assert_array_equal(run.predict(SMALL[0]), run.predict(SMALL[0]))
-            run.evaluate(SMALL)
+        np.testing.assert_array_equal(run.predict(SMALL[0]), run.predict(SMALL[0]))
+        run.evaluate(SMALL)
         del run
     del task
     gc.collect()
@@ -450,22 +450,30 @@ def test_tasks_leak_no_tracers(name):
         check_fit(STRICT[name](), (x, y), y, "train")
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", STRICT)
-def test_tasks_under_strict_modes(name, mode):
-    """The model starts, learns inputs and bias, scores, and is evaluated as without them."""
+def outcome(name):
+    """What becomes of a task: its scores, its baseline and gradients, with inputs and bias learned."""
     x, y = SMALL if name != "linen" else (X[:8], X[:8])
-    part = as_subset((x, y))
+    task, part = STRICT[name](), as_subset((x, y))
+    check_fit(task, (x, y), y, "train")
 
-    def outcome():
-        task = STRICT[name]()
-        check_fit(task, (x, y), y, "train")
+    @jax.jit
+    def learn():
         params, state = task.init(jax.random.key(0), (x, y))
         state = learn_inputs(state, part)
         params = task.learn_output_bias(params, part)
         gradients = jax.grad(lambda p: task.scores(p, state, (x, y), jax.random.key(0), True)[0].losses.mean())(params)
         return evaluate(task, params, state, part), task.baseline_loss(part), gradients
 
-    plain = outcome()
+    return learn()
+
+
+plain_outcome = functools.cache(outcome)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", STRICT)
+def test_tasks_under_strict_modes(name, mode):
+    """The model starts, learns inputs and bias, scores, and is evaluated as without them."""
+    plain = plain_outcome(name)
     with MODES[mode]():
-        jax.tree.map(np.testing.assert_array_equal, outcome(), plain)
+        jax.tree.map(np.testing.assert_array_equal, outcome(name), plain)
