@@ -676,8 +676,8 @@ def test_w_stays_right_when_momentum_is_changed_from_outside(name):
 
 
 def _look_ahead(state):
-    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, lo.transforms.TraceNesterovState))
-    return next(x for x in leaves if isinstance(x, lo.transforms.TraceNesterovState))
+    leaves = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, lo.optim.TraceNesterovState))
+    return next(x for x in leaves if isinstance(x, lo.optim.TraceNesterovState))
 
 
 def test_two_look_aheads_are_refused():
