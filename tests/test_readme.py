@@ -11,6 +11,7 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
+@pytest.mark.usefixtures("fully_compiled")  # convolutions without LLVM's optimizations take minutes
 @pytest.mark.filterwarnings("ignore:use_all_cores")  # here JAX has computed something already
 @pytest.mark.parametrize(
     "block",
