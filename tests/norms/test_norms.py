@@ -19,6 +19,7 @@ from norm_cases import (
     normalized,
     same_draws,  # noqa: F401, for every test
 )
+from strict_modes import MODES
 
 import lectopt as lo
 from lectopt import norms
@@ -336,15 +337,6 @@ def test_a_traced_weight_that_is_none_counts_as_0(bad):
 
     for found, expected in zip(all_of_them(spoiled), wanted, strict=True):
         close(found, expected, 1e-5)
-
-
-MODES = {
-    "debug_nans": lambda: jax.debug_nans(True),
-    "strict dtypes": lambda: jax.numpy_dtype_promotion("strict"),
-    "strict ranks": lambda: jax.numpy_rank_promotion("raise"),
-    "leaks": jax.checking_leaks,
-    "not compiled": jax.disable_jit,
-}
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)

@@ -10,6 +10,7 @@ import optax
 import oracle
 import pytest
 from flax import linen, nnx
+from strict_modes import MODES
 
 import lectopt as lo
 from lectopt.pretraining.stage_training import Recipe
@@ -631,13 +632,6 @@ def test_nothing_compiles_before_it_is_checked(monkeypatch):
     for name in ("features", "NaN", "both", "labels", "several outputs"):
         with pytest.raises(BAD[name][1]):
             pretrain(**BAD[name][0])
-
-
-MODES = {
-    "strict dtypes": lambda: jax.numpy_dtype_promotion("strict"),
-    "strict ranks": lambda: jax.numpy_rank_promotion("raise"),
-    "leaks": jax.checking_leaks,
-}
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from strict_modes import MODES
 
 import lectopt as lo
 from lectopt.engine import program_cache
@@ -555,15 +556,6 @@ def test_use_all_cores(monkeypatch):
 
 
 # JAX's modes ----------------------------------------------------------------------------------------------------------
-MODES = {
-    "NaN": lambda: jax.debug_nans(True),
-    "dtypes": lambda: jax.numpy_dtype_promotion("strict"),
-    "ranks": lambda: jax.numpy_rank_promotion("raise"),
-    "leaks": jax.checking_leaks,
-    "step by step": jax.disable_jit,
-}
-
-
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_searches_run_in_each_of_the_modes_that_look_for_faults(mode):
     """A lane that diverges too; the numbers are the same."""
