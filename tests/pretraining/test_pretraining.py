@@ -600,7 +600,7 @@ def test_a_single_layer():
         with pytest.raises(ValueError, match=f"task must have .* below its last one; it has \\['{name}'\\]"):
             pretrain(lambda rngs, net=net: net(rngs=rngs))
         assert list(pretrain(lambda rngs, net=net: net(rngs=rngs), layers=[name]).histories) == [name]
-    with pytest.raises(ValueError, match="task must have a network with a dense layer or a convolution; none was seen"):
+    with pytest.raises(ValueError, match="task must have a network with a dense layer or a convolution; it calls none"):
         pretrain(lambda rngs: nnx.Sequential(jnp.tanh, lo.LayerNorm(4, rngs=rngs)))
 
 
