@@ -117,7 +117,10 @@ class Watcher:
         def outputs(params: Params, state: ModelState, batch: Batch, key: jax.Array) -> dict[str, Array]:
             probes.append(probe := Probe())  # it sees no other trace than the one that it was made in
             self._scores(probe, params, state, batch, key)
-            return probe.outputs
+            traced = dict(probe.outputs)
+            probe.inputs.clear()  # no tracer outlives the trace
+            probe.outputs.clear()
+            return traced
 
         program, shapes = jax.make_jaxpr(outputs, return_shape=True)(params, state, batch, jax.random.key(0))
         self._squashing = {name: f for name, f in _SQUASHING.items() if name in _primitives(program.jaxpr)}
