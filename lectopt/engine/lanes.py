@@ -23,6 +23,10 @@ class FoldAndSeed(NamedTuple):
     fold: Any  # int32[] (or [pairs])
     seed: Any
 
+    def key(self, key: jax.Array) -> jax.Array:
+        """Returns the key of the lane, given that of the search."""
+        return jax.random.fold_in(jax.random.fold_in(key, self.fold), self.seed)
+
 
 class Shared(NamedTuple):
     """What all lanes read."""
@@ -60,7 +64,7 @@ class Trial:
 
     def call(self, setting: Mapping[str, Any], pair: FoldAndSeed, shared: Shared, **extra: Any) -> Any:
         """Returns what the user's function returns for one lane."""
-        key = jax.random.fold_in(jax.random.fold_in(shared.key, pair.fold), pair.seed)
+        key = pair.key(shared.key)
         if shared.folds is None:
             return self.function(dict(setting), key, **extra)
         train, valid = shared.folds.at(pair.fold)

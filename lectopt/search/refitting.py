@@ -5,9 +5,9 @@ from typing import Any
 
 import jax
 
-from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt.data.subsets import Subset
+from lectopt.engine.lanes import FoldAndSeed
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.settings import Group, group_of
 from lectopt.training.run import Run
@@ -19,7 +19,7 @@ class Refit:
     def __init__(self, search: Search, fold: int):
         """Uses the key of a fold that the search does not have."""
         self._search = search
-        self._key = jax.random.fold_in(jax.random.fold_in(as_key(search.shared.key), fold), 0)
+        self._key = FoldAndSeed(fold, 0).key(search.shared.key)
         self._compiled: dict[int, Any] = {}  # by the first row of a group
 
     def check(self, train: Subset, needs_run: bool) -> None:

@@ -1,5 +1,6 @@
 """Rounds of a search over vectors of choices as one compiled program."""
 
+import functools
 import time
 from typing import Any
 
@@ -35,7 +36,6 @@ class RoundProgram:
             error.add_note("score and reward must be JAX functions; with host=True, score may be any Python function")
             raise
         self._size = 1  # rounds at once
-        self._lowered: jax.stages.Lowered | None = None
         self._compiled: CompiledProgram | None = None
 
     @property
@@ -51,7 +51,7 @@ class RoundProgram:
     @property
     def fingerprint(self) -> str:
         """What tells this search from others."""
-        return fingerprint(self._lower().as_text(), (self._traced.closed_over, self.start))
+        return fingerprint(self._lowered.as_text(), (self._traced.closed_over, self.start))
 
     def inline(self, stop: int) -> RoundState:
         """Returns the state after `stop` rounds, as part of a program that is being traced."""
@@ -61,7 +61,7 @@ class RoundProgram:
     def compile(self) -> CompiledProgram:
         """Returns the program, compiled on the first call."""
         if self._compiled is None:
-            self._compiled = compiled(self._lower)
+            self._compiled = compiled(lambda: self._lowered)
         return self._compiled
 
     def advance(self, state: RoundState) -> RoundState:
@@ -78,7 +78,6 @@ class RoundProgram:
     def _state(self, leaves: list[Any]) -> RoundState:
         return jax.tree.unflatten(self._structure, leaves)
 
-    def _lower(self) -> jax.stages.Lowered:
-        if self._lowered is None:
-            self._lowered = self._traced.lower(self._arguments(self.start, 0))
-        return self._lowered
+    @functools.cached_property
+    def _lowered(self) -> jax.stages.Lowered:
+        return self._traced.lower(self._arguments(self.start, 0))
