@@ -28,6 +28,7 @@ from noisy_quadratic import (
     run,
     tree_of,
 )
+from strict_modes import strict
 
 import lectopt as lo
 
@@ -591,12 +592,7 @@ def test_donation(case, inject):
 @contextlib.contextmanager
 def checks():
     """All that JAX can be told to find, but for leaks."""
-    with (
-        jax.debug_nans(True),
-        jax.debug_infs(True),
-        jax.numpy_dtype_promotion("strict"),
-        jax.numpy_rank_promotion("raise"),
-    ):
+    with strict(), jax.debug_infs(True):
         yield
 
 

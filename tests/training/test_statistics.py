@@ -10,6 +10,7 @@ import optax
 import pytest
 from flax import linen, nnx
 from kinds_of_models import apply, init
+from strict_modes import strict
 from watched_networks import LinenNet, Mixed, Rematerialized, Stacked
 
 import lectopt as lo
@@ -416,7 +417,7 @@ def test_a_deviation_that_squares_cannot_hold(mean, sd):
 
 
 def test_an_update_of_weights_that_are_0():
-    with jax.debug_nans(True), jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+    with strict():
         found = jax.jit(layer_statistics._ratio)(jnp.array([1.0, 0, 2, 0]), jnp.array([0.0, 0, 4, 3]))
         np.testing.assert_array_equal(found, [np.inf, 0, 0.5, 0])
         assert not jax.jit(layer_statistics._deviation)(jnp.zeros((3, 2)), jnp.ones((3, 1), bool))
