@@ -11,12 +11,10 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fully_compiled")  # convolutions without LLVM's optimizations take minutes
 @pytest.mark.filterwarnings("ignore:use_all_cores")  # here JAX has computed something already
-@pytest.mark.parametrize(
-    "block",
-    [pytest.param(block, marks=pytest.mark.slow if "search_architecture" in block else ()) for block in BLOCKS],
-)
+@pytest.mark.parametrize("block", BLOCKS)
 def test_example_runs(block, tmp_path, monkeypatch, capsys):
     x, y = lo.datasets.mnist()
     monkeypatch.setattr(lo.datasets, "mnist", lambda: (x[::5], y[::5]))  # what is written, on fewer examples

@@ -16,6 +16,7 @@ from lectopt._internal import jit_cache
 pytestmark = pytest.mark.filterwarnings("error")
 
 X, Y = lo.datasets.iris()
+X, Y = X[::3], Y[::3]
 OF_FIT = 3
 """Programs of a training: the start, a stretch, and the parameters to evaluate at."""
 

@@ -99,11 +99,24 @@ ALL_LINKS = ("adagrad", "rmsprop", "rmsprop_nesterov", "clipped_adam_links")
 """Optimizers that have between them whatever divides, looks ahead, clips or records."""
 
 
+def made_of_all_links(case: str) -> Any:
+    """Slow, but for those of ALL_LINKS: they show at once what concerns links, and not the optimizers' own numbers."""
+    return () if case in ALL_LINKS else pytest.mark.slow
+
+
+every_case_the_links_first = pytest.mark.parametrize(
+    "case", [pytest.param(CASES[name], id=name, marks=made_of_all_links(name)) for name in CASES]
+)
+
+
 def every_case_with(name: str, kinds: dict[str, Any]) -> pytest.MarkDecorator:
     """Each optimizer with one of the kinds, in turn; those of ALL_LINKS with each kind."""
     pairs = [(c, k) for i, c in enumerate(CASES) for j, k in enumerate(kinds) if c in ALL_LINKS or j == i % len(kinds)]
-    values = [(CASES[case], kinds[kind]) for case, kind in pairs]
-    return pytest.mark.parametrize(("case", name), values, ids=["-".join(pair) for pair in pairs])
+    values = [
+        pytest.param(CASES[case], kinds[kind], id=f"{case}-{kind}", marks=made_of_all_links(case))
+        for case, kind in pairs
+    ]
+    return pytest.mark.parametrize(("case", name), values)
 
 
 def expected(case: Case, steps: int = STEPS, dtype: Any = float, **numbers: oracle.Number) -> np.ndarray:
@@ -234,7 +247,7 @@ KINDS = {
 }
 
 
-@every_case
+@every_case_the_links_first
 def test_all_kinds_of_number_give_the_same_update(case, strict):
     numbers = case.numbers | ({"b2": 0.99999} if "b2" in case.numbers else {})
     desired = run(case.make(**numbers), steps=200)
@@ -242,7 +255,7 @@ def test_all_kinds_of_number_give_the_same_update(case, strict):
         assert_close(kind(case.make, numbers), desired, 1e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_injection_with_bfloat16_parameters(case):
     """Given hyperparam_dtype, injected hyperparameters stay float32."""
     params = tree_of(jnp.asarray(START, jnp.bfloat16))
@@ -265,7 +278,7 @@ def test_vmap_over_every_hyperparameter(case, strict):
         assert_close(lane, expected(case, 100, **constant(lane_numbers)), 2e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_vmap_over_schedules_and_their_horizons(case, strict):
     horizons = jnp.asarray(HORIZONS, jnp.float32)
     lanes = jax.jit(jax.vmap(lambda horizon: run(case.make(**scheduled(case.numbers, horizon)), steps=100)))(horizons)
@@ -281,10 +294,11 @@ WITHOUT_EPS = {
 }
 
 
-@pytest.mark.parametrize("derivative", [jax.grad, jax.jacfwd])
+@pytest.mark.parametrize("derivative", [jax.grad, pytest.param(jax.jacfwd, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("case", "fixed"),
-    [(case, {}) for case in CASES.values()] + [(case, {"eps": 0.0}) for case in WITHOUT_EPS.values()],
+    [pytest.param(case, {}, marks=made_of_all_links(name)) for name, case in CASES.items()]
+    + [(case, {"eps": 0.0}) for case in WITHOUT_EPS.values()],
     ids=[*CASES, *(f"{name}, eps 0" for name in WITHOUT_EPS)],
 )
 def test_hypergradients_where_a_gradient_is_always_0(case, fixed, derivative, x64):
@@ -318,7 +332,7 @@ def avals(tree):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@every_case
+@every_case_the_links_first
 def test_half_precision_keeps_float32_state(case, dtype):
     optimizer = case.make(**case.numbers)
     params = tree_of(jnp.asarray(START, dtype))
@@ -386,7 +400,7 @@ def test_master_weights_with_bfloat16_gradients(case):
     assert_close(actual, np.array([w for w, _ in loop]), 5e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_state_never_changes_its_shape(case):
     """Whatever the numbers are, weakly typed ones too, compiled or not."""
     params = jax.tree.map(lambda x: jnp.full(np.shape(x), 0.5), TREE)
@@ -440,14 +454,14 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@every_case
+@every_case_the_links_first
 def test_wrapped_optimizers_equal_the_oracle(case, wrapper):
     """w too: `eval_params` looks through the wrapper."""
     actual = run(WRAPPERS[wrapper](case.make, case.numbers), steps=50)
     assert_close(actual, expected(case, 50, **constant(case.numbers)), 2e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_accumulated_gradients(case):
     """With each minibatch seen twice, every second step is one of the oracle's, and w rests in between."""
     paired = optax.MultiSteps(case.make(**case.numbers), 2).gradient_transformation()
@@ -457,7 +471,7 @@ def test_accumulated_gradients(case):
     assert_close(actual[2::2], desired[:-1], 2e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_skipped_steps(case):
     """`apply_if_finite` leaves out the steps whose gradient is not finite, and nothing else changes."""
     guarded = optax.apply_if_finite(case.make(**case.numbers), 3)
@@ -466,7 +480,7 @@ def test_skipped_steps(case):
     assert_close(actual[np.array(steps)], expected(case, len(steps), **constant(case.numbers)), 2e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_parts_with_optimizers_of_their_own(case):
     """One part looks ahead and another does not; a third is masked out. Each is as if alone."""
     optimizer = optax.partition(
@@ -491,7 +505,8 @@ def test_parts_with_optimizers_of_their_own(case):
 @pytest.mark.filterwarnings("default")  # Flax may warn of its own future
 @pytest.mark.parametrize(
     ("case", "wrapper"),
-    [(case, None) for case in CASES.values()] + [(CASES[name], "all of them") for name in LOOK_AHEAD],
+    [pytest.param(case, None, marks=made_of_all_links(name)) for name, case in CASES.items()]
+    + [pytest.param(CASES[name], "all of them", marks=made_of_all_links(name)) for name in LOOK_AHEAD],
     ids=[*CASES, *(f"{name} in all wrappers" for name in LOOK_AHEAD)],
 )
 def test_nnx_optimizer(case, wrapper):
@@ -522,7 +537,7 @@ def test_nnx_optimizer(case, wrapper):
     chex.assert_trees_all_close(nnx.to_pure_dict(w), lo.eval_params(state, params), rtol=1e-5)
 
 
-@every_case
+@every_case_the_links_first
 def test_nnx_state_as_a_plain_tree(case):
     params = nnx.state(nnx.Linear(4, 3, rngs=nnx.Rngs(0)))
     optimizer = case.make(**case.numbers)

@@ -47,7 +47,10 @@ def normal():
     return {name: trained(task, lo.fit) for name, task in TASKS.items()}
 
 
-@pytest.mark.parametrize("mode", MODES)
+QUICK = "strict"
+
+
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=() if m == QUICK else pytest.mark.slow) for m in MODES])
 @pytest.mark.parametrize("name", TASKS)
 def test_fit(mode, name, normal):
     with MODES[mode]():
@@ -79,9 +82,9 @@ TOOLS = {
     "diagnose": lambda task: lo.diagnose(lo.fit(task, OPTIMIZER, (X, Y), **OPTIONS | {"patience": None})),
     "rate": lambda task: lo.suggest_learning_rate(task, lo.sgd, (X, Y), batch_size=60, key=0, steps=100, seeds=1),
 }
-QUICK = [("strict", name) for name in ("train", "inspect", "rescale")]
+QUICK_TOOLS = ("train", "inspect", "rescale")
 CALLS = [
-    pytest.param(mode, name, marks=[] if (mode, name) in QUICK else pytest.mark.slow)
+    pytest.param(mode, name, marks=() if mode == QUICK and name in QUICK_TOOLS else pytest.mark.slow)
     for mode in MODES
     for name in TOOLS
 ]

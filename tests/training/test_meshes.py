@@ -48,8 +48,15 @@ def test_a_mesh_changes_the_devices_alone():
     assert_close(together, alone)
     assert all(leaf.sharding.device_set == set(mesh.devices.flat) for leaf in jax.tree.leaves(together.params))
     assert together.evaluate(VALID) == pytest.approx(alone.evaluate(VALID), rel=1e-4)
-    onward = lo.fit(task, nesterov, REST, mesh=mesh, start=together, **options)
-    assert_close(onward, lo.fit(task, nesterov, REST, start=alone, **options), rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_going_on_upon_a_mesh():
+    mesh = jax.make_mesh((2,), ("data",))
+    task, nesterov = lo.classification(net, standardize=True), lo.nesterov(0.05)
+    start = lo.fit(task, nesterov, REST, **OPTIONS)
+    onward = lo.fit(task, nesterov, REST, mesh=mesh, start=start, **OPTIONS)
+    assert_close(onward, lo.fit(task, nesterov, REST, start=start, **OPTIONS), rtol=1e-3)
 
 
 def test_each_device_has_its_part_of_a_batch():
@@ -112,9 +119,16 @@ def test_a_mesh_that_the_caller_has_set_changes_nothing():
     run = lo.fit(task, sgd, REST, mesh=mesh, **OPTIONS)
     with jax.set_mesh(mesh):
         within = lo.fit(task, sgd, REST, mesh=mesh, **OPTIONS)
-        onward = lo.fit(task, sgd, REST, mesh=mesh, start=within, **OPTIONS)
         assert_close(within, run)
-    assert_close(onward, lo.fit(task, sgd, REST, start=run, **OPTIONS), rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_going_on_upon_a_mesh_that_the_caller_has_set():
+    task, mesh = lo.classification(split_net, standardize=True), jax.make_mesh((1, 2), ("data", "model"))
+    start = lo.fit(task, lo.sgd(0.05), REST, **OPTIONS)
+    with jax.set_mesh(mesh):
+        onward = lo.fit(task, lo.sgd(0.05), REST, mesh=mesh, start=start, **OPTIONS)
+    assert_close(onward, lo.fit(task, lo.sgd(0.05), REST, start=start, **OPTIONS), rtol=1e-3)
 
 
 def test_meshes_that_do_not_fit():

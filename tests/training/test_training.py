@@ -84,12 +84,12 @@ def test_train_equals_fit(task):
     assert isinstance(fitted.diverged_at, int)
 
 
-def test_chunks_change_nothing(monkeypatch, eager):
+@pytest.mark.parametrize("steps", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 100))])
+def test_chunks_change_nothing(steps, monkeypatch, eager):
     """`fit` stops anywhere within an epoch to look at the progress."""
     whole = plain(lo.adam(0.01))
-    for steps in (1, 2, 100):
-        monkeypatch.setattr(fitting, "next_size", lambda *_, steps=steps, **__: steps)
-        assert_same(plain(lo.adam(0.01)), whole, rtol=0)
+    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: steps)
+    assert_same(plain(lo.adam(0.01)), whole, rtol=0)
 
 
 def test_examples_are_sorted_once_an_epoch(monkeypatch, eager):
@@ -196,7 +196,8 @@ def folds(filler):
     return rows, jnp.asarray(stacked, jnp.int32), jnp.asarray(SIZES, jnp.int32)
 
 
-@pytest.mark.parametrize("patience", [None, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("patience", [None, 2])
 def test_padded_parts_train_as_alone(task, patience):
     """Row 50 is NaN: an example that only fills up may leave no trace. The data is traced, or it would be refused."""
     rows, indices, sizes = folds(filler=50)
