@@ -53,7 +53,7 @@ KINDS = {  # shape of an example's outputs, labels, arguments, PyTorch's loss
     "any of": ((4,), ANY_OF, {"multilabel": True}, sigmoid_loss),
 }
 every_kind = pytest.mark.parametrize(("shape", "labels", "options", "of_torch"), KINDS.values(), ids=KINDS)
-BOTH = pytest.mark.parametrize(("smoothing", "ignored"), [(0.1, None), (0.2, -1)])
+BOTH = pytest.mark.parametrize(("smoothing", "ignored"), [(0.2, -1), pytest.param(0.1, None, marks=pytest.mark.slow)])
 
 
 def with_gaps(labels, ignored):
@@ -107,7 +107,7 @@ def test_chance_is_the_least_loss_of_constant_outputs(shape, labels, options, of
     )
 
 
-@pytest.mark.parametrize("ignored", [None, -1])
+@pytest.mark.parametrize("ignored", [-1, pytest.param(None, marks=pytest.mark.slow)])
 def test_batches_weigh_by_the_labels_that_count(ignored):
     """The epoch's mean is that of all labels, and a step's gradient that of PyTorch's loss of its batch."""
     labels = with_gaps(SEQUENCES, ignored)
@@ -277,7 +277,11 @@ def test_smoothings_side_by_side():
         np.testing.assert_allclose([lane[i] for lane in lanes], metrics(float(smoothing)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"binary": True}, {"multilabel": True}, {}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, *(pytest.param(o, marks=pytest.mark.slow) for o in ({"binary": True}, {"multilabel": True}))],
+    ids=str,
+)
 def test_a_search_over_what_labels_are_made_of(options):
     labels = with_gaps(YES_NO if "binary" in options else ANY_OF if "multilabel" in options else ONE_OF, -1)
     net, weights = model(1 if "binary" in options else 4), None if "multilabel" in options else "balanced"

@@ -43,7 +43,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind", ["NNX by path", *(pytest.param(k, marks=pytest.mark.slow) for k in MODELS if k != "NNX by path")]
+)
 def test_initial_loss_is_the_entropy_of_the_labels(kind):
     model, place = MODELS[kind]
     part = (X[Y < 4][:300], Y[Y < 4][:300])  # six classes never occur
@@ -64,7 +66,7 @@ def test_regression_starts_at_the_mean():
     assert run.evaluate((x, t))["loss"] == pytest.approx(t.var(), rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["NNX", "Linen", "functions"])
+@pytest.mark.parametrize("kind", ["NNX", *(pytest.param(k, marks=pytest.mark.slow) for k in ("Linen", "functions"))])
 def test_inputs_are_standardised_alike_everywhere(kind):
     """Training on raw inputs with standardize equals training on inputs that were standardised by hand."""
     model, _ = MODELS[kind]

@@ -29,7 +29,7 @@ def graph_mode(request):
 MODELS = {"nnx": lambda: Net, "given": lambda: Net(nnx.Rngs(5)), "linen": LinenNet, "functions": lambda: (init, apply)}
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=["nnx", "linen", *(pytest.param(k, marks=pytest.mark.slow) for k in ("given", "functions"))])
 def task(request):
     return lo.classification(MODELS[request.param]())
 

@@ -96,7 +96,7 @@ def explained_variance(outputs, targets, weights):
     return jnp.mean(1 - variance(targets - outputs) / variance(targets))
 
 
-@pytest.mark.parametrize("count", [7, 1024, 1025, 1030])
+@pytest.mark.parametrize("count", [7, 1025, *(pytest.param(n, marks=pytest.mark.slow) for n in (1024, 1030))])
 def test_metrics_of_all_outputs_at_once(count):
     y = X @ RNG.normal(size=(5, 2)).astype(np.float32)
     task = lo.regression(flat(2), metrics={"explained": explained_variance})
@@ -200,7 +200,7 @@ VAES = {
 }
 
 
-@pytest.mark.parametrize("kind", VAES)
+@pytest.mark.parametrize("kind", ["nnx", *(pytest.param(k, marks=pytest.mark.slow) for k in VAES if k != "nnx")])
 def test_an_objective_takes_the_model_apart(kind):
     run = lo.fit(VAES[kind](), lo.sgd(0.0), (PIXELS[:100],), valid=(PIXELS[:100],), **STILL | {"batch_size": 100})
     assert set(run.metrics) == {"train_loss", "valid_loss", "valid_divergence"}
@@ -400,7 +400,9 @@ def test_augment_keeps_shapes_and_dtypes(name):
         lo.fit(lo.classification(linear), lo.sgd(0.1), SMALL, batch_size=4, steps=1, key=0, augment=augment)
 
 
-@pytest.mark.parametrize("use", ["predict and evaluate", "inspect", "watch"])
+@pytest.mark.parametrize(
+    "use", ["predict and evaluate", *(pytest.param(u, marks=pytest.mark.slow) for u in ("inspect", "watch"))]
+)
 def test_a_task_goes_with_its_last_reference(use):
     """JAX keeps programs, and their static arguments, for ever."""
     task = lo.classification(linear)

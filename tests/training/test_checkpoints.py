@@ -41,7 +41,14 @@ def flip(file, place, bits):
 
 
 # Runs -----------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("model", [Net, LinenNet(), (init, apply)], ids=["nnx", "linen", "functions"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(Net, id="nnx"),
+        pytest.param(LinenNet(), id="linen", marks=pytest.mark.slow),
+        pytest.param((init, apply), id="functions", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_comes_back_as_it_was(model, tmp_path, eager):
     task = lo.classification(model)
     run = lo.fit(task, OPTIMIZER, (X, Y), valid=(X, Y), epochs=2, **OPTIONS)
@@ -247,7 +254,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("patience", [2, pytest.param(None, marks=pytest.mark.slow)])
 def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience):
     task = lo.classification(Net)
     options = {"valid": (X, Y), "epochs": 5, "patience": patience, "progress": False, **OPTIONS, "shuffle": True}

@@ -211,7 +211,9 @@ def test_several_trainings_are_refused(lanes):
     assert len(at(lanes, 2).history.to_pandas()) == 12
 
 
-@pytest.mark.parametrize(("steps", "every", "looks"), [(7, 3, 3), pytest.param(6, 3, 2, marks=pytest.mark.slow), (3, 10, 1), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("steps", "every", "looks"), [(7, 3, 3), pytest.param(6, 3, 2, marks=pytest.mark.slow), (3, 10, 1), (1, 1, 1)]
+)
 def test_the_number_of_looks(steps, every, looks):
     trained = jax.eval_shape(lambda: course(0.1, epochs=None, steps=steps, watch=every))
     assert trained.history.watched_steps.tolist() == [every * k for k in range(looks)]
