@@ -39,9 +39,11 @@ def test_uniform_weights_have_the_stated_distribution(name, shape, axes, fan_in,
     np.testing.assert_allclose(weights.var(), bound**2 / 3, rtol=5 / math.sqrt(weights.size))
 
 
-@pytest.mark.parametrize(("shape", "axes", "fan_in", "fan_out"), KERNELS)
-@pytest.mark.parametrize("k", [1, 7, 40])
-def test_sparse_gives_each_unit_exactly_k_weights(shape, axes, fan_in, fan_out, k):
+@pytest.mark.parametrize(
+    ("k", "shape", "axes", "fan_in", "fan_out"),
+    [*((7, *kernel) for kernel in KERNELS), *((k, *KERNELS[0]) for k in (1, 40))],
+)
+def test_sparse_gives_each_unit_exactly_k_weights(k, shape, axes, fan_in, fan_out):
     weights = np.asarray(lo.initializers.sparse(k, 0.5, **axes)(KEY, shape, jnp.float32))
     assert weights.shape == shape
     numbers_units = {int(a) % len(shape) for role in ("out_axis", "batch_axis") for a in _axes(axes, role)}
@@ -72,7 +74,7 @@ def test_sparse_of_the_whole_fan_in_is_dense():
     assert (lo.initializers.sparse(6)(KEY, (6, 50)) != 0).all()
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_sparse_counts_hold_in_half_precision(dtype):
     weights = lo.initializers.sparse(15)(KEY, (100, 6000), dtype)
     assert weights.dtype == dtype
@@ -283,7 +285,7 @@ def test_axes_are_refused_by_name(name):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("dtype", [None, jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
 def test_initialisers_under_strict_promotion(name, dtype):
     plain = MAKERS[name]()(KEY, (4, 3), dtype)
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):

@@ -68,15 +68,11 @@ def test_judged(scenarios, wrong, most, capsys):
     assert [verdict(scenario, found) for scenario, found in rows].count(wrong) <= most, shown
 
 
-QUICK = {
-    "diabetes, momentum, rate 0.3",
-    "diabetes, linear, adam, rate 0.5",
-    "diabetes, linear, one by one",
-    "cancer, logistic, adagrad",
-}
+QUICK = ["diabetes, linear, one by one", "cancer, logistic, adagrad"]
+MORE = ["diabetes, momentum, rate 0.3", "diabetes, linear, adam, rate 0.5"]
 
 
-@pytest.mark.parametrize("name", sorted(QUICK))
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
 def test_some_of_the_trainings(name):
     (scenario,) = (s for s in planted_faults.FAULTS + planted_faults.HEALTHY if s.name == name)
     found = judged(scenario, SEED)
@@ -501,6 +497,7 @@ NOT_FINITE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow  # on curves made by hand, the same is above
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("case", NOT_FINITE)
 def test_trainings_that_are_not_finite(case):
@@ -612,12 +609,9 @@ def test_remedies_where_the_rate_has_decreased():
     assert finding.remedy == "Fewer epochs do as well (patience=, with valid=)."
 
 
-def test_a_run_that_holds_the_best_epoch_need_not_stop_earlier():
-    task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
-    with jax.disable_jit():
-        run = lo.train(task, lo.sgd(0.1), (X, Y), batch_size=150, steps=1, key=0)
+def test_a_run_that_holds_the_best_epoch_need_not_stop_earlier(lanes):
     for loss, early in ((0.45, True), (0.3, False)):
-        kept = dataclasses.replace(run, history=overfitted(), metrics={"valid_loss": loss})
+        kept = dataclasses.replace(lane(lanes, 0), history=overfitted(), metrics={"valid_loss": loss})
         (finding,) = lo.diagnose(kept)
         assert finding.name == "overfitting"
         assert ("Stop early" in finding.remedy) == early
@@ -673,7 +667,7 @@ def lanes():
 
 
 def lane(run, i):
-    return jax.tree.map(lambda leaf: leaf[i], run)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[i], run)
 
 
 @pytest.mark.parametrize("record", [lambda run: run, lambda run: run.history], ids=["run", "history"])
@@ -772,11 +766,18 @@ NETS = {
 }
 
 
+def begun(run, net, **history):
+    """The run, of that network and with its initial weights."""
+    task = lo.classification(net)
+    params, state = jax.jit(task.init)(jax.random.key(0), (X[:7],))
+    history = dataclasses.replace(run.history, **history)
+    return dataclasses.replace(run, task=task, params=params, model_state=state, history=history)
+
+
 @pytest.mark.parametrize("net", NETS)
-def test_small_batches_are_not_for_batch_norm(net, eager):
+def test_small_batches_are_not_for_batch_norm(net, lanes):
     net, where = NETS[net]
-    x, y = lo.datasets.iris()
-    run = lo.fit(lo.classification(net), lo.sgd(0.01), (x[:42], y[:42]), batch_size=7, steps=1, key=0)
+    run = begun(lane(lanes, 0), net)
     for size in (2, 7, 8):
         run = dataclasses.replace(run, history=dataclasses.replace(run.history, batch_size=size))
         found = [finding for finding in lo.diagnose(run) if finding.name == "batches too small for BatchNorm"]
@@ -788,10 +789,8 @@ def test_small_batches_are_not_for_batch_norm(net, eager):
 
 
 @pytest.mark.parametrize("size", [4, 8])
-def test_noise_of_small_batches_is_not_taken_for_underfitting(size, eager):
-    x, y = lo.datasets.iris()
-    run = lo.fit(lo.classification(normalised(lo.BatchNorm)), lo.sgd(0.01), (x, y), batch_size=8, steps=1, key=0)
-    run = dataclasses.replace(run, history=dataclasses.replace(settled(0.5), batch_size=size))
+def test_noise_of_small_batches_is_not_taken_for_underfitting(size, lanes):
+    run = begun(lane(lanes, 0), normalised(lo.BatchNorm), **vars(settled(0.5)) | {"batch_size": size})
     assert names(lo.diagnose(run)) == (["underfitting"] if size == 8 else ["batches too small for BatchNorm"])
 
 

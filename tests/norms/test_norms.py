@@ -339,7 +339,9 @@ def test_a_traced_weight_that_is_none_counts_as_0(bad):
         close(found, expected, 1e-5)
 
 
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(m, id=name, marks=[pytest.mark.slow] * (name == "not compiled")) for name, m in MODES.items()]
+)
 def test_in_every_mode_of_jax(mode):
     """Without any weight, and constant inputs, where what is divided by is 0."""
 

@@ -556,18 +556,44 @@ def test_use_all_cores(monkeypatch):
 
 
 # JAX's modes ----------------------------------------------------------------------------------------------------------
+TWO_RATES = {"learning_rate": [0.1, 3e38]}
+"""The second one diverges."""
+
+
+def of_flowers():
+    return cross_validate(flowers, TWO_RATES, ONE_FOLD, minimize="valid_loss")
+
+
+def of_rounds():
+    controller = lo.search.Controller(units=4, layers=1)
+    return lo.search.reinforce([3, 3], lambda v: v.sum(axis=1), 2, 2, key=0, controller=controller, progress=False)
+
+
+@pytest.fixture(scope="module")
+def usual():
+    """What both searches find in none of the modes."""
+    return of_flowers().mean("valid_loss"), of_rounds().scores
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-def test_searches_run_in_each_of_the_modes_that_look_for_faults(mode):
+def test_searches_run_in_each_of_the_modes_that_look_for_faults(mode, usual):
     """A lane that diverges too; the numbers are the same."""
-    columns, options = {"learning_rate": [0.1, 3e38]}, {"minimize": "valid_loss"}
-    usual = cross_validate(flowers, columns, ONE_FOLD, **options)
-    record = lo.search.reinforce([3, 3], lambda vectors: vectors.sum(axis=1), 2, 2, key=0, progress=False)
     with mode():
-        found = cross_validate(flowers, columns, ONE_FOLD, **options)
-        again = lo.search.reinforce([3, 3], lambda vectors: vectors.sum(axis=1), 2, 2, key=0, progress=False)
-    np.testing.assert_allclose(found.mean("valid_loss"), usual.mean("valid_loss"), rtol=1e-5)
+        found, again = of_flowers(), of_rounds()
+    np.testing.assert_allclose(found.mean("valid_loss"), usual[0], rtol=1e-5)
     assert np.isnan(found.mean()).tolist() == [False, True]
-    np.testing.assert_array_equal(again.scores, record.scores)
+    np.testing.assert_array_equal(again.scores, usual[1])
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_a_search_without_a_training_runs_in_them_too(mode):
+    def trial(setting, key):
+        return {"loss": setting["x"], "diverged_at": jnp.where(setting["x"] > 0, 3, -1)}
+
+    with mode():
+        found = sweep(trial, {"x": [-1.0, 1.0]}, seeds=2)
+    np.testing.assert_array_equal(found.mean(), [-1, np.nan])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Searches that are killed and go on, that are not what a directory holds, and that several processes share."""
 
+import functools
 import random
 import signal
 import subprocess
@@ -359,6 +360,11 @@ def test_two_processes_share_a_search(tmp_path, halving, port):
     assert sum(rows) == (48 if halving == "None" else 48 + 24 + 12)
 
 
+@functools.cache
+def nine_rounds():
+    return lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, children=2, key=0, progress=False)
+
+
 @pytest.mark.parametrize("host", [False, True])
 def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
     monkeypatch.setattr("lectopt.strategies.running.interactive", lambda: True)
@@ -380,7 +386,7 @@ def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
                 raise KeyboardInterrupt
 
     options = {"children": 2, "key": 0, "host": host, "progress": False}
-    whole = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)
+    whole = nine_rounds()
     monkeypatch.setattr("lectopt.strategies.running.ProgressBar", Bar)
     with pytest.warns(UserWarning, match=r"interrupted: the record holds \d of 9 rounds"):
         record = lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, **options)

@@ -157,6 +157,7 @@ def test_whole_numbers_are_stratified_where_they_look_like_labels(targets, folds
         np.testing.assert_array_equal(made[0][1].indices, wanted.indices)
 
 
+@pytest.mark.slow
 def test_select_and_nested_take_a_regression_on_whole_numbers():
     rng = np.random.default_rng(0)
     data = rng.normal(size=(30, 2)).astype(np.float32), rng.integers(25, 350, 30)
@@ -185,6 +186,7 @@ def ridge(x, y, coefficient):
     return lambda new: np.append((new - mean) / sd, np.ones((len(new), 1)), axis=1) @ w
 
 
+@pytest.mark.slow
 def test_the_coefficient_of_the_penalty_on_diabetes():
     """Every mean of the cross-validation equals the closed form's on the same folds, and so does the choice."""
     x, y = lo.datasets.diabetes()

@@ -25,6 +25,7 @@ METHODS = {
     "evolve": functools.partial(evolve, population=4, tournament=2),
     "random": random_choices,
 }
+EACH = [pytest.param(m, id=name, marks=[pytest.mark.slow] * (name == "reinforce")) for name, m in METHODS.items()]
 CHOICES = (3, 2, 4)
 ANCHORED = Decisions((3, 2, 2, 2), anchors=(-1, -1, 0, 1))
 
@@ -219,9 +220,15 @@ def test_the_first_population_is_random():
 # Rounds --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@functools.cache
+def whole(method):
+    """Four rounds in one compiled program."""
+    return method(CHOICES, total, 4, 5, jax.random.key(3), progress=False)
+
+
+@pytest.mark.parametrize("method", EACH)
 def test_compiled_on_the_host_and_under_vmap_it_is_the_same(method):
-    compiled = method(CHOICES, total, 4, 5, jax.random.key(3), progress=False)
+    compiled = whole(method)
     host = method(CHOICES, lambda vectors: vectors.sum(axis=1).tolist(), 4, 5, 3, host=True, progress=False)
     lanes = jax.vmap(lambda key: method(CHOICES, total, 4, 5, key))(jax.vmap(jax.random.key)(jnp.array([0, 3])))
     assert compiled.choices.shape == (4, 5, 3)
@@ -240,23 +247,24 @@ def test_a_table_of_an_outer_program_may_be_traced():
     assert best(jnp.full((4, 4), 2.5)) == 2.5
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+@pytest.mark.parametrize("method", EACH)
 def test_broken_off_it_goes_on(method, tmp_path):
-    whole = method(CHOICES, total, 5, 3, 0, host=True, progress=False)
     calls = []
 
     def fails(vectors):
         calls.append(len(vectors))
-        if len(calls) == 4:
+        if len(calls) == 3:
             raise RuntimeError("power cut")
         return total(vectors)
 
     with pytest.raises(RuntimeError, match="power cut"):
-        method(CHOICES, fails, 5, 3, 0, host=True, progress=False, directory=tmp_path / "kept")
-    again = method(CHOICES, fails, 5, 3, 0, host=True, progress=False, directory=tmp_path / "kept")
-    assert len(calls) == 4 + 2
-    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
-        assert np.array_equal(one, other)
+        method(CHOICES, fails, 4, 5, 3, host=True, progress=False, directory=tmp_path / "kept")
+    again = method(CHOICES, fails, 4, 5, 3, host=True, progress=False, directory=tmp_path / "kept")
+    assert len(calls) == 3 + 2
+    assert np.array_equal(again.choices, whole(method).choices)
+    assert np.array_equal(again.scores, whole(method).scores)
+    if again.probabilities is not None:
+        np.testing.assert_allclose(again.probabilities, whole(method).probabilities, rtol=1e-5)
 
 
 def test_a_compiled_search_is_kept(tmp_path):
@@ -347,11 +355,14 @@ def test_python_in_a_score_that_is_compiled():
 
 
 def test_what_means_nothing_is_0():
+    """What is drawn and what the controller asks for; of what is bred see above."""
+
     class Space:
         decisions = Decisions((2, 5), active=lambda vector: jnp.array([True, vector[0] == 1]))
 
-    for method in METHODS.values():
-        vectors = method(Space(), total, 4, 5, 0, progress=False).choices.reshape(-1, 2)
+    method = Reinforce(Space.decisions, 20, SMALL)
+    asked = jax.jit(lambda key: method.ask(method.init(key), key).vectors)(jax.random.key(0))
+    for vectors in map(np.asarray, (asked, random_choices(Space(), total, 1, 20, 0, progress=False).choices[0])):
         assert (vectors[vectors[:, 0] == 0, 1] == 0).all()
         assert vectors[vectors[:, 0] == 1, 1].any()
 
@@ -386,7 +397,7 @@ BAD = {
 @pytest.mark.parametrize(("change", "error", "message"), BAD.values(), ids=BAD.keys())
 def test_bad_arguments(change, error, message, host):
     arguments = {"choices": CHOICES, "score": total, "rounds": 2, "children": 2, "key": 0} | change
-    for method in (random_choices, METHODS["evolve"]):
+    for method in (random_choices,) if host else (random_choices, METHODS["evolve"]):
         with pytest.raises(error, match=message):
             method(**arguments, host=host, progress=False)
 
