@@ -1,5 +1,6 @@
 """Taking arrays from disk: runs, Orbax checkpoints and safetensors files, and what is no such thing."""
 
+import functools
 import json
 import os
 import subprocess
@@ -57,9 +58,11 @@ def taken(source):
     return numbers(got.model)
 
 
+@functools.cache
 def fit(model, standardize=False):
     task = lo.classification(model, standardize=standardize)
-    return lo.fit(task, lo.sgd(0.1), (X, Y), batch_size=50, steps=2, key=0, progress=False)
+    with jax.disable_jit(False):
+        return lo.fit(task, lo.sgd(0.1), (X, Y), batch_size=50, steps=2, key=0, progress=False)
 
 
 def assert_equal(found, wanted):
