@@ -1,7 +1,9 @@
 """The lanes of a rectangle of settings x pairs as one compiled program, split over the devices."""
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared
-from lectopt.engine.program_cache import programs_of
+from lectopt.engine.program_cache import Programs, programs_of
 from lectopt.engine.splitting import DeviceRow
 from lectopt.engine.tiling import Rectangle
-from lectopt.engine.tracing import CompiledProgram, TracedProgram, compiled
+from lectopt.engine.tracing import CompiledProgram, TracedProgram
 
 _HINT = (
     "raised by trial while it was traced. Numbers in a setting are traced; one that decides a shape, a batch size or "
@@ -60,6 +62,7 @@ class LaneProgram:
 
         What is compiled is kept for later searches, as long as there is the user's function `trial`.
         """
+        began = time.perf_counter()
         arguments = (dict(numbers), FoldAndSeed(jnp.int32(0), jnp.int32(0)), start, shared)
         try:
             # The fingerprints of directories depend on this name.
@@ -69,7 +72,8 @@ class LaneProgram:
                 error.add_note(_HINT)
             raise
         self.outcome: Outcome = self._traced.returned
-        self.compile_seconds = 0.0
+        self.trace_seconds = time.perf_counter() - began  # in Python: tracing, and lowering each rectangle
+        self._own: list[Rectangle] = []  # what is compiled for this search, and for none before it
         self._devices = DeviceRow(devices, "lanes")
         self._closed_over = jax.device_put(self._traced.closed_over, self._devices.sharding(None))
         self._trial = trial
@@ -88,12 +92,24 @@ class LaneProgram:
         """Returns whether the outcome depends on what a lane starts from; True if there is nothing."""
         return not jax.tree.leaves(self._traced.arguments[2]) or self._traced.reads(2)
 
+    @property
+    def compile_seconds(self) -> float:
+        """How long XLA took for the programs that were not there before."""
+        return sum(map(self._programs.seconds, self._own)) if self._own else 0.0
+
+    def begin(self, shape: Rectangle, threads: Executor | None = None) -> None:
+        """Begins to compile for a rectangle in one of the threads, unless that has been done."""
+        began = time.perf_counter()
+        lowered = None if shape in self._programs else self._lower(shape)
+        self.trace_seconds += time.perf_counter() - began
+        if lowered is not None:
+            self._programs.begin(shape, lowered, threads)
+            self._own.append(shape)
+
     def compile(self, shape: Rectangle) -> CompiledProgram:
         """Returns the program for a rectangle, one side of which is a multiple of the devices."""
-        if shape not in self._programs:
-            self._programs[shape] = compiled(lambda: self._lower(shape))
-            self.compile_seconds += self._programs[shape].seconds
-        return self._programs[shape]
+        self.begin(shape)
+        return self._programs.get(shape)
 
     def run(self, shape: Rectangle, group: LaneGroup) -> Outcome:
         """Returns the outcomes of a group that has this shape, np[settings, pairs] each."""
@@ -102,7 +118,7 @@ class LaneProgram:
         return jax.tree.map(np.asarray, self.compile(shape).call(*placed, group.data))
 
     @functools.cached_property
-    def _programs(self) -> dict[Rectangle, CompiledProgram]:
+    def _programs(self) -> Programs:
         return programs_of(self._trial, lambda: self.text)
 
     def _axes(self, shape: Rectangle) -> tuple[int | None, int | None, int]:

@@ -49,6 +49,11 @@ def fitted(
     return candidate, program
 
 
+def ran_out(error: BaseException) -> bool:
+    """Returns whether an error is a device's that has no memory left for what it was to run."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
 def free_memory(local: Sequence[jax.Device]) -> int:
     """Bytes that a search may take on these devices together; those of the CPU share what the machine has."""
     stats = [device.memory_stats() if device.platform != "cpu" else None for device in local]

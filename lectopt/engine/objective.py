@@ -1,5 +1,6 @@
 """The metric that a search chooses by."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -16,3 +17,18 @@ def checked_metric(minimize: Any, maximize: Any) -> str:
     if not isinstance(metric, str):
         raise TypeError(f"{'minimize' if maximize is None else 'maximize'} must be a metric's name; got {metric!r}")
     return metric
+
+
+def check_metrics(metric: str, maximizes: bool, first: Iterable[str], found: Iterable[str]) -> None:
+    """Raises ValueError unless a trial returns the metric to choose by, and what it returned for the first setting."""
+    if metric not in found:
+        word = "maximize" if maximizes else "minimize"
+        raise ValueError(f"{word} must be a metric that trial returns, {_names(found)}; got {metric!r}")
+    if set(first) != set(found):
+        raise ValueError(
+            f"trial must return the same metrics for all settings; got {_names(first)} and then {_names(found)}"
+        )
+
+
+def _names(metrics: Iterable[str]) -> str:
+    return ", ".join(map(repr, metrics)) or "and that has none"

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import time
+import warnings
+from concurrent.futures import Executor
 
 import jax
 import numpy as np
@@ -12,7 +14,7 @@ from lectopt._internal.interrupts import deferred_interrupts
 from lectopt._internal.progress import ProgressBar
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lanes import Outcome
-from lectopt.engine.memory import fitted
+from lectopt.engine.memory import fitted, ran_out
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
 from lectopt.engine.tiling import Rectangle, Tiling
@@ -30,7 +32,6 @@ class Progress:
     done: int = 0
     computed: int = 0
     run_seconds: float = 0.0
-    compile_seconds: float = 0.0
 
     def print(self, text: str) -> None:
         """Prints a line of the plan."""
@@ -53,20 +54,42 @@ class Progress:
         self.bar.update(self.done, f"{self.computed / self.run_seconds:.3g} trainings/s{best}")
 
 
-def run_lanes(
-    table: OutcomeTable, program: LaneProgram, group: LaneGroup, options: SearchOptions, progress: Progress
-) -> None:
-    """Fills the table with the outcomes of a group's lanes."""
-    if restored := table.restore():
-        progress.restored(restored)
-    rows_in_all, pairs_in_all = table.done.shape
-    tiling = Tiling(rows_in_all, pairs_in_all, len(options.devices), options.chunk, options.padded)
-    while not table.done.all():
-        shape = _fitting_shape(program, tiling, options, progress)
+class LaneRun:
+    """The lanes of a group, ready to run."""
+
+    def __init__(self, table: OutcomeTable, program: LaneProgram, group: LaneGroup, options: SearchOptions):
+        """Restores what was done before."""
+        self.table, self.program, self.group = table, program, group
+        self._options = options
+        self._restored = table.restore()
+        rows, pairs = table.done.shape
+        self._tiling = Tiling(rows, pairs, len(options.devices), options.chunk, options.padded)
+        self._told = program.compile_seconds
+
+    def begin(self, threads: Executor) -> None:
+        """Begins to compile the program in one of the threads, if there is anything to run."""
+        if not self.table.done.all():
+            self.program.begin(self._tiling.shape, threads)
+
+    def run(self, progress: Progress) -> None:
+        """Fills the table with the outcomes of the lanes."""
+        if self._restored:
+            progress.restored(self._restored)
+        while not self.table.done.all():
+            try:
+                self._run_next(self._fitting_shape(progress), progress)
+            except jax.errors.JaxRuntimeError as error:
+                if not ran_out(error):
+                    raise
+                self._take_half(error)
+
+    def _run_next(self, shape: Rectangle, progress: Progress) -> None:
+        """Runs the next rectangle."""
+        table = self.table
         rows, columns = table.next(shape)
         with deferred_interrupts() as interrupt:
             began = time.perf_counter()
-            outcome = run_rectangle(program, shape, group, rows, columns)
+            outcome = run_rectangle(self.program, shape, self.group, rows, columns)
             seconds = time.perf_counter() - began
             missing = table.write(rows, columns, outcome)
         if interrupt.pressed:
@@ -75,7 +98,41 @@ def run_lanes(
         progress.finished(missing, seconds, np.mean(scores, axis=1))
         if len(rows) == shape.rows:
             left = int((~table.done.all(axis=1)).sum())
-            tiling.report(seconds, left, program.compile(shape).seconds)
+            self._tiling.report(seconds, left, self.program.compile(shape).seconds)
+
+    def _take_half(self, error: Exception) -> None:
+        """Goes on with fewer lanes at once, after the device had no memory for those of a rectangle."""
+        shape = self._tiling.shape
+        smaller = self._tiling.limit(shape.lanes // 2)
+        if smaller is None:
+            raise ValueError(
+                f"memory must be enough for {shape.lanes} training(s) at once; the device ran out of it: {error}"
+            ) from error
+        warnings.warn(
+            f"the device ran out of memory with {shape.lanes} trainings at once; the search goes on with "
+            f"{smaller.lanes}. Nothing that was done is lost; memory= sets a limit from the start",
+            stacklevel=2,
+        )
+
+    def _fitting_shape(self, progress: Progress) -> Rectangle:
+        """Returns the largest rectangle that memory allows, whose program is compiled."""
+        program, options = self.program, self._options
+        shape, compiled = fitted(
+            self._tiling.shape,
+            program.compile,
+            lambda shape, memory: self._tiling.limit(int(shape.lanes * options.memory / memory)),
+            options.memory,
+            devices=len(options.devices),
+            name=lambda shape: f"{shape.lanes} training(s) at once",
+        )
+        before, self._told = self._told, program.compile_seconds
+        if seconds := self._told - before:
+            memory = compiled.memory * len(options.devices)
+            progress.print(
+                f"  compiled in {seconds:.1f} s; at once {shape.rows} settings x {shape.pairs} = {shape.lanes} "
+                f"trainings of {_bytes(memory / shape.lanes)}, {_bytes(memory)} of {_bytes(options.memory)}"
+            )
+        return shape
 
 
 def run_rectangle(
@@ -84,27 +141,6 @@ def run_rectangle(
     """Returns the outcomes of these lanes; the rectangle is padded with some of them again."""
     padded = group.take(np.resize(rows, shape.rows), np.resize(columns, shape.pairs))
     return jax.tree.map(lambda leaf: leaf[: len(rows), : len(columns)], program.run(shape, padded))
-
-
-def _fitting_shape(program: LaneProgram, tiling: Tiling, options: SearchOptions, progress: Progress) -> Rectangle:
-    """Returns the largest rectangle that memory allows, whose program is compiled."""
-    before = program.compile_seconds
-    shape, compiled = fitted(
-        tiling.shape,
-        program.compile,
-        lambda shape, memory: tiling.limit(int(shape.lanes * options.memory / memory)),
-        options.memory,
-        devices=len(options.devices),
-        name=lambda shape: f"{shape.lanes} training(s) at once",
-    )
-    if seconds := program.compile_seconds - before:
-        progress.compile_seconds += seconds
-        memory = compiled.memory * len(options.devices)
-        progress.print(
-            f"  compiled in {seconds:.1f} s; at once {shape.rows} settings x {shape.pairs} = {shape.lanes} trainings "
-            f"of {_bytes(memory / shape.lanes)}, {_bytes(memory)} of {_bytes(options.memory)}"
-        )
-    return shape
 
 
 def _bytes(size: float) -> str:

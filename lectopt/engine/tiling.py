@@ -68,6 +68,7 @@ class Tiling:
         fitting = max(lanes // self._other, self._devices)
         self._most = fitting - fitting % self._devices
         self._size = min(self._size, int(self._most))
+        self._seconds = {size: each for size, each in self._seconds.items() if size <= self._most}
         return self.shape if self.shape.lanes < before.lanes else None
 
     def report(self, seconds: float, left: int, compile_seconds: float) -> None:

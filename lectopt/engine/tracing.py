@@ -12,13 +12,13 @@ class CompiledProgram(NamedTuple):
 
     call: Callable[..., Any]
     memory: int  # bytes on each device, beside its arguments
-    seconds: float  # that lowering and compiling took
+    seconds: float  # that compiling took
 
 
-def compiled(lower: Callable[[], jax.stages.Lowered]) -> CompiledProgram:
-    """Compiles what `lower()` returns."""
+def compiled(lowered: jax.stages.Lowered) -> CompiledProgram:
+    """Compiles a lowered program. XLA does so outside of Python's lock, in whatever thread this is."""
     began = time.perf_counter()
-    call = lower().compile()
+    call = lowered.compile()
     seconds = time.perf_counter() - began
     analysis = call.memory_analysis()
     memory = 0 if analysis is None else analysis.temp_size_in_bytes + analysis.output_size_in_bytes

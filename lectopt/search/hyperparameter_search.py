@@ -1,12 +1,14 @@
 """A whole search: its groups of settings and its rungs, one after the other."""
 
 import dataclasses
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from lectopt._internal import checks
+from lectopt._internal.ahead import ahead
 from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.progress import ProgressBar
@@ -16,33 +18,18 @@ from lectopt.engine import devices
 from lectopt.engine.claimed_directory import ClaimedDirectory
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lane_records import LaneRecords
-from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial, TrialLane
-from lectopt.engine.objective import checked_metric
+from lectopt.engine.lanes import FoldAndSeed, Shared, Trial, TrialLane
+from lectopt.engine.objective import check_metrics, checked_metric
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
-from lectopt.engine.running import Progress, run_lanes
+from lectopt.engine.program_cache import compile_threads
+from lectopt.engine.running import LaneRun, Progress
 from lectopt.search.halving import FinishedRung, Halving, RungLane
+from lectopt.search.plan import costs, plan
 from lectopt.search.replaying import Replay
 from lectopt.search.results import Results
+from lectopt.search.scores import Scores
 from lectopt.search.settings import Group, Settings, as_settings, groups
-
-
-class Scores:
-    """The scores of all lanes, as they come in: [settings, pairs]."""
-
-    def __init__(self, settings: int, pairs: int):
-        self.metrics: dict[str, np.ndarray] = {}
-        self.diverged_at = np.full((settings, pairs), -1, np.int32)
-        self.rungs = np.zeros(settings, np.int32)
-
-    def write(self, rows: np.ndarray, outcome: Outcome) -> None:
-        """Writes the outcomes of these settings; what diverged on an earlier rung no longer has a score."""
-        before = self.diverged_at[rows]
-        self.diverged_at[rows] = np.where(before >= 0, before, outcome.diverged_at)
-        self.rungs[rows] += 1
-        for name, values in outcome.metrics.items():
-            column = self.metrics.setdefault(name, np.full(self.diverged_at.shape, np.nan, np.float32))
-            column[rows] = np.where(before >= 0, np.nan, values)
 
 
 class GroupKey(NamedTuple):
@@ -55,6 +42,16 @@ class GroupKey(NamedTuple):
     def directory(self) -> str:
         """The name of the directory that keeps its lanes."""
         return f"rung{self.rung}-group{self.group}"
+
+
+class PreparedGroup(NamedTuple):
+    """The lanes of a group of settings on a rung: traced, and perhaps still being compiled."""
+
+    number: int
+    lane: Any
+    places: np.ndarray  # int[], which rows of the group
+    rows: np.ndarray  # int[], the same among all settings
+    run: LaneRun
 
 
 @dataclasses.dataclass
@@ -73,6 +70,8 @@ class Search:
     programs: dict[Any, LaneProgram]  # by rung and static values
     scores: Scores | None = None  # of what has run so far
     progress: Progress | None = None
+    spent_before: tuple[float, float] = (0.0, 0.0)  # on programs that an earlier search traced
+    placed: Shared | None = None  # on the devices, once for all programs
     finished: bool = False
 
     @classmethod
@@ -129,11 +128,20 @@ class Search:
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
             self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
-            self.progress.print(self._plan(len(setting_groups), lanes))
-            with jit_without_nan_checks():
-                self._run_rungs(setting_groups, rungs, self.scores, self.progress)
+            self.spent_before = self._spent
+            self.progress.print(plan(self.shape, lanes, len(setting_groups), self.halving is not None, self.options))
+            with jit_without_nan_checks(), compile_threads() as threads:
+                self._run_rungs(setting_groups, rungs, self.scores, self.progress, threads)
         self.finished = True
-        return self._results(self.scores, self.progress)
+        results = self._results(self.scores, self.progress)
+        self.progress.print(costs(results))
+        return results
+
+    @property
+    def _spent(self) -> tuple[float, float]:
+        """Seconds of tracing, in Python, and of compiling, in all threads together."""
+        programs = self.programs.values()
+        return sum(p.trace_seconds for p in programs), sum(p.compile_seconds for p in programs)
 
     def trace_first(self) -> None:
         """Traces the trial for the first setting, which raises what a run would raise."""
@@ -146,36 +154,30 @@ class Search:
             return None
         return self._results(self.scores, self.progress)
 
-    def _plan(self, programs: int, lanes: int) -> str:
-        settings, folds, seeds = self.shape
-        count = len(self.options.devices)
-        idle = devices.cores() - count if self.options.devices[0].platform == "cpu" else 0
-        hint = f"; {idle} core(s) idle: call lectopt.use_all_cores() first" if idle > 0 else ""
-        return (
-            f"{settings} settings x {folds} folds x {seeds} seeds: {lanes} trainings in {programs} program(s)"
-            f"{' for each rung' if self.halving else ''} on {count * jax.process_count()} device(s){hint}"
-        )
-
     def _run_rungs(
-        self, setting_groups: list[Group], rungs: list[tuple[int, int]], scores: Scores, progress: Progress
+        self,
+        setting_groups: list[Group],
+        rungs: list[tuple[int, int]],
+        scores: Scores,
+        progress: Progress,
+        threads: Executor,
     ) -> None:
         """Runs all rungs; a search without halving has one."""
         alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None, None)] * len(setting_groups)
         for rung, (epochs, count) in enumerate(rungs):
             if rung:
                 alive = self._going_on(self._results(scores, progress), alive, count)
-            for number, group in enumerate(setting_groups):
-                places = np.flatnonzero(alive[group.rows])
-                if not len(places):
-                    continue
-                before = finished[number].at(places)
-                lane: Any = TrialLane(self.trial, group.static)
-                if self.halving is not None:
-                    more = epochs - (rungs[rung - 1][0] if rung else 0)
-                    lane = RungLane(self.trial, group.static, rung, more, before.lane)
-                rows = group.rows[places]
-                kept = self._run_group(GroupKey(rung, number), lane, rows, before.kept, scores, progress)
-                finished[number] = FinishedRung(lane, places, kept)
+            more = epochs - (rungs[rung - 1][0] if rung else 0)
+            places = [np.flatnonzero(alive[group.rows]) for group in setting_groups]
+            prepared = (
+                self._prepare(GroupKey(rung, number), group, places[number], more, finished[number], threads)
+                for number, group in enumerate(setting_groups)
+                if len(places[number])
+            )
+            # While one group runs, the programs of the next ones compile.
+            for one in ahead(prepared, devices.cores()):
+                kept = self._run_group(one, scores, progress)
+                finished[one.number] = FinishedRung(one.lane, one.places, kept)
 
     @staticmethod
     def _going_on(results: Results, alive: np.ndarray, count: int) -> np.ndarray:
@@ -184,25 +186,44 @@ class Search:
         order = results.ranking()
         return np.isin(np.arange(len(alive)), order[scored[order]][:count])
 
-    def _run_group(
-        self, key: GroupKey, lane: Any, rows: np.ndarray, starts: Any, scores: Scores, progress: Progress
-    ) -> Any:
-        """Runs the lanes of rows that share a program, writes their scores, and returns what they keep."""
+    def _prepare(
+        self,
+        key: GroupKey,
+        group: Group,
+        places: np.ndarray,
+        epochs: int,
+        finished: FinishedRung,
+        threads: Executor,
+    ) -> PreparedGroup:
+        """Traces the lanes of rows that share a program, which begins to compile in one of the threads."""
+        before, rows = finished.at(places), group.rows[places]
+        lane: Any = TrialLane(self.trial, group.static)
+        if self.halving is not None:
+            lane = RungLane(self.trial, group.static, key.rung, epochs, before.lane)
         numbers = self.settings.numbers(rows)
-        program = self._program(key.rung, lane, numbers, starts)
+        program = self._program(key.rung, lane, numbers, before.kept)
         if not program.reads_start():
             raise ValueError("trial must pass start on to lectopt.train for halving; its run does not depend on it")
-        self._check_outcome(program.outcome, scores)
-        group = LaneGroup(numbers, self.pairs, starts, program.place(self.shared))
-        table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, group))
+        first = next(iter(self.programs.values())).outcome
+        check_metrics(self.metric, self.maximizes, first.metrics, program.outcome.metrics)
+        lanes = LaneGroup(numbers, self.pairs, before.kept, program.place(self.placed or self.shared))
+        self.placed = lanes.data[1]
+        table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, lanes))
+        run = LaneRun(table, program, lanes, self.options)
+        run.begin(threads)
+        return PreparedGroup(key.group, lane, places, rows, run)
+
+    def _run_group(self, group: PreparedGroup, scores: Scores, progress: Progress) -> Any:
+        """Runs the lanes of a group, writes their scores, and returns what they keep."""
+        table = group.run.table
         try:
-            run_lanes(table, program, group, self.options, progress)
+            group.run.run(progress)
         except KeyboardInterrupt:
             done = table.complete_rows
-            scores.write(rows[done], jax.tree.map(lambda leaf: leaf[done], table.outcome))
+            scores.write(group.rows[done], jax.tree.map(lambda leaf: leaf[done], table.outcome))
             raise
         outcome = table.gather()
-        scores.write(rows, outcome)
+        scores.write(group.rows, outcome)
         return outcome.kept
 
     def _program(self, rung: int, lane: Any, numbers: dict[str, np.ndarray], starts: Any) -> LaneProgram:
@@ -215,16 +236,6 @@ class Search:
                 lane, first, start, self.shared, self.options.devices, self.trial.function
             )
         return self.programs[cache_key]
-
-    def _check_outcome(self, one: Outcome, scores: Scores) -> None:
-        if self.metric not in one.metrics:
-            word = "maximize" if self.maximizes else "minimize"
-            raise ValueError(f"{word} must be a metric that trial returns, {_names(one.metrics)}; got {self.metric!r}")
-        if scores.metrics and set(scores.metrics) != set(one.metrics):
-            raise ValueError(
-                f"trial must return the same metrics for all settings; got {_names(scores.metrics)} and then "
-                f"{_names(one.metrics)}"
-            )
 
     def _records(self, key: GroupKey, program: LaneProgram, group: LaneGroup) -> LaneRecords | None:
         directory = self.options.directory
@@ -239,6 +250,9 @@ class Search:
         def cube(leaf: np.ndarray) -> np.ndarray:
             return leaf.reshape(self.shape)
 
+        trace_seconds, compile_seconds = (
+            after - before for after, before in zip(self._spent, self.spent_before, strict=True)
+        )
         return Results(
             settings=self.settings,
             metrics={name: cube(values) for name, values in scores.metrics.items()},
@@ -246,8 +260,9 @@ class Search:
             metric=self.metric,
             maximizes=self.maximizes,
             rungs=scores.rungs,
-            compile_seconds=progress.compile_seconds,
+            compile_seconds=compile_seconds,
             run_seconds=progress.run_seconds,
+            trace_seconds=trace_seconds,
             _replay=Replay(
                 self.trial,
                 self.settings,
@@ -256,7 +271,3 @@ class Search:
                 scores.rungs,
             ),
         )
-
-
-def _names(metrics: Any) -> str:
-    return ", ".join(map(repr, metrics)) or "and that has none"

@@ -54,8 +54,10 @@ class Results:
         maximizes: whether higher values of it are better.
         rungs: int32[n]: how many rungs of a `lo.Halving` each setting completed; without halving 1, and 0 for settings
             that an interrupted search did not run.
-        compile_seconds: seconds spent on compiling, all programs together.
+        compile_seconds: seconds that XLA took to compile, all programs together; programs compile beside each other
+            and beside what runs, so that less of the wall clock goes by.
         run_seconds: seconds spent on training.
+        trace_seconds: seconds spent on tracing the trial and on lowering what was traced, before compiling.
 
     Example:
         >>> import lectopt as lo
@@ -76,6 +78,7 @@ class Results:
     rungs: np.ndarray
     compile_seconds: float = 0.0
     run_seconds: float = 0.0
+    trace_seconds: float = 0.0
     _replay: Callable[[int, int, int], Any] | None = None
 
     def __len__(self) -> int:
@@ -316,7 +319,7 @@ class Results:
             "static": static,
             "metric": self.metric,
             "maximizes": self.maximizes,
-            "seconds": [self.compile_seconds, self.run_seconds],
+            "seconds": [self.compile_seconds, self.run_seconds, self.trace_seconds],
         }
         numbers = {f"setting {name}": column for name, column in self.settings.items() if name not in static}
         metrics = {f"metric {name}": values for name, values in self.metrics.items()}
@@ -350,7 +353,8 @@ class Results:
         static = {name: Static(column) for name, column in about["static"].items()}
         columns = {name: static[name] if name in static else arrays[f"setting {name}"] for name in about["names"]}
         metrics = {name.removeprefix("metric "): a for name, a in arrays.items() if name.startswith("metric ")}
-        seconds = dict(zip(("compile_seconds", "run_seconds"), about["seconds"], strict=True))
+        # Earlier versions wrote two.
+        seconds = dict(zip(("compile_seconds", "run_seconds", "trace_seconds"), about["seconds"], strict=False))
         settings = as_settings(columns)
         settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
         return cls(

@@ -61,7 +61,7 @@ class RoundProgram:
     def compile(self) -> CompiledProgram:
         """Returns the program, compiled on the first call."""
         if self._compiled is None:
-            self._compiled = compiled(lambda: self._lowered)
+            self._compiled = compiled(self._lowered)
         return self._compiled
 
     def advance(self, state: RoundState) -> RoundState:

@@ -31,7 +31,7 @@ def text(program):
 def test_it_computes_what_the_function_does():
     program = make()
     assert float(program(*arguments(program))["value"]) == 42
-    call = compiled(lambda: program.lower(*arguments(program))).call
+    call = compiled(program.lower(*arguments(program))).call
     assert float(call(*arguments(program, 8))["value"]) == 48
     assert program.returned["value"].shape == ()
 
@@ -40,7 +40,7 @@ def test_what_is_closed_over_is_an_argument():
     program, other = make(), make(TABLE + 1)
     assert text(program) == text(other)
     assert len(text(program)) < 4000
-    call = compiled(lambda: program.lower(*arguments(program))).call
+    call = compiled(program.lower(*arguments(program))).call
     assert float(call(*arguments(other))["value"]) == 48  # of the other's table
     assert text(make(factor=3.0)) != text(program)
 
@@ -69,7 +69,7 @@ def test_a_compiled_program_knows_its_costs(used):
         return used(jax.lax.fori_loop(0, 3, lambda _, product: jnp.tanh(product @ product), matrix))
 
     program = TracedProgram(power, matrix, name="power")
-    found = compiled(lambda: program.lower((program.closed_over, matrix)))
+    found = compiled(program.lower((program.closed_over, matrix)))
     assert found.memory >= matrix.nbytes
     assert 0 < found.seconds < 60
 

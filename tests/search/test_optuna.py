@@ -152,7 +152,7 @@ def test_batches_of_any_mixture_compile_one_program_for_each_group():
     space = {"x": lo.space.uniform(0.0, 1.0), "width": lo.space.choice([1, 2, 3], static=True)}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     run(study, trial, space, n_trials=40)
-    assert [len(rectangles) for rectangles in program_cache._compiled[trial].values()] == [1, 1, 1]
+    assert [len(programs._begun) for programs in program_cache._compiled[trial].values()] == [1, 1, 1]
     for one in study.trials:
         assert one.value == pytest.approx(one.params["x"] * one.params["width"], rel=1e-5)
 

@@ -539,6 +539,7 @@ def test_the_plan_is_printed_before(capsys):
         lo.cross_validate(fold_mean, {"x": X}, FOLDS, minimize="loss", key=0, seeds=2)
     said = capsys.readouterr().err
     assert "7 settings x 4 folds x 2 seeds: 56 trainings in 1 program(s)" in said
+    assert re.search(r"traced in \d+\.\d s, compiled in \d+\.\d s \(beside .*\), ran in \d+\.\d s", said)
     sweep(draw, {"x": X})
     assert capsys.readouterr().err == ""
 
