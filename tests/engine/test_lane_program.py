@@ -90,6 +90,7 @@ def test_programs_go_with_their_trial():
     def owner():
         """Nobody else knows of it."""
 
+    gc.collect()  # of what other tests left
     before, program = len(program_cache._compiled), make(owner=owner)
     program.compile(Rectangle(2, 4))
     gone = weakref.ref(program)
