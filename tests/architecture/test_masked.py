@@ -72,8 +72,10 @@ def test_child_is_small_network(kind):
 
 
 def test_a_child_has_the_losses_and_gradients_of_the_small_network():
-    space, shape = SPACES["dense"], SHAPES["dense"]
-    vector = random_vector(space, 0)
+    """Of two layers with a norm each and a skip, narrower than the widest."""
+    norms, shape = ["batch", "layer"], SHAPES["dense"]
+    space = lo.ArchitectureSpace(depth=[1, 2], width=[2, 3], activation=["relu", "tanh"], norm=norms, skip=True)
+    vector = random_vector(space, 3)
     architecture, (x, y) = space.decode(vector), examples(shape, 8)
     child = lo.classification(masked(space, vector, shape))
     small = lo.classification(architecture.network(shape, 3))
@@ -87,12 +89,14 @@ def test_a_child_has_the_losses_and_gradients_of_the_small_network():
         own, (_, own_state) = cut_out(space, architecture, shape, params), small.init(jax.random.key(1), (x,))
         value, gradient = jax.value_and_grad(losses)(params, child, state)
         cut = cut_out(space, architecture, shape, gradient)
-        return (value, cut), jax.value_and_grad(losses)(own, small, own_state)
+        return gradient, (value, cut), jax.value_and_grad(losses)(own, small, own_state)
 
-    one, other = both()
+    gradient, one, other = both()
     assert jax.tree.structure(one) == jax.tree.structure(nnx.as_pure(other))
     for a, b in zip(*map(jax.tree.leaves, (one, nnx.as_pure(other))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for whole, cut in zip(gradient["layers"].values(), one[1]["layers"].values(), strict=False):
+        assert np.count_nonzero(whole["kernel"]) == np.count_nonzero(cut["linear"]["kernel"])
 
 
 @pytest.mark.slow

@@ -73,6 +73,7 @@ def test_targets_in_another_order():
     assert finding.evidence.count(" to ") == 1
 
 
+@pytest.mark.slow
 def test_unscaled_targets():
     seen = lo.check(lo.regression(linear(10, 1), standardize=True), DIABETES, progress=False)
     assert names(seen)[0] == "wrong initial loss"

@@ -21,11 +21,15 @@ def suggest(optimizer=lo.sgd, task=TASK, data=DATA, **options):
     return lo.suggest_learning_rate(task, optimizer, data, **usual | options)
 
 
-def test_the_highest_stable_rate_of_a_quadratic():
+@pytest.fixture(scope="module")
+def found():
+    return suggest(points=61, low=1e-3, high=1.0)
+
+
+def test_the_highest_stable_rate_of_a_quadratic(found):
     """Gradient descent on a quadratic is stable below 2 / (its largest curvature), and nowhere above."""
     z = np.append(X, np.ones((200, 1)), axis=1)
     limit = 2 / np.linalg.eigvalsh(2 * z.T @ z / 200).max()
-    found = suggest(points=61, low=1e-3, high=1.0)
     step = found.rates[1] / found.rates[0]
     assert limit / step <= found.stable <= limit
     assert found.best <= found.suggestion <= found.stable
@@ -98,8 +102,7 @@ def test_it_is_near_the_best_rate_in_the_long_run():
         assert loss[-1] < 0.02
 
 
-def test_the_picture_marks_the_three_rates():
-    found = suggest()
+def test_the_picture_marks_the_three_rates(found):
     axis = found.plot().axes[0]
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     marked = [label for label in labels if label.startswith(("best", "suggestion", "stable"))]

@@ -1,7 +1,9 @@
 """Searches that are killed and go on, that are not what a directory holds, and that several processes share."""
 
 import functools
+import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,8 +214,13 @@ def other_trial(setting, train, valid, key):
     return lo.train(TASK, lo.adam(rate), train, valid=valid, batch_size=30, epochs=2, key=key)
 
 
+@functools.cache
+def split_of(folds, key):
+    return lo.stratified_k_fold(lo.datasets.iris(), folds, key=key)
+
+
 def search(directory, trial=trial, rates=(0.01, 0.03, 0.1, 0.3, 0.5, 1.0), folds=3, **options):
-    parts = lo.stratified_k_fold(lo.datasets.iris(), folds, key=options.pop("split", 0))
+    parts = split_of(folds, options.pop("split", 0))
     options = {"minimize": "valid_loss", "key": 0, "chunk": 2, "progress": False} | options
     return lo.cross_validate(trial, {"learning_rate": list(rates)}, parts, directory=directory, **options)
 
@@ -221,6 +228,19 @@ def search(directory, trial=trial, rates=(0.01, 0.03, 0.1, 0.3, 0.5, 1.0), folds
 @pytest.fixture(scope="module")
 def right():
     return search(None)
+
+
+@pytest.fixture(scope="module")
+def of_the_module(tmp_path_factory):
+    path = tmp_path_factory.mktemp("searched")
+    search(path)
+    return path
+
+
+@pytest.fixture
+def searched(of_the_module, tmp_path):
+    """The directory of a search that has ended."""
+    return pathlib.Path(shutil.copytree(of_the_module, tmp_path / "searched"))
 
 
 def lanes_of(directory):
@@ -254,26 +274,24 @@ def flipped(content):
 
 
 @pytest.mark.parametrize("spoil", SPOIL.values(), ids=SPOIL)
-def test_damaged_lanes_are_computed_again(tmp_path, right, spoil):
-    search(tmp_path)
-    path = lanes_of(tmp_path)[1]
+def test_damaged_lanes_are_computed_again(searched, right, spoil):
+    path = lanes_of(searched)[1]
     spoil(path)
     with pytest.warns(UserWarning, match=rf"{path.name} .*: removed, and its trainings are run again"):
-        found = search(tmp_path)
+        found = search(searched)
     np.testing.assert_array_equal(found.metrics["valid_loss"], right.metrics["valid_loss"])
-    before = {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)}
+    before = {path: path.stat().st_mtime_ns for path in lanes_of(searched)}
     assert len(before) == 3
-    search(tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)} == before
+    search(searched)
+    assert {path: path.stat().st_mtime_ns for path in lanes_of(searched)} == before
 
 
-def test_lanes_of_an_earlier_version(tmp_path, right):
-    search(tmp_path)
-    for path in lanes_of(tmp_path):
+def test_lanes_of_an_earlier_version(searched, right):
+    for path in lanes_of(searched):
         spoilt(path, fingerprint=None)
-    before = {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)}
-    np.testing.assert_array_equal(search(tmp_path).metrics["valid_loss"], right.metrics["valid_loss"])
-    assert {path: path.stat().st_mtime_ns for path in lanes_of(tmp_path)} == before
+    before = {path: path.stat().st_mtime_ns for path in lanes_of(searched)}
+    np.testing.assert_array_equal(search(searched).metrics["valid_loss"], right.metrics["valid_loss"])
+    assert {path: path.stat().st_mtime_ns for path in lanes_of(searched)} == before
 
 
 def test_a_full_disk_loses_no_lanes(tmp_path, right, monkeypatch):
@@ -320,12 +338,11 @@ def test_a_search_in_the_home_directory(tmp_path, monkeypatch, right):
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
-def test_a_directory_of_another_search_is_refused(tmp_path, change):
-    search(tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+def test_a_directory_of_another_search_is_refused(searched, change):
+    before = {path: path.stat().st_mtime_ns for path in searched.rglob("*")}
     with pytest.raises(ValueError, match="directory must be new, or of the same search"):
-        search(tmp_path, **change)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before  # nothing is lost
+        search(searched, **change)
+    assert {path: path.stat().st_mtime_ns for path in searched.rglob("*")} == before  # nothing is lost
 
 
 def test_a_directory_of_something_else_is_refused(tmp_path):

@@ -432,10 +432,10 @@ def test_halving_on_folds_from_seeds_in_groups_and_from_a_directory(tmp_path, mo
 
 
 def test_settings_that_tie_on_a_rung_go_on_in_their_order():
-    columns = {"rate": [0.1] * 4, "wild": [9.0, 8.0, 7.0, 6.0]}
-    found = lo.sweep(parabola, columns, halving=lo.Halving(4, 2, least=2), **quiet)
-    assert found.rungs.tolist() == [2, 2, 1, 1]
-    assert found.ranking().tolist() == [0, 1, 2, 3]
+    columns = {"rate": np.full(9, 0.1), "wild": 19.0 - np.arange(9)}
+    found = lo.sweep(parabola, columns, halving=lo.Halving(9, 3, least=3), **quiet)
+    assert found.rungs.tolist() == [2] * 3 + [1] * 6
+    assert found.ranking().tolist() == list(range(9))
 
 
 def test_a_warning_where_all_that_went_on_diverged():
