@@ -72,10 +72,10 @@ def test_child_is_small_network(kind):
 
 
 def test_a_child_has_the_losses_and_gradients_of_the_small_network():
-    """Of two layers with a norm each and a skip, narrower than the widest."""
+    """Of two layers with a norm each, narrower than the widest, the second of which does not see the input."""
     norms, shape = ["batch", "layer"], SHAPES["dense"]
     space = lo.ArchitectureSpace(depth=[1, 2], width=[2, 3], activation=["relu", "tanh"], norm=norms, skip=True)
-    vector = random_vector(space, 3)
+    vector = random_vector(space, 12)
     architecture, (x, y) = space.decode(vector), examples(shape, 8)
     child = lo.classification(masked(space, vector, shape))
     small = lo.classification(architecture.network(shape, 3))

@@ -98,7 +98,7 @@ def test_training_bears_it_out(activation):
     assert max(sick) < min(healthy)
 
 
-@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize("graph", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_layers_of_an_nnx_module_that_does_not_know_of_it(graph):
     with nnx.set_graph_mode(graph):
         module = Mixed(nnx.Rngs(0))

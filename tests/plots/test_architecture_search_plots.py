@@ -103,8 +103,9 @@ def test_of_many_options_the_decisions_are_named():
     assert not overlap(labels)
 
 
-@pytest.mark.parametrize("rounds", [1, 10, 100])
-@pytest.mark.parametrize("style", ["default", "dark_background"])
+@pytest.mark.parametrize(
+    ("rounds", "style"), [(1, "default"), (10, "default"), (100, "default"), (10, "dark_background")]
+)
 def test_texts_do_not_overlap(rounds, style):
     with plt.style.context(style):
         drawn = drawn_panels(three(np.random.default_rng(0).random((rounds, 3))))

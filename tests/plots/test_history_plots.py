@@ -202,7 +202,16 @@ UNUSUAL = {
 }
 
 
-@pytest.mark.parametrize(("case", "style"), [*((case, "default") for case in UNUSUAL), ("usual", "dark_background")])
+SLOW = {"all infinite", "many steps of NaN", "one epoch", "all zero", "clipped, NaN", "no validation"}
+
+
+@pytest.mark.parametrize(
+    ("case", "style"),
+    [
+        *(pytest.param(case, "default", marks=[pytest.mark.slow] * (case in SLOW)) for case in UNUSUAL),
+        ("usual", "dark_background"),
+    ],
+)
 def test_what_is_unusual_is_drawn(case, style):
     with plt.style.context(style):
         drawn = drawn_panels(plot_history(**UNUSUAL[case]()))
