@@ -44,9 +44,46 @@ def at_step(value: Hyperparameter, count: Numeric) -> jax.Array:
     return as_scalar(value(count) if callable(value) else value)
 
 
+def at_last_step(value: Hyperparameter, done: jax.Array) -> jax.Array:
+    """The hyperparameter's number at the last of `done` = 1, 2, ... steps.
+
+    It reads the new count: if the old one were read by many kernels, XLA would copy it before it is overwritten.
+    """
+    return as_scalar(value(done - 1) if callable(value) else value)
+
+
 def first_step() -> jax.Array:
     """The step count at the start."""
     return jnp.zeros((), jnp.int32)
+
+
+def is_constant(value: Hyperparameter, old: Numeric) -> bool:
+    """Whether the hyperparameter is a constant of the program that is being traced, in which `old` is a variable."""
+    return isinstance(old, jax.core.Tracer) and not callable(value) and not isinstance(value, jax.core.Tracer)
+
+
+def record_number(value: Hyperparameter, number: jax.Array, old: jax.Array, done: jax.Array) -> jax.Array:
+    """What a state records of a hyperparameter after `done` steps; a constant is not written again and again."""
+    if is_constant(value, old):
+        return old
+    # Always the number, by a kernel that writes where `old` is: an argument that is an output too would be copied.
+    return jnp.where(done < 0, old, number.astype(old.dtype))
+
+
+@jax.custom_jvp
+def record(new: jax.Array, old: jax.Array) -> jax.Array:
+    """`new`, which is computed and is to be stored where `old` was, although nothing else reads that.
+
+    `jit` drops an argument that is not read, and pairs donated buffers with outputs by shape, in order: the outputs
+    that follow would get each other's buffers, held apart by copies.
+    """
+    del old
+    return new
+
+
+@record.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return record(*primals), tangents[0]
 
 
 def working_dtype(x: Array) -> Any:

@@ -68,8 +68,9 @@ def scale_by_adagrad(eps: numerics.Hyperparameter = 1e-7) -> optax.GradientTrans
             r = r + numerics.squared_magnitude(g)
             return numerics.safe_divide(g, delta + numerics.safe_sqrt(r)), r
 
-        delta = numerics.at_step(eps, state.count)
+        count = optax.safe_increment(state.count)
+        delta = numerics.at_last_step(eps, count)
         updates, r = numerics.map_leaves(rule, updates, state.sum_of_squares, params=params, delta=delta)
-        return updates, ScaleByAdagradState(optax.safe_increment(state.count), r)
+        return updates, ScaleByAdagradState(count, r)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -84,7 +84,7 @@ def scale_by_adam(
             return numerics.safe_divide(s_hat, numerics.safe_sqrt(r_hat) + delta), s, r
 
         t = optax.safe_increment(state.count)
-        rho1, rho2, delta = (numerics.at_step(h, state.count) for h in (b1, b2, eps))
+        rho1, rho2, delta = (numerics.at_last_step(h, t) for h in (b1, b2, eps))
         updates, s, r = numerics.map_leaves(
             rule,
             updates,

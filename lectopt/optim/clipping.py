@@ -17,7 +17,7 @@ class ClipByNormState(NamedTuple):
         count: int32[], the number of steps taken.
         norm: float32[], the norm of the last gradient, before clipping.
         clipped: bool[], whether the last gradient was clipped.
-        threshold: float32[], nu at the last step.
+        threshold: float32[], nu at the last step; in compiled steps, a constant as `init` wrote it.
     """
 
     count: Array
@@ -75,15 +75,19 @@ def clip_by_norm(
     def update(updates, state, params=None, **extra):
         del extra
         norm = numerics.tree_norm(updates, state.norm.dtype)
-        threshold = numerics.at_step(max_norm, state.count).astype(norm.dtype)
+        count = optax.safe_increment(state.count)
+        threshold = numerics.at_last_step(max_norm, count).astype(norm.dtype)
         clipped = norm > threshold
         factor = jnp.where(clipped, threshold / jnp.where(clipped, norm, 1), 1)
         factor = jnp.where(jnp.isfinite(norm), factor, jnp.nan if nonfinite == "propagate" else 0)
         # Not a bare product: 0 times an infinite or NaN entry would be NaN.
         rule = lambda g, f: (jnp.where(f == 0, 0, f * g),)  # noqa: E731
         (updates,) = numerics.map_leaves(rule, updates, params=params, f=factor)
-        dtype = state.norm.dtype
-        state = (optax.safe_increment(state.count), norm.astype(dtype), clipped, threshold.astype(dtype))
-        return updates, ClipByNormState(*state)
+        return updates, ClipByNormState(
+            count,
+            numerics.record(norm.astype(state.norm.dtype), state.norm),
+            numerics.record(clipped, state.clipped),
+            numerics.record_number(max_norm, threshold, state.threshold, count),
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)

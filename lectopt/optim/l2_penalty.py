@@ -67,10 +67,11 @@ def add_l2(
         del extra
         if params is None:
             raise ValueError("add_l2 needs the parameters: call update(gradients, state, params)")
-        weight = numerics.at_step(coefficient, state.count)
+        count = optax.safe_increment(state.count)
+        weight = numerics.at_last_step(coefficient, count)
         rule = lambda g, w, weight: (g + 2 * weight * w, w)  # noqa: E731
         updates, _ = numerics.map_leaves(rule, updates, params, params=params, weight=weight)
-        return updates, AddL2State(optax.safe_increment(state.count))
+        return updates, AddL2State(count)
 
     link = optax.GradientTransformationExtraArgs(init, update)
     return link if mask is None else accept_dicts(optax.masked(link, mask))

@@ -13,7 +13,8 @@ class ScaleByLearningRateState(NamedTuple):
 
     Attributes:
         count: int32[], the number of steps taken.
-        step_size: float32[], the learning rate of the last step.
+        step_size: float32[], the learning rate of the last step. In compiled steps, a rate that is a constant is not
+            written again: it stands there from `init` on.
     """
 
     count: Array
@@ -58,8 +59,10 @@ def scale_by_learning_rate(learning_rate: numerics.Hyperparameter) -> optax.Grad
 
     def update(updates, state, params=None, **extra):
         del extra
-        rate = numerics.at_step(learning_rate, state.count)
+        count = optax.safe_increment(state.count)
+        rate = numerics.at_last_step(learning_rate, count)
         (updates,) = numerics.map_leaves(lambda g, rate: (-rate * g,), updates, params=params, rate=rate)
-        return updates, ScaleByLearningRateState(optax.safe_increment(state.count), rate)
+        step_size = numerics.record_number(learning_rate, rate, state.step_size, count)
+        return updates, ScaleByLearningRateState(count, step_size)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -68,8 +68,9 @@ def trace_momentum(momentum: numerics.Hyperparameter) -> optax.GradientTransform
             v = alpha * v + u
             return v, v
 
-        alpha = numerics.at_step(momentum, state.count)
+        count = optax.safe_increment(state.count)
+        alpha = numerics.at_last_step(momentum, count)
         updates, velocity = numerics.map_leaves(rule, updates, state.velocity, params=params, alpha=alpha)
-        return updates, TraceMomentumState(optax.safe_increment(state.count), velocity)
+        return updates, TraceMomentumState(count, velocity)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -17,7 +17,8 @@ class TraceNesterovState(NamedTuple):
     Attributes:
         count: int32[], the number of steps taken.
         lookahead: float32[], the coefficient c: the parameters that are held are w + c v.
-        velocity: v, a tree like the parameters, float32 or wider.
+        velocity: v, a tree like the parameters, float32 or wider. Where a compiled step with a constant alpha is given
+            the state of an optimizer with another one, c stays as it is, and this is v alpha / c from then on.
     """
 
     count: Array
@@ -82,17 +83,22 @@ def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransform
     def update(updates, state, params=None, **extra):
         del extra
 
-        def rule(u, v, lookahead, alpha_next):
+        def rule(u, v, decay, gain, lookahead):
             # Both from the new v: were the old one read twice, XLA would copy all of it before overwriting it.
-            v = lookahead * v + u
-            return u + alpha_next * v, v
+            v = decay * v + gain * u
+            return u + lookahead * v, v
 
         count = optax.safe_increment(state.count)
-        alpha_next = numerics.at_step(momentum, count)
-        updates, velocity = numerics.map_leaves(
-            rule, updates, state.velocity, params=params, lookahead=state.lookahead, alpha_next=alpha_next
-        )
-        return updates, TraceNesterovState(count, alpha_next, velocity)
+        alpha, c = numerics.at_step(momentum, count).astype(state.lookahead.dtype), state.lookahead
+        if numerics.is_constant(momentum, c):
+            # c stays, so that it is not written again each step. In the state of an optimizer with another alpha, the
+            # velocity makes up for it: c v is alpha times that of the formula.
+            same = alpha == c
+            numbers = {"decay": alpha, "gain": jnp.where(same, 1, alpha / jnp.where(same, 1, c)), "lookahead": c}
+        else:
+            numbers = {"decay": c, "gain": jnp.ones_like(c), "lookahead": alpha}
+        updates, velocity = numerics.map_leaves(rule, updates, state.velocity, params=params, **numbers)
+        return updates, TraceNesterovState(count, numerics.record_number(momentum, alpha, c, count), velocity)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -72,12 +72,11 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
                     f"{', '.join(unknown)} as well"
                 )
         # By the layers of the parameters: the gradient may lack some (None), and then is 0 there.
-        return updates, WatchNormsState(
-            {
-                name: {layer: measured[name].get(layer, jnp.zeros(())).astype(x.dtype) for layer, x in layers.items()}
-                for name, layers in state.norms.items()
-            }
-        )
+        norms = {
+            name: {layer: measured[name].get(layer, jnp.zeros(())).astype(x.dtype) for layer, x in layers.items()}
+            for name, layers in state.norms.items()
+        }
+        return updates, WatchNormsState(jax.tree.map(numerics.record, norms, state.norms))
 
     return optax.GradientTransformationExtraArgs(init, update)
 

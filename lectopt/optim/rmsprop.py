@@ -70,8 +70,9 @@ def scale_by_rmsprop(
             r = rho * r + (1 - rho) * numerics.squared_magnitude(g)
             return numerics.safe_divide(g, numerics.safe_sqrt(delta + r)), r
 
-        rho, delta = numerics.at_step(decay, state.count), numerics.at_step(eps, state.count)
+        count = optax.safe_increment(state.count)
+        rho, delta = numerics.at_last_step(decay, count), numerics.at_last_step(eps, count)
         updates, r = numerics.map_leaves(rule, updates, state.mean_of_squares, params=params, rho=rho, delta=delta)
-        return updates, ScaleByRmspropState(optax.safe_increment(state.count), r)
+        return updates, ScaleByRmspropState(count, r)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,11 +1,15 @@
 """What an optimizer's state says about its last step, for the records of a training."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import optax
 
 from lectopt._internal.types import Array
 from lectopt.optim.clipping import ClipByNormState
 from lectopt.optim.learning_rate import ScaleByLearningRateState
+from lectopt.optim.nesterov import TraceNesterovState
 
 
 def step_records(opt_state: optax.OptState) -> dict[str, Array]:
@@ -16,3 +20,25 @@ def step_records(opt_state: optax.OptState) -> dict[str, Array]:
     clips = [state for state in states if isinstance(state, ClipByNormState)]
     known = {"learning_rate": rates[0]} if len(rates) == 1 else {}
     return known | ({"clipped": clips[0].clipped, "clip_threshold": clips[0].threshold} if len(clips) == 1 else {})
+
+
+def renew_constants(opt_state: optax.OptState, first: optax.OptState) -> optax.OptState:
+    """Returns a state that was left by an optimizer with other constants, for the one whose first state is given.
+
+    Constants are recorded by `init` alone.
+    """
+
+    def renew(old: Any, first: Any) -> Any:
+        if isinstance(old, ScaleByLearningRateState):
+            return old._replace(step_size=first.step_size)
+        if isinstance(old, ClipByNormState):
+            return old._replace(threshold=first.threshold)
+        if isinstance(old, TraceNesterovState):
+            # A coefficient of 0 forgets the velocity; no factor of that would stand for another alpha.
+            forgets = old.lookahead == 0
+            velocity = jax.tree.map(lambda v: jnp.where(forgets, 0, v), old.velocity)
+            return old._replace(lookahead=jnp.where(forgets, first.lookahead, old.lookahead), velocity=velocity)
+        return old
+
+    kinds = (ScaleByLearningRateState, ClipByNormState, TraceNesterovState)
+    return jax.tree.map(renew, opt_state, first, is_leaf=lambda x: isinstance(x, kinds))

@@ -15,6 +15,7 @@ from lectopt._internal.trees import leaves_by_path, paths, same_structure, unfla
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.norms.moments import Moments
+from lectopt.optim.step_records import renew_constants
 from lectopt.tasks.model_state import ModelState, learn_inputs
 from lectopt.tasks.models import Params, State
 from lectopt.tasks.task import Task
@@ -105,7 +106,8 @@ def replace_opt_state(start: Start, opt_state: optax.OptState) -> optax.OptState
             "run's weights and the other variables of its model"
         )
     leaves = jax.tree.leaves(start.opt_state)
-    return unflatten_in_order("the optimizer state of start, for this optimizer,", leaves, opt_state)
+    left = unflatten_in_order("the optimizer state of start, for this optimizer,", leaves, opt_state)
+    return renew_constants(left, opt_state)
 
 
 def _split(start: Any) -> Start:
