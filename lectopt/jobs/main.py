@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from lectopt._internal.files import checked_path
-from lectopt._internal.progress import ProgressBar
 from lectopt._internal.run_directories import make_directory
 from lectopt._internal.types import Numeric
 from lectopt.data import datasets
@@ -24,7 +23,10 @@ from lectopt.data.subsets import Subset
 from lectopt.monitoring.diagnosis import diagnose
 from lectopt.optim import optimizers
 from lectopt.optim.schedules import linear_decay
-from lectopt.search.selection import Selection, select
+from lectopt.search.hyperparameter_search import Search
+from lectopt.search.refitting import Refit
+from lectopt.search.result_warnings import warn_of_edges
+from lectopt.search.selection import Selection, retrained
 from lectopt.tasks.standard_tasks import classification
 from lectopt.training.fitting import fit
 from lectopt.training.run import Run
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 Factory: TypeAlias = Callable[[Numeric], optax.GradientTransformation]
 BATCH_SIZE = 32
 FOLDS = 5
+UNTUNED_RATE = 1e-3
 NEARLY_BEST_MARGIN = 0.01
 """A rate is nearly best if its mean validation accuracy is at most this much below that of the best rate."""
 
@@ -103,35 +106,39 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
         f"{len(x)} handwritten digits, {len(test)} of them to test. A 64-100-10 network, {epochs} epochs; {rates} "
         f"learning rates x {FOLDS} folds for each algorithm, side by side."
     )
-
-    def select_rate(optimizer: Factory, grid: np.ndarray) -> Selection:
-        def trial(setting: dict[str, Any], train: Subset, valid: Subset | None, key: Any) -> Run:
-            transformation = optimizer(setting["learning_rate"])
-            return lectopt_train(
-                task, transformation, train, valid=valid, batch_size=BATCH_SIZE, epochs=epochs, key=key
-            )
-
-        settings = {"learning_rate": grid}
-        return select(trial, settings, rest, folds=folds, test=test, minimize="valid_loss", key=seed, progress=False)
-
-    outcomes: list[Outcome] = []
     variants = algorithms(10 * steps_per_epoch(rest, BATCH_SIZE))
-    with ProgressBar("algorithms", len(variants) + 2, after=0) as bar:
-        for name, optimizer in variants.items():
-            bar.update(len(outcomes), name)
-            outcomes.append(Outcome(name, select_rate(optimizer, np.geomspace(1e-5, 10, rates))))
-        bar.update(len(outcomes), "adam, untuned")
-        untuned = Outcome("adam, untuned", select_rate(optimizers.adam, np.array([1e-3])))
-        bar.update(len(outcomes) + 1, "the best, watched")
-        best = min(outcomes, key=lambda o: float(o.chosen.results.mean()[o.best]))
-        train, valid = folds[0]
-        options: dict[str, Any] = {"valid": valid, "batch_size": BATCH_SIZE, "epochs": epochs, "key": seed, "watch": 10}
-        watched = fit(task, variants[best.name](best.rates[best.best]), train, progress=False, **options)
+    training: dict[str, Any] = {"batch_size": BATCH_SIZE, "epochs": epochs}
+
+    def trial(setting: dict[str, Any], train: Subset, valid: Subset | None, key: Any) -> Run:
+        optimizer = variants[setting["algorithm"]](setting["learning_rate"])
+        return lectopt_train(task, optimizer, train, valid=valid, key=key, **training)
+
+    settings, parts = grids(list(variants), rates)
+    search = Search.of(trial, settings, folds, minimize="valid_loss", key=seed)
+    results = search.run()
+    chosen = retrained(Refit(search, FOLDS), results, list(parts.values()), rest, test)
+    *outcomes, untuned = (Outcome(*named) for named in zip(parts, chosen, strict=True))
+    for one in chosen:
+        warn_of_edges(one.results)
+    best = min(outcomes, key=lambda o: float(o.chosen.results.mean()[o.best]))
+    train, valid = folds[0]
+    watched = fit(task, variants[best.name](best.rates[best.best]), train, valid=valid, key=seed, watch=10, **training)
     console.print(_table(outcomes, untuned))
     console.print(f"The best, {best.name} at {best.rates[best.best]:.2g}, watched on the first fold:")
     console.print(str(diagnose(watched)), highlight=False)
     figures = {"optimizers": _picture(outcomes), "best": watched.history.plot()}
     console.print(f"Pictures: {', '.join(map(str, save_figures(figures, output)))}", soft_wrap=True)
+
+
+def grids(names: list[str], rates: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns the settings of all algorithms, and {algorithm: the rows of its grid}; the last is adam, untuned."""
+    grid = np.geomspace(1e-5, 10, rates).astype(np.float32)
+    rows = [(name, rate) for name in names for rate in grid]
+    parts = {name: np.arange(i * rates, (i + 1) * rates) for i, name in enumerate(names)}
+    untuned = "adam", np.float32(UNTUNED_RATE)
+    rows += [] if untuned in rows else [untuned]
+    settings = {"algorithm": [name for name, _ in rows], "learning_rate": np.array([rate for _, rate in rows])}
+    return settings, parts | {"adam, untuned": np.array([rows.index(untuned)])}
 
 
 def save_figures(figures: Mapping[str, "Figure"], output: Path) -> list[Path]:
@@ -176,7 +183,7 @@ def _table(outcomes: list[Outcome], untuned: Outcome) -> Table:
     for o in outcomes:
         low, high = o.nearly_best_rates
         table.add_row(o.name, f"{o.rates[o.best]:.2g}", *o.scores, f"{low:.2g} - {high:.2g}", f"{high / low:.0f}")
-    table.add_row(untuned.name, "0.001", *untuned.scores, "-", "-")
+    table.add_row(untuned.name, f"{UNTUNED_RATE:g}", *untuned.scores, "-", "-")
     return table
 
 

@@ -12,9 +12,11 @@ from lectopt._internal.keys import as_key
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds, join
 from lectopt.data.subsets import as_subset
+from lectopt.engine.program_cache import compile_threads
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
 from lectopt.search.refitting import Refit
+from lectopt.search.result_parts import part_of
 from lectopt.search.results import Results
 
 
@@ -185,8 +187,11 @@ def nested_cross_validate(
     )
     refit = Refit(search, search.shape[1])
     refit.check(outside.at(0)[0], needs_run=True)
-    results = run_or_keep_partial(search)
-    chosen = [best_of(results, i * len(inside[0]), (i + 1) * len(inside[0])) for i in range(len(pairs))]
+    with compile_threads() as threads:
+        refit.begin_early(outside.at(0)[0], threads)
+        results = run_or_keep_partial(search)
+    every, count = np.arange(len(results)), len(inside[0])
+    chosen = [part_of(results, every, slice(i * count, (i + 1) * count)).best_index for i in range(len(pairs))]
     settings = [results.settings.row(row) for row in chosen]
     if not search.finished:
         return NestedResults(settings, {}, results)
@@ -199,13 +204,3 @@ def nested_cross_validate(
         test_metrics={name: np.array([score[name] for score in scores]) for name in scores[0]},
         inner=results,
     )
-
-
-def best_of(results: Results, first: int, last: int) -> int:
-    """Returns the best row on some of the folds alone."""
-    part = dataclasses.replace(
-        results,
-        metrics={name: values[:, first:last] for name, values in results.metrics.items()},
-        diverged_at=results.diverged_at[:, first:last],
-    )
-    return part.best_index

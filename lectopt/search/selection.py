@@ -1,18 +1,23 @@
 """The lecture's whole recipe: validate each setting, retrain the best on all but the test set, test that."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lectopt._internal.arrays import as_array
+from lectopt._internal.progress import ProgressBar
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds
-from lectopt.data.subsets import as_subset
+from lectopt.data.subsets import Subset, as_subset
+from lectopt.engine.program_cache import compile_threads
 from lectopt.search.halving import Halving
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
 from lectopt.search.refitting import Refit
+from lectopt.search.result_parts import part_of
 from lectopt.search.result_warnings import warn_of_edges
 from lectopt.search.results import Results
 
@@ -152,8 +157,32 @@ def select(
     )
     refit = Refit(search, len(search.shared.folds or ()))
     refit.check(rest, needs_run=tested is not None)
-    results = run_or_keep_partial(search)
+    with compile_threads() as threads:
+        refit.begin_early(rest, threads)
+        results = run_or_keep_partial(search)
     if not search.finished:
         return Selection(results.best(), results, None, None)
-    run = refit(warn_of_edges(results).best_index, rest)
-    return Selection(results.best(), results, run, None if tested is None else run.evaluate(tested))
+    (chosen,) = retrained(refit, warn_of_edges(results), [np.arange(len(results))], rest, tested)
+    return dataclasses.replace(chosen, results=results)
+
+
+def retrained(
+    refit: Refit, results: Results, parts: Sequence[np.ndarray], rest: Subset, test: Subset | None
+) -> list[Selection]:
+    """Returns the best setting among each of some rows, retrained on the rest and tested; they compile together."""
+    found = [part_of(results, rows) for rows in parts]
+    best = [int(rows[part.best_index]) for rows, part in zip(parts, found, strict=True)]
+    runs = []
+    with (
+        compile_threads() as threads,
+        ProgressBar("retrainings", len(best), show=refit.search.options.progress) as bar,
+    ):
+        for row in best:
+            refit.begin(row, rest, threads)
+        for row in best:
+            runs.append(refit(row, rest))
+            bar.update(len(runs))
+    return [
+        Selection(part.best(), part, run, None if test is None else run.evaluate(test))
+        for part, run in zip(found, runs, strict=True)
+    ]

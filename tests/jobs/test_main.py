@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lectopt.jobs.main import Outcome
+from lectopt.jobs.main import Outcome, grids
 from lectopt.search.results import Results
 from lectopt.search.selection import Selection
 from lectopt.search.settings import Settings
@@ -76,6 +76,18 @@ def test_rates_that_are_nearly_best(accuracy, best, near):
     assert Outcome("x", Selection({}, found, None, None)).nearly_best_rates == near
 
 
+@pytest.mark.parametrize(("rates", "extra"), [(19, 0), (3, 1)])
+def test_the_grids_of_all_algorithms_are_one_search_and_adam_untuned_is_in_it(rates, extra):
+    settings, parts = grids(["sgd", "adam"], rates)
+    assert len(settings["algorithm"]) == len(settings["learning_rate"]) == 2 * rates + extra
+    assert list(parts) == ["sgd", "adam", "adam, untuned"]
+    for name, rows in parts.items():
+        assert {settings["algorithm"][row] for row in rows} == {name.split(",")[0]}
+    for name in ("sgd", "adam"):
+        np.testing.assert_allclose(settings["learning_rate"][parts[name]], np.geomspace(1e-5, 10, rates), rtol=1e-6)
+    assert settings["learning_rate"][parts["adam, untuned"]] == np.float32(1e-3)
+
+
 @pytest.mark.slow
 def test_main_job(tmp_path):
     result = lectopt("--epochs", "10", cwd=tmp_path)
@@ -92,7 +104,9 @@ def test_main_job(tmp_path):
     assert re.search(
         r"^The best, .* at .*, watched on the first fold:\n(Nothing found|\w+.*: )", result.stdout, flags=re.MULTILINE
     )
-    assert all(line.startswith("algorithms ") for line in result.stderr.splitlines())  # how far it is, and no warning
+    said = r"\d+ settings x |  (compiled|traced) in |(re)?trainings? \d"  # the plan and how far it is, and no warning
+    assert all(re.match(said, line) for line in result.stderr.splitlines()), result.stderr
+    assert "152 settings x 5 folds x 1 seeds: 760 trainings in 8 program(s)" in result.stderr
     paths = re.search(r"Pictures: (.*)", result.stdout)[1].split(", ")
     assert paths == [str(tmp_path / "lectopt-output" / name) for name in ("optimizers.png", "best.png")]
     assert all(Path(path).stat().st_size > 20_000 for path in paths)

@@ -9,8 +9,12 @@ from compilations import compilations
 
 import lectopt as lo
 from lectopt.engine import program_cache, running
-from lectopt.search.hyperparameter_search import devices
+from lectopt.search.hyperparameter_search import Search, devices
+from lectopt.search.refitting import Refit
+from lectopt.search.selection import retrained
 from lectopt.search.space import Static
+
+pytestmark = pytest.mark.filterwarnings("ignore:the best")
 
 QUIET = {"minimize": "loss", "key": 0, "progress": False}
 WIDTHS = {"x": np.arange(6, dtype=np.float32), "width": Static([1, 2, 3, 1, 2, 3])}
@@ -141,3 +145,71 @@ def test_groups_with_equal_programs_compile_one():
     assert found.trace_seconds > 0
     lo.sweep(trial, names, **QUIET)
     assert len(log) == before + 1
+
+
+# retraining -----------------------------------------------------------------------------------------------------------
+EXAMPLES = (np.arange(12, dtype=np.float32),)
+SELECT = {**QUIET, "folds": lo.k_fold(EXAMPLES, 3, key=0)}
+
+
+def make_mean():
+    """A new function each time: the distance of a setting from the mean of the examples, times a width."""
+
+    def trial(setting, train, valid, key):
+        mean = (train.arrays[0][train.indices] * train.mask).sum() / train.size
+        return {"loss": setting.get("width", 1) * (setting["x"] - mean) ** 2, "mean": mean}
+
+    return trial
+
+
+def counted(call):
+    log = compilations()
+    before = len(log)
+    result = call()
+    return result, len(log) - before
+
+
+def test_a_selection_of_the_same_trial_compiles_nothing_again():
+    lo.select(make_mean(), WIDTHS, EXAMPLES, **SELECT)  # what else compiles on a first use
+    trial = make_mean()
+    first, programs = counted(lambda: lo.select(trial, {"x": WIDTHS["x"]}, EXAMPLES, **SELECT))
+    assert programs == 2  # of the search and of the retraining
+    assert (first.setting, float(first.run["loss"])) == ({"x": 5.0}, 0.25)
+    again, programs = counted(lambda: lo.select(trial, {"x": WIDTHS["x"] + 2}, EXAMPLES, **SELECT))
+    assert programs == 0
+    assert float(again.run["loss"]) == (again.setting["x"] - 5.5) ** 2
+
+
+@pytest.mark.usefixtures("threads_before")
+def test_the_retraining_compiles_while_the_search_runs(monkeypatch):
+    begun, run, compiled = [], running.run_rectangle, program_cache.compiled
+    both = threading.Event()
+
+    def counted(lowered):
+        begun.append(lowered)
+        if len(begun) == 2:
+            both.set()
+        return compiled(lowered)
+
+    def waits(*arguments):
+        assert both.wait(60)
+        return run(*arguments)
+
+    monkeypatch.setattr(program_cache, "compiled", counted)
+    monkeypatch.setattr(running, "run_rectangle", waits)
+    lo.select(make_mean(), {"x": WIDTHS["x"]}, EXAMPLES, **SELECT)
+
+
+def test_the_best_of_each_static_value_is_retrained_all_programs_at_the_same_time(monkeypatch, threads_before):
+    search = Search.of(make_mean(), WIDTHS, SELECT["folds"], minimize="loss", key=0, progress=False)
+    results, rest = search.run(), lo.holdout(EXAMPLES, 0.25, key=0)[0]
+    barrier, compiled = threading.Barrier(3, timeout=60), program_cache.compiled
+    monkeypatch.setattr(program_cache, "compiled", lambda lowered: (barrier.wait(), compiled(lowered))[1])
+    parts = [np.array([i, i + 3]) for i in range(3)] + [np.array([1])]
+    found, programs = counted(lambda: retrained(Refit(search, 3), results, parts, rest, None))
+    assert programs == 3  # the fourth part has a program already
+    assert [one.setting for one in found] == [{"x": x, "width": w} for x, w in ((3, 1), (4, 2), (5, 3), (1, 2))]
+    mean = np.asarray(rest.indices).mean()
+    for one in found:
+        assert float(one.run["loss"]) == pytest.approx(one.setting["width"] * (one.setting["x"] - mean) ** 2)
+        assert list(one.results.settings["width"]) == [one.setting["width"]] * len(one.results)

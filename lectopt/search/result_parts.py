@@ -1,0 +1,19 @@
+"""Parts of what a search found."""
+
+import dataclasses
+
+import numpy as np
+
+from lectopt.search.results import Results
+
+
+def part_of(results: Results, rows: np.ndarray, folds: slice = slice(None)) -> Results:
+    """Returns the results of some settings, on some folds alone, which have no trial to replay."""
+    return dataclasses.replace(
+        results,
+        settings=results.settings.take(rows),
+        metrics={name: values[rows, folds] for name, values in results.metrics.items()},
+        diverged_at=results.diverged_at[rows, folds],
+        rungs=results.rungs[rows],
+        _replay=None,
+    )
