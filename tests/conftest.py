@@ -16,6 +16,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import jaxlib
 from flax import nnx
+from rounded_products import NAMES, round_products
 
 
 def known_to_xla(flag: str) -> bool:
@@ -32,6 +33,10 @@ if known_to_xla("xla_cpu_use_fusion_emitters"):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 jax.config.update("jax_num_cpu_devices", 4)
 jax.local_devices = lambda *_, **__: jax.devices()[:1]  # of four, tests use one unless they ask for more
+# What an accelerator would make of the tests: 10 rounds the inputs of products as a GPU does, 7 as a TPU.
+round_products()
+if PRODUCT_BITS := os.environ.get("LECTOPT_TEST_PRODUCT_BITS"):
+    jax.config.update("jax_default_matmul_precision", NAMES[int(PRODUCT_BITS)])
 
 
 def pytest_collection_finish():
@@ -72,6 +77,20 @@ def strict():
 def x64():
     """float64 numbers."""
     with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=NAMES, ids="{} bits".format)
+def product_bits(request):
+    """Products are formed of so many bits: what is a rounding is not to be found wrong."""
+    with jax.default_matmul_precision(NAMES[request.param]):
+        yield request.param
+
+
+@pytest.fixture
+def full_precision():
+    """Products of float32 numbers as they are: accelerators round them first, unless they are asked not to."""
+    with jax.default_matmul_precision("highest"):
         yield
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
+from lectopt._internal.product_rounding import product_rounding
 from lectopt._internal.tables import as_html, as_text
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
@@ -98,7 +99,8 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     :math:`\operatorname{mean}_u(\operatorname{var}_n z_{nu}) / \operatorname{var}_{n,u} z_{nu}`; the share of dead
     units, 0 for every example after the activation, and of saturated values; and mean and standard deviation of
     :math:`\partial L / \partial z` and of the gradient of the weights. The model runs in training mode and stays as it
-    is. Layers inside `scan`, `vmap`, `remat` or `jit` cannot be observed; the result names their weights.
+    is; products of float32 numbers are not rounded, as an accelerator otherwise would. Layers inside `scan`, `vmap`,
+    `remat` or `jit` cannot be observed; the result names their weights.
 
     Args:
         task: a `Task`, examined with newly drawn weights; or a `Run`, examined with its trained ones.
@@ -143,11 +145,14 @@ def inspect(task: Task | Run, examples: Any, *, key: Any = 0) -> Inspection:
     else:
         raise TypeError(f"task must be a lectopt.Task or a Run; got {type(task).__name__}")
     batch = subset.examples()
-    signals, loss = _signals_and_loss(task, params, state, batch, key)
+    with jax.default_matmul_precision("highest"):  # what is looked at is the network, not the device
+        signals, loss = _signals_and_loss(task, params, state, batch, key)
+        rounding = product_rounding()
     layers = [layer_report(name, signals) for name in signals.names]
     known = task.baseline_loss(subset)
     baseline = None if known is None else float(known) + 0.0  # an entropy of -0.0 is 0
-    return Inspection(layers, loss, baseline, inspection_findings(layers, loss, baseline, trained), _unseen(signals))
+    findings = inspection_findings(layers, loss, baseline, trained, rounding)
+    return Inspection(layers, loss, baseline, findings, _unseen(signals))
 
 
 def _signals_and_loss(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lectopt.monitoring.findings import Finding, list_layers
+from lectopt.monitoring.findings import Finding, is_baseline, list_layers
 from lectopt.monitoring.layer_reports import LayerReport
 from lectopt.monitoring.thresholds import THRESHOLDS
 
@@ -10,15 +10,19 @@ _GLOROT = "Glorot and Bengio 2010"
 _START = "Goodfellow et al. 2016, section 8.4"
 
 
-def inspection_findings(layers: list[LayerReport], loss: float, baseline: float | None, trained: bool) -> list[Finding]:
-    """Returns the findings of `inspect`."""
+def inspection_findings(
+    layers: list[LayerReport], loss: float, baseline: float | None, trained: bool, rounding: float = 0.0
+) -> list[Finding]:
+    """Returns the findings of `inspect`; `rounding` is that of the factors of products."""
     weighted = [layer for layer in layers if not np.isnan(layer.weight_std)]
+    outputs = [(x.name, x.output_std) for x in weighted]
+    gradients = [(x.name, x.gradient_std) for x in weighted[::-1]]
     findings = [
         _symmetric_units(weighted),
-        _size_change("outputs", "exploding", [(x.name, x.output_std) for x in weighted], loss),
-        _size_change("outputs", "vanishing", [(x.name, x.output_std) for x in weighted], loss),
-        _size_change("gradients", "exploding", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
-        _size_change("gradients", "vanishing", [(x.name, x.gradient_std) for x in weighted[::-1]], loss),
+        _size_change("outputs", "exploding", outputs, loss, rounding),
+        _size_change("outputs", "vanishing", outputs, loss, rounding),
+        _size_change("gradients", "exploding", gradients, loss, rounding),
+        _size_change("gradients", "vanishing", gradients, loss, rounding),
         _over_share("dead units", [(x.name, x.dead) for x in layers], THRESHOLDS.dead),
         _over_share("saturated units", [(x.name, x.saturated) for x in layers], THRESHOLDS.saturated),
         _alike_examples(weighted[:-1]),
@@ -36,13 +40,15 @@ def _symmetric_units(layers: list[LayerReport]) -> Finding | None:
     return Finding("symmetric units", f"units that compute and learn the same as another: {evidence}", remedy, _START)
 
 
-def _size_change(what: str, how: str, sizes: list[tuple[str, float]], loss: float) -> Finding | None:
+def _size_change(what: str, how: str, sizes: list[tuple[str, float]], loss: float, rounding: float) -> Finding | None:
     """Reports `sizes` that shrink or grow, listed from the end that the signal comes from."""
     if len(sizes) < 2:
         return None
     (first, start), (last, end) = sizes[0], sizes[-1]
     if how == "exploding":
-        wrong = not np.isfinite([start, end, loss]).all() or (start > 0 and end / start > 1 / THRESHOLDS.faded)
+        # Layers that make a signal so much larger do so to its rounding, and the size is not known better than that.
+        growth = (1 + rounding / THRESHOLDS.faded) / THRESHOLDS.faded
+        wrong = not np.isfinite([start, end, loss]).all() or (start > 0 and end / start > growth)
     else:
         wrong = end == 0 or (start > 0 and end / start < THRESHOLDS.faded)
     if not wrong:
@@ -75,8 +81,7 @@ def _alike_examples(layers: list[LayerReport]) -> Finding | None:
 
 def loss_finding(loss: float, baseline: float | None, trained: bool) -> Finding | None:
     """Reports a loss over many examples that is far above that of constant outputs."""
-    # None where it is not known, 0 where all targets are alike.
-    if not baseline or not loss > THRESHOLDS.high_loss * baseline:
+    if not is_baseline(baseline, loss) or not loss > THRESHOLDS.high_loss * baseline:
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {baseline:.3g}"
     if trained:

@@ -10,7 +10,7 @@ import numpy as np
 from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.types import Array
 from lectopt.data.subsets import as_subset
-from lectopt.monitoring.findings import RECIPE, Finding
+from lectopt.monitoring.findings import RECIPE, Finding, is_baseline
 from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.optim.optimizers import adam
 from lectopt.optim.schedules import linear_decay
@@ -47,11 +47,12 @@ def memorization(task: Task, sample: Any, key: jax.Array) -> Outcome:
     # One program for all: the examples as they are, each alone, and with the inputs of the first for all targets.
     train_on = functools.partial(cached_jit(_train_at_rates, task), examples, key)
     together = _at_best_rate(train_on(rows, rows))
-    baseline = task.baseline_loss(as_subset(examples))
+    known = task.baseline_loss(as_subset(examples))
+    baseline = None if known is None else float(known)
     evidence = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"
     near_zero = THRESHOLDS.floor_error * together.first
-    if baseline is not None and baseline > 0:
-        near_zero = THRESHOLDS.memorizing_rest * float(baseline)
+    if is_baseline(baseline, together.first):
+        near_zero = THRESHOLDS.memorizing_rest * baseline
     if 0 <= together.last <= near_zero:  # the floor, which can only be 0, need not be asked for
         return [], [f"Learned by heart: {evidence}."]
     floor = float(np.mean([_at_best_rate(train_on(np.full(count, i), np.full(count, i))).last for i in rows]))
@@ -60,7 +61,7 @@ def memorization(task: Task, sample: Any, key: jax.Array) -> Outcome:
         return [_cannot_learn(evidence)], []
     if not task.has_targets:
         return _judge_objective(together, floor, evidence)
-    constant = _at_best_rate(train_on(np.zeros(count, int), rows)).last if baseline is None else float(baseline)
+    constant = _at_best_rate(train_on(np.zeros(count, int), rows)).last if baseline is None else baseline
     evidence += f", constant outputs {constant:.3g}"
     return _judge_loss(together, floor, constant, evidence, bounded=baseline is not None)
 

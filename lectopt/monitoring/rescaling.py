@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import widen
 from lectopt._internal.trees import paths
+from lectopt._internal.types import Array
 from lectopt.data.subsets import as_subset
+from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, watched
@@ -73,7 +75,7 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
         probe = Probe()
         watched(task, probe).scores(params, state, batch, key, training=True)
         called.update({name: probe.paths[name] for name in probe.layers()})
-        return {name: jnp.std(widen(probe.outputs[name])) for name in called}
+        return {name: _deviation(widen(probe.outputs[name])) for name in called}
 
     deviations(params)
     first_call: dict[tuple[str, ...], str] = {}
@@ -82,6 +84,12 @@ def rescale(task: Task, examples: Any, *, key: Any = 0) -> Params:
     for path, name in first_call.items():
         params = _divide_layer(params, path, deviations(params)[name])
     return params
+
+
+def _deviation(outputs: Array) -> Array:
+    """Computes the standard deviation of a layer's outputs: 0 where it is no more than their rounding."""
+    differ = jnp.ptp(outputs) > THRESHOLDS.same_outputs * jnp.max(jnp.abs(outputs))
+    return jnp.where(differ, jnp.std(outputs), 0)
 
 
 def _divide_layer(params: Params, path: tuple[str, ...], deviation: jax.Array) -> Params:

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from lectopt._internal import checks
+from lectopt._internal.product_rounding import product_rounding
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import as_subset
@@ -213,7 +214,7 @@ def suggest_learning_rate(
         return Losses(found.metrics["first"][:, 0], found.metrics["last"][:, 0])
 
     rates, found = _widened(losses_at, np.geomspace(low, high, points))
-    if (edge := _edge(found.last)) is not None and not np.isnan(found.last.mean(axis=1)).all():
+    if (edge := _edge(found)) is not None and not np.isnan(found.last.mean(axis=1)).all():
         warnings.warn(
             f"the best learning rate is the {edge} of the grid, {rates[0]:.2g} to {rates[-1]:.2g}, which was widened "
             f"{WIDENINGS} times",
@@ -234,7 +235,7 @@ def _widened(losses_at: Callable[[np.ndarray], Losses], rates: np.ndarray) -> tu
     ratio = rates[1] / rates[0]
     beyond = ratio ** np.arange(1, max(round(math.log(100, ratio)), 1) + 1)
     for _ in range(WIDENINGS):
-        if (edge := _edge(found.last)) == "lowest":
+        if (edge := _edge(found)) == "lowest":
             added = rates[0] / beyond[::-1]
             rates, found = np.append(added, rates), losses_at(added).then(found)
         elif edge == "highest":
@@ -243,19 +244,31 @@ def _widened(losses_at: Callable[[np.ndarray], Losses], rates: np.ndarray) -> tu
     return rates, found
 
 
-def _edge(losses: np.ndarray) -> str | None:
+def _edge(found: Losses) -> str | None:
     """Returns the end of the grid at which the best mean lies; if all diverge, the lower one."""
-    mean = losses.mean(axis=1)
-    if np.isnan(mean).all() or np.nanargmin(mean) == 0:
+    mean = found.last.mean(axis=1)
+    if np.isnan(mean).all() or (best := _best(found.first.mean(axis=1), mean)) == 0:
         return "lowest"
-    return "highest" if np.nanargmin(mean) == len(mean) - 1 else None
+    return "highest" if best == len(mean) - 1 else None
+
+
+def _best(first: np.ndarray, last: np.ndarray) -> int:
+    """Returns the index of the rate with the lowest loss.
+
+    Where no rate lowers it by more than products are rounded, the lowest is chance: of all as low, it is the highest.
+    """
+    best = int(np.nanargmin(last))
+    rounding = product_rounding() * abs(first[best])
+    if first[best] - last[best] >= rounding:
+        return best
+    return int(np.flatnonzero(last <= last[best] + rounding)[-1])
 
 
 def _answer(rates: np.ndarray, found: Losses, steps: int) -> RateSuggestion:
     mean = found.last.mean(axis=1)
     if np.isnan(mean).all():
         raise ValueError(f"low must be a rate at which training does not diverge; from {rates[0]:.2g} on all do")
-    best = int(np.nanargmin(mean))
+    best = _best(found.first.mean(axis=1), mean)
     worse_off = np.any(~(found.last < found.first), axis=1)  # or NaN
     unstable = np.flatnonzero(worse_off & (np.arange(len(rates)) > best))
     stable = unstable[0] - 1 if len(unstable) else len(rates) - 1

@@ -79,6 +79,12 @@ def test_some_of_the_trainings(name):
     assert found == ([scenario.fault] if scenario.fault else [])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_some_of_the_trainings_with_rounded_products(name, product_bits):
+    test_some_of_the_trainings(name)
+
+
 # On curves made by hand.
 
 

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
+from rounded_products import whatever_is_asked_for
 from watched_networks import LinenNet, Mixed, Rematerialized, Stacked
 
 import lectopt as lo
+from lectopt.monitoring.inspection_findings import inspection_findings
 
 X, Y = lo.datasets.digits()
 BATCH = (X[:256], Y[:256])
@@ -77,7 +79,36 @@ def test_it_names_what_is_wrong_with_twenty_layers(activation, start, eager):
     assert names(lo.inspect(task, BATCH, key=0)) == EXPECTED[activation, start]
 
 
+def test_it_looks_at_exact_products(product_bits, eager):
+    task = deep(nnx.tanh, WEIGHTS.glorot_uniform(), depth=2)
+    look = lo.inspect(task, BATCH)
+    with jax.default_matmul_precision(None):
+        assert str(look) == str(lo.inspect(task, BATCH))
+
+
+def test_growth_is_known_no_better_than_what_it_makes_of_rounding(eager):
+    """Where a device has no exact products: of 24, 11 and 8 bits."""
+    (layer,) = lo.inspect(deep(nnx.tanh, WEIGHTS.glorot_uniform(), depth=1), BATCH).layers
+
+    def explodes(growth):
+        layers = [layer._replace(gradient_std=layer.gradient_std * growth), layer]
+        return [bool(inspection_findings(layers, 1.0, 1.0, False, rounding)) for rounding in (0.0, 2**-11, 2**-8)]
+
+    assert explodes(990) == [False, False, False]
+    assert explodes(1400) == [True, False, False]
+    assert explodes(1600) == [True, True, False]
+    assert explodes(6000) == [True, True, True]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("start", ["sparse", "N(0, 1)", "Glorot"])
+def test_it_names_the_same_where_there_are_no_exact_products(start, product_bits):
+    with whatever_is_asked_for(product_bits):
+        assert names(lo.inspect(deep(nnx.tanh, *SICK[start]), BATCH, key=0)) == EXPECTED["tanh", start]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("full_precision")
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_training_bears_it_out(activation):
     """Ten epochs at one rate: what was found healthy learns, what was found sick does not (or falls far behind)."""
@@ -112,7 +143,7 @@ def test_layers_of_an_nnx_module_that_does_not_know_of_it(graph):
         jax.tree.map(np.testing.assert_array_equal, before, nnx.to_pure_dict(nnx.state(module, nnx.Param)))
 
 
-def test_numbers_of_a_linen_module():
+def test_numbers_of_a_linen_module(full_precision):
     x, y = BATCH
     run = lo.fit(lo.classification(linen.Dense(10)), lo.sgd(0.01), BATCH, batch_size=64, steps=1, key=0)
     w, b = (np.asarray(run.params[name], float) for name in ("kernel", "bias"))
@@ -132,7 +163,7 @@ def test_layers_of_a_linen_module(eager):
     assert look.layers[0].activation == "tanh"
 
 
-def test_numbers_against_numpy():
+def test_numbers_against_numpy(full_precision):
     """A network of two layers by hand: outputs, back-propagated gradients, gradients of the weights."""
 
     def net(rngs):
@@ -283,6 +314,17 @@ def test_rescale_of_halves_whose_variance_is_too_large_for_them(eager):
 
 def _at(task, params):
     return lo.inspect(lo.fit(task, lo.sgd(0.0), BATCH, batch_size=256, steps=1, key=0, start=params), BATCH)
+
+
+def test_rescale_leaves_outputs_that_differ_by_rounding_alone(eager):
+    """The mean of a hundred times 0.1 is not quite 0.1."""
+
+    def net(rngs):
+        constants = {"kernel_init": nnx.initializers.zeros, "bias_init": nnx.initializers.constant(0.1)}
+        return nnx.Sequential(nnx.Linear(64, 7, **constants, rngs=rngs), nnx.Linear(7, 10, rngs=rngs))
+
+    start = lo.rescale(lo.classification(net), BATCH)
+    np.testing.assert_array_equal(start["layers"][0]["bias"], np.float32(0.1))
 
 
 def test_rescale_leaves_what_has_no_kernel(eager):

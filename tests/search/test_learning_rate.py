@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from rounded_products import NAMES
 
 import lectopt as lo
 from lectopt.search import learning_rate
@@ -60,11 +61,17 @@ def test_the_grid_is_widened_where_the_best_stands_at_its_edge(low, high):
     assert found.losses.shape == (len(found.rates), 2)
 
 
-def test_a_warning_where_the_edge_stays_the_best():
+@pytest.mark.parametrize("precision", [None, *NAMES.values()])
+def test_a_warning_where_the_edge_stays_the_best(precision):
+    """Also where products are rounded, and the losses of the rates differ by that alone."""
+
     def slow(rate):
         return optax.chain(lo.sgd(rate), optax.scale(1e-5))
 
-    with pytest.warns(UserWarning, match="the best learning rate is the highest of the grid"):
+    with (
+        jax.default_matmul_precision(precision),
+        pytest.warns(UserWarning, match="the best learning rate is the highest of the grid"),
+    ):
         suggest(slow, points=5, low=1e-4, high=1e-2)
 
 
@@ -77,6 +84,7 @@ def test_no_rate_at_all():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("full_precision")
 def test_it_is_near_the_best_rate_in_the_long_run():
     """On the digits, for three algorithms: a training of 30 epochs at the suggested rate is nearly as good as at the
     best of a grid."""
