@@ -95,8 +95,22 @@ def full_precision():
 
 
 @pytest.fixture
-def four_devices(monkeypatch):
-    """A search runs on all four CPU devices."""
+def several_devices():
+    """Four devices, which there are on the CPU; accelerators may be fewer."""
+    if jax.device_count() < 4:
+        pytest.skip("takes four devices: JAX_PLATFORMS=cpu has them")
+
+
+@pytest.fixture
+def cpu_alone():
+    """What is said of CPUs, where JAX computes on no others."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("is about CPUs: JAX_PLATFORMS=cpu")
+
+
+@pytest.fixture
+def four_devices(several_devices, monkeypatch):
+    """A search runs on all four devices."""
     monkeypatch.setattr(jax, "local_devices", jax.devices)
 
 

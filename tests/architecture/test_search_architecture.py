@@ -124,7 +124,7 @@ def test_a_kept_search_is_not_run_again(found, data, monkeypatch):
 
 
 @pytest.mark.slow
-def test_devices_and_chunks_change_nothing(data):
+def test_devices_and_chunks_change_nothing(data, several_devices):
     """7 children on 3 devices, 2 at a time, score as they do all at once on one."""
     vectors = SPACE.members()[:28:4]
     options = {"optimizer": lo.adam(0.01), "batch_size": 32, "epochs": 3, "folds": 3, "last": 5, "key": 0}

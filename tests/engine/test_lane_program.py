@@ -68,7 +68,7 @@ def test_lanes_go_on_from_their_starts():
 
 
 @pytest.mark.parametrize(("rows", "pairs"), [(6, 2), (2, 6)])
-def test_either_side_is_split_over_the_devices(rows, pairs):
+def test_either_side_is_split_over_the_devices(rows, pairs, several_devices):
     program, lanes = make(devices=3), (np.arange(rows), np.arange(pairs) % 4)
     found = run_rectangle(program, Rectangle(rows, pairs), group_of(program), *lanes)
     np.testing.assert_array_equal(found.metrics["value"], EXPECTED[np.ix_(*lanes)])

@@ -16,7 +16,7 @@ def test_an_axis_is_named_as_by_vmap(axis, spec):
     assert row.size == 1
 
 
-def test_each_device_works_on_its_part():
+def test_each_device_works_on_its_part(several_devices):
     row, rows, whole = DeviceRow(jax.devices()[:3], "lanes"), jnp.arange(12.0).reshape(6, 2), jnp.arange(4.0)
     assert row.size == 3
 

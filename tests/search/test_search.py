@@ -545,7 +545,7 @@ def test_the_plan_is_printed_before(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_use_all_cores(monkeypatch):
+def test_use_all_cores(monkeypatch, cpu_alone):
     """One device for each core, in a process of its own; a warning where JAX has begun with fewer, as it has here."""
     code = "import lectopt as lo, jax; print(lo.use_all_cores() == jax.device_count())"
     early = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
