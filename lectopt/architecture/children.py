@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,6 +142,25 @@ class Children:
         if len(self.folds) == 1:
             return on(jnp.int32(0))  # without the axis of folds, which makes normalization twice as slow
         return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
+
+    def halved(self, error: Exception) -> "Children":
+        """Returns the same with half as many side by side, after a device ran out of memory.
+
+        Raises:
+            ValueError: if it did so with one.
+        """
+        if self.at_once == 1:
+            raise ValueError(
+                "memory must be enough for one child as large as the largest of the space on each of "
+                f"{len(self.devices)} device(s); one ran out of it: {error}"
+            ) from error
+        half = dataclasses.replace(self, at_once=self.at_once // 2)
+        warnings.warn(
+            f"a device ran out of memory with {self.at_once} children at once; the search goes on with {half.at_once}. "
+            "Nothing that was done is lost; memory= and chunk= set a limit from the start",
+            stacklevel=2,
+        )
+        return half
 
     def waste(self, vectors: np.ndarray) -> float:
         """Returns the share of multiplications that masks make useless, for these children."""

@@ -14,6 +14,7 @@ from lectopt.architecture.children import Children
 from lectopt.architecture.design import Architecture
 from lectopt.architecture.results import Finalist
 from lectopt.data.subsets import Subset
+from lectopt.engine.memory import run_fitted
 from lectopt.strategies.choices import Record, best_of
 from lectopt.tasks import evaluation
 from lectopt.tasks.example_checks import check_examples
@@ -100,8 +101,13 @@ class FinalTrainings:
             return self._judged(self.children.model(row[:-1]), jax.random.fold_in(key, row[-1]))
 
         rows = np.array([[*vector, seed] for vector in vectors for seed in range(self.seeds)], np.int32)
-        lanes = jax.jit(lambda rows, key: self.children.side_by_side(lane, rows, key))
-        found = jax.tree.map(np.asarray, lanes(rows, self.key))
+
+        def run(children: Children) -> dict[str, np.ndarray]:
+            lanes = jax.jit(lambda rows, key: children.side_by_side(lane, rows, key))
+            return jax.tree.map(np.asarray, lanes(rows, self.key))
+
+        at_once = dataclasses.replace(self.children, at_once=min(self.children.at_once, len(rows)))
+        found = run_fitted(at_once, run, Children.halved)[1]
         parts = [slice(i, i + self.seeds) for i in range(0, len(rows), self.seeds)]
         return [{name: values[part] for name, values in found.items()} for part in parts]
 

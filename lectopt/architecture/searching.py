@@ -163,7 +163,7 @@ def search_architecture(
         make_directory("directory", options.directory)
     program = _fitted(options.memory, methods, trained, rounds, key)
     began = time.perf_counter()
-    found = run_program(program, options.directory, options.progress)
+    found = run_program(program, options.directory, options.progress, smaller=_halved)
     seconds = time.perf_counter() - began
     records = {name: jax.tree.map(np.asarray, found[name]) for name in methods}  # in this order
     ended = any(len(record.scores) < rounds for record in records.values())  # by hand
@@ -210,3 +210,9 @@ def _fitted(budget: int, methods: Mapping[str, Method], trained: Children, round
         devices=devices,
         name=lambda _: f"one child as large as the largest of the space on each of {devices} device(s)",
     )[1]
+
+
+def _halved(program: RoundProgram, error: Exception) -> RoundProgram:
+    """Returns the same search with half as many children at once, after a device ran out of memory."""
+    children: Any = program.rounds.score  # it goes on from a state, so that where it starts is of no matter
+    return RoundProgram(dataclasses.replace(program.rounds, score=children.halved(error)), program.start.key)

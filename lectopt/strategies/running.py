@@ -16,6 +16,7 @@ from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt.engine.claimed_directory import ClaimedDirectory
+from lectopt.engine.memory import run_fitted
 from lectopt.strategies.choices import Record
 from lectopt.strategies.round_program import RoundProgram
 from lectopt.strategies.rounds import Method, Rounds, RoundState, Score, checked_scores
@@ -50,16 +51,34 @@ def run_method(
     return run_program(program, directory, progress, finite=True)["it"]
 
 
+def _none_smaller(program: RoundProgram, error: Exception) -> RoundProgram:
+    raise error
+
+
 @jit_without_nan_checks()
 def run_program(
-    program: RoundProgram, directory: Path | None, progress: bool, *, finite: bool = False
+    program: RoundProgram,
+    directory: Path | None,
+    progress: bool,
+    *,
+    finite: bool = False,
+    smaller: Callable[[RoundProgram, Exception], RoundProgram] = _none_smaller,
 ) -> dict[str, Record]:
-    """Runs all rounds of a program, from where the directory left off; `finite` forbids other scores."""
+    """Runs all rounds of a program, from where the directory left off; `finite` forbids other scores.
+
+    Where a device runs out of memory, `smaller` (program, error) says what to go on with.
+    """
     snapshots = None if directory is None else Snapshots(ClaimedDirectory(directory, program.fingerprint))
     start = program.start if snapshots is None else snapshots.latest(program.start)
     if start.round < program.rounds.total:
         program.compile()
-    return _run(program.advance, start, program.rounds.total, snapshots, progress, finite=finite)
+
+    def advance(state: RoundState) -> RoundState:
+        nonlocal program
+        program, state = run_fitted(program, lambda program: program.advance(state), smaller)
+        return state
+
+    return _run(advance, start, program.rounds.total, snapshots, progress, finite=finite)
 
 
 def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> dict[str, Record]:

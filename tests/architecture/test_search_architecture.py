@@ -14,6 +14,7 @@ import lectopt as lo
 from lectopt.architecture.children import Children, Goal
 from lectopt.architecture.final_trainings import FinalTrainings
 from lectopt.search import Architecture, Layer
+from lectopt.strategies.round_program import RoundProgram
 
 SPACE = lo.ArchitectureSpace(depth=[1, 2], width=[2, 8], activation=["relu", "tanh"])
 OPTIONS = {"rounds": 3, "children": 3, "epochs": 3, "optimizer": lo.adam(0.01), "progress": False, "key": 0}
@@ -207,6 +208,42 @@ def test_less_memory_gives_smaller_chunks_and_too_little_says_so_with_numbers(fo
         lo.search_architecture(SPACE, data[0], test=data[1], memory=1000, **OPTIONS)
     chunked = lo.search_architecture(SPACE, data[0], test=data[1], chunk=1, **OPTIONS)
     np.testing.assert_allclose(chunked.records["random"].scores, results.records["random"].scores, atol=0.012)
+
+
+OUT_OF_MEMORY = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9000000000 bytes.")
+
+
+@pytest.mark.slow
+def test_a_device_that_runs_out_of_memory_is_given_half_as_many_children(found, data, monkeypatch):
+    results, _ = found
+    advance, side_by_side, seen = RoundProgram.advance, Children.side_by_side, []
+
+    def small(program, state):
+        seen.append((program.rounds.score.at_once, int(state.round)))
+        if state.round and program.rounds.score.at_once > 4:
+            raise OUT_OF_MEMORY
+        return advance(program, state)
+
+    def small_in_the_end(children, *arguments):
+        if children.at_once > 4 and len(seen) > 3:
+            raise OUT_OF_MEMORY
+        return side_by_side(children, *arguments)
+
+    monkeypatch.setattr(RoundProgram, "advance", small)
+    monkeypatch.setattr(Children, "side_by_side", small_in_the_end)
+    with pytest.warns(UserWarning, match=r"a device ran out of memory with \d children at once"):
+        halved = lo.search_architecture(SPACE, data[0], test=data[1], **OPTIONS)
+    assert seen[:3] == [(8, 0), (8, 1), (4, 1)]  # the first round is not run again
+    np.testing.assert_allclose(halved.records["random"].scores, results.records["random"].scores, atol=0.012)
+
+
+def test_half_as_many_children_after_memory_ran_out():
+    children = Children(SPACE, (64,), 10, None, None, None, jax.devices()[:1], 3)
+    with pytest.warns(UserWarning, match="ran out of memory with 3 children at once; the search goes on with 1"):
+        one = children.halved(OUT_OF_MEMORY)
+    assert one == dataclasses.replace(children, at_once=1)
+    with pytest.raises(ValueError, match=r"memory must be enough for one child .*1 device.*RESOURCE_EXHAUSTED"):
+        one.halved(OUT_OF_MEMORY)
 
 
 BAD = {

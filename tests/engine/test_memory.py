@@ -2,9 +2,10 @@
 
 from types import SimpleNamespace
 
+import jax
 import pytest
 
-from lectopt.engine.memory import fitted
+from lectopt.engine.memory import fitted, run_fitted
 
 
 def halves(compiled):
@@ -39,3 +40,40 @@ def test_the_next_candidate_knows_what_the_last_one_took():
     options = {"compile_": lambda count: SimpleNamespace(memory=10 * count), "name": str}
     assert fitted(4, smaller=smaller, budget=50, devices=2, **options)[0] == 2
     assert seen == [(4, 80), (3, 60)]
+
+
+OUT = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
+
+
+def test_what_a_device_has_no_memory_for_is_run_smaller():
+    tried = []
+
+    def run(size):
+        tried.append(size)
+        if size > 3:
+            raise OUT
+        return -size
+
+    assert run_fitted(16, run, lambda size, error: size // 2) == (2, -2)
+    assert tried == [16, 8, 4, 2]
+
+
+@pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError("INTERNAL: lost"), ValueError("RESOURCE_EXHAUSTED")])
+def test_other_errors_are_not_tried_again(error):
+    def run(size):
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        run_fitted(16, run, lambda size, error: pytest.fail("tried again"))
+
+
+def test_memory_that_is_too_little_for_the_least_is_an_error_of_whoever_says_so():
+    def run(size):
+        raise OUT
+
+    def smaller(size, error):
+        raise ValueError("memory must be more") from error
+
+    with pytest.raises(ValueError, match="memory must be more") as caught:
+        run_fitted(1, run, smaller)
+    assert caught.value.__cause__ is OUT

@@ -1,5 +1,6 @@
 """Searches over vectors of choices: the controller against NumPy, REINFORCE, evolution, random search, their rounds."""
 
+import dataclasses
 import functools
 
 import jax
@@ -15,8 +16,11 @@ from lectopt.search import Controller, Record, evolve, random_choices, reinforce
 from lectopt.strategies.choices import Decisions
 from lectopt.strategies.controller import ControllerNetwork
 from lectopt.strategies.evolution import Evolution, Population
+from lectopt.strategies.random_search import RandomSearch
 from lectopt.strategies.reinforcement import Reinforce
+from lectopt.strategies.round_program import RoundProgram
 from lectopt.strategies.rounds import Rounds
+from lectopt.strategies.running import run_program
 from lectopt.strategies.snapshots import Snapshots
 
 SMALL = Controller(units=4, layers=1)
@@ -440,3 +444,35 @@ def test_on_a_synthetic_table_learning_beats_chance():
         assert difference.mean() > 0.05
     assert table(100).max() == 1
     assert lo.search.ZOPH_LE.learning_rate == 6e-4
+
+
+def test_rounds_that_need_too_much_memory_go_on_smaller_from_where_they_are(monkeypatch):
+    """A program that runs out of memory after its first round, and what takes its place."""
+    advance, ran = RoundProgram.advance, []
+
+    def small(program, state):
+        ran.append((program.rounds.score, int(state.round)))
+        if state.round and program.rounds.score is not half:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")
+        return advance(program, state)
+
+    def whole(vectors, key):
+        return vectors.sum(axis=1)
+
+    def half(vectors, key):
+        return vectors.sum(axis=1)
+
+    def smaller(program, error):
+        return RoundProgram(dataclasses.replace(program.rounds, score=half), jax.random.key(1))
+
+    def make():
+        return RoundProgram(Rounds({"it": RandomSearch(Decisions((3, 3)), 2)}, whole, 4), jax.random.key(0))
+
+    expected = run_program(make(), None, False)
+    monkeypatch.setattr(RoundProgram, "advance", small)
+    found = run_program(make(), None, False, smaller=smaller)
+    np.testing.assert_array_equal(found["it"].choices, expected["it"].choices)
+    np.testing.assert_array_equal(found["it"].scores, expected["it"].scores)
+    assert [round_ for score, round_ in ran if score is whole] == [0, 1]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        run_program(make(), None, False)
