@@ -39,6 +39,14 @@ if PRODUCT_BITS := os.environ.get("LECTOPT_TEST_PRODUCT_BITS"):
     jax.config.update("jax_default_matmul_precision", NAMES[int(PRODUCT_BITS)])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """The examples in docstrings run with the slow tests, as those of README and the notebooks do."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish():
     """What the imports left is there to stay: the garbage collector need not go through it again and again."""
     gc.collect()

@@ -8,8 +8,8 @@ import optax
 import lectopt as lo
 
 X, Y = lo.datasets.digits()
-X, Y = X[:45] / 16, Y[:45]
-OPTIONS = {"batch_size": 20, "shuffle": False, "key": 0}
+X, Y = X[:77] / 16, Y[:77]
+OPTIONS = {"batch_size": 32, "shuffle": False, "key": 0}
 
 
 def noisy(rate):

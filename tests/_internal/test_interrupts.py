@@ -36,6 +36,7 @@ def run(code, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.slow
 def test_a_person_gets_what_is_done():
     """As training for so many steps would have given it."""
     done = run("""

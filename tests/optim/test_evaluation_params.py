@@ -168,6 +168,7 @@ def test_sam_is_evaluated_at_its_outer_parameters():
         assert np.allclose(held, outer) == (k % 3 == 2)
 
 
+@pytest.mark.slow
 def test_sam_trains_in_fit(eager):
     """One of two steps is to the adversarial point, the other by the gradient there."""
     x = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)

@@ -321,6 +321,7 @@ def test_inspect_takes_the_mean_over_the_labels_that_count():
     np.testing.assert_allclose(look.baseline_loss, start.history.baseline_loss, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_selected_smoothing_is_known_afterwards():
     """The run of the best setting holds a task that a traced trial made."""
 

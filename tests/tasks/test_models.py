@@ -15,8 +15,8 @@ from lectopt.tasks.example_checks import check_fit
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
 
 X, Y = lo.datasets.digits()
-X, Y = X[:45] / 16, Y[:45]
-BATCH = 20  # two full batches and one of 5 examples, filled up with 15
+X, Y = X[:77] / 16, Y[:77]
+BATCH = 32  # two full batches and one of 13 examples, filled up with 19
 OPTIONS = {"batch_size": BATCH, "shuffle": False, "key": 0}
 
 
@@ -43,9 +43,9 @@ def statistics(run):
 
 
 def test_batch_statistics_are_those_of_the_batches_met(task):
-    run = lo.fit(task, lo.sgd(0.0), (X, Y), valid=(X[:30], Y[:30]), epochs=2, **OPTIONS)
+    run = lo.fit(task, lo.sgd(0.0), (X, Y), valid=(X[:33], Y[:33]), epochs=2, **OPTIONS)
     mean, var = np.zeros(64), np.ones(64)
-    for rows in 2 * [range(20), range(20, 40), [*range(40, 45), *range(15)]]:
+    for rows in 2 * [range(32), range(32, 64), [*range(64, 77), *range(19)]]:
         batch = X[list(rows)].astype(np.float64)
         mean, var = 0.9 * mean + 0.1 * batch.mean(0), 0.9 * var + 0.1 * batch.var(0)
     np.testing.assert_allclose(statistics(run)["mean"], mean, atol=1e-6)
@@ -61,17 +61,17 @@ def test_going_on_keeps_the_statistics(task):
 
 
 def test_evaluation_takes_the_statistics_and_drops_nothing(task):
-    run = lo.fit(task, lo.sgd(0.1), (X, Y), valid=(X[:30], Y[:30]), epochs=2, **OPTIONS)
+    run = lo.fit(task, lo.sgd(0.1), (X, Y), valid=(X[:33], Y[:33]), epochs=2, **OPTIONS)
     (w,) = [leaf for leaf in jax.tree.leaves(run.params) if leaf.ndim == 2]
     bias = sum(leaf for leaf in jax.tree.leaves(run.params) if leaf.ndim == 1)
     found = statistics(run)
     logits = np.asarray((X - found["mean"]) / np.sqrt(found["var"] + 1e-5) @ w + bias)
     np.testing.assert_allclose(run.predict(X), logits, atol=1e-4)
     np.testing.assert_allclose(run.predict(X[:1]), logits[:1], atol=1e-4)
-    losses = jax.nn.logsumexp(logits, axis=1) - logits[np.arange(45), Y]
+    losses = jax.nn.logsumexp(logits, axis=1) - logits[np.arange(77), Y]
     np.testing.assert_allclose(run.evaluate((X, Y))["loss"], losses.mean(), rtol=1e-4)
-    np.testing.assert_allclose(run.metrics["valid_loss"], losses[:30].mean(), rtol=1e-4)
-    np.testing.assert_allclose(run.metrics["valid_accuracy"], np.mean(logits.argmax(1) == Y, where=np.arange(45) < 30))
+    np.testing.assert_allclose(run.metrics["valid_loss"], losses[:33].mean(), rtol=1e-4)
+    np.testing.assert_allclose(run.metrics["valid_accuracy"], np.mean(logits.argmax(1) == Y, where=np.arange(77) < 33))
     if isinstance(run.model, nnx.Module):
         np.testing.assert_allclose(run.model(X), logits, atol=1e-4)  # in evaluation mode
     else:
@@ -144,7 +144,7 @@ def test_a_module_that_is_there_is_where_training_starts(graph_mode):
     still = lo.fit(task, lo.sgd(0.0), (X, Y), steps=1, **OPTIONS)
     np.testing.assert_array_equal(still.params["linear"]["kernel"], module.linear.kernel[...])
     np.testing.assert_allclose(
-        still.model_state.variables["norm"]["mean"], 0.9 * np.arange(64) + 0.1 * X[:20].mean(0), rtol=1e-5
+        still.model_state.variables["norm"]["mean"], 0.9 * np.arange(64) + 0.1 * X[:BATCH].mean(0), rtol=1e-5
     )
     moved = lo.fit(task, lo.sgd(0.5), (X, Y), steps=3, **OPTIONS)
     assert np.abs(moved.params["linear"]["kernel"] - module.linear.kernel[...]).max() > 1e-3

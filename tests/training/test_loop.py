@@ -181,7 +181,7 @@ def test_one_batch_of_all(task, x64, eager):
     assert_close(run.params, kept[-1], 1e-12)
 
 
-def test_the_gradient_norm_is_taken_before_clipping(task, eager):
+def test_the_gradient_norm_is_taken_before_clipping(task):
     options = {"batch_size": BATCH, "steps": 1, "key": 0}
     clipped = lo.fit(task, optax.chain(lo.clip_by_norm(1e-3), lo.sgd(0.1)), TRAIN, **options)
     plain = lo.fit(task, lo.sgd(0.1), TRAIN, **options)

@@ -39,6 +39,7 @@ def assert_close(run, other, rtol=1e-4):
     assert run.metrics == pytest.approx(other.metrics, rel=rtol)
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_the_devices_alone():
     mesh = jax.make_mesh((2,), ("data",))
     task, nesterov = lo.classification(net, standardize=True), lo.nesterov(0.05)
@@ -112,6 +113,7 @@ def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch):
     assert steps[1] < steps[2]  # it did not begin anew
 
 
+@pytest.mark.slow
 def test_a_mesh_that_the_caller_has_set_changes_nothing():
     """`jax.set_mesh`: of explicit axes, which JAX's own `make_mesh` has, and arrays made under it."""
     task, mesh = lo.classification(split_net, standardize=True), jax.make_mesh((1, 2), ("data", "model"))

@@ -311,6 +311,7 @@ def test_going_on_looks_from_its_own_first_step():
     assert_close(joined, whole.history.layers, 1e-5)
 
 
+@pytest.mark.slow
 def test_forward_derivatives_go_through(eager):
     def loss(rate, watch):
         return lo.train(LINEAR, lo.sgd(rate), TRAIN, epochs=1, watch=watch, **OPTIONS).metrics["train_loss"]
@@ -449,6 +450,7 @@ class Turn(nnx.Module):
         return x @ self.weights[...]
 
 
+@pytest.mark.slow
 def test_outputs_that_are_no_real_numbers_or_sum_to_too_much(eager):
     run = lo.train(lo.classification(Odd), lo.sgd(0.0), TRAIN, steps=1, watch=1, **OPTIONS)
     layers = {name: {s: float(x[0]) for s, x in records.items()} for name, records in run.history.layers.items()}

@@ -161,6 +161,7 @@ def test_a_diverged_lane_is_frozen_and_changes_no_other(lanes):
     assert np.isnan(first.history.steps["loss"][:, 3:]).all()
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_inside_a_traced_function(task):
     def score(rate):
         run = lo.train(task, lo.sgd(rate), VALID, batch_size=16, epochs=1, key=0)
@@ -241,6 +242,7 @@ def test_a_padded_part_diverges_at_the_step_that_it_met(eager):
 
 
 # Data and settings that are traced ------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_data_and_weights_may_be_traced(task):
     weights = np.linspace(0.5, 2, 40)
 
