@@ -132,9 +132,16 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array
     return one_minus_power(b, t), -t * b ** (t - 1) * tangents[0]  # by the logarithm it would be 0 * inf at b = 0
 
 
+@jax.custom_jvp
 def safe_sqrt(x: Array) -> Array:
     """sqrt(x), with the derivative 0 at 0, where the gradient of a weight that is not used has always been 0."""
-    return jnp.where(x == 0, 0, jnp.sqrt(jnp.where(x == 0, 1, x)))
+    return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    root = safe_sqrt(*primals)
+    return root, tangents[0] * jnp.where(root == 0, 0, 0.5 / jnp.where(root == 0, 1, root))
 
 
 def safe_divide(g: Array, denominator: Array) -> Array:
@@ -159,15 +166,17 @@ def map_leaves(
     leaves, treedef = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     columns = [treedef.flatten_up_to(tree) for tree in (gradients if params is None else params, *states)]
 
-    def at_leaf(g: Any, p: Any, *old: Array) -> tuple:
-        if g is None:
-            return None, *old
+    def at_leaf(numbers: dict[str, jax.Array], g: Any, p: Any, *old: Array) -> tuple:
         wide = jnp.asarray(g, working_dtype(_widest(g, p, *old)))
         wide_old = (jnp.asarray(o, wide.dtype if jnp.iscomplexobj(o) else real_dtype(wide)) for o in old)
         update, *new = rule(wide, *wide_old, **{name: x.astype(real_dtype(wide)) for name, x in numbers.items()})
         return update.astype(_widest(g, p)), *(n.astype(o.dtype) for n, o in zip(new, old, strict=True))
 
-    rows = [at_leaf(*row) for row in zip(leaves, *columns, strict=True)]
+    # While JAX traces, leaves of one shape are traced once; otherwise nothing is to be compiled here.
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((leaves, columns, numbers)))
+    apply = jax.jit(at_leaf) if traced else at_leaf
+    arrays = zip(leaves, *columns, strict=True)
+    rows = [(None, *old) if g is None else apply(numbers, g, p, *old) for g, p, *old in arrays]
     results = zip(*rows, strict=True) if rows else [()] * (1 + len(states))
     return tuple(jax.tree.unflatten(treedef, result) for result in results)
 

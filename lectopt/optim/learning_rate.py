@@ -61,7 +61,7 @@ def scale_by_learning_rate(learning_rate: numerics.Hyperparameter) -> optax.Grad
         del extra
         count = optax.safe_increment(state.count)
         rate = numerics.at_last_step(learning_rate, count)
-        (updates,) = numerics.map_leaves(lambda g, rate: (-rate * g,), updates, params=params, rate=rate)
+        (updates,) = numerics.map_leaves(lambda g, step: (step * g,), updates, params=params, step=-rate)
         step_size = numerics.record_number(learning_rate, rate, state.step_size, count)
         return updates, ScaleByLearningRateState(count, step_size)
 
