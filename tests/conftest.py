@@ -74,6 +74,24 @@ def fully_compiled(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+class Forgetful(dict):
+    """A dictionary that stays empty."""
+
+    def __setitem__(self, name, value):
+        pass
+
+
+@pytest.fixture
+def chunks_of(monkeypatch):
+    """To be called with a number: after the first step, `fit` runs so many at once, however long they take."""
+
+    def fix(steps):
+        monkeypatch.setattr("lectopt.training.chunks.next_size", lambda *_, **__: steps)
+        monkeypatch.setattr("lectopt.training.chunks._sizes", Forgetful())
+
+    return fix
+
+
 @pytest.fixture
 def strict():
     """No implicit dtype promotion: what mixes dtypes says so."""

@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import functools
-import inspect
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+
+from lectopt._internal.weak_keys import weak_parts
 
 
 def cached_jit(function: Callable, *static: Any, donate: int | None = None) -> "CachedJit":
@@ -24,7 +24,7 @@ def cached_jit(function: Callable, *static: Any, donate: int | None = None) -> "
     def forget(_: Any) -> None:
         programs.pop(cache_key[0], None)
 
-    key = (donate, *_weak_parts((function, *static), forget))
+    key = (donate, *weak_parts((function, *static), forget))
     if key not in programs:
         cache_key.append(key)
         programs[key] = _Program(function, donate)
@@ -69,30 +69,17 @@ class CachedJit:
         with self.program.with_static(self.static) as jitted:
             return jitted.lower(*arguments)
 
+    def trace(self, *arguments: Any) -> jax.stages.Traced:
+        """As of `jax.jit`."""
+        with self.program.with_static(self.static) as jitted:
+            return jitted.trace(*arguments)
+
+    def eval_shape(self, *arguments: Any) -> Any:
+        """As of `jax.jit`; for equal shapes it is traced once."""
+        with self.program.with_static(self.static) as jitted:
+            return jitted.eval_shape(*arguments)
+
 
 def _call(function: Callable, current: threading.local, *arguments: Any) -> Any:
     """What is jitted. Its name is in lowered programs, and so in the fingerprints of directories."""
     return function(*current.static, *arguments)
-
-
-def _weak_parts(value: Any, forget: Callable[[Any], None]) -> Iterator[Any]:
-    """What equal values have in common, which keeps none of them alive: tuples and dataclasses are taken apart."""
-    if isinstance(value, tuple):
-        parts = value
-    elif dataclasses.is_dataclass(value) and type(value).__eq__ is not object.__eq__:
-        parts = tuple(getattr(value, field.name) for field in dataclasses.fields(value))
-    else:
-        yield _weak_reference(value, forget)
-        return
-    yield _weak_reference(type(value), forget)
-    yield len(parts)
-    for part in parts:
-        yield from _weak_parts(part, forget)
-
-
-def _weak_reference(value: Any, forget: Callable[[Any], None]) -> Any:
-    """A reference that equals one to an equal value; the value itself, where there are none to it."""
-    try:
-        return (weakref.WeakMethod if inspect.ismethod(value) else weakref.ref)(value, forget)
-    except TypeError:  # a number, a text, an object with slots
-        return value

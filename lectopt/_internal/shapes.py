@@ -7,17 +7,22 @@ from typing import Any
 import jax
 
 from lectopt._internal.checks import ArgumentError
+from lectopt._internal.jit_cache import CachedJit
 
 
 def output_shapes(problem: str, function: Callable, *arguments: Any) -> Any:
     """The shapes of what the function returns for arguments of these shapes; nothing is computed.
+
+    A `cached_jit` is traced once for equal shapes.
 
     Raises:
         ValueError: if it cannot be called with them; the message begins with the problem.
         ArgumentError: as it is, from within.
     """
     try:
-        return jax.eval_shape(function, *arguments)
+        return (
+            function.eval_shape(*arguments) if isinstance(function, CachedJit) else jax.eval_shape(function, *arguments)
+        )
     except ArgumentError:
         raise
     except Exception as error:

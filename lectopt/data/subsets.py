@@ -1,6 +1,7 @@
 """Examples and parts of them: index sets of fixed shape over one device copy of the data."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
+from lectopt._internal.array_checks import check_once
 from lectopt._internal.arrays import as_examples, as_tree
 from lectopt._internal.types import Array
 
@@ -140,11 +142,15 @@ def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
 
 def check_finite(subset: Subset, name: str) -> None:
     """Raises ValueError if any number is NaN or infinite; traced values pass."""
-    # In NumPy, since JAX would trace what is computed here when it is called under `jit`.
-    for array in map(np.asarray, [] if checks.is_traced(subset.arrays) else jax.tree.leaves(subset.arrays)):
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).all():
-            bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-            raise ValueError(
-                f"{name} must be finite; {bad.sum()} of {len(array)} examples hold NaN or infinite numbers, "
-                f"the first in row {bad.argmax()}"
-            )
+    for array in [] if checks.is_traced(subset.arrays) else jax.tree.leaves(subset.arrays):
+        check_once(functools.partial(_check_finite, array, name), [array], "finite")
+
+
+def _check_finite(array: Array, name: str) -> None:
+    numbers = np.asarray(array)  # since JAX would trace what is computed here when it is called under `jit`
+    if jnp.issubdtype(numbers.dtype, jnp.inexact) and not np.isfinite(numbers).all():
+        bad = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+        raise ValueError(
+            f"{name} must be finite; {bad.sum()} of {len(numbers)} examples hold NaN or infinite numbers, "
+            f"the first in row {bad.argmax()}"
+        )

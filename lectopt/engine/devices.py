@@ -5,6 +5,8 @@ import warnings
 
 import jax
 
+from lectopt._internal.host import cpu_devices
+
 
 def use_all_cores() -> int:
     """Makes JAX use one CPU device per core, so that a search runs on all cores.
@@ -28,7 +30,7 @@ def use_all_cores() -> int:
         jax.config.update("jax_num_cpu_devices", wanted)
         return wanted  # without looking, since looking would start JAX, before jax.distributed perhaps
     except RuntimeError:
-        count = len(jax.devices("cpu"))
+        count = len(cpu_devices())  # none, where JAX_PLATFORMS names only accelerators
     if count < wanted:
         warnings.warn(
             f"use_all_cores() must be called before JAX computes anything: it has {count} CPU device(s) for {wanted} "

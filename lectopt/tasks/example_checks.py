@@ -1,5 +1,6 @@
 """Whether examples fit a task: checked before anything compiles."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import shapes
+from lectopt._internal.array_checks import check_once
 from lectopt._internal.checks import is_traced
+from lectopt._internal.host import check_callbacks
+from lectopt._internal.jit_cache import cached_jit
+from lectopt._internal.types import Array
 from lectopt.data.batches import Batch, batch_shapes
 from lectopt.data.subsets import Subset, check_finite
 from lectopt.norms import moment_checks
@@ -31,8 +36,15 @@ def check_examples(task: Task, subset: Subset, name: str, batch_size: int = SCOR
 def check_learnable(task: Task, train: Subset, name: str) -> None:
     """Raises ValueError if a task that standardizes could not learn the moments of these concrete inputs."""
     if task.standardize and not is_traced((train.arrays, train.indices, train.size)):
-        x, rows = np.asarray(train.arrays[0]), np.asarray(train.indices)[: len(train)]
-        moment_checks.check_learnable(f"{name}[0]", x if len(rows) == len(x) else x[rows])
+        x, rows = train.arrays[0], np.asarray(train.indices)[: len(train)]
+        is_whole = np.array_equal(rows, np.arange(len(x)))
+        check = functools.partial(_check_moments, f"{name}[0]", x, None if is_whole else rows)
+        check_once(check, [x] if is_whole else [x, train.indices, train.size], "moments")
+
+
+def _check_moments(name: str, x: Array, rows: np.ndarray | None) -> None:
+    numbers = np.asarray(x)
+    moment_checks.check_learnable(name, numbers if rows is None else numbers[rows])
 
 
 def check_fit(task: Task, batch: Batch, targets: Any, name: str) -> None:
@@ -51,16 +63,15 @@ def check_fit(task: Task, batch: Batch, targets: Any, name: str) -> None:
     if task.has_targets and len(batch) != 2:
         raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
     start = f"the model cannot start from inputs of {name}"
-    params, state = shapes.output_shapes(start, task.init, key := jax.random.key(0), batch)
+    params, state = shapes.output_shapes(start, cached_jit(_init, task), jax.random.key(0), batch)
     task_checks.check_parameters(params)
     if task.has_targets:
         _check_outputs(task, params, state, batch, targets, name)
-    checked = task.intercepted(task_checks.check_flags, call_flags.optional_flags)  # NNX layers that could be wrong
+    problem = f"the model, the loss, a metric or the objective does not fit {name}"
     for training in (True, False):
-        scores, _ = shapes.output_shapes(
-            f"the model, the loss, a metric or the objective does not fit {name}",
-            lambda p, s, b, training=training: checked.scores(p, s, b, key, training), params, state, batch,
-        )  # fmt: skip
+        program = cached_jit(_scores, task, training)
+        scores = shapes.output_shapes(problem, program, params, state, batch)
+        check_callbacks("the model, the loss or a metric", program, params, state, batch)
     task_checks.check_metrics(scores.metrics, "an objective's metrics")
     count = jax.tree.leaves(batch)[0].shape[0]
     for label, values in {"loss": scores.losses, **scores.metrics}.items():
@@ -69,16 +80,14 @@ def check_fit(task: Task, batch: Batch, targets: Any, name: str) -> None:
         if isinstance(metric, WholeSetMetric):
             weights = jax.ShapeDtypeStruct((count,), jnp.float32)
             problem = f"the metric {label!r} does not fit the model's outputs and the targets of {name}"
-            value = shapes.output_shapes(problem, metric.function, scores.outputs, batch[1], weights)
+            value = shapes.output_shapes(problem, cached_jit(_metric, task, label), scores.outputs, batch[1], weights)
             task_checks.check_scalar(label, value)
 
 
 def _check_outputs(task: Task, params: Params, state: ModelState, batch: Batch, targets: Any, name: str) -> None:
     task.adapter.check_call()
-    outputs, _ = shapes.output_shapes(
-        f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}",
-        lambda p, s, x: task.outputs(p, s, x, jax.random.key(0), True), params, state, batch[0],
-    )  # fmt: skip
+    problem = f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}"
+    outputs = shapes.output_shapes(problem, cached_jit(_outputs, task), params, state, batch[0])
     if task.activation is not None:
         task_checks.check_outputs(outputs)
     if task.output_bias is not None:
@@ -86,4 +95,22 @@ def _check_outputs(task: Task, params: Params, state: ModelState, batch: Batch, 
     if task.check is not None:
         task.check(outputs, batch[1])
         if targets is not None:
-            task.check(outputs, targets)
+            check_targets = functools.partial(task.check, outputs, targets)
+            check_once(check_targets, jax.tree.leaves(targets), task, repr(outputs))
+
+
+def _init(task: Task, key: jax.Array, batch: Batch) -> tuple[Params, ModelState]:
+    return task.init(key, batch)
+
+
+def _outputs(task: Task, params: Params, state: ModelState, x: Any) -> Any:
+    return task.outputs(params, state, x, jax.random.key(0), True)[0]
+
+
+def _scores(task: Task, training: bool, params: Params, state: ModelState, batch: Batch) -> Any:
+    checked = task.intercepted(task_checks.check_flags, call_flags.optional_flags)  # NNX layers that could be wrong
+    return checked.scores(params, state, batch, jax.random.key(0), training)[0]
+
+
+def _metric(task: Task, label: str, *arguments: Any) -> Any:
+    return task.metrics[label].function(*arguments)  # type: ignore[union-attr]

@@ -8,6 +8,9 @@ from typing import Any
 import jax
 
 from lectopt._internal import checks
+from lectopt._internal.host import check_callbacks
+from lectopt._internal.jit_cache import cached_jit
+from lectopt._internal.shapes import output_shapes
 from lectopt._internal.trees import paths, same_structure
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
@@ -75,10 +78,9 @@ def check_callable(augment: Any) -> None:
 
 def check_augmented(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) -> None:
     """Raises ValueError unless `augment` returns batches of the same structure, shapes and dtypes."""
-    try:
-        augmented = jax.eval_shape(augment, jax.random.key(0), batch)
-    except Exception as error:
-        raise ValueError(f"augment must be a function (key, batch) -> batch: {error}") from error
+    program, key = cached_jit(_augmented, augment), jax.random.key(0)
+    augmented = output_shapes("augment must be a function (key, batch) -> batch", program, key, batch)
+    check_callbacks("augment", program, key, batch)
     if not same_structure(batch, augmented):
         raise ValueError("augment must return a batch of the same structure, a tuple of as many arrays")
     for path, old, new in zip(paths(batch), jax.tree.leaves(batch), jax.tree.leaves(augmented), strict=True):
@@ -88,3 +90,7 @@ def check_augmented(augment: Callable[[jax.Array, Batch], Batch], batch: Batch) 
                 f"turns array {'/'.join(path)} of the batch, {old.dtype}{list(old.shape)}, into {new.dtype}"
                 f"{list(new.shape)}"
             )
+
+
+def _augmented(augment: Callable[[jax.Array, Batch], Batch], key: jax.Array, batch: Batch) -> Batch:
+    return augment(key, batch)

@@ -1,5 +1,6 @@
 """The compiled loop, from any step to any other: kept as long as its task and its optimizer exist."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -24,6 +25,11 @@ def start(setup: Setup) -> Carry:
 def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
     """Advances the carry, which is donated, to step `stop`; with step `last` the training ends."""
     return _advancing(setup)(setup.numbers, setup.data, carry, stop, last)
+
+
+def program(setup: Setup) -> Hashable:
+    """Returns what stands for the program of `advance`: the same one for trainings that share it."""
+    return _advancing(setup).program
 
 
 def text(setup: Setup, carry: Carry) -> str:

@@ -6,14 +6,13 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from lectopt._internal import checks, interrupts, meshes
-from lectopt._internal.chunk_sizes import next_size
 from lectopt._internal.files import checked_path
 from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
@@ -23,6 +22,7 @@ from lectopt.training import compiled_loop
 from lectopt.training.arguments import TrainingArguments
 from lectopt.training.carry import Carry, Plan
 from lectopt.training.checkpoints import Store
+from lectopt.training.chunks import Chunks
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.nonfinite import divergence, nonfinite_validation
 from lectopt.training.observers import Observer, observers_of
@@ -32,7 +32,6 @@ from lectopt.training.run import Run
 from lectopt.training.setup import Setup, prepare
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
-_CHUNK_SECONDS = 0.25  # between two reports of progress: often enough to watch, seldom enough to cost nothing
 
 
 def fit(
@@ -197,17 +196,22 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
 
 def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], *, show: bool) -> Carry:
     """Runs all chunks, shows the progress and stores a copy on disk between them."""
-    mesh, steps, chunk, saved = setup.plan.mesh, setup.plan.steps, 1, time.monotonic()
+    mesh, steps, saved = setup.plan.mesh, setup.plan.steps, time.monotonic()
+    status, chunks = _status(carry), Chunks(compiled_loop.program(setup))
     for observer in observers:
-        observer.open(int(carry.step))
+        observer.open(status.step)
     with ProgressBar("training", steps, show=show) as bar, interrupts.deferred_interrupts() as interrupt:
-        while carry.running and carry.step < steps and not meshes.broadcast_from_first(mesh, interrupt.pressed):
+        while status.running and status.step < steps and not meshes.broadcast_from_first(mesh, interrupt.pressed):
+            before = status.step
+            if not meshes.broadcast_from_first(mesh, chunks.is_measured):
+                # Without a step, it compiles: the time of the first one is to be its own.
+                carry = compiled_loop.advance(setup, carry, np.int32(before), np.int32(steps))
             began = time.perf_counter()
-            stop = np.int32(carry.step + chunk)
-            carry = jax.block_until_ready(compiled_loop.advance(setup, carry, stop, np.int32(steps)))
-            chunk = next_size(chunk, time.perf_counter() - began, target=_CHUNK_SECONDS, growth=4)
-            chunk = meshes.broadcast_from_first(mesh, chunk)
-            bar.update(int(carry.step), _progress_text(setup.plan, carry))
+            stop = min(before + meshes.broadcast_from_first(mesh, chunks.size), steps)
+            carry = jax.block_until_ready(compiled_loop.advance(setup, carry, np.int32(stop), np.int32(steps)))
+            status = _status(carry)
+            chunks.update(status.step - before, time.perf_counter() - began)
+            bar.update(status.step, _progress_text(setup.plan, status))
             _show(setup, carry, [observer for observer in observers if observer.throttle.due()])
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 store.save(carry, _run_so_far(setup, carry).to_arrays())
@@ -218,6 +222,22 @@ def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Ob
             carry = _end_interrupted(setup, carry)
     _show(setup, carry, observers)
     return carry
+
+
+class _Status(NamedTuple):
+    """How far a training has come: what is asked for after each chunk, fetched at once."""
+
+    step: int
+    epoch: int
+    running: bool
+    loss: float
+    has_loss: bool
+
+
+def _status(carry: Carry) -> _Status:
+    name = "valid_loss" if "valid_loss" in carry.metrics else "train_loss"
+    found = jax.device_get((carry.step, carry.epoch, carry.running, carry.metrics[name], carry.has_metrics[name]))
+    return _Status(*(value.item() for value in found))
 
 
 def _end_interrupted(setup: Setup, carry: Carry) -> Carry:
@@ -280,7 +300,6 @@ def _as_run(setup: Setup, carry: Carry) -> Run:
     return trimmed(run, int(carry.step), int(carry.epoch))
 
 
-def _progress_text(plan: Plan, carry: Carry) -> str:
-    epoch = f"epoch {min(int(carry.epoch) + 1, plan.epochs)}/{plan.epochs}"
-    name = "valid_loss" if "valid_loss" in carry.metrics else "train_loss"
-    return f"{epoch}, loss {float(carry.metrics[name]):.4g}" if carry.has_metrics[name] else epoch
+def _progress_text(plan: Plan, status: _Status) -> str:
+    epoch = f"epoch {min(status.epoch + 1, plan.epochs)}/{plan.epochs}"
+    return f"{epoch}, loss {status.loss:.4g}" if status.has_loss else epoch

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lectopt._internal import checks
+from lectopt._internal.jaxprs import primitives
 from lectopt._internal.numerics import tree_norm, widen
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
@@ -123,7 +124,7 @@ class Watcher:
             return traced
 
         program, shapes = jax.make_jaxpr(outputs, return_shape=True)(params, state, batch, jax.random.key(0))
-        self._squashing = {name: f for name, f in _SQUASHING.items() if name in _primitives(program.jaxpr)}
+        self._squashing = {name: f for name, f in _SQUASHING.items() if name in primitives(program.jaxpr)}
         probe = probes[0]
         called = probe.layers()
         owners = _owners(params, {probe.paths[name]: name for name in reversed(called)})
@@ -248,17 +249,6 @@ def _deviation(x: Array, mask: Array) -> Array:
     scale = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
     # Two passes: the mean of the squares less the square of the mean is rounded away where the mean is large.
     return scale * jnp.std(x / scale, where=mask)
-
-
-def _primitives(program: Any) -> set[str]:
-    """Returns the names of all primitives in a jaxpr, nested ones included."""
-    names = set()
-    for equation in program.eqns:
-        names.add(equation.primitive.name)
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
-                names |= _primitives(inner)
-    return names
 
 
 def _output_statistics(name: str, probe: Probe, mask: Array, squashing: Mapping[str, Callable]) -> dict[str, Array]:

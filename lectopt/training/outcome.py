@@ -17,6 +17,9 @@ from lectopt.training.layer_statistics import LayerRecords
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup
 
+_TOLD = "step epoch metrics has_metrics running ended diverged_at step_records epoch_records layer_records".split()
+"""The fields of a carry that tell of the training."""
+
 
 def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] = Learner.eval_params) -> Run:
     """Returns the run after the last step, or as far as the training has come.
@@ -25,27 +28,29 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
     """
     plan = setup.plan
     learner = carry.learner if carry.best is None else carry.best
-    ended = jnp.where(carry.running, carry.step, carry.ended)
-    step, epoch = jnp.arange(plan.steps), jnp.arange(plan.epochs)
+    traced = is_traced((carry, setup.data.train.size))
+    xp, (told, size) = (jnp if traced else np), _told(setup, carry, fetch=not traced)
+    ended = xp.where(told.running, told.step, told.ended)
+    step, epoch = xp.arange(plan.steps), xp.arange(plan.epochs)
     # Not the batches that hold no example of this part, because other parts are larger.
-    done = (step < ended) & (step % plan.steps_per_epoch * plan.batch_size < setup.data.train.size)
-    losses = carry.step_records["loss"].reshape(-1)[: plan.steps]
-    lasted = jnp.where(carry.running, carry.epoch, -(-ended // plan.steps_per_epoch))
-    lasted = lasted - (carry.diverged_at >= 0).astype(lasted.dtype)
+    done = (step < ended) & (step % plan.steps_per_epoch * plan.batch_size < size)
+    losses = told.step_records["loss"].reshape(-1)[: plan.steps]
+    lasted = xp.where(told.running, told.epoch, -(-ended // plan.steps_per_epoch))
+    lasted = lasted - (told.diverged_at >= 0).astype(lasted.dtype)
     return Run(
         params=eval_params(learner),
         model_state=learner.state,
         opt_state=learner.opt_state,
         lookahead_params=learner.params,
         metrics={
-            name: _nan_unless(carry.has_metrics[name] & (carry.diverged_at < 0), x) for name, x in carry.metrics.items()
+            name: _nan_unless(told.has_metrics[name] & (told.diverged_at < 0), x) for name, x in told.metrics.items()
         },
         history=History(
-            steps={name: _nan_unless(done, r.reshape(-1)[: plan.steps]) for name, r in carry.step_records.items()},
-            epochs={name: _nan_unless(epoch < lasted, record) for name, record in carry.epoch_records.items()},
+            steps={name: _nan_unless(done, r.reshape(-1)[: plan.steps]) for name, r in told.step_records.items()},
+            epochs={name: _nan_unless(epoch < lasted, record) for name, record in told.epoch_records.items()},
             layers=OrderedDict()
-            if carry.layer_records is None
-            else _by_layer(carry.layer_records, done & ~jnp.isnan(losses)),
+            if told.layer_records is None
+            else _by_layer(told.layer_records, done & ~xp.isnan(losses)),
             baseline_loss=carry.baseline_loss,
             diverged_at=carry.diverged_at,
             steps_per_epoch=plan.steps_per_epoch,
@@ -56,6 +61,13 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
         task=plan.task,
         inputs=plan.inputs,
     )
+
+
+def _told(setup: Setup, carry: Carry, *, fetch: bool) -> tuple[Carry, Array]:
+    """Returns the carry, and how large the training part is; what they tell of the training fetched to the host."""
+    told = {name: getattr(carry, name) for name in _TOLD}, setup.data.train.size
+    told, size = jax.device_get(told) if fetch else told
+    return carry._replace(**told), size
 
 
 def trimmed(run: Run, steps: int, epochs: int) -> Run:
@@ -85,7 +97,7 @@ def _nan_unless(condition: Array, values: Array) -> Array:
     if is_traced((values, condition)):
         return jnp.where(condition, values, jnp.nan)
     # On the host: `jax_debug_nans` is to complain of what was computed, and this was not.
-    return jax.device_put(np.where(np.asarray(condition), np.asarray(values), np.float32(np.nan)))
+    return jax.device_put(np.where(condition, values, np.float32(np.nan)))
 
 
 def _first(count: int, record: Array) -> Array:

@@ -83,9 +83,8 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
     data = Data(train, valid, None if given.weights is None else as_weights(given.weights, train, task), key)
     if given.augment is not None:
         check_augmented(given.augment, batch_shapes(train, batch_size))
-    examples = starting.first_examples(train)
     start = _resume(given.start) if isinstance(given.start, Run) else given.start
-    return Setup(plan, recipe, numbers, data, starting.as_start(task, start, key, examples))
+    return Setup(plan, recipe, numbers, data, starting.as_start(task, start, key, train))
 
 
 def _resume(run: Run) -> Start:

@@ -12,7 +12,7 @@ from flax import nnx
 
 from lectopt._internal import checks
 from lectopt._internal.trees import leaves_by_path, paths, same_structure, unflatten_in_order, unflatten_like
-from lectopt.data.batches import Batch
+from lectopt.data.batches import Batch, batch_shapes
 from lectopt.data.subsets import Subset
 from lectopt.norms.moments import Moments
 from lectopt.optim.step_records import renew_constants
@@ -50,13 +50,13 @@ def first_examples(examples: Subset) -> Batch:
     return examples.take(examples.indices[:_EXAMPLES_SHOWN])
 
 
-def as_start(task: Task, start: Any, key: jax.Array, batch: Batch) -> Start:
-    """Converts what was given as `start`: that of a run, a module, or parameters; `batch` shows the model inputs."""
+def as_start(task: Task, start: Any, key: jax.Array, train: Subset) -> Start:
+    """Converts what was given as `start`: that of a run, a module, or parameters; `train` shows the model inputs."""
     if isinstance(start, Start):
         return start
     given = _split(start)
     _check_numbers(start, given.params)
-    if given.variables is None and given.params is not None and (others := _other_variables(task, key, batch)):
+    if given.variables is None and given.params is not None and (others := _other_variables(task, key, train)):
         warnings.warn(
             f"start holds parameters alone: the other variables of the model ({others}) begin afresh, and so do its "
             "outputs in evaluation; start=run.start keeps them",
@@ -64,7 +64,7 @@ def as_start(task: Task, start: Any, key: jax.Array, batch: Batch) -> Start:
         )
     if not task.adapter.has_weights:
         return given
-    params, state = task.init(key, batch)
+    params, state = task.init(key, first_examples(train))
     return Start(
         params=params if given.params is None else given.params,
         variables=state.variables if given.variables is None else given.variables,
@@ -140,9 +140,9 @@ def _is_variable(leaf: Any) -> bool:
     return isinstance(leaf, nnx.Variable)
 
 
-def _other_variables(task: Task, key: jax.Array, batch: Batch) -> str:
+def _other_variables(task: Task, key: jax.Array, train: Subset) -> str:
     """Returns the names of the model's variables that are not trained."""
-    _, state = jax.eval_shape(task.init, key, batch)
+    _, state = jax.eval_shape(task.init, key, batch_shapes(train, _EXAMPLES_SHOWN))
     names = ["/".join(path) for path in paths(state.variables)]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 

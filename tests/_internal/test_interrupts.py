@@ -14,8 +14,8 @@ import os, signal, sys, warnings
 import jax, numpy as np
 from flax import nnx
 import lectopt as lo
-from lectopt.training import fitting
-fitting.next_size = lambda *_, **__: 7
+from lectopt.training import chunks
+chunks.next_size = lambda *_, **__: 7
 presses = []
 def augment(key, batch):  # whatever runs within a step: Ctrl-C while the program runs
     def press(k):

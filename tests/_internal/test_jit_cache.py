@@ -19,6 +19,8 @@ X, Y = lo.datasets.iris()
 X, Y = X[::3], Y[::3]
 OF_FIT = 3
 """Programs of a training: the start, a stretch, and the parameters to evaluate at."""
+OF_CHECKS = 4
+"""Programs that are traced only, for a task: its initialization, its outputs, its scores in training and evaluation."""
 
 
 class Big:
@@ -44,7 +46,7 @@ def test_nothing_of_a_training_outlives_it():
     run = fit(task, lo.nesterov, hyperparameters=rate, augment=augment, valid=(X, Y), watch=1)
     run.predict(X), run.classes(X), run.evaluate((X, Y))
     gone = [weakref.ref(thing) for thing in (task, net, closed_over, augment, run.params)]
-    assert len(jit_cache._programs) == before + OF_FIT + 3
+    assert len(jit_cache._programs) == before + OF_FIT + OF_CHECKS + 1 + 3  # of augment, and of the run's readings
     del task, net, closed_over, augment, run
     gc.collect()
     assert [ref() for ref in gone] == [None] * len(gone)
@@ -58,6 +60,7 @@ def test_programs_go_with_the_optimizer_and_stay_with_the_task():
         for rate in (0.1, 0.2):
             fit(task, lo.sgd(rate))  # a new optimizer, which nobody keeps
         gc.collect()
+        before += OF_CHECKS
         assert len(jit_cache._programs) == before
         for rate in (0.1, 0.2):
             fit(task, lo.sgd, hyperparameters={"learning_rate": rate})
@@ -83,11 +86,11 @@ def test_methods_are_known_again_and_kept_apart():
     with jax.disable_jit():
         losses = [fit(task, lo.sgd, hyperparameters={"learning_rate": 0.1}, augment=a.scale).metrics["train_loss"]
                   for a in (one, ten, one)]  # fmt: skip
-    assert len(jit_cache._programs) == before + 2 * OF_FIT
+    assert len(jit_cache._programs) == before + OF_CHECKS + 2 * (OF_FIT + 1)
     assert losses[0] == losses[2] != losses[1]
     del one
     gc.collect()
-    assert len(jit_cache._programs) == before + OF_FIT
+    assert len(jit_cache._programs) == before + OF_CHECKS + OF_FIT + 1
     assert np.isfinite(losses).all()
 
 

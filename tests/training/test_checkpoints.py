@@ -255,12 +255,12 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("patience", [2, pytest.param(None, marks=pytest.mark.slow)])
-def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience):
+def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience, chunks_of):
     task = lo.classification(Net)
     options = {"valid": (X, Y), "epochs": 5, "patience": patience, "progress": False, **OPTIONS, "shuffle": True}
     whole = lo.fit(task, OPTIMIZER, (X, Y), **options)
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 4)
+    chunks_of(4)
     write, writes = checkpoints.Store.save, []
 
     def save_twice(self, carry, run):
@@ -324,10 +324,10 @@ def whole():
 
 
 @pytest.fixture
-def often(monkeypatch):
+def often(monkeypatch, chunks_of):
     """A copy after each two steps."""
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 2)
+    chunks_of(2)
 
 
 @pytest.fixture
@@ -467,7 +467,7 @@ import sys, jax, numpy as np, lectopt as lo, lectopt.training.fitting
 from kept_training import OPTIMIZER, OPTIONS, X, Y, numbers
 from kinds_of_models import Net
 lectopt.training.fitting._SAVE_SECONDS = 0.0
-lectopt.training.fitting.next_size = lambda *_, **__: 7
+lectopt.training.chunks.next_size = lambda *_, **__: 7
 options = {"valid": (X, Y), "epochs": 200, **OPTIONS, "shuffle": True}
 run = lo.fit(lo.classification(Net), OPTIMIZER, (X, Y), directory=sys.argv[1] or None, **options)
 np.savez(sys.argv[2], *numbers((run.params, run.model_state, run.opt_state, run.history)))

@@ -88,7 +88,7 @@ def test_annotated_parameters_and_their_moments_are_split():
     assert run.model(VALID.examples()[0]).shape == (359, 10)
 
 
-def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch):
+def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch, chunks_of):
     task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
 
     momentum = lo.momentum(0.05)
@@ -105,7 +105,7 @@ def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0)
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 20)
+    chunks_of(20)
     monkeypatch.setattr(checkpoints.Store, "save", write_and_break_off)
     with pytest.raises(KeyboardInterrupt):
         train("broken")

@@ -126,9 +126,9 @@ def test_logs_in_the_home_directory(tmp_path, monkeypatch):
             fit(log_dir=log_dir)
 
 
-def test_looks_in_between_write_nothing_twice_and_leave_nothing_out(tmp_path, monkeypatch):
+def test_looks_in_between_write_nothing_twice_and_leave_nothing_out(tmp_path, monkeypatch, chunks_of):
     monkeypatch.setattr(progress.Throttle, "due", lambda self: True)  # a look after each chunk
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 3)
+    chunks_of(3)
     run = fit(log_dir=tmp_path)
     events = read(tmp_path)
     steps, values = scalars(events, "steps/loss")
@@ -150,9 +150,9 @@ def test_many_steps_are_thinned(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch):
+def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch, chunks_of):
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 2)
+    chunks_of(2)
     monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
     advance, calls = compiled_loop.advance, []
 
@@ -212,9 +212,9 @@ def screen(monkeypatch):
     return screen
 
 
-def test_curves_grow_in_their_place(screen, monkeypatch):
+def test_curves_grow_in_their_place(screen, monkeypatch, chunks_of):
     monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 4)
+    chunks_of(4)
     run = fit()
     assert len(screen.shown) == 1
     lengths = [
@@ -355,10 +355,10 @@ def test_a_log_says_nothing_of_what_is_done_in_a_moment(monkeypatch, capsys):
     assert told(monkeypatch, capsys, [(0.5, 50, "epoch 1/2"), (3.0, 100, "epoch 2/2")]) == []
 
 
-def test_a_training_without_progress_says_nothing(monkeypatch, capsys):
+def test_a_training_without_progress_says_nothing(monkeypatch, capsys, chunks_of):
     clock = iter(range(10**6))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 4)
+    chunks_of(4)
     fit(progress=False)
     assert capsys.readouterr().err == ""
     fit()

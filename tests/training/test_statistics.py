@@ -98,8 +98,8 @@ WEIGHTS = np.random.default_rng(0).uniform(0, 3, 77).astype(np.float32) * (np.ar
         (7, 2, None, 0.3),  # of 3 steps an epoch
     ],
 )
-def test_every_statistic_equals_numpys(steps, every, weights, threshold, x64, monkeypatch):
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 3)
+def test_every_statistic_equals_numpys(steps, every, weights, threshold, x64, chunks_of):
+    chunks_of(3)
     clip = [] if threshold is None else [lo.clip_by_norm(threshold)]
     task, optimizer = lo.classification(mlp), optax.chain(*clip, lo.momentum(0.3, 0.8))
     run = lo.fit(task, optimizer, TRAIN, steps=steps, watch=every, weights=weights, start=drawn(), **OPTIONS)
@@ -183,8 +183,8 @@ def at(tree, i):
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_train_compiled_is_fit_is_each_lane_and_a_diverged_lane_has_no_looks_afterwards(lanes, chunk, monkeypatch):
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: chunk)
+def test_train_compiled_is_fit_is_each_lane_and_a_diverged_lane_has_no_looks_afterwards(lanes, chunk, chunks_of):
+    chunks_of(chunk)
     assert lanes.diverged_at.tolist() == [-1, 1, -1]
     for i, rate in ((0, 0.05), (2, 0.2)):
         assert_close(at(lanes.history.layers, i), course(rate, lo.fit).history.layers, 1e-4)
@@ -281,11 +281,11 @@ class Killed(Exception):
 
 
 @pytest.mark.slow
-def test_what_was_broken_off_keeps_its_looks(tmp_path, monkeypatch):
+def test_what_was_broken_off_keeps_its_looks(tmp_path, monkeypatch, chunks_of):
     arguments, options = (LINEAR, lo.adam(0.01), TRAIN), {"epochs": 3, "watch": 2, **OPTIONS}
     whole = lo.fit(*arguments, **options)
     monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 2)
+    chunks_of(2)
     write = checkpoints.Store.save
 
     def save(self, step, carry):

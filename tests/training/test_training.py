@@ -15,7 +15,7 @@ from flax import nnx
 from sklearn.utils.class_weight import compute_class_weight
 
 import lectopt as lo
-from lectopt.training import fitting, loop
+from lectopt.training import loop
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -85,18 +85,18 @@ def test_train_equals_fit(task):
 
 
 @pytest.mark.parametrize("steps", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 100))])
-def test_chunks_change_nothing(steps, monkeypatch, eager):
+def test_chunks_change_nothing(steps, chunks_of, eager):
     """`fit` stops anywhere within an epoch to look at the progress."""
     whole = plain(lo.adam(0.01))
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: steps)
+    chunks_of(steps)
     assert_same(plain(lo.adam(0.01)), whole, rtol=0)
 
 
-def test_examples_are_sorted_once_an_epoch(monkeypatch, eager):
+def test_examples_are_sorted_once_an_epoch(monkeypatch, eager, chunks_of):
     """However many chunks it has: of millions, sorting takes longer than a step."""
     calls, rows_of = [], loop.rows_of
     monkeypatch.setattr(loop, "rows_of", lambda *args, **options: (calls.append(0), rows_of(*args, **options))[1])
-    monkeypatch.setattr(fitting, "next_size", lambda *_, **__: 1)
+    chunks_of(1)
     plain(lo.sgd(0.1))
     assert len(calls) == 2
 

@@ -1,0 +1,25 @@
+"""How many steps of a training run at once: what takes a moment, by the time that those before took."""
+
+import weakref
+from typing import Any
+
+from lectopt._internal.chunk_sizes import next_size
+
+_SECONDS = 0.25  # between two reports of progress: often enough to watch, seldom enough to cost nothing
+_GROWTH = 16  # each size that is tried costs a pause of the device
+
+_sizes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+class Chunks:
+    """The sizes of a training's chunks, in steps; the next training by the same program begins with the last one's."""
+
+    def __init__(self, program: Any):
+        self._program = program
+        self.is_measured = program in _sizes
+        self.size = _sizes.get(program, 1)
+
+    def update(self, steps: int, seconds: float) -> None:
+        """Sets the size after a chunk that ran so many steps in so many seconds."""
+        self.size = _sizes[self._program] = next_size(max(steps, 1), seconds, target=_SECONDS, growth=_GROWTH)
+        self.is_measured = True
