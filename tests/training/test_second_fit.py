@@ -151,5 +151,6 @@ def test_chunks_grow_to_a_quarter_of_a_second():
 def test_the_records_of_an_uncompiled_training_are_arrays():
     """As those of a compiled one, whatever was computed on the host."""
     with jax.disable_jit():
-        run = lo.train(make_task(), lo.sgd(0.1), (X, Y), batch_size=10, epochs=1, key=0)
+        task = lo.classification(lambda rngs: nnx.Linear(4, 2, rngs=rngs))
+        run = lo.train(task, lo.sgd(0.1), (X, Y), batch_size=40, epochs=1, key=0)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(run))
