@@ -17,7 +17,10 @@ from lectopt.training.layer_statistics import LayerRecords
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup
 
-_TOLD = "step epoch metrics has_metrics running ended diverged_at step_records epoch_records layer_records".split()
+_TOLD = (
+    "step", "epoch", "metrics", "has_metrics", "running", "ended", "diverged_at", "step_records", "epoch_records",
+    "layer_records",
+)  # fmt: skip
 """The fields of a carry that tell of the training."""
 
 
@@ -65,9 +68,10 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
 
 def _told(setup: Setup, carry: Carry, *, fetch: bool) -> tuple[Carry, Array]:
     """Returns the carry, and how large the training part is; what they tell of the training fetched to the host."""
-    told = {name: getattr(carry, name) for name in _TOLD}, setup.data.train.size
-    told, size = jax.device_get(told) if fetch else told
-    return carry._replace(**told), size
+    fields, size = {name: getattr(carry, name) for name in _TOLD}, setup.data.train.size
+    if fetch:
+        fields, size = jax.device_get((fields, size))
+    return carry._replace(**fields), size
 
 
 def trimmed(run: Run, steps: int, epochs: int) -> Run:
