@@ -80,8 +80,10 @@ NO_TARGET = {("clip + adam", "resnet50"), ("clip + adam", "many")}
 TREES = {"gpt2": gpt2, "resnet50": resnet50, "many": many}
 
 
-def jax_step(optimizer: optax.GradientTransformation, gradients: list[jax.Array]) -> Callable[[], None]:
-    """One training step, called as a training loop calls it; the first call compiles it."""
+def jax_step(
+    optimizer: optax.GradientTransformation, gradients: list[jax.Array], in_flight: int = 1
+) -> Callable[[], None]:
+    """Training steps, called as a training loop calls them, so many before it waits; the first call compiles them."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def step(params, state, gradients):
@@ -92,18 +94,28 @@ def jax_step(optimizer: optax.GradientTransformation, gradients: list[jax.Array]
     carried = [params, jax.jit(optimizer.init)(params)]
 
     def call() -> None:
-        carried[:] = jax.block_until_ready(step(*carried, gradients))
+        for _ in range(in_flight):
+            carried[:] = step(*carried, gradients)
+        jax.block_until_ready(carried)
 
     return call
 
 
-def torch_step(shapes: list[tuple[int, ...]]) -> Callable[[], Any]:
-    """The step of PyTorch's fused Adam."""
+def torch_step(shapes: list[tuple[int, ...]], in_flight: int = 1, device: str = "cpu") -> Callable[[], Any]:
+    """Steps of PyTorch's fused Adam."""
     torch = importlib.import_module("torch")
-    params = [torch.zeros(shape, requires_grad=True) for shape in shapes]
+    params = [torch.zeros(shape, requires_grad=True, device=device) for shape in shapes]
     for p in params:
-        p.grad = 0.01 * torch.randn(p.shape)
-    return torch.optim.Adam(params, RATE, fused=True).step
+        p.grad = 0.01 * torch.randn(p.shape, device=device)
+    step = torch.optim.Adam(params, RATE, fused=True).step
+
+    def call() -> None:
+        for _ in range(in_flight):
+            step()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return call
 
 
 def compare(name: str, tree: str, repeats: int) -> list[str]:

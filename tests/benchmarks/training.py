@@ -1,7 +1,10 @@
-"""One training against a loop written by hand: `python -m tests.benchmarks.training [--repeats 30]`.
+"""One training against a loop written by hand, and `fit` against `train`: `python -m tests.benchmarks.training`.
 
 The digits, an MLP 64-64-10, 20 epochs of batches of 32, momentum. Both sides shuffle each epoch and return the loss and
 the gradient's norm of each step. PyTorch's eager loop and scikit-learn's MLPClassifier are for information.
+
+A call of `lo.fit` that compiles nothing any more does what `lo.train` does, compiled, and checks, shows and reads back:
+that much longer it may take.
 """
 
 import argparse
@@ -18,9 +21,11 @@ from flax import nnx
 
 import lectopt as lo
 from tests.benchmarks import timing
+from tests.benchmarks.watching import Convolutions
 
 RATE, MOMENTUM, BATCH, EPOCHS = 0.01, 0.9, 32, 20
 TARGET = 1.10
+FIT_TARGETS = {"MLP on digits, steps of 30 µs": 1.2, "CNN on MNIST": 1 / 0.9}
 
 
 def net(rngs: nnx.Rngs) -> nnx.Module:
@@ -70,6 +75,23 @@ def by_hand(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
         return jax.lax.scan(epoch, start, jax.random.split(key, EPOCHS))
 
     return lambda: jax.block_until_ready(train(jax.random.key(0)))
+
+
+def fit_and_train(net: Any, data: Any, batch_size: int, epochs: int) -> dict[str, Callable[[], Any]]:
+    """Both ways of the same training, from arrays that are on the device already."""
+    task, data = lo.classification(net), jax.tree.map(jnp.asarray, data)
+    options = {"batch_size": batch_size, "epochs": epochs}
+    rates = {"learning_rate": RATE, "momentum": MOMENTUM}
+
+    def fit() -> Any:
+        run = lo.fit(task, lo.momentum, data, hyperparameters=rates, key=0, progress=False, **options)
+        return jax.block_until_ready(run)
+
+    @jax.jit
+    def train(data, key):
+        return lo.train(task, lo.momentum, data, hyperparameters=rates, key=key, **options)
+
+    return {"lo.fit": fit, "lo.train": lambda: jax.block_until_ready(train(data, jax.random.key(0)))}
 
 
 def torch_eager(x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
@@ -124,7 +146,13 @@ def main() -> None:
         for name, column in times.items()
     ]
     print(timing.table(["one training", "ms", "compile s"], rows))
-    print(f"\nlo.train / by hand: {measured}, at most {timing.verdict(measured, TARGET)}")
+    print(f"\nlo.train / by hand: {measured}, at most {timing.verdict(measured, TARGET)}\n")
+    images, labels = lo.datasets.mnist()
+    cases = [fit_and_train(net, data, BATCH, EPOCHS), fit_and_train(Convolutions, (images, labels), 64, 1)]
+    for (name, target), calls in zip(FIT_TARGETS.items(), cases, strict=True):
+        times = timing.alternate(calls, max(3, repeats // 3))
+        measured = timing.ratio(times["lo.fit"], times["lo.train"])
+        print(f"{name}, lo.fit / lo.train: {measured}, at most {timing.verdict(measured, target)}")
 
 
 if __name__ == "__main__":
