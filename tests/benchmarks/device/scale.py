@@ -24,6 +24,7 @@ class Scale(NamedTuple):
     pairs: int  # of measurements
     settings: int  # of the large search
     examples: int  # of the trainings
+    side: int  # of the images
     widths: tuple[int, int, int]  # of the CNN
     width: int  # of the MLP
 
@@ -38,9 +39,9 @@ def measure() -> Scale:
     bandwidth = copy_bandwidth(1 << 22, 20)
     if bandwidth > _FAST:
         bandwidth = copy_bandwidth(1 << 28, 20)
-        return Scale(bandwidth, steps.gpt2(), steps.many(), 50, 7, 4096, 20_000, (64, 128, 256), 2048)
+        return Scale(bandwidth, steps.gpt2(), steps.many(), 50, 7, 4096, 20_000, 32, (64, 128, 256), 2048)
     small = [(-(-rows // 8), *rest) for rows, *rest in steps.gpt2()[::4]]
-    return Scale(bandwidth, small, steps.many()[:100], 5, 5, 64, 1_000, (8, 16, 32), 256)
+    return Scale(bandwidth, small, steps.many()[:100], 5, 5, 64, 512, 16, (8, 16, 32), 256)
 
 
 def copies(numbers: int, calls: int) -> Callable[[], None]:

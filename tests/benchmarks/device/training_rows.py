@@ -34,7 +34,7 @@ class Convolutional(nnx.Module):
 def second_fit(kind: str, scale: Scale) -> Iterator[Row]:
     """The speed of `lo.fit` relative to `lo.train`, for the "CNN" or the "MLP"."""
     rng, width = np.random.default_rng(0), scale.width
-    shape = (32, 32, 3) if kind == "CNN" else (width // 2,)
+    shape = (scale.side, scale.side, 3) if kind == "CNN" else (width // 2,)
     x = rng.normal(size=(scale.examples, *shape)).astype(np.float32)
     y = rng.integers(0, 10, scale.examples).astype(np.int32)
 
