@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from tests.benchmarks import steps, timing
-from tests.benchmarks.device.rows import Row, at_least, at_most
+from tests.benchmarks.device.rows import Row, alternate, at_least, at_most
 from tests.benchmarks.device.scale import Scale, Shapes, copies
 
 ADAM_BYTES = 28
@@ -58,7 +58,7 @@ def pair(make: Callable[..., Any], name: str, shapes: Shapes, scale: Scale) -> d
 
 def called(name: str, scale: Scale) -> Iterator[Row]:
     """One optimizer's steps, called one by one."""
-    times = timing.alternate(pair(steps.jax_step, name, scale.tree, scale), scale.pairs)
+    times = alternate(pair(steps.jax_step, name, scale.tree, scale), scale.pairs)
     ratio = timing.ratio(times["lectopt"], times["optax"])
     yield at_most(f"{name}, called / Optax", ratio, CALLED.get(name, 1.0), _each(times, scale))
 
@@ -66,7 +66,7 @@ def called(name: str, scale: Scale) -> Iterator[Row]:
 def looped(name: str, scale: Scale) -> Iterator[Row]:
     """One optimizer's steps inside of a program; of Adam's, the share of the bandwidth too."""
     calls = pair(in_a_loop, name, scale.tree, scale) | {"copy": copies(scale.parameters, scale.in_flight)}
-    times = timing.alternate(calls, scale.pairs)
+    times = alternate(calls, scale.pairs)
     ratio = timing.ratio(times["lectopt"], times["optax"])
     yield at_most(f"{name}, in a loop / Optax", ratio, IN_A_LOOP[name], _each(times, scale))
     if name == "adam":
@@ -80,7 +80,7 @@ def many_leaves(scale: Scale) -> Iterator[Row]:
     """Adam on many small leaves, called, and compiled."""
     calls = pair(steps.jax_step, "adam", scale.many, scale)
     compiling = [timing.seconds(call) for call in calls.values()]
-    times, ratio = timing.alternate(calls, scale.pairs), compiling[0] / compiling[1]
+    times, ratio = alternate(calls, scale.pairs), compiling[0] / compiling[1]
     what = f"adam, {len(scale.many)} leaves of 3500"
     yield at_most(f"{what}, called / Optax", timing.ratio(times["lectopt"], times["optax"]), 0.8, _each(times, scale))
     yield at_most(f"{what}, first call / Optax", timing.Ratio(ratio, ratio, ratio), 0.8, f"{compiling[0]:.1f} s")
@@ -94,7 +94,7 @@ def torch_times(scale: Scale) -> dict[str, np.ndarray]:
     if on_gpu and not importlib.import_module("torch").cuda.is_available():
         return {}
     step = steps.torch_step(scale.tree, scale.in_flight, "cuda" if on_gpu else "cpu")
-    return timing.alternate({"PyTorch fused": step}, scale.pairs)
+    return alternate({"PyTorch fused": step}, scale.pairs)
 
 
 def _share(copy: np.ndarray, times: np.ndarray) -> float:

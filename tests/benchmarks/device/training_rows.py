@@ -8,7 +8,7 @@ from flax import nnx
 
 import lectopt as lo
 from tests.benchmarks import timing
-from tests.benchmarks.device.rows import Row, at_least
+from tests.benchmarks.device.rows import Row, alternate, at_least
 from tests.benchmarks.device.scale import Scale
 from tests.benchmarks.training import fit_and_train
 from tests.benchmarks.watching import mlp
@@ -42,7 +42,7 @@ def second_fit(kind: str, scale: Scale) -> Iterator[Row]:
         return Convolutional(scale.widths, rngs)
 
     net = convolutional if kind == "CNN" else mlp(width // 2, width, width, width, 10)
-    times = timing.alternate(fit_and_train(net, (x, y), BATCH, EPOCHS), scale.pairs)
+    times = alternate(fit_and_train(net, (x, y), BATCH, EPOCHS), scale.pairs)
     fit, train = (float(np.median(times[name])) for name in ("lo.fit", "lo.train"))
     speed = EPOCHS * scale.examples / fit
     note = f"{speed:.0f} examples/s; a call costs {1e3 * (fit - train):.1f} ms beside {1e3 * train:.0f}"
