@@ -46,9 +46,9 @@ def main() -> None:
         [
             ("donation", 5, aliasing.checks),
             *looped,
+            *called,
             *fits,
             ("large search", 30, functools.partial(search_rows.large_search, sizes)),
-            *called,
             ("first search of a process", 45, functools.partial(search_rows.first_search, 60)),
             ("many leaves", 30, functools.partial(optimizer_rows.many_leaves, sizes)),
         ],

@@ -41,7 +41,7 @@ def measure() -> Scale:
         bandwidth = copy_bandwidth(1 << 28, 20)
         return Scale(bandwidth, steps.gpt2(), steps.many(), 50, 7, 4096, 20_000, 32, (64, 128, 256), 2048)
     small = [(-(-rows // 8), *rest) for rows, *rest in steps.gpt2()[::4]]
-    return Scale(bandwidth, small, steps.many()[:100], 5, 5, 64, 512, 16, (8, 16, 32), 256)
+    return Scale(bandwidth, small, steps.many()[:100], 5, 5, 64, 512, 16, (4, 8, 8), 256)
 
 
 def copies(numbers: int, calls: int) -> Callable[[], None]:
