@@ -135,7 +135,7 @@ CORRUPTIONS = {
         pytest.param("relu", "halved", marks=pytest.mark.slow),
     ],
 )
-def test_the_plain_loop(act, corruption, stages):
+def test_the_plain_loop(act, corruption, stages, full_precision):
     """Greedy layer-wise denoising autoencoders, written by hand."""
     given, plain = CORRUPTIONS[corruption]
     net = dense(4, 5, 3, 3, act={"tanh": jnp.tanh, "relu": nnx.relu}[act])

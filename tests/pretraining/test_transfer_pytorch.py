@@ -11,6 +11,8 @@ import lectopt as lo
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
 
+pytestmark = pytest.mark.usefixtures("full_precision")  # it is compared with PyTorch's
+
 X, Y = lo.datasets.digits()
 X = (X[:100] / 16).astype(np.float32)
 Y = Y[:100]

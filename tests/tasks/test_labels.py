@@ -312,7 +312,7 @@ def test_a_search_over_what_labels_are_made_of(options):
     assert results.metrics["accuracy"].shape == (4, 3, 1)
 
 
-def test_inspect_takes_the_mean_over_the_labels_that_count():
+def test_inspect_takes_the_mean_over_the_labels_that_count(full_precision):
     labels = with_gaps(YES_NO, -1)
     task = lo.classification(model(1), binary=True, label_smoothing=0.1, ignore_label=-1)
     look = lo.inspect(task, (X, labels))

@@ -67,7 +67,7 @@ def test_regression_starts_at_the_mean():
 
 
 @pytest.mark.parametrize("kind", ["NNX", *(pytest.param(k, marks=pytest.mark.slow) for k in ("Linen", "functions"))])
-def test_inputs_are_standardised_alike_everywhere(kind):
+def test_inputs_are_standardised_alike_everywhere(kind, full_precision):
     """Training on raw inputs with standardize equals training on inputs that were standardised by hand."""
     model, _ = MODELS[kind]
     rest, test = lo.holdout((X, Y), 0.3, key=0)

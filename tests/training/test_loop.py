@@ -155,7 +155,7 @@ def test_equals_a_loop_by_hand(task, optimizer, length, shuffle, call, x64, eage
 
 
 @pytest.mark.parametrize("call", ["fit", "jitted train"])
-def test_equals_a_loop_by_hand_compiled_in_float32(task, call):
+def test_equals_a_loop_by_hand_compiled_in_float32(task, call, full_precision):
     start, _ = init(jax.random.key(7), None)
     key = jax.random.key(3)
 
