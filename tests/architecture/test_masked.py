@@ -66,7 +66,7 @@ def test_child_is_small_network(kind):
     compare(kind, 0, lo.adam(0.01))
 
 
-def test_a_child_has_the_losses_and_gradients_of_the_small_network():
+def test_a_child_has_the_losses_and_gradients_of_the_small_network(full_precision):
     """Of two layers with a norm each, narrower than the widest, the second of which does not see the input."""
     norms, shape = ["batch", "layer"], SHAPES["dense"]
     space = lo.ArchitectureSpace(depth=[1, 2], width=[2, 3], activation=["relu", "tanh"], norm=norms, skip=True)
