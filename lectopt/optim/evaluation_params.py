@@ -67,11 +67,11 @@ def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequ
 def eval_params(opt_state: Any, params: Any) -> Any:
     r"""Returns the parameters w to evaluate and to keep, given those that are held while training.
 
-    Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - c v` with the look-ahead
-    point :math:`\varphi` and the coefficient c of the last look-ahead; `register_eval_params` adds other kinds of
-    state; where there is none, w is `params`. The states are found inside `optax.chain`, `masked`, `partition`,
-    `MultiSteps`, `inject_hyperparams` and `apply_if_finite`, in the state of an `nnx.Optimizer`, and in nested
-    dictionaries that were restored without these classes.
+    Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - \alpha v` with the
+    look-ahead point :math:`\varphi`; `register_eval_params` adds other kinds of state; where there is none, w is
+    `params`. The states are found inside `optax.chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams` and
+    `apply_if_finite`, in the state of an `nnx.Optimizer`, and in nested dictionaries that were restored without these
+    classes.
 
     Args:
         opt_state: the optimizer's state; or an `nnx.Optimizer`.

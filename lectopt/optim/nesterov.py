@@ -8,7 +8,7 @@ import optax
 
 from lectopt._internal import checks, numerics
 from lectopt._internal.types import Array, ArrayTree
-from lectopt.optim.evaluation_params import register_eval_params, unbatched_scalar
+from lectopt.optim.evaluation_params import register_eval_params
 
 
 class TraceNesterovState(NamedTuple):
@@ -16,14 +16,11 @@ class TraceNesterovState(NamedTuple):
 
     Attributes:
         count: int32[], the number of steps taken.
-        lookahead: float32[], the coefficient c: the parameters that are held are w + c v.
-        velocity: v, a tree like the parameters, float32 or wider. Where a compiled step with a constant alpha is given
-            the state of an optimizer with another one, c stays as it is, and this is v alpha / c from then on.
+        lookahead: alpha v, a tree like the parameters, float32 or wider: the parameters that are held are w + alpha v.
     """
 
     count: Array
-    lookahead: Array
-    velocity: ArrayTree
+    lookahead: ArrayTree
 
 
 def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransformationExtraArgs:
@@ -39,9 +36,9 @@ def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransform
     .. math:: v_{k+1} = \alpha_k v_k + u_k, \qquad \varphi_{k+1} = \varphi_k + u_k + \alpha_{k+1} v_{k+1}
 
     exactly, also where both :math:`\epsilon` and :math:`\alpha` are scheduled. `lectopt.eval_params` computes w from
-    the look-ahead point. The state keeps the coefficient c of the look-ahead at which the gradient was taken, and the
-    velocity uses it for :math:`\alpha_k` too. So w stays right where something outside, such as
-    `optax.inject_hyperparams`, changes alpha between steps: the new alpha takes effect with the next look-ahead.
+    the look-ahead point. The state keeps :math:`\alpha_k v_k`, the way from w to the point at which the gradient is
+    taken. So w stays right where something outside, such as `optax.inject_hyperparams`, changes alpha between steps:
+    the new alpha takes effect with the next look-ahead.
 
     Nothing that changes updates may follow this link in a chain, or w is lost. Penalties go before the learning rate,
     where they are part of g: `optax.chain(lo.add_l2(1e-4), lo.nesterov(0.1))`. So does decoupled weight decay: what
@@ -77,40 +74,30 @@ def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransform
     checks.check_hyperparameter("momentum", momentum, checks.FRACTION)
 
     def init(params: ArrayTree) -> TraceNesterovState:
-        alpha = numerics.at_step(momentum, 0)
-        return TraceNesterovState(numerics.first_step(), alpha, numerics.zeros_like(params))
+        return TraceNesterovState(numerics.first_step(), numerics.zeros_like(params))
 
     def update(updates, state, params=None, **extra):
         del extra
 
-        def rule(u, v, decay, gain, lookahead):
-            # Both from the new v: were the old one read twice, XLA would copy all of it before overwriting it.
-            v = decay * v + gain * u
-            return u + lookahead * v, v
+        def rule(u, lookahead, alpha_next):
+            # A sum, not alpha_next * v, which XLA would compute twice, and copy what both read.
+            lookahead = alpha_next * lookahead + alpha_next * u
+            return u + lookahead, lookahead
 
         count = optax.safe_increment(state.count)
-        alpha, c = numerics.at_step(momentum, count).astype(state.lookahead.dtype), state.lookahead
-        if numerics.is_constant(momentum, c):
-            # c stays, so that it is not written again each step. In the state of an optimizer with another alpha, the
-            # velocity makes up for it: c v is alpha times that of the formula.
-            same = alpha == c
-            numbers = {"decay": alpha, "gain": jnp.where(same, 1, alpha / jnp.where(same, 1, c)), "lookahead": c}
-        else:
-            numbers = {"decay": c, "gain": jnp.ones_like(c), "lookahead": alpha}
-        updates, velocity = numerics.map_leaves(rule, updates, state.velocity, params=params, **numbers)
-        return updates, TraceNesterovState(count, numerics.record_number(momentum, alpha, c, count), velocity)
+        alpha_next = numerics.at_step(momentum, count)
+        updates, lookahead = numerics.map_leaves(rule, updates, state.lookahead, params=params, alpha_next=alpha_next)
+        return updates, TraceNesterovState(count, lookahead)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _params_without_lookahead(state: TraceNesterovState, params: ArrayTree) -> ArrayTree:
-    lookahead = unbatched_scalar("a look-ahead", state.lookahead)
-
-    def at_leaf(p: Array, v: Array) -> Array:
+    def at_leaf(p: Array, lookahead: Array) -> Array:
         dtype = numerics.working_dtype(p)
-        return jnp.asarray(p, dtype) - lookahead.astype(numerics.real_dtype(p)) * jnp.asarray(v, dtype)
+        return jnp.asarray(p, dtype) - jnp.asarray(lookahead, dtype)
 
-    return jax.tree.map(at_leaf, params, state.velocity)
+    return jax.tree.map(at_leaf, params, state.lookahead)
 
 
-register_eval_params(TraceNesterovState, _params_without_lookahead, like="velocity")
+register_eval_params(TraceNesterovState, _params_without_lookahead, like="lookahead")

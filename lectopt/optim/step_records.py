@@ -3,13 +3,11 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from lectopt._internal.types import Array
 from lectopt.optim.clipping import ClipByNormState
 from lectopt.optim.learning_rate import ScaleByLearningRateState
-from lectopt.optim.nesterov import TraceNesterovState
 
 
 def step_records(opt_state: optax.OptState) -> dict[str, Array]:
@@ -33,12 +31,7 @@ def renew_constants(opt_state: optax.OptState, first: optax.OptState) -> optax.O
             return old._replace(step_size=first.step_size)
         if isinstance(old, ClipByNormState):
             return old._replace(threshold=first.threshold)
-        if isinstance(old, TraceNesterovState):
-            # A coefficient of 0 forgets the velocity; no factor of that would stand for another alpha.
-            forgets = old.lookahead == 0
-            velocity = jax.tree.map(lambda v: jnp.where(forgets, 0, v), old.velocity)
-            return old._replace(lookahead=jnp.where(forgets, first.lookahead, old.lookahead), velocity=velocity)
         return old
 
-    kinds = (ScaleByLearningRateState, ClipByNormState, TraceNesterovState)
+    kinds = (ScaleByLearningRateState, ClipByNormState)
     return jax.tree.map(renew, opt_state, first, is_leaf=lambda x: isinstance(x, kinds))

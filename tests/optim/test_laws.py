@@ -668,21 +668,20 @@ def test_without_look_ahead_the_held_parameters_are_w(name):
 
 @pytest.mark.parametrize("name", LOOK_AHEAD)
 def test_w_stays_right_when_momentum_is_changed_from_outside(name):
-    """Neither the oracle's look-ahead nor the state's knows of the change, yet held - c v is still w."""
+    """Where the gradient was taken stays known: the new alpha counts from the next look-ahead on."""
     case = CASES[name]
     injected = optax.inject_hyperparams(case.make)(**case.numbers)
     params = tree_of(jnp.asarray(START))
     state = injected.init(params)
-    w = flat_of(params)
+    w, velocity, before = flat_of(params), np.zeros(SIZE, np.float32), 0.0
     for alpha in (0.9, 0.2, 0.7, 0.0):
         state.hyperparams["momentum"] = jnp.float32(alpha)
-        gradients = tree_of(jnp.asarray(CURVATURE))
-        velocity = flat_of(_look_ahead(state).velocity)
-        updates, state = injected.update(gradients, state, params)
+        updates, state = injected.update(tree_of(jnp.asarray(CURVATURE)), state, params)
         params = optax.apply_updates(params, updates)
-        new_velocity = flat_of(_look_ahead(state).velocity)
-        w = w + new_velocity
-        assert not np.allclose(new_velocity, velocity)
+        step = flat_of(updates) - flat_of(_look_ahead(state).lookahead)
+        velocity, before = before * velocity + step, alpha
+        w = w + velocity
+        np.testing.assert_allclose(flat_of(_look_ahead(state).lookahead), alpha * velocity, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(flat_of(lo.eval_params(state, params)), w, rtol=2e-6)
 
 
@@ -710,7 +709,7 @@ def test_parameters_of_another_structure_are_refused(other):
         lo.eval_params(state, other)
 
 
-@pytest.mark.parametrize("shape", [(3, 2), (2, 2), (1,)])
+@pytest.mark.parametrize("shape", [(3, 2), (1,)])
 def test_parameters_of_another_shape_are_refused(shape):
     """A state with a batch axis too: `eval_params` is to be vmapped there."""
     state = jax.vmap(lambda rate: lo.nesterov(rate).init(jnp.ones(2)))(jnp.ones(2))

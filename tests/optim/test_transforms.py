@@ -341,8 +341,8 @@ def test_states_hold_what_their_fields_say():
         (lo.scale_by_adam(b1=0.5), "mean", [2.25, -3]),
         (lo.scale_by_adam(b2=0.5), "mean_of_squares", [6.75, 12]),
         (lo.trace_momentum(0.5), "velocity", [4.5, -6]),
-        (lo.trace_nesterov(0.5), "velocity", [4.5, -6]),
-        (lo.trace_nesterov(lambda k: 0.25 * k), "lookahead", 0.5),
+        (lo.trace_nesterov(0.5), "lookahead", [2.25, -3]),
+        (lo.trace_nesterov(lambda k: 0.25 * k), "lookahead", [1.875, -2.5]),
         (lo.scale_by_learning_rate(lambda k: 0.25 + k), "step_size", 1.25),
     ):
         _, state = link.update(g, apply(link, g)[1])
@@ -352,7 +352,6 @@ def test_states_hold_what_their_fields_say():
 
 def test_the_first_state_holds_the_first_numbers():
     assert lo.scale_by_learning_rate(lambda k: 0.25 + k).init(None).step_size == 0.25
-    assert lo.trace_nesterov(lambda k: 0.25 * (k + 1)).init(None).lookahead == 0.25
 
 
 def test_the_count_does_not_overflow():
