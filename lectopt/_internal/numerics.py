@@ -172,9 +172,10 @@ def map_leaves(
         update, *new = rule(wide, *wide_old, **{name: x.astype(real_dtype(wide)) for name, x in numbers.items()})
         return update.astype(_widest(g, p)), *(n.astype(o.dtype) for n, o in zip(new, old, strict=True))
 
-    # While JAX traces, leaves of one shape are traced once; otherwise nothing is to be compiled here.
+    # While JAX traces, leaves of one shape are traced once if there are many; otherwise nothing is to be compiled here.
     traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((leaves, columns, numbers)))
-    apply = jax.jit(at_leaf) if traced else at_leaf
+    shapes = {jnp.shape(g) for g in leaves if g is not None}
+    apply = jax.jit(at_leaf) if traced and len(leaves) > 4 * len(shapes) else at_leaf
     arrays = zip(leaves, *columns, strict=True)
     rows = [(None, *old) if g is None else apply(numbers, g, p, *old) for g, p, *old in arrays]
     results = zip(*rows, strict=True) if rows else [()] * (1 + len(states))

@@ -1,8 +1,8 @@
 """Small real data sets that installed packages carry, in the dtypes that training wants."""
 
 import importlib.util
+import pathlib
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,11 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     handwritten digits", UCI Machine Learning Repository.
     """
     package = importlib.util.find_spec("sklearn")
-    file = Path(package.origin).parent / "datasets/data/digits.csv.gz" if package and package.origin else Path()
+    file = (
+        pathlib.Path(package.origin).parent / "datasets/data/digits.csv.gz"
+        if package and package.origin
+        else pathlib.Path()
+    )
     if not file.is_file():  # where another version of scikit-learn keeps it otherwise, or there is none
         return _classes("load_digits")
     table = np.loadtxt(file, delimiter=",", dtype=np.float32)  # importing scikit-learn would take longer by far

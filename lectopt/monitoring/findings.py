@@ -1,10 +1,6 @@
 """Findings: what is wrong, by what evidence, and what to do about it."""
 
-from typing import NamedTuple, TypeGuard
-
-import numpy as np
-
-from lectopt.monitoring.thresholds import THRESHOLDS
+from typing import NamedTuple
 
 GOODFELLOW = "Goodfellow et al. 2016, section "
 RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
@@ -30,11 +26,6 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.evidence}. {self.remedy} [{self.reference}]"
-
-
-def is_baseline(baseline: float | None, loss: float) -> TypeGuard[float]:
-    """Tells whether `loss` can be compared with a baseline loss: it is known, and more than the rounding of 0."""
-    return baseline is not None and baseline > THRESHOLDS.rounded_baseline * abs(np.nan_to_num(loss))
 
 
 def list_layers(layers: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lectopt.monitoring.findings import Finding, is_baseline, list_layers
+from lectopt.monitoring.findings import Finding, list_layers
 from lectopt.monitoring.layer_reports import LayerReport
 from lectopt.monitoring.thresholds import THRESHOLDS
 
@@ -81,7 +81,8 @@ def _alike_examples(layers: list[LayerReport]) -> Finding | None:
 
 def loss_finding(loss: float, baseline: float | None, trained: bool) -> Finding | None:
     """Reports a loss over many examples that is far above that of constant outputs."""
-    if not is_baseline(baseline, loss) or not loss > THRESHOLDS.high_loss * baseline:
+    # None where it is not known, 0 where all targets are alike.
+    if not baseline or not loss > THRESHOLDS.high_loss * baseline:
         return None
     evidence = f"{loss:.3g}, where constant outputs would have {baseline:.3g}"
     if trained:

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 
-from lectopt.monitoring.findings import is_baseline
 from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.training.history import History
 
@@ -72,7 +71,7 @@ def loss_curves(history: History) -> LossCurves:
     if steps and epochs < THRESHOLDS.curve_epochs:
         train = np.array([part.mean() for part in np.array_split(losses[:steps], min(steps, _PARTS))])
     baseline = 0.0 if history.baseline_loss is None else float(history.baseline_loss)
-    has_baseline = is_baseline(baseline, initial)
+    has_baseline = baseline > 0
     unit = baseline if has_baseline else _largest_positive([abs(initial), initial - train.min(initial=initial)])
     diverged = int(history.diverged_at) >= 0
     rate = _final_rate(history, steps)

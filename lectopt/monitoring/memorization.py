@@ -10,7 +10,7 @@ import numpy as np
 from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.types import Array
 from lectopt.data.subsets import as_subset
-from lectopt.monitoring.findings import RECIPE, Finding, is_baseline
+from lectopt.monitoring.findings import RECIPE, Finding
 from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.optim.optimizers import adam
 from lectopt.optim.schedules import linear_decay
@@ -51,7 +51,7 @@ def memorization(task: Task, sample: Any, key: jax.Array) -> Outcome:
     baseline = None if known is None else float(known)
     evidence = f"the loss of {count} examples went from {together.first:.3g} to {together.last:.3g} in {STEPS} steps"
     near_zero = THRESHOLDS.floor_error * together.first
-    if is_baseline(baseline, together.first):
+    if baseline is not None and baseline > 0:
         near_zero = THRESHOLDS.memorizing_rest * baseline
     if 0 <= together.last <= near_zero:  # the floor, which can only be 0, need not be asked for
         return [], [f"Learned by heart: {evidence}."]

@@ -117,7 +117,7 @@ def check(task: Task, examples: Any, *, key: Any = 0, progress: bool = True) -> 
 
 
 def _targets_alike(task: Task, subset: Subset) -> bool:
-    """Tells whether constant outputs have no loss: by the targets too, since their variance may be rounded."""
+    """Tells whether constant outputs are right for all: by the targets too, since smoothed labels have some loss."""
     baseline = task.baseline_loss(subset)
     if baseline is None or baseline == 0:
         return baseline is not None

@@ -48,10 +48,6 @@ class Thresholds:
         2.0, _BASELINE, "measured: wrong ones 2.6 and more, others up to 1.5 (random last layers of regressions)"
     )
     """An initial loss above it is wrong."""
-    rounded_baseline: float = _threshold(
-        4e-12, "initial losses", "the rounding of float32, 1.2e-7, several times over, and squared as the errors are"
-    )
-    """A baseline loss below it is the rounding of 0: the targets are all alike."""
     trained_initial_loss: float = _threshold(
         0.8, _BASELINE, "measured, seed 0: fresh weights begin at 0.86 and more, one by one at 0.73"
     )

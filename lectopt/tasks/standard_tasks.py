@@ -245,7 +245,12 @@ def _absolute_error(outputs: Array, targets: Array) -> Array:
 def _variance(targets: Array, weights: Array) -> Array:
     rows = widen(targets).reshape(targets.shape[0], -1)
     centered = rows - jnp.average(rows, axis=0, weights=weights, keepdims=True)
-    return jnp.sum(jnp.average(centered**2, axis=0, weights=weights))
+    variances = jnp.average(centered**2, axis=0, weights=weights)
+    count = {"axis": 0, "where": weights[:, None] > 0}
+    differ = jnp.min(rows, initial=jnp.inf, **count) < jnp.max(rows, initial=-jnp.inf, **count)
+    return jnp.sum(
+        jnp.where(differ, variances, 0)
+    )  # targets that are all alike have none, though their mean is rounded
 
 
 def _per_example(values: Array, reduce: Callable) -> Array:
