@@ -53,11 +53,11 @@ def test_callbacks_are_refused_by_name(no_cpu, monkeypatch):
         fit(linear, augment=fetch)
 
 
-def test_what_calls_nothing_needs_no_cpu(no_cpu, eager):
+def test_what_calls_nothing_needs_no_cpu(no_cpu):
     fit(linear, augment=lambda key, batch: batch)
 
 
-def test_callbacks_pass_where_there_is_a_cpu(eager):
+def test_callbacks_pass_where_there_is_a_cpu():
     fit(linear, augment=fetch)
 
 

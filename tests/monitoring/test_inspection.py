@@ -231,6 +231,7 @@ class Convolutions(nnx.Module):
         return self.out(x.reshape(len(x), -1))
 
 
+@pytest.mark.slow
 def test_units_of_a_convolution_are_its_channels_flattened_afterwards_or_not(eager):
     first, second, _ = lo.inspect(lo.classification(Convolutions), BATCH).layers
     assert [first.activation, second.activation] == ["tanh", "relu"]
@@ -245,6 +246,7 @@ def test_what_was_not_seen_is_named(model, weights):
     assert weights in look._repr_html_()
 
 
+@pytest.mark.slow
 def test_one_example_is_neither_like_others_nor_far_from_chance(eager):
     look = lo.inspect(deep(nnx.tanh, WEIGHTS.glorot_uniform(), depth=2), (X[:1], Y[:1]))
     assert not names(look) & {"examples look alike", "wrong initial loss"}
@@ -298,6 +300,7 @@ def test_rescale_gives_every_layer_unit_deviation(eager):
 
 
 @pytest.mark.parametrize("model", [Convolutions, LinenNet()], ids=["convolutions", "Linen"])
+@pytest.mark.slow
 def test_rescale_of_other_models(model, eager):
     task = lo.classification(model)
     weights = [layer for layer in _at(task, lo.rescale(task, BATCH)).layers if not np.isnan(layer.weight_std)]

@@ -218,6 +218,7 @@ def test_a_variance_that_overflows_while_traced_is_seen():
     assert np.isnan(y).all()
 
 
+@pytest.mark.slow
 def test_whole_numbers_that_float32_cannot_tell_apart():
     seconds = 1_700_000_000 + 60 * np.arange(100, dtype=np.int32)[:, None]
     for times in (seconds, seconds.astype(np.float64)):

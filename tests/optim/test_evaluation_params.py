@@ -255,6 +255,7 @@ def test_a_training_is_scored_at_what_the_state_says():
     assert not np.allclose(run.lookahead_params["kernel"], w["kernel"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_history_shows_the_rate_that_was_used():
     """Also one that was injected, or set from outside between two trainings."""
     examples = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))

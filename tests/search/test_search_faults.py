@@ -186,6 +186,7 @@ def test_ctrl_c_is_raised_where_there_is_nothing_or_nobody(ctrl_c, rectangles, m
         search(None)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_selection(person, ctrl_c):
     options = {"minimize": "valid_loss", "key": 0, "chunk": 2, "progress": False}
     rates = {"learning_rate": [0.01, 0.03, 0.1, 0.3]}

@@ -341,6 +341,7 @@ def test_what_comes_to_mean_something_is_drawn():
     assert set(asked[asked[:, 0] == 0, 2].tolist()) == {0}
 
 
+@pytest.mark.slow
 def test_a_search_on_the_host_knows_its_settings(tmp_path):
     options = {"host": True, "progress": False, "directory": tmp_path / "kept"}
     reinforce(CHOICES, total, 1, 2, 0, controller=SMALL, **options)

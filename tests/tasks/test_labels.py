@@ -262,6 +262,7 @@ def test_bad_arguments(arguments, error, message):
 
 
 # Side by side ---------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_smoothings_side_by_side():
     """The number of a lane may be traced, and a lane is what it would be alone."""
 
@@ -312,6 +313,7 @@ def test_a_search_over_what_labels_are_made_of(options):
     assert results.metrics["accuracy"].shape == (4, 3, 1)
 
 
+@pytest.mark.slow
 def test_inspect_takes_the_mean_over_the_labels_that_count(full_precision):
     labels = with_gaps(YES_NO, -1)
     task = lo.classification(model(1), binary=True, label_smoothing=0.1, ignore_label=-1)

@@ -196,6 +196,7 @@ def test_linen_without_train():
     assert state == {}
 
 
+@pytest.mark.slow
 def test_all_kinds_of_a_linear_model_train_alike():
     """From the same weights: an nnx module, a Linen module and functions."""
     w = {"kernel": jax.random.normal(jax.random.key(0), (64, 10)), "bias": jnp.zeros(10)}

@@ -66,6 +66,7 @@ def test_nan_stays_in_its_row(run):
     np.testing.assert_array_equal(np.isnan(outputs).any(axis=1), np.arange(37) == 3)
 
 
+@pytest.mark.slow
 def test_trees(eager):
     def apply(params, state, x, key, training):
         y = x["a"] * params + x["b"][0][:, None]

@@ -438,6 +438,7 @@ def mean_of_first(outputs, targets, weights):
     return jnp.average(outputs[:, 0], weights=weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRICT)
 def test_tasks_leak_no_tracers(name):
     x, y = SMALL if name != "linen" else (X[:8], X[:8])

@@ -23,8 +23,7 @@ def runs():
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
 
     def fit(optimizer, **options):
-        with jax.disable_jit():
-            return lo.fit(task, optimizer, (X, Y), batch_size=50, key=0, **options)
+        return lo.fit(task, optimizer, (X, Y), batch_size=50, key=0, **options)
 
     with pytest.warns(UserWarning, match="diverged"):
         wild = fit(lo.sgd(3e38), valid=(X, Y), epochs=4)

@@ -89,7 +89,7 @@ TOOLS = {
     "diagnose": lambda task: lo.diagnose(lo.fit(task, OPTIMIZER, (X, Y), **OPTIONS | {"patience": None})),
     "rate": lambda task: lo.suggest_learning_rate(task, lo.sgd, (X, Y), batch_size=60, key=0, steps=100, seeds=1),
 }
-QUICK_TOOLS = ("train", "inspect", "rescale")
+QUICK_TOOLS = ("train", "rescale")
 CALLS = [
     pytest.param(mode, name, marks=() if mode == QUICK and name in QUICK_TOOLS else pytest.mark.slow)
     for mode in MODES
@@ -105,6 +105,7 @@ def test_tools(mode, name, task):
         TOOLS[name](TASKS[task])
 
 
+@pytest.mark.slow
 def test_a_history_that_has_nan_for_an_unknown_baseline_loss(tmp_path):
     """As earlier versions wrote it."""
     task = TASKS[NO_BASELINE]

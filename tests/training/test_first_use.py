@@ -58,6 +58,7 @@ def test_another_optimizers_state_is_refused_though_its_shapes_fit():
         lo.fit(TASK, lo.sgd(0.1), DATA, start={"weights": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}, **SETTINGS)
 
 
+@pytest.mark.slow
 def test_line_search_runs():
     run = lo.fit(TASK, optax.lbfgs(), DATA, batch_size=60, epochs=10, key=0)
     assert run.metrics["train_loss"] < 0.5

@@ -9,7 +9,7 @@ from flax import linen, nnx
 import lectopt as lo
 from lectopt.tasks.example_checks import check_fit
 
-pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("eager")]
+pytestmark = [pytest.mark.filterwarnings("error")]
 
 X = np.random.default_rng(0).normal(3, 2, (8, 4)).astype(np.float32)
 Y = np.arange(8) % 3

@@ -194,7 +194,7 @@ def test_the_gradient_norm_is_taken_before_clipping(task):
     np.testing.assert_allclose(np.sqrt(sum(moved.values())), 1e-4, rtol=1e-3)
 
 
-def test_the_rate_is_recorded_only_where_it_is_known(task, eager):
+def test_the_rate_is_recorded_only_where_it_is_known(task):
     options = {"batch_size": BATCH, "steps": 2, "key": 0}
     assert "learning_rate" not in lo.fit(task, optax.sgd(0.1), TRAIN, **options).history.steps
     two = optax.chain(lo.sgd(0.1), lo.sgd(0.1))
@@ -205,7 +205,7 @@ def test_the_rate_is_recorded_only_where_it_is_known(task, eager):
 @pytest.mark.parametrize(
     "optimizer", [lo.nesterov(*schedules()), pytest.param(lo.adam(lo.linear_decay(0.05, 12)), marks=pytest.mark.slow)]
 )
-def test_going_on_equals_an_unbroken_run(task, optimizer, eager):
+def test_going_on_equals_an_unbroken_run(task, optimizer):
     options = {"valid": VALID, "batch_size": BATCH, "shuffle": False, "key": 0}
     whole = lo.fit(task, optimizer, TRAIN, epochs=5, **options)
     first = lo.fit(task, optimizer, TRAIN, epochs=2, **options)
@@ -261,6 +261,7 @@ def assert_different(a, b):
     assert max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), a, b))) > 1e-3
 
 
+@pytest.mark.slow
 def test_weights_by_class_are_weights_of_examples(task, eager):
     by_class = {0: 3.0, 1: 0, 7: np.float32(0.5)}
     one_by_one = np.array([by_class.get(label, 1.0) for label in TRAIN[1]])
@@ -455,6 +456,7 @@ def test_patience_keeps_the_best_although_a_later_step_diverges(task, eager):
     assert np.isnan(run.metrics["valid_loss"])
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_before_any_update_is_not_the_rates_fault(eager):
     """From the weights, the loss, or what augment makes of the examples."""
     options = {"batch_size": BATCH, "steps": 2, "key": 0}

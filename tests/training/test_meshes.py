@@ -88,6 +88,7 @@ def test_annotated_parameters_and_their_moments_are_split():
     assert run.model(VALID.examples()[0]).shape == (359, 10)
 
 
+@pytest.mark.slow
 def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch, chunks_of):
     task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
 

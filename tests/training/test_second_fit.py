@@ -148,6 +148,7 @@ def test_chunks_grow_to_a_quarter_of_a_second():
     assert len(chunks._sizes) == before - 1
 
 
+@pytest.mark.slow
 def test_the_records_of_an_uncompiled_training_are_arrays():
     """As those of a compiled one, whatever was computed on the host."""
     with jax.disable_jit():

@@ -218,8 +218,7 @@ def test_the_number_of_looks(steps, every, looks):
     trained = jax.eval_shape(lambda: course(0.1, epochs=None, steps=steps, watch=every))
     assert trained.history.watched_steps.tolist() == [every * k for k in range(looks)]
     assert {record.shape for record in jax.tree.leaves(trained.history.layers)} == {(looks,)}
-    with jax.disable_jit():
-        layers = lo.fit(FUNCTIONS, lo.sgd(0.1), TRAIN, steps=steps, watch=every, **OPTIONS).history.layers
+    layers = lo.fit(FUNCTIONS, lo.sgd(0.1), TRAIN, steps=steps, watch=every, **OPTIONS).history.layers
     assert np.shape(numbers(layers)) == (4, looks)
     assert np.isfinite(numbers(layers)).all()
 

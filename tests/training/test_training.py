@@ -84,8 +84,8 @@ def test_train_equals_fit(task):
     assert isinstance(fitted.diverged_at, int)
 
 
-@pytest.mark.parametrize("steps", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 100))])
-def test_chunks_change_nothing(steps, chunks_of, eager):
+@pytest.mark.parametrize("steps", [1, 2, 100])
+def test_chunks_change_nothing(steps, chunks_of):
     """`fit` stops anywhere within an epoch to look at the progress."""
     whole = plain(lo.adam(0.01))
     chunks_of(steps)
@@ -101,7 +101,7 @@ def test_examples_are_sorted_once_an_epoch(monkeypatch, eager, chunks_of):
     assert len(calls) == 2
 
 
-def test_hyperparameters_are_arguments_of_the_optimizer(eager):
+def test_hyperparameters_are_arguments_of_the_optimizer():
     apart = plain(lo.momentum, hyperparameters={"learning_rate": 0.1, "momentum": 0.5})
     assert_same(apart, plain(lo.momentum(0.1, 0.5)), rtol=1e-6)
 
@@ -233,7 +233,7 @@ def test_padded_parts_train_as_alone(task, patience):
         assert run.diverged_at == -1
 
 
-def test_a_padded_part_diverges_at_the_step_that_it_met(eager):
+def test_a_padded_part_diverges_at_the_step_that_it_met():
     """Of the part's two batches, though three have its shape."""
     _, indices, sizes = folds(filler=0)
     part = lo.Subset((jnp.asarray(X), jnp.asarray(Y)), indices[1], sizes[1], least=30)
@@ -273,7 +273,7 @@ def zeros(params, state, x, key, training):
     return 0 * x[:, :1] * params["w"], state
 
 
-def test_balanced_weights_are_those_of_scikit_learn(eager):
+def test_balanced_weights_are_those_of_scikit_learn():
     factors = compute_class_weight("balanced", classes=np.arange(3), y=UNEVEN[1])
     wanted = np.mean(factors[UNEVEN[1]] * UNEVEN[1])
     np.testing.assert_allclose(first_loss(UNEVEN, "balanced"), wanted, rtol=1e-6)
@@ -311,13 +311,13 @@ def test_the_derivative_of_a_training(task):
     np.testing.assert_allclose(slope, (loss(0.0105) - loss(0.0095)) / 0.001, rtol=0.05)
 
 
-def test_any_optax_optimizer_trains(eager):
+def test_any_optax_optimizer_trains():
     rates = optax.chain(optax.clip_by_global_norm(1.0), optax.contrib.reduce_on_plateau(patience=1), optax.adamw(0.01))
     run = plain(optax.apply_if_finite(rates, 3))
     assert run.history.epochs["train_loss"][-1] < run.history.epochs["train_loss"][0]
 
 
-def test_a_model_without_parameters(eager):
+def test_a_model_without_parameters():
     empty = (lambda key, x: ({}, ()), lambda params, state, x, key, training: (x[:, :10], state))
     run = lo.fit(lo.classification(empty), lo.momentum(0.1), TRAIN, **OPTIONS)
     assert np.isfinite(run.metrics["valid_loss"])
