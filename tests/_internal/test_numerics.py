@@ -83,3 +83,12 @@ def test_what_it_lowers_to():
 def test_what_a_cpu_runs():
     text = jax.jit(numerics.tree_norm).lower([jax.ShapeDtypeStruct((4, 3), np.float32)]).compile().as_text()
     assert text.count(" conditional(") == 1
+
+
+@pytest.mark.parametrize(("alike", "traces"), [(9, 1), (3, 3)])
+def test_many_leaves_of_one_shape_are_traced_once(alike, traces):
+    traced = []
+    leaves = [np.full(2, i, np.float32) for i in range(alike)]
+    doubled = jax.jit(lambda leaves: numerics.map_leaves(lambda g: (traced.append(0), (2 * g,))[1], leaves))(leaves)
+    assert len(traced) == traces
+    np.testing.assert_array_equal(doubled[0], 2 * np.array(leaves))

@@ -360,7 +360,9 @@ def test_a_run_of_several_trainings_is_refused(eager):
         lo.inspect(runs, BATCH)
 
 
-@pytest.mark.parametrize(("init", "expected"), [("fan_in_uniform", 0.5), ("glorot_uniform", 0.8)])
+@pytest.mark.parametrize(
+    ("init", "expected"), [pytest.param("fan_in_uniform", 0.5, marks=pytest.mark.slow), ("glorot_uniform", 0.8)]
+)
 def test_glorot_and_bengios_jacobians(init, expected):
     """Mean singular value of each layer's Jacobian in a tanh network at its start, in the linear range: about 0.5 with
     the standard heuristic and 0.8 with theirs. (A square matrix of independent entries of variance 1/n has

@@ -283,6 +283,7 @@ def test_smoothings_side_by_side():
     [{}, *(pytest.param(o, marks=pytest.mark.slow) for o in ({"binary": True}, {"multilabel": True}))],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_search_over_what_labels_are_made_of(options):
     labels = with_gaps(YES_NO if "binary" in options else ANY_OF if "multilabel" in options else ONE_OF, -1)
     net, weights = model(1 if "binary" in options else 4), None if "multilabel" in options else "balanced"

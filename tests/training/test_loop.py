@@ -136,7 +136,7 @@ def assert_close(ours, theirs, rtol):
         pytest.param("nesterov", "less than a pass", True, lo.fit, marks=pytest.mark.slow),
     ],
 )
-def test_equals_a_loop_by_hand(task, optimizer, length, shuffle, call, x64, eager):
+def test_equals_a_loop_by_hand(task, optimizer, length, shuffle, call, x64):
     ours, theirs = OPTIMIZERS[optimizer]
     duration, steps = LENGTHS[length]
     key = jax.random.key(3)
@@ -171,7 +171,7 @@ def test_equals_a_loop_by_hand_compiled_in_float32(task, call, full_precision):
     assert_close(run.params, kept[-1], 2e-5)
 
 
-def test_one_batch_of_all(task, x64, eager):
+def test_one_batch_of_all(task, x64):
     start, _ = init(jax.random.key(7), None)
     with pytest.warns(UserWarning, match="batch_size 100 is larger than the 77 training examples"):
         run = lo.fit(task, lo.sgd(0.5), TRAIN, batch_size=100, epochs=3, key=0, start=start)
@@ -218,7 +218,7 @@ def test_going_on_equals_an_unbroken_run(task, optimizer):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), second.opt_state, whole.opt_state)
 
 
-def test_going_on_leaves_the_run_as_it_was(task, eager):
+def test_going_on_leaves_the_run_as_it_was(task):
     options = {"batch_size": BATCH, "epochs": 1, "key": 0}
     first = lo.fit(task, lo.nesterov(0.1), TRAIN, **options)
     before = jax.tree.map(np.array, (first.params, first.opt_state))
@@ -226,7 +226,7 @@ def test_going_on_leaves_the_run_as_it_was(task, eager):
     jax.tree.map(np.testing.assert_array_equal, (first.params, first.opt_state), before)
 
 
-def test_starting_from_parameters_starts_the_optimizer_afresh(task, eager):
+def test_starting_from_parameters_starts_the_optimizer_afresh(task):
     options = {"batch_size": BATCH, "shuffle": False, "key": 0}
     first = lo.fit(task, lo.momentum(0.1), TRAIN, epochs=1, **options)
     again = lo.fit(task, lo.momentum(0.1), TRAIN, steps=1, start=first.params, **options)
@@ -235,7 +235,7 @@ def test_starting_from_parameters_starts_the_optimizer_afresh(task, eager):
 
 
 # Weights --------------------------------------------------------------------------------------------------------------
-def test_example_weights(task, x64, eager):
+def test_example_weights(task, x64):
     start, _ = init(jax.random.key(7), None)
     weights = np.random.default_rng(0).uniform(0, 3, 77) * (np.arange(77) % 5 > 0)
     key = jax.random.key(3)
@@ -249,8 +249,11 @@ def test_example_weights(task, x64, eager):
     assert_close(run.params, kept[-1], 1e-6)
 
 
+MOMENTUM = lo.momentum(0.3)
+
+
 def final(task, train=TRAIN, **options):
-    return lo.fit(task, lo.momentum(0.3), train, batch_size=BATCH, epochs=2, key=0, **options).params
+    return lo.fit(task, MOMENTUM, train, batch_size=BATCH, epochs=2, key=0, **options).params
 
 
 def assert_same(a, b, rtol=1e-5):
@@ -262,20 +265,20 @@ def assert_different(a, b):
 
 
 @pytest.mark.slow
-def test_weights_by_class_are_weights_of_examples(task, eager):
+def test_weights_by_class_are_weights_of_examples(task):
     by_class = {0: 3.0, 1: 0, 7: np.float32(0.5)}
     one_by_one = np.array([by_class.get(label, 1.0) for label in TRAIN[1]])
     assert_same(final(task, weights=by_class), final(task, weights=one_by_one))
     assert_different(final(task, weights=by_class), final(task))
 
 
-def test_the_scale_of_weights_does_not_matter(task, eager):
+def test_the_scale_of_weights_does_not_matter(task):
     weights = np.random.default_rng(0).uniform(0.5, 2, 77)
     assert_same(final(task, weights=weights), final(task, weights=1000 * weights))
     assert_same(final(task, weights=np.full(77, 5.0)), final(task))
 
 
-def test_an_example_of_weight_0_does_not_count(task, eager):
+def test_an_example_of_weight_0_does_not_count(task):
     x, y = TRAIN[0].copy(), TRAIN[1].copy()
     weights = np.arange(77) % 2
     x[weights == 0], y[weights == 0] = 1.0, 3
@@ -283,7 +286,7 @@ def test_an_example_of_weight_0_does_not_count(task, eager):
     assert_different(final(task), final(task, (x, y)))
 
 
-def test_a_loss_that_is_not_finite_does_not_count_without_weight(eager):
+def test_a_loss_that_is_not_finite_does_not_count_without_weight():
     def spoilt(outputs, targets):  # a constant, so that only the value, and not its derivative, is infinite
         return jnp.sum(outputs**2, axis=-1) + jnp.where(targets == 3, jnp.inf, 0)
 
@@ -291,7 +294,7 @@ def test_a_loss_that_is_not_finite_does_not_count_without_weight(eager):
     assert np.isfinite(run.history.steps["loss"]).all()
 
 
-def test_weights_follow_the_examples_of_a_subset(task, eager):
+def test_weights_follow_the_examples_of_a_subset(task):
     rows = np.random.default_rng(0).permutation(110)[:77]
     weights = np.random.default_rng(1).uniform(0, 2, 110)
     arrays = tuple(map(jnp.asarray, (X, Y)))
@@ -306,17 +309,17 @@ def test_weights_follow_the_examples_of_a_subset(task, eager):
     ("bad_step", "diverged_at"),
     [(6, 7), (5, 5), *(pytest.param(*steps, marks=pytest.mark.slow) for steps in ((0, 1), (11, 11)))],
 )
-def test_a_diverged_run_is_frozen_at_its_last_finite_epoch(task, bad_step, diverged_at, eager):
+def test_a_diverged_run_is_frozen_at_its_last_finite_epoch(task, bad_step, diverged_at):
     """NaN weights show in the next loss, or, after the last step of an epoch, at once."""
     options = {"valid": VALID, "batch_size": BATCH, "key": 0}
     epoch = diverged_at // 3
     if epoch:
-        last_finite = lo.fit(task, lo.momentum(0.3), TRAIN, epochs=epoch, **options).params
+        last_finite = lo.fit(task, MOMENTUM, TRAIN, epochs=epoch, **options).params
     else:
         last_finite = lo.fit(task, lo.momentum(0.0), TRAIN, epochs=1, **options).params
     with pytest.warns(UserWarning, match=f"not finite at step {diverged_at}"):
         fitted = lo.fit(task, poison(bad_step), TRAIN, epochs=4, **options)
-    trained = lo.train(task, poison(bad_step), TRAIN, epochs=4, **options)
+    trained = jax.jit(lambda: lo.train(task, poison(bad_step), TRAIN, epochs=4, **options))()
     for run, steps, epochs in ((fitted, 3 * (epoch + 1), epoch + 1), (trained, 12, 4)):
         assert run.diverged_at == diverged_at
         assert_same(run.params, last_finite)
@@ -330,7 +333,7 @@ def test_a_diverged_run_is_frozen_at_its_last_finite_epoch(task, bad_step, diver
             np.testing.assert_array_equal(np.isfinite(values), np.arange(epochs) < epoch)
 
 
-def test_a_validation_loss_that_is_not_finite_is_no_divergence_and_is_said(eager):
+def test_a_validation_loss_that_is_not_finite_is_no_divergence_and_is_said():
     spoilt = lo.Task((init, apply), lambda outputs, y: jnp.sum(outputs**2, -1) + jnp.where(y > 9, jnp.inf, 0))
     options = {"valid": (X, np.append(Y[1:], 11)), "batch_size": BATCH, "epochs": 2, "key": 0}
     with pytest.warns(UserWarning, match=r"^the validation loss was not finite after 2 of 2 epochs, .* epoch 1\. Look"):
@@ -406,11 +409,13 @@ def test_a_start_has_to_be_beaten_where_its_validation_is_finite(at_start, then,
 def noisy(task):
     """A training of so many epochs, so fast that the validation loss goes up and down."""
 
+    optimizer = lo.nesterov(1.5, 0.6)
+
     @functools.cache
     def train(epochs, call=lo.fit, patience=None):
         options = {"valid": VALID, "batch_size": BATCH, "key": 8, "patience": patience}
-        with jax.disable_jit():
-            return call(task, lo.nesterov(1.5, 0.6), TRAIN, epochs=epochs, **options)
+        run = functools.partial(call, task, optimizer, TRAIN, epochs=epochs, **options)
+        return run() if call is lo.fit else jax.jit(run)()
 
     return train
 
@@ -424,7 +429,7 @@ def noisy(task):
         pytest.param(lo.train, 1, marks=pytest.mark.slow),
     ],
 )
-def test_patience(noisy, call, patience, eager):
+def test_patience(noisy, call, patience):
     losses = noisy(7).history.epochs["valid_loss"]
     best, last = {1: (1, 2), 2: (3, 5)}[patience]
     assert (np.diff(losses[:6]) < 0).tolist() == [True, False, True, False, True]
@@ -440,16 +445,16 @@ def test_patience(noisy, call, patience, eager):
     assert np.isnan(run.history.steps["loss"][3 * (last + 1) :]).all()
 
 
-def test_patience_ends_where_nothing_changes(task, eager):
+def test_patience_ends_where_nothing_changes(task):
     options = {"valid": VALID, "batch_size": BATCH, "epochs": 5, "key": 0}
     run = lo.fit(task, poison(100, rate=0.0), TRAIN, patience=2, **options)
     assert run.history.epochs["valid_loss"].shape == (3,)
     assert run.opt_state[1] == 3  # steps: the first of equals is the best
 
 
-def test_patience_keeps_the_best_although_a_later_step_diverges(task, eager):
+def test_patience_keeps_the_best_although_a_later_step_diverges(task):
     options = {"valid": VALID, "batch_size": BATCH, "key": 0}
-    wanted = lo.fit(task, lo.momentum(0.3), TRAIN, epochs=2, **options)
+    wanted = lo.fit(task, MOMENTUM, TRAIN, epochs=2, **options)
     with pytest.warns(UserWarning, match="diverged"):
         run = lo.fit(task, poison(7), TRAIN, epochs=4, patience=4, **options)
     assert_same(run.params, wanted.params)
@@ -457,7 +462,7 @@ def test_patience_keeps_the_best_although_a_later_step_diverges(task, eager):
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_before_any_update_is_not_the_rates_fault(eager):
+def test_a_loss_that_is_not_finite_before_any_update_is_not_the_rates_fault():
     """From the weights, the loss, or what augment makes of the examples."""
     options = {"batch_size": BATCH, "steps": 2, "key": 0}
     nan = jax.tree.map(lambda p: p * jnp.nan, init(jax.random.key(0), None)[0])

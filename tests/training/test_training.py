@@ -92,6 +92,7 @@ def test_chunks_change_nothing(steps, chunks_of):
     assert_same(plain(lo.adam(0.01)), whole, rtol=0)
 
 
+@pytest.mark.slow
 def test_examples_are_sorted_once_an_epoch(monkeypatch, eager, chunks_of):
     """However many chunks it has: of millions, sorting takes longer than a step."""
     calls, rows_of = [], loop.rows_of
