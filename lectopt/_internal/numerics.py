@@ -57,14 +57,9 @@ def first_step() -> jax.Array:
     return jnp.zeros((), jnp.int32)
 
 
-def is_constant(value: Hyperparameter, old: Numeric) -> bool:
-    """Whether the hyperparameter is a constant of the program that is being traced, in which `old` is a variable."""
-    return isinstance(old, jax.core.Tracer) and not callable(value) and not isinstance(value, jax.core.Tracer)
-
-
 def record_number(value: Hyperparameter, number: jax.Array, old: jax.Array, done: jax.Array) -> jax.Array:
     """What a state records of a hyperparameter after `done` steps; a constant is not written again and again."""
-    if is_constant(value, old):
+    if isinstance(old, jax.core.Tracer) and not callable(value) and not isinstance(value, jax.core.Tracer):
         return old
     # Always the number, by a kernel that writes where `old` is: an argument that is an output too would be copied.
     return jnp.where(done < 0, old, number.astype(old.dtype))

@@ -246,8 +246,9 @@ def _variance(targets: Array, weights: Array) -> Array:
     rows = widen(targets).reshape(targets.shape[0], -1)
     centered = rows - jnp.average(rows, axis=0, weights=weights, keepdims=True)
     variances = jnp.average(centered**2, axis=0, weights=weights)
-    count = {"axis": 0, "where": weights[:, None] > 0}
-    differ = jnp.min(rows, initial=jnp.inf, **count) < jnp.max(rows, initial=-jnp.inf, **count)
+    counted = weights[:, None] > 0
+    lowest = jnp.min(rows, axis=0, initial=jnp.inf, where=counted)
+    differ = lowest < jnp.max(rows, axis=0, initial=-jnp.inf, where=counted)
     return jnp.sum(
         jnp.where(differ, variances, 0)
     )  # targets that are all alike have none, though their mean is rounded
