@@ -83,8 +83,6 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
     data = Data(train, valid, None if given.weights is None else as_weights(given.weights, train, task), key)
     if given.augment is not None:
         check_augmented(given.augment, batch_shapes(train, batch_size))
-    if checks.is_traced(train):
-        starting.first_examples(train)  # in vain, but part of the programs by whose text directories are known
     start = _resume(given.start) if isinstance(given.start, Run) else given.start
     return Setup(plan, recipe, numbers, data, starting.as_start(task, start, key, train))
 

@@ -53,6 +53,7 @@ def test_nothing_of_a_training_outlives_it():
     assert len(jit_cache._programs) == before
 
 
+@pytest.mark.slow
 def test_programs_go_with_the_optimizer_and_stay_with_the_task():
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
     before = len(jit_cache._programs)

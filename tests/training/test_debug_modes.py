@@ -49,16 +49,9 @@ def normal():
     return functools.cache(lambda name: trained(TASKS[name], lo.fit))
 
 
-QUICK = "strict"
-
-
-@pytest.mark.parametrize(
-    ("mode", "name"),
-    [
-        (QUICK, NO_BASELINE),
-        *(pytest.param(m, n, marks=pytest.mark.slow) for m in MODES for n in TASKS if (m, n) != (QUICK, NO_BASELINE)),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", TASKS)
 def test_fit(mode, name, normal):
     with MODES[mode]():
         numbers = trained(TASKS[name], lo.fit)
@@ -89,9 +82,9 @@ TOOLS = {
     "diagnose": lambda task: lo.diagnose(lo.fit(task, OPTIMIZER, (X, Y), **OPTIONS | {"patience": None})),
     "rate": lambda task: lo.suggest_learning_rate(task, lo.sgd, (X, Y), batch_size=60, key=0, steps=100, seeds=1),
 }
-QUICK_TOOLS = ("train", "rescale")
+QUICK = [("strict", name) for name in ("train", "rescale")]
 CALLS = [
-    pytest.param(mode, name, marks=() if mode == QUICK and name in QUICK_TOOLS else pytest.mark.slow)
+    pytest.param(mode, name, marks=() if (mode, name) in QUICK else pytest.mark.slow)
     for mode in MODES
     for name in TOOLS
 ]

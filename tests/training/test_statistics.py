@@ -387,19 +387,18 @@ KILLED = [-1e3] * 6 + [0.3, 0.5]
 @pytest.mark.parametrize(
     ("biases", "activation", "dead", "saturated"),
     [
-        (TANH, nnx.tanh, 0, 1 / 2),
-        (SIGMOID, nnx.sigmoid, 0, 1 / 2),
-        (KILLED, nnx.relu, 6 / 8, 0),
-        (KILLED, nnx.leaky_relu, 0, 0),
-        (KILLED, nnx.tanh, 0, 6 / 8),
-        (KILLED, None, 0, 0),
-        ([0.0, 0, 1, 1], None, 2 / 4, 0),
-        ([-1e3] * 4, nnx.relu, 1, 0),
-        ([0.999, -0.999, 0.5, -1.0], None, 0, 0),
+        pytest.param(TANH, nnx.tanh, 0, 1 / 2, id="tanh"),
+        pytest.param(KILLED, nnx.relu, 6 / 8, 0, id="relu"),
+        pytest.param([0.0, 0, 1, 1], None, 2 / 4, 0, id="zeros"),
+        pytest.param([0.999, -0.999, 0.5, -1.0], None, 0, 0, id="none, near 1"),
+        pytest.param(SIGMOID, nnx.sigmoid, 0, 1 / 2, id="sigmoid", marks=pytest.mark.slow),
+        pytest.param(KILLED, nnx.leaky_relu, 0, 0, id="leaky", marks=pytest.mark.slow),
+        pytest.param(KILLED, nnx.tanh, 0, 6 / 8, id="tanh, far", marks=pytest.mark.slow),
+        pytest.param(KILLED, None, 0, 0, id="none", marks=pytest.mark.slow),
+        pytest.param([-1e3] * 4, nnx.relu, 1, 0, id="all dead", marks=pytest.mark.slow),
     ],
-    ids=["tanh", "sigmoid", "relu", "leaky", "tanh, far", "none", "zeros", "all dead", "none, near 1"],
 )
-def test_dead_and_saturated(biases, activation, dead, saturated, dtype, eager):
+def test_dead_and_saturated(biases, activation, dead, saturated, dtype):
     layer = first_look(constant(biases, activation, dtype))["layers/0"]
     assert (layer["dead"][0], layer["saturated"][0]) == (dead, saturated)
 
