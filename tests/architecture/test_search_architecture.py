@@ -170,6 +170,7 @@ def test_regression_with_folds_and_a_network_of_ones_own():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fully_compiled")
 def test_convolutions_in_two_dimensions(data):
     x, y = data[0].arrays
     rest, test = lo.holdout((x.reshape(-1, 8, 8, 1), y), 0.5, key=0, stratify=True)

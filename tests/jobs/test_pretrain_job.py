@@ -33,6 +33,7 @@ def test_layers_that_learned_without_labels_help_where_labels_are_few(monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fully_compiled")
 def test_layers_of_a_network_for_a_similar_task_help_where_labels_are_few(monkeypatch):
     monkeypatch.setattr(pretrain, "LABELS", (2,))
     found = pretrain.other_source_first(digits(), 1)
