@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lectopt._internal import checks, numerics
+from lectopt._internal.tree_norm import tree_norm
 from lectopt._internal.types import Array, ArrayTree
 
 
@@ -68,13 +69,13 @@ def clip_by_norm(
     checks.check_choice("nonfinite", nonfinite, ("propagate", "zero"))
 
     def init(params: ArrayTree) -> ClipByNormState:
-        dtype = jax.eval_shape(numerics.tree_norm, params).dtype
+        dtype = jax.eval_shape(tree_norm, params).dtype
         threshold = numerics.at_step(max_norm, 0).astype(dtype)
         return ClipByNormState(numerics.first_step(), jnp.zeros((), dtype), jnp.zeros((), bool), threshold)
 
     def update(updates, state, params=None, **extra):
         del extra
-        norm = numerics.tree_norm(updates, state.norm.dtype)
+        norm = tree_norm(updates, state.norm.dtype)
         count = optax.safe_increment(state.count)
         threshold = numerics.at_last_step(max_norm, count).astype(norm.dtype)
         clipped = norm > threshold

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lectopt._internal import numerics
+from lectopt._internal.tree_norm import tree_norm
 from lectopt._internal.trees import leaves_with_paths
 from lectopt._internal.types import Array, ArrayTree
 
@@ -85,4 +86,4 @@ def _norms_by_layer(tree: ArrayTree) -> dict[str, Array]:
     layers: dict[str, list[Array]] = {}
     for path, leaf in leaves_with_paths(tree):
         layers.setdefault("/".join(path[:-1] or path), []).append(leaf)
-    return {name: numerics.tree_norm(leaves) for name, leaves in layers.items()}
+    return {name: tree_norm(leaves) for name, leaves in layers.items()}

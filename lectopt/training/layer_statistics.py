@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from lectopt._internal import checks
 from lectopt._internal.jaxprs import primitives
-from lectopt._internal.numerics import tree_norm, widen
+from lectopt._internal.numerics import widen
+from lectopt._internal.tree_norm import tree_norm
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
 from lectopt.data.batches import Batch

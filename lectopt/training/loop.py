@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from lectopt._internal import meshes
-from lectopt._internal.numerics import tree_norm
+from lectopt._internal.tree_norm import tree_norm
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Batch, Minibatches, batch_shapes, rows_of, weights_of
 from lectopt.optim.step_records import step_records

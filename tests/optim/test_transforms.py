@@ -16,6 +16,7 @@ from sklearn.linear_model import Ridge
 
 import lectopt as lo
 from lectopt._internal import numerics
+from lectopt._internal.tree_norm import tree_norm
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -122,7 +123,7 @@ def test_the_norm_of_constants_inside_the_program(beside, fully_compiled):
 
     def norms():
         trees = [(jnp.full(3, x), *([] if beside is None else [jnp.full((), beside)])) for x in CONSTANTS]
-        return [numerics.tree_norm(tree) for tree in trees], [jax.grad(numerics.tree_norm)(tree) for tree in trees]
+        return [tree_norm(tree) for tree in trees], [jax.grad(tree_norm)(tree) for tree in trees]
 
     values, gradients = jax.jit(norms)()
     for x, value, gradient in zip(CONSTANTS, values, gradients, strict=True):
