@@ -50,7 +50,7 @@ def fitted(
     return candidate, program
 
 
-def ran_out(error: BaseException) -> bool:
+def _ran_out(error: BaseException) -> bool:
     """Returns whether an error is a device's that has no memory left for what it was to run."""
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
@@ -67,7 +67,7 @@ def run_fitted(candidate: C, run: Callable[[C], T], smaller: Callable[[C, Except
         try:
             return candidate, run(candidate)
         except jax.errors.JaxRuntimeError as error:
-            if not ran_out(error):
+            if not _ran_out(error):
                 raise
             candidate = smaller(candidate, error)
 

@@ -14,7 +14,7 @@ from lectopt._internal.interrupts import deferred_interrupts
 from lectopt._internal.progress import ProgressBar
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lanes import Outcome
-from lectopt.engine.memory import fitted, ran_out
+from lectopt.engine.memory import fitted, run_fitted
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
 from lectopt.engine.tiling import Rectangle, Tiling
@@ -76,12 +76,7 @@ class LaneRun:
         if self._restored:
             progress.restored(self._restored)
         while not self.table.done.all():
-            try:
-                self._run_next(self._fitting_shape(progress), progress)
-            except jax.errors.JaxRuntimeError as error:
-                if not ran_out(error):
-                    raise
-                self._take_half(error)
+            run_fitted(self._tiling, lambda _: self._run_next(self._fitting_shape(progress), progress), _halved)
 
     def _run_next(self, shape: Rectangle, progress: Progress) -> None:
         """Runs the next rectangle."""
@@ -99,20 +94,6 @@ class LaneRun:
         if len(rows) == shape.rows:
             left = int((~table.done.all(axis=1)).sum())
             self._tiling.report(seconds, left, self.program.compile(shape).seconds)
-
-    def _take_half(self, error: Exception) -> None:
-        """Goes on with fewer lanes at once, after the device had no memory for those of a rectangle."""
-        shape = self._tiling.shape
-        smaller = self._tiling.limit(shape.lanes // 2)
-        if smaller is None:
-            raise ValueError(
-                f"memory must be enough for {shape.lanes} training(s) at once; the device ran out of it: {error}"
-            ) from error
-        warnings.warn(
-            f"the device ran out of memory with {shape.lanes} trainings at once; the search goes on with "
-            f"{smaller.lanes}. Nothing that was done is lost; memory= sets a limit from the start",
-            stacklevel=2,
-        )
 
     def _fitting_shape(self, progress: Progress) -> Rectangle:
         """Returns the largest rectangle that memory allows, whose program is compiled."""
@@ -133,6 +114,22 @@ class LaneRun:
                 f"trainings of {_bytes(memory / shape.lanes)}, {_bytes(memory)} of {_bytes(options.memory)}"
             )
         return shape
+
+
+def _halved(tiling: Tiling, error: Exception) -> Tiling:
+    """Limits the lanes at once to half as many, after the device had no memory for those of a rectangle."""
+    shape = tiling.shape
+    smaller = tiling.limit(shape.lanes // 2)
+    if smaller is None:
+        raise ValueError(
+            f"memory must be enough for {shape.lanes} training(s) at once; the device ran out of it: {error}"
+        ) from error
+    warnings.warn(
+        f"the device ran out of memory with {shape.lanes} trainings at once; the search goes on with "
+        f"{smaller.lanes}. Nothing that was done is lost; memory= sets a limit from the start",
+        stacklevel=2,
+    )
+    return tiling
 
 
 def run_rectangle(
