@@ -75,11 +75,10 @@ class Refit:
 
     def _trace(self, row: int, train: Subset) -> TracedProgram:
         """Returns what retrains the settings of a group, traced once."""
-        group = group_of(self.search.settings, row)
-        first = int(group.rows[0])
+        first, settings = self._first(row), self.search.settings
         if first not in self._traced:
-            arguments = self.search.settings.numbers(row), train, self._key
-            self._traced[first] = TracedProgram(self._function(group), *arguments, name="retrain")
+            function = self._function(group_of(settings, row))
+            self._traced[first] = TracedProgram(function, settings.numbers(row), train, self._key, name="retrain")
         return self._traced[first]
 
     def _function(self, group: Group) -> Callable[..., Any]:

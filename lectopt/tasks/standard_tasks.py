@@ -249,9 +249,8 @@ def _variance(targets: Array, weights: Array) -> Array:
     counted = weights[:, None] > 0
     lowest = jnp.min(rows, axis=0, initial=jnp.inf, where=counted)
     differ = lowest < jnp.max(rows, axis=0, initial=-jnp.inf, where=counted)
-    return jnp.sum(
-        jnp.where(differ, variances, 0)
-    )  # targets that are all alike have none, though their mean is rounded
+    # Targets that are all alike have none, although their mean is rounded.
+    return jnp.sum(jnp.where(differ, variances, 0))
 
 
 def _per_example(values: Array, reduce: Callable) -> Array:

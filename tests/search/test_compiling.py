@@ -36,6 +36,31 @@ def three_cores(monkeypatch):
 
 
 @pytest.fixture
+def lanes_wait_for(monkeypatch):
+    """To be called with a number: no lane runs before so many programs have begun to compile, which it returns."""
+
+    def wait_for(programs):
+        begun, run, compiled = [], running.run_rectangle, program_cache.compiled
+        last = threading.Event()
+
+        def counted(lowered):
+            begun.append(lowered)
+            if len(begun) == programs:
+                last.set()
+            return compiled(lowered)
+
+        def waits(*arguments):
+            assert last.wait(60)
+            return run(*arguments)
+
+        monkeypatch.setattr(program_cache, "compiled", counted)
+        monkeypatch.setattr(running, "run_rectangle", waits)
+        return begun
+
+    return wait_for
+
+
+@pytest.fixture
 def threads_before():
     before = set(threading.enumerate())
     yield before
@@ -59,23 +84,9 @@ def test_all_programs_of_a_search_compile_at_the_same_time(monkeypatch, threads_
 
 
 @pytest.mark.usefixtures("threads_before")
-def test_while_a_group_runs_the_programs_of_the_next_ones_compile(monkeypatch):
+def test_while_a_group_runs_the_programs_of_the_next_ones_compile(lanes_wait_for):
     """The first lanes wait for the last program, which compiles although they have not come back."""
-    begun, run, compiled = [], running.run_rectangle, program_cache.compiled
-    last = threading.Event()
-
-    def counted(lowered):
-        begun.append(lowered)
-        if len(begun) == 3:
-            last.set()
-        return compiled(lowered)
-
-    def waits(*arguments):
-        assert last.wait(60)
-        return run(*arguments)
-
-    monkeypatch.setattr(program_cache, "compiled", counted)
-    monkeypatch.setattr(running, "run_rectangle", waits)
+    begun = lanes_wait_for(3)
     lo.sweep(make_trial(), WIDTHS, **QUIET)
     assert len(begun) == 3
 
@@ -181,22 +192,8 @@ def test_a_selection_of_the_same_trial_compiles_nothing_again():
 
 
 @pytest.mark.usefixtures("threads_before")
-def test_the_retraining_compiles_while_the_search_runs(monkeypatch):
-    begun, run, compiled = [], running.run_rectangle, program_cache.compiled
-    both = threading.Event()
-
-    def counted(lowered):
-        begun.append(lowered)
-        if len(begun) == 2:
-            both.set()
-        return compiled(lowered)
-
-    def waits(*arguments):
-        assert both.wait(60)
-        return run(*arguments)
-
-    monkeypatch.setattr(program_cache, "compiled", counted)
-    monkeypatch.setattr(running, "run_rectangle", waits)
+def test_the_retraining_compiles_while_the_search_runs(lanes_wait_for):
+    lanes_wait_for(2)
     lo.select(make_mean(), {"x": WIDTHS["x"]}, EXAMPLES, **SELECT)
 
 
