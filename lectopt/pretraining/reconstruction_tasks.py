@@ -116,7 +116,7 @@ class _CorruptingProbe(Probe):
 
 
 def _with_decoder(task: Task, decoder: Callable[..., nnx.Module], objective: Callable) -> Task:
-    stage = Task(decoder, objective=objective, standardize=task.standardize)
+    stage = Task(decoder, objective=objective, standardize=task.standardize, compute_dtype=task.compute_dtype)
     stage.adapter = NetworkWithDecoder(task.adapter, stage.adapter)
     return stage
 

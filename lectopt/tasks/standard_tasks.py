@@ -98,6 +98,7 @@ def classification(
     multilabel: bool = False,
     label_smoothing: Numeric = 0.0,
     ignore_label: int | None = None,
+    compute_dtype: Any = None,
 ) -> Task:
     r"""Defines a classification task by cross-entropy: one of several classes, yes or no, or several labels at once.
 
@@ -138,6 +139,8 @@ def classification(
             enters no mean: losses and metrics of a batch, or of all examples, are means over the labels that count (an
             example weighs as many as it has), like PyTorch's ignore_index. A batch without any has loss 0. Metrics
             marked by `whole_set` are given weight 0 for an example without any.
+        compute_dtype: the precision that the model computes in, jnp.bfloat16, jnp.float16 or jnp.float32; weights,
+            optimizer state and losses stay float32, see `Task`. None leaves it to the model.
 
     Returns:
         A `Task` for examples (x, labels), whose training raises ValueError (TypeError for trees) if the labels are not
@@ -174,7 +177,10 @@ def classification(
             raise ValueError(f"ignore_label must be {allowed}; got {ignore_label}")
     labels = (Binary if binary else AnyOf if multilabel else OneOf)(label_smoothing, ignore_label)
     own = {"accuracy": labels.accuracy} | ({"exact_match": labels.exact_match} if multilabel else {})
-    return Classification(model, labels, own | dict(metrics or {}), standardize=standardize, output_bias=output_bias)
+    metrics = own | dict(metrics or {})
+    return Classification(
+        model, labels, metrics, standardize=standardize, output_bias=output_bias, compute_dtype=compute_dtype
+    )
 
 
 def regression(
@@ -183,6 +189,7 @@ def regression(
     metrics: Mapping[str, PerExample | WholeSetMetric] | None = None,
     standardize: bool = False,
     output_bias: Any = None,
+    compute_dtype: Any = None,
 ) -> Task:
     r"""Defines a regression task by squared error: the mean over examples of the sum over outputs.
 
@@ -206,6 +213,8 @@ def regression(
         output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
             so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
             as "Dense_1/bias"; None leaves it as the model initializes it. It becomes the mean of the targets.
+        compute_dtype: the precision that the model computes in, jnp.bfloat16, jnp.float16 or jnp.float32; weights,
+            optimizer state and losses stay float32, see `Task`. None leaves it to the model.
 
     Returns:
         A `Task` for examples (x, targets), whose training raises ValueError if targets and outputs differ in shape;
@@ -231,6 +240,7 @@ def regression(
         activation="identity",
         check=_check_targets,
         baseline_loss=_variance,
+        compute_dtype=compute_dtype,
     )
 
 

@@ -15,7 +15,7 @@ from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.initializers import biases
 from lectopt.norms.standardize import Standardize
-from lectopt.tasks import task_checks
+from lectopt.tasks import precision, task_checks
 from lectopt.tasks.interception import Handler, InterceptedAdapter
 from lectopt.tasks.metrics import PerExample, WholeSetMetric
 from lectopt.tasks.model_state import ModelState, empty_moments, standardize_inputs
@@ -44,6 +44,15 @@ class Task:
     and nothing is dropped. (Scale and bias of a BatchNorm are weights, and are still trained.) `run.model` is in
     evaluation mode, and trains again with the same layers frozen as before; `eval()` of a layer in it freezes that one
     too.
+
+    **Half precision.** With `compute_dtype`, weights and inputs are rounded to it where the model is called, forward
+    and backward, in training, evaluation and prediction. The weights themselves, their gradients, the optimizer's
+    state, the model's other variables, its outputs and the losses stay float32. Layers that were made with a `dtype` of
+    their own keep it. In bfloat16 nothing else changes. In float16, whose gradients underflow below 6e-8, the loss is
+    multiplied by a scale before it is differentiated, and the gradient divided by it: the scale starts at 2^15, doubles
+    after 2000 steps, and halves when a gradient overflows; such a step changes nothing, and its "gradient_norm" in
+    `run.history.steps`, which holds the "loss_scale" too, is 0. An objective is given its inputs in this precision, and
+    is to widen what it sums up. `run.model` holds float32 weights and computes in its own precision.
 
     Args:
         model: the network; one of
@@ -74,6 +83,8 @@ class Task:
         baseline_loss: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, a scalar,
             written in JAX, for `inspect` and `diagnose`. Examples of weight 0 are padding and must not count. None if
             it is not known.
+        compute_dtype: the precision that the model computes in, jnp.bfloat16, jnp.float16 or jnp.float32; see "Half
+            precision". None leaves it to the model.
 
     Raises:
         TypeError: if model is of none of these kinds, or another argument of the wrong type.
@@ -100,6 +111,7 @@ class Task:
         activation: str | None = None,
         check: Callable[[jax.ShapeDtypeStruct, Any], None] | None = None,
         baseline_loss: Callable[[Any, Array], Numeric] | None = None,
+        compute_dtype: Any = None,
     ):
         if (loss is None) == (objective is None):
             raise ValueError("Task takes exactly one of loss and objective")
@@ -129,6 +141,7 @@ class Task:
         self._objective = objective
         self._takes_training = takes_training
         self.standardize = checks.check_flag("standardize", standardize)
+        self.compute_dtype = precision.as_compute_dtype(compute_dtype)
         self.output_bias = output_bias
         self.activation = activation
         self.check = check
@@ -213,17 +226,12 @@ class Task:
             TypeError: if an objective does not return a pair (losses, metrics).
         """
         if self._objective is not None:
-            objective, batch = self._objective, (standardize_inputs(batch[0], state), *batch[1:])
+            objective, batch = self._objective, (self._model_inputs(batch[0], state), *batch[1:])
             mode = {"training": training} if self._takes_training else {}
-            result, variables = self.adapter.call(
-                lambda model: objective(model, batch, key, **mode),
-                params,
-                state.variables,
-                jax.random.fold_in(key, 0),
-                training,
-            )
+            model_key = jax.random.fold_in(key, 0)
+            result, state = self._call(lambda m: objective(m, batch, key, **mode), params, state, model_key, training)
             losses, metrics = checks.check_pair("objective", "(losses, {name: values})", result)
-            return Scores(widen(losses), metrics, None), state._replace(variables=variables)
+            return Scores(widen(losses), metrics, None), state
         outputs, state = self.outputs(params, state, batch[0], key, training)
         means = {name: m(outputs, batch[1]) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
         losses = widen(self._loss(outputs, batch[1]))  # type: ignore[misc]
@@ -244,11 +252,21 @@ class Task:
         Returns:
             (outputs, state): the outputs and the ModelState afterwards.
         """
-        x = standardize_inputs(x, state)
-        outputs, variables = self.adapter.call(
-            lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training
-        )
-        return outputs, state._replace(variables=variables)
+        x = self._model_inputs(x, state)
+        outputs, state = self._call(lambda m: self.adapter.forward(m, x, training), params, state, key, training)
+        return precision.widened(outputs, self.compute_dtype), state
+
+    def _model_inputs(self, x: Any, state: ModelState) -> Any:
+        """Returns inputs as the model takes them: standardized, then rounded."""
+        return precision.rounded(standardize_inputs(x, state), self.compute_dtype)
+
+    def _call(
+        self, function: Callable[[Any], Any], params: Params, state: ModelState, key: jax.Array, training: bool
+    ) -> tuple[Any, ModelState]:
+        """Returns what `function(model)` returns, and the state after it; weights are rounded to `compute_dtype`."""
+        weights = precision.rounded(params, self.compute_dtype)
+        result, variables = self.adapter.call(function, weights, state.variables, key, training)
+        return result, state._replace(variables=precision.kept(variables, state.variables, self.compute_dtype))
 
     @property
     def knows_classes(self) -> bool:

@@ -18,6 +18,7 @@ from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
 from lectopt.tasks.task import Task
 from lectopt.training.layer_statistics import LayerRecords, Watch
+from lectopt.training.loss_scale import LossScale
 
 NO_LOSS = np.finfo(np.float32).max
 """Stands for the validation loss until one was finite: every one that is will be less."""
@@ -87,6 +88,7 @@ class Carry(NamedTuple):
     layer_records: LayerRecords | None  # if layers are watched
     baseline_loss: Array | None  # float32[], see `History`
     rows: Array | None  # int32[steps_per_epoch, batch_size], of this epoch's batches, where it may run in parts
+    loss_scale: LossScale | None  # if the model computes in float16
 
 
 _STORED_AS = {"has_metrics": "known", "layer_records": "looks", "baseline_loss": "chance"}

@@ -22,6 +22,7 @@ from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
 from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan
 from lectopt.training.layer_statistics import Watcher
+from lectopt.training.loss_scale import initial_scale, keep_unless_overflowed, value_and_grad
 
 
 class Loop:
@@ -39,7 +40,9 @@ class Loop:
         `keep_rows`, for `run_until`, the carry holds the order of the examples.
         """
         plan, train = self._plan, self._data.train
-        step_names = ["loss", "gradient_norm", *step_records(learner.opt_state)]
+        scale = initial_scale(plan.task.compute_dtype)
+        scale_names = [] if scale is None else ["loss_scale"]
+        step_names = ["loss", "gradient_norm", *scale_names, *step_records(learner.opt_state)]
         shapes = {"train_loss": jnp.float32(0), **jax.eval_shape(self._validate, learner)}
         metrics = {name: jnp.float32(0) for name in shapes}
         to_beat = beat_start and plan.patience is not None
@@ -65,6 +68,7 @@ class Loop:
             layer_records=None if (w := self._watcher(learner)) is None else w.no_records(plan.steps),
             baseline_loss=plan.task.baseline_loss(train),
             rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if keep_rows and plan.shuffle else None,
+            loss_scale=scale,
         )
 
     def run(self, carry: Carry) -> Carry:
@@ -160,7 +164,7 @@ class Loop:
             return mean, (new, count, statistics)
 
         perturbations = {} if watcher is None else watcher.perturbations
-        differentiate = jax.value_and_grad(mean_loss, argnums=(0, 1), has_aux=True)
+        differentiate = value_and_grad(mean_loss, carry.loss_scale)
         (loss, (state, count, statistics)), (gradients, output_gradients) = differentiate(params, perturbations)
         gradients = jax.tree.map(jnp.conj, gradients)  # for complex weights, steepest ascent is the conjugate
         # For line searches.
@@ -171,16 +175,17 @@ class Loop:
             row = (carry.epoch * plan.steps_per_epoch + i) // layer_records.every
             record = watcher.record(params, gradients, updates, statistics, output_gradients, mask)
             layer_records = layer_records.store(row, record)
-        params = optax.apply_updates(params, updates)
-
-        values = {"loss": loss, "gradient_norm": tree_norm(gradients), **step_records(opt_state)}
-        records = {n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()}
+        learner = Learner(optax.apply_updates(params, updates), state, opt_state)
+        values = {"loss": loss, "gradient_norm": tree_norm(gradients)}
+        learner, scale, values = keep_unless_overflowed(carry.loss_scale, carry.learner, learner, values)
+        values |= step_records(learner.opt_state)
         return carry._replace(
             step=carry.step + 1,
-            learner=Learner(params, state, opt_state),
+            learner=learner,
+            loss_scale=scale,
             loss_sum=carry.loss_sum + _float32(loss) * count,
             counted=carry.counted + count,
-            step_records=records,
+            step_records={n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()},
             layer_records=layer_records,
         )
 
