@@ -17,12 +17,12 @@ from lectopt._internal.tree_norm import tree_norm
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Batch, Minibatches, batch_shapes, rows_of, weights_of
 from lectopt.optim.step_records import step_records
-from lectopt.tasks.evaluation import evaluate
 from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
 from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan
 from lectopt.training.layer_statistics import Watcher
 from lectopt.training.loss_scale import initial_scale, keep_unless_overflowed, value_and_grad
+from lectopt.training.validation import comparable, judge, select, validate
 
 
 class Loop:
@@ -43,18 +43,18 @@ class Loop:
         scale = initial_scale(plan.task.compute_dtype)
         scale_names = [] if scale is None else ["loss_scale"]
         step_names = ["loss", "gradient_norm", *scale_names, *step_records(learner.opt_state)]
-        shapes = {"train_loss": jnp.float32(0), **jax.eval_shape(self._validate, learner)}
-        metrics = {name: jnp.float32(0) for name in shapes}
+        validated = jax.eval_shape(lambda learner: validate(plan, self._data, learner), learner)
+        metrics = {name: jnp.float32(0) for name in ["train_loss", *validated]}
         to_beat = beat_start and plan.patience is not None
         if to_beat:
-            metrics |= self._validate(learner)
+            metrics |= validate(plan, self._data, learner)
         return Carry(
             step=jnp.int32(0),
             epoch=jnp.int32(0),
             learner=learner,
             before=learner,
             best=None if plan.patience is None else learner,
-            least=_comparable(metrics["valid_loss"]) if to_beat else jnp.float32(NO_LOSS),
+            least=comparable(metrics["valid_loss"]) if to_beat else jnp.float32(NO_LOSS),
             failures=jnp.int32(0),
             metrics=metrics,
             has_metrics={name: jnp.array(to_beat and name != "train_loss") for name in metrics},
@@ -140,7 +140,7 @@ class Loop:
     def _step_unless_empty(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
         stepped = self._step(batches, watched, i, carry)
         skipped = carry._replace(step=stepped.step)
-        return _select(batches.weights[i, 0] > 0, stepped, skipped)
+        return select(batches.weights[i, 0] > 0, stepped, skipped)
 
     def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
         plan, (params, state, opt_state) = self._plan, carry.learner
@@ -180,12 +180,12 @@ class Loop:
         learner, scale, values = keep_unless_overflowed(carry.loss_scale, carry.learner, learner, values)
         values |= step_records(learner.opt_state)
         return carry._replace(
+            step_records={n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()},
             step=carry.step + 1,
             learner=learner,
             loss_scale=scale,
             loss_sum=carry.loss_sum + _float32(loss) * count,
             counted=carry.counted + count,
-            step_records={n: carry.step_records[n].at[carry.epoch, i].set(_float32(v)) for n, v in values.items()},
             layer_records=layer_records,
         )
 
@@ -205,34 +205,21 @@ class Loop:
         """Validates, records, and freezes what diverged or is out of patience."""
         finite, first_bad = self._examine(carry)
         healthy = carry.running & finite
-        learner = _select(healthy, carry.learner, carry.before)
-        metrics = {"train_loss": carry.loss_sum / carry.counted, **self._validate(learner)}
-
-        better, running, best, least, failures = healthy, healthy, carry.best, carry.least, carry.failures
-        if self._plan.patience is not None:
-            loss = _comparable(metrics["valid_loss"])
-            lower = healthy & (loss < least)
-            better = lower | (healthy & (least == NO_LOSS))  # with nothing to compare, what was trained longest
-            best = _select(better, learner, carry.best)
-            least = jnp.where(lower, loss, least)
-            failures = jnp.where(lower, 0, failures + 1)
-            running = healthy & (failures < self._plan.patience)
-
+        learner = select(healthy, carry.learner, carry.before)
+        metrics = {"train_loss": carry.loss_sum / carry.counted, **validate(self._plan, self._data, learner)}
+        better, verdict = judge(self._plan, carry, learner, healthy, metrics)
         return carry._replace(
             epoch=carry.epoch + 1,
             learner=learner,
             before=learner,
-            best=best,
-            least=least,
-            failures=failures,
-            metrics=_select(better, metrics, carry.metrics),
+            metrics=select(better, metrics, carry.metrics),
             has_metrics={name: has | better for name, has in carry.has_metrics.items()},
-            running=running,
             ended=jnp.where(carry.running, carry.step, carry.ended),
             diverged_at=jnp.where(carry.running & ~finite, first_bad, carry.diverged_at),
             loss_sum=jnp.float32(0),
             counted=jnp.float32(0),
             epoch_records={name: r.at[carry.epoch].set(metrics[name]) for name, r in carry.epoch_records.items()},
+            **verdict._asdict(),
         )
 
     def _examine(self, carry: Carry) -> tuple[Array, Array]:
@@ -248,24 +235,9 @@ class Loop:
         first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(full) - 1)
         return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32)
 
-    def _validate(self, learner: Learner) -> dict[str, Array]:
-        if self._data.valid is None:
-            return {}
-        scores = evaluate(self._plan.task, learner.eval_params(), learner.state, self._data.valid, self._plan.mesh)
-        return {f"valid_{name}": _float32(value) for name, value in scores.items()}
-
 
 def _all_finite(params: Params) -> Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)] or [jnp.array(True)]))
-
-
-def _comparable(loss: Array) -> Array:
-    """Returns the loss, or `NO_LOSS` where it is not finite."""
-    return jnp.where(jnp.isfinite(loss), loss, NO_LOSS)
-
-
-def _select(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _float32(value: Numeric) -> Array:
