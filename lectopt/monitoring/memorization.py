@@ -105,8 +105,7 @@ def _cannot_learn(evidence: str) -> Finding:
 
 def _train_at_rates(task: Task, sample: Any, key: jax.Array, inputs: Array, targets: Array) -> tuple[Array, Any]:
     """Returns float32[rates, steps]: the losses of trainings on these rows, and the outputs after each."""
-    x, *others = sample
-    indexed = [(x, inputs), *((array, targets) for array in others)]
+    indexed = [(array, inputs if place < task.inputs else targets) for place, array in enumerate(sample)]
     examples = tuple(jax.tree.map(lambda a, rows=rows: a[rows], array) for array, rows in indexed)
 
     def at_rate(rate: Array) -> tuple[Array, Any]:
@@ -119,7 +118,7 @@ def _train_at_rates(task: Task, sample: Any, key: jax.Array, inputs: Array, targ
 def _outputs(task: Task, run: Run, examples: Any, key: jax.Array) -> Any:
     """Returns the model's outputs; of an objective, which may call it in any way, those of the last layer."""
     if task.has_targets:
-        return prediction.predict(task, run.params, run.model_state, examples[0])
+        return prediction.predict(task, run.params, run.model_state, task.inputs_of(examples))
     if isinstance(task.adapter, FunctionAdapter):
         return None
     probe = Probe()

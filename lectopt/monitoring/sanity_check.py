@@ -164,11 +164,11 @@ def _target_alignment(task: Task, sample: Any, key: jax.Array) -> Outcome:
 
 def _validation_losses(task: Task, sample: Any, orders: Array, key: jax.Array) -> Array:
     """Returns float32[orders, rates]: the best validation loss, with targets in each order, at each rate."""
-    x, targets = sample
+    *inputs, targets = sample
     train_rows, test_rows = _split_rows(orders.shape[1])
 
     def validation_loss(order: Array, rate: Array) -> Array:
-        arrays = (x, jax.tree.map(lambda a: a[order], targets))
+        arrays = (*inputs, jax.tree.map(lambda a: a[order], targets))
         part, others = (
             Subset(arrays, jnp.asarray(rows), jnp.int32(len(rows)), len(rows)) for rows in (train_rows, test_rows)
         )

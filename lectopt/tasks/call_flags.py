@@ -36,26 +36,26 @@ _MODES = ("train", "training", "eval", "evaluation", "test", "inference")
 
 
 def call_arguments(
-    module_type: type, training: bool, leave: Callable[[str], bool] = lambda name: False
+    module_type: type, training: bool, leave: Callable[[str], bool] = lambda name: False, inputs: int = 1
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns what a call of such a module is given beside its input x.
+    """Returns what a call of such a module is given beside its inputs.
 
     Args:
         module_type: the class of the module.
         training: whether it trains.
         leave: whether to leave a flag of this name at its default None, so that the layers keep their own mode.
+        inputs: the number of its inputs, the first arguments of the call.
 
     Raises:
-        TypeError: if the call takes no x, or needs more than x and flags of these names.
+        TypeError: if the call takes fewer inputs, or needs more than these and flags of these names.
     """
     name = f"{module_type.__name__}.__call__"
     parameters = _parameters(module_type)
-    if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
-        raise checks.ArgumentError(f"model must be called with one argument, its inputs x; {name} takes none")
+    others = _without_inputs(name, parameters, inputs)
     positional: list[Any] = []
     by_name: dict[str, Any] = {}
     last = 0
-    for parameter in parameters[1:]:
+    for parameter in others:
         is_flag = parameter.name in FLAGS
         _check(name, parameter)
         value = parameter.default
@@ -89,6 +89,18 @@ def _parameters(module_type: type) -> list[inspect.Parameter]:
             f"model must have a __call__ that takes its inputs x; {module_type.__name__} has none"
         )
     return list(inspect.signature(module_type.__call__).parameters.values())[1:]
+
+
+def _without_inputs(name: str, parameters: list[inspect.Parameter], inputs: int) -> list[inspect.Parameter]:
+    """Returns the parameters behind those that take the inputs, by position; raises if these are too few."""
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    for taken in range(inputs):
+        if taken == len(parameters) or parameters[taken].kind in by_name:
+            wanted = "one argument, its inputs x" if inputs == 1 else f"its {inputs} inputs, by position"
+            raise checks.ArgumentError(f"model must be called with {wanted}; {name} takes {taken or 'none'}")
+        if parameters[taken].kind is inspect.Parameter.VAR_POSITIONAL:
+            return parameters[taken + 1 :]
+    return parameters[inputs:]
 
 
 def _check(name: str, parameter: inspect.Parameter) -> None:

@@ -21,15 +21,25 @@ SCORED_AT_ONCE = 1024
 
 
 def evaluate(
-    task: Task, params: Params, state: ModelState, subset: Subset, mesh: Mesh | None = None
+    task: Task,
+    params: Params,
+    state: ModelState,
+    subset: Subset,
+    mesh: Mesh | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, Numeric]:
-    """Computes the mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}."""
-    batches = minibatches(subset, _balanced(subset.capacity, meshes.num_shards(mesh)), shuffle=False)
+    """Computes the mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}.
+
+    The examples are scored in batches of `batch_size`; None takes as many at once as fit.
+    """
+    size = batch_size or _balanced(subset.capacity, meshes.num_shards(mesh))
+    batches = minibatches(subset, size, shuffle=False)
     whole = {name: m.function for name, m in task.metrics.items() if isinstance(m, WholeSetMetric)}
 
     def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Array, Any]]:
         examples = meshes.shard_rows(mesh, subset.take(batch.indices))
-        scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False)
+        mask = batch.weights > 0
+        scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False, mask=mask)
         # Selected, not multiplied: 0 times the NaN of a padding row would be NaN.
         values = {"loss": scores.losses, **scores.metrics}
         counts = batch.weights if scores.counts is None else batch.weights * scores.counts

@@ -60,8 +60,7 @@ def check_fit(task: Task, batch: Batch, targets: Any, name: str) -> None:
         ValueError: if they do not fit.
         TypeError: if one of them is of the wrong type.
     """
-    if task.has_targets and len(batch) != 2:
-        raise ValueError(f"{name} must be two arrays, inputs and targets, for a loss; got {len(batch)}")
+    _check_arrays(task, len(batch), name)
     start = f"the model cannot start from inputs of {name}"
     params, state = shapes.output_shapes(start, cached_jit(_init, task), jax.random.key(0), batch)
     task_checks.check_parameters(params)
@@ -74,29 +73,41 @@ def check_fit(task: Task, batch: Batch, targets: Any, name: str) -> None:
         check_callbacks("the model, the loss or a metric", program, params, state, batch)
     task_checks.check_metrics(scores.metrics, "an objective's metrics")
     count = jax.tree.leaves(batch)[0].shape[0]
-    for label, values in {"loss": scores.losses, **scores.metrics}.items():
+    counts = {} if scores.counts is None else {"counts": scores.counts}
+    for label, values in {"loss": scores.losses, **scores.metrics, **counts}.items():
         task_checks.check_scores(label, values, count)
     for label, metric in task.metrics.items():
         if isinstance(metric, WholeSetMetric):
             weights = jax.ShapeDtypeStruct((count,), jnp.float32)
             problem = f"the metric {label!r} does not fit the model's outputs and the targets of {name}"
-            value = shapes.output_shapes(problem, cached_jit(_metric, task, label), scores.outputs, batch[1], weights)
+            value = shapes.output_shapes(problem, cached_jit(_metric, task, label), scores.outputs, batch[-1], weights)
             task_checks.check_scalar(label, value)
 
 
 def _check_outputs(task: Task, params: Params, state: ModelState, batch: Batch, targets: Any, name: str) -> None:
     task.adapter.check_call()
-    problem = f"the model does not fit the inputs of {name}, of shape {jax.tree.leaves(batch[0])[0].shape}"
-    outputs = shapes.output_shapes(problem, cached_jit(_outputs, task), params, state, batch[0])
+    x, targets_like = task.inputs_of(batch), batch[-1]
+    shape = " and ".join(str(leaf.shape) for leaf in jax.tree.leaves(x))
+    problem = f"the model does not fit the inputs of {name}, of shape {shape}"
+    outputs = shapes.output_shapes(problem, cached_jit(_outputs, task), params, state, x)
     if task.activation is not None:
         task_checks.check_outputs(outputs)
     if task.output_bias is not None:
         check_bias(params, task.adapter.path(task.output_bias), outputs)
     if task.check is not None:
-        task.check(outputs, batch[1])
+        task.check(outputs, targets_like)
         if targets is not None:
             check_targets = functools.partial(task.check, outputs, targets)
             check_once(check_targets, jax.tree.leaves(targets), task, repr(outputs))
+
+
+def _check_arrays(task: Task, count: int, name: str) -> None:
+    """Raises ValueError unless examples are of so many arrays as the task asks for."""
+    if task.has_targets and count != task.inputs + 1:
+        wanted = "two arrays, inputs" if task.inputs == 1 else f"{task.inputs + 1} arrays, {task.inputs} inputs"
+        raise ValueError(f"{name} must be {wanted} and targets, for a loss; got {count}")
+    if count < task.inputs:
+        raise ValueError(f"{name} must be at least {task.inputs} arrays, the inputs; got {count}")
 
 
 def _init(task: Task, key: jax.Array, batch: Batch) -> tuple[Params, ModelState]:

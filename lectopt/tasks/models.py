@@ -54,22 +54,22 @@ class Adapter(Protocol):
         """Returns the partitioning of annotated parameters over a mesh, by path; NNX only."""
 
 
-def adapt(model: Any) -> Adapter:
-    """Returns the adapter for `model`.
+def adapt(model: Any, inputs: int = 1) -> Adapter:
+    """Returns the adapter for `model`, which is called with so many inputs: x is a tuple of them if there are several.
 
     Raises:
         TypeError: if it is none of the kinds of model that `lectopt.Task` lists.
     """
     if isinstance(model, linen.Module):
-        return LinenAdapter(model)
+        return LinenAdapter(model, inputs)
     if isinstance(model, nnx.Module):
-        return NNXAdapter(lambda rngs: model, given=nnx.clone(model))
+        return NNXAdapter(lambda rngs: model, inputs, given=nnx.clone(model))
     if isinstance(model, tuple) and len(model) == 2 and all(map(callable, model)):
         return FunctionAdapter(*model)
     if isinstance(model, type) and issubclass(model, linen.Module):
         raise TypeError(f"model must be a Linen module, not its class: give {model.__name__}(...)")
     if callable(model):
-        return NNXAdapter(model)
+        return NNXAdapter(model, inputs)
     raise TypeError(
         "model must be a function rngs -> nnx.Module, an nnx.Module, a Linen module, or a pair of functions "
         f"(init, apply); got {type(model).__name__}"
@@ -79,10 +79,11 @@ def adapt(model: Any) -> Adapter:
 class NNXAdapter:
     """A function rngs -> nnx.Module, or an existing module (`given`), from whose weights it starts."""
 
-    def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], given: nnx.Module | None = None):
+    def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], inputs: int, given: nnx.Module | None = None):
         self.has_weights = given is not None
         self._factory: Callable[..., nnx.Module] = factory
         self._by_name = check_factory(factory)
+        self._inputs = inputs
         self._given = given
         if given is not None:
             nnx_modes.warn_if_frozen(given)
@@ -104,11 +105,12 @@ class NNXAdapter:
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
         # None is for the layers' own mode, which is frozen in some.
-        args, kwargs = call_flags.call_arguments(type(model), training, leave=lambda name: self._has_frozen)
-        return model(x, *args, **kwargs)
+        leave = lambda name: self._has_frozen  # noqa: E731
+        args, kwargs = call_flags.call_arguments(type(model), training, leave, self._inputs)
+        return model(*_arguments(x, self._inputs), *args, **kwargs)
 
     def check_call(self) -> None:
-        call_flags.call_arguments(type(self._module), training=True)
+        call_flags.call_arguments(type(self._module), training=True, inputs=self._inputs)
 
     def present(self, params: Params, state: State) -> nnx.Module:
         graphdef, rngs = self._structure["handed out"]
@@ -167,12 +169,13 @@ class NNXAdapter:
 
 
 class LinenAdapter:
-    """A Linen module that is called with (x), or with (x, train=bool), or other flags of `call_flags.FLAGS`."""
+    """A Linen module that is called with its inputs, and with flags of `call_flags.FLAGS`, such as (x, train=bool)."""
 
     has_weights = False
 
-    def __init__(self, module: linen.Module):
+    def __init__(self, module: linen.Module, inputs: int):
         self._module = module
+        self._inputs = inputs
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         state = dict(self._module.init(key, x, method=lambda module, x: self.forward(module, x, False)))
@@ -190,7 +193,7 @@ class LinenAdapter:
 
     def forward(self, model: Any, x: Any, training: bool) -> Any:
         args, kwargs = self._mode(training)
-        return model(x, *args, **kwargs)
+        return model(*_arguments(x, self._inputs), *args, **kwargs)
 
     def check_call(self) -> None:
         self._mode(training=True)
@@ -207,7 +210,7 @@ class LinenAdapter:
     def _mode(self, training: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # Linen refuses a flag in the call that the constructor has set.
         has = lambda name: getattr(self._module, name, None) is not None  # noqa: E731
-        return call_flags.call_arguments(type(self._module), training, leave=has)
+        return call_flags.call_arguments(type(self._module), training, has, self._inputs)
 
 
 class FunctionAdapter:
@@ -250,6 +253,11 @@ class FunctionAdapter:
 
     def specs(self) -> Specs:
         return {}
+
+
+def _arguments(x: Any, inputs: int) -> tuple[Any, ...]:
+    """Returns what stands first in the call of a module with so many inputs."""
+    return (x,) if inputs == 1 else tuple(x)
 
 
 def _path(place: Any) -> tuple[str, ...]:

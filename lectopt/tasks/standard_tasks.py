@@ -54,12 +54,13 @@ class Classification(Task):
         Returns:
             float32[].
         """
-        x, labels = examples.take(examples.indices)
+        batch = examples.take(examples.indices)
+        x, labels = self.inputs_of(batch), batch[-1]
         weights = examples.mask.astype(jnp.float32)
 
         def classes() -> int:
             outputs = jax.eval_shape(
-                lambda key: self.outputs(*self.init(key, (x,)), x, key, False)[0], jax.random.key(0)
+                lambda key: self.outputs(*self.init(key, batch), x, key, False)[0], jax.random.key(0)
             )
             return outputs.shape[-1]
 
@@ -98,6 +99,7 @@ def classification(
     multilabel: bool = False,
     label_smoothing: Numeric = 0.0,
     ignore_label: int | None = None,
+    inputs: int = 1,
     compute_dtype: Any = None,
 ) -> Task:
     r"""Defines a classification task by cross-entropy: one of several classes, yes or no, or several labels at once.
@@ -139,6 +141,8 @@ def classification(
             enters no mean: losses and metrics of a batch, or of all examples, are means over the labels that count (an
             example weighs as many as it has), like PyTorch's ignore_index. A batch without any has loss 0. Metrics
             marked by `whole_set` are given weight 0 for an example without any.
+        inputs: how many arrays of an example, the first ones, are inputs of the model: with 2, examples are (x1, x2,
+            targets), and modules are called with (x1, x2).
         compute_dtype: the precision that the model computes in, jnp.bfloat16, jnp.float16 or jnp.float32; weights,
             optimizer state and losses stay float32, see `Task`. None leaves it to the model.
 
@@ -178,9 +182,8 @@ def classification(
     labels = (Binary if binary else AnyOf if multilabel else OneOf)(label_smoothing, ignore_label)
     own = {"accuracy": labels.accuracy} | ({"exact_match": labels.exact_match} if multilabel else {})
     metrics = own | dict(metrics or {})
-    return Classification(
-        model, labels, metrics, standardize=standardize, output_bias=output_bias, compute_dtype=compute_dtype
-    )
+    options = {"standardize": standardize, "output_bias": output_bias, "inputs": inputs, "compute_dtype": compute_dtype}
+    return Classification(model, labels, metrics, **options)
 
 
 def regression(
@@ -189,6 +192,7 @@ def regression(
     metrics: Mapping[str, PerExample | WholeSetMetric] | None = None,
     standardize: bool = False,
     output_bias: Any = None,
+    inputs: int = 1,
     compute_dtype: Any = None,
 ) -> Task:
     r"""Defines a regression task by squared error: the mean over examples of the sum over outputs.
@@ -213,6 +217,8 @@ def regression(
         output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
             so that constant outputs have the right means: for NNX a function module -> variable, otherwise a path such
             as "Dense_1/bias"; None leaves it as the model initializes it. It becomes the mean of the targets.
+        inputs: how many arrays of an example, the first ones, are inputs of the model: with 2, examples are (x1, x2,
+            targets), and modules are called with (x1, x2).
         compute_dtype: the precision that the model computes in, jnp.bfloat16, jnp.float16 or jnp.float32; weights,
             optimizer state and losses stay float32, see `Task`. None leaves it to the model.
 
@@ -240,6 +246,7 @@ def regression(
         activation="identity",
         check=_check_targets,
         baseline_loss=_variance,
+        inputs=inputs,
         compute_dtype=compute_dtype,
     )
 

@@ -62,6 +62,8 @@ class Task:
             - a Linen module;
             - a pair of functions (init, apply): init(key, x) -> (params, state) and apply(params, state, x, key,
               training) -> (outputs, state).
+
+            An input x is an array, or a tree of arrays such as a dictionary.
         loss: (outputs [batch, ...], targets [batch, ...]) -> float[batch], one number per example; None only with an
             objective.
         metrics: {name: function}, each (outputs [batch, ...], targets [batch, ...]) -> float[batch], or marked by
@@ -69,8 +71,10 @@ class Task:
         objective: instead of a loss, for what needs the model itself (a variational or denoising autoencoder): (module,
             batch, key) -> (float[batch], {name: float[batch]}), losses and metrics per example. The module is an
             nnx.Module, a bound Linen module, or for functions a function of x; batch is the tuple of arrays. If it has
-            a parameter `training`, it is passed by name: whether this is a step of training, to be passed on to modules
-            that take a flag. None uses the loss.
+            parameters of these names, they are passed by name: `training`, whether this is a step of training, for
+            modules that take a flag; `step`, int32[], how many steps were done before this one, None in evaluation,
+            whose losses are to be comparable; `mask`, bool[batch], False for the padding of a smaller batch. None uses
+            the loss.
         standardize: True to bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature,
             with the statistics of the training part that a run is given, and of nothing else.
         output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
@@ -83,6 +87,13 @@ class Task:
         baseline_loss: (targets [n, ...], weights float32[n]) -> the loss of the best constant outputs, a scalar,
             written in JAX, for `inspect` and `diagnose`. Examples of weight 0 are padding and must not count. None if
             it is not known.
+        inputs: how many arrays of an example, the first ones, are inputs of the model: with 2, examples are (x1, x2,
+            targets), modules are called with (x1, x2), functions with a tuple of both, and so is `run.predict`.
+        counts: targets -> float[batch], how much each example counts in means over examples, such as the number of
+            tokens in a padded sequence whose loss is the mean over its tokens: then means are over tokens, in training,
+            validation and metrics. None counts all alike. (`classification` does so by its `ignore_label`.)
+        in_batch: True if the loss of an example, by an objective, depends on the others in its batch, as with in-batch
+            negatives: then examples are scored in batches of the size of training too.
         compute_dtype: the precision that the model computes in, jnp.bfloat16, jnp.float16 or jnp.float32; see "Half
             precision". None leaves it to the model.
 
@@ -111,6 +122,9 @@ class Task:
         activation: str | None = None,
         check: Callable[[jax.ShapeDtypeStruct, Any], None] | None = None,
         baseline_loss: Callable[[Any, Array], Numeric] | None = None,
+        inputs: int = 1,
+        counts: Callable[[Any], Array] | None = None,
+        in_batch: bool = False,
         compute_dtype: Any = None,
     ):
         if (loss is None) == (objective is None):
@@ -121,25 +135,33 @@ class Task:
             raise ValueError(f"output_bias needs the activation of the outputs, one of {', '.join(ACTIVATIONS)}")
         if activation is not None:
             checks.check_choice("activation", activation, ACTIVATIONS)
-        takes_training = objective is not None and task_checks.takes(objective, "training")
+        if checks.check_flag("in_batch", in_batch) and objective is None:
+            raise ValueError("in_batch goes with an objective, which sees the whole batch; a loss is per example")
+        if counts is not None and objective is not None:
+            raise ValueError("counts goes with a loss, for its targets; an objective returns what each example counts")
+        by_name = [name for name in ("training", "step", "mask") if task_checks.takes(objective, name)]
         task_checks.check_metrics(metrics)
         task_checks.check_place(output_bias)
         for name, function, arguments in [
             ("loss", loss, "outputs, targets"),
-            ("objective", objective, "module, batch, key" + ", training" * takes_training),
+            ("counts", counts, "targets"),
             ("check", check, "outputs, targets"),
             ("baseline_loss", baseline_loss, "targets, weights"),
             *((f"metrics[{name!r}]", f, "outputs, targets") for name, f in (metrics or {}).items()),
         ]:
             if not isinstance(function, WholeSetMetric):
                 task_checks.check_function(name, function, arguments)
-        self.adapter = adapt(model)
+        task_checks.check_function("objective", objective, "module, batch, key", by_name)
+        self.inputs = checks.check_count("inputs", inputs)
+        self.adapter = adapt(model, self.inputs)
         self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
         self._baseline_loss = baseline_loss
         self._loss = loss
         self._objective = objective
-        self._takes_training = takes_training
+        self._by_name = by_name
+        self._counts = counts
+        self.in_batch = in_batch
         self.standardize = checks.check_flag("standardize", standardize)
         self.compute_dtype = precision.as_compute_dtype(compute_dtype)
         self.output_bias = output_bias
@@ -156,8 +178,31 @@ class Task:
         Returns:
             (params, state): a tree of arrays, and a ModelState.
         """
-        params, variables = self.adapter.init(key, batch[0])
-        return params, ModelState(variables, empty_moments(batch[0]) if self.standardize else None)
+        x = self.inputs_of(batch)
+        params, variables = self.adapter.init(key, x)
+        return params, ModelState(variables, empty_moments(x) if self.standardize else None)
+
+    def inputs_of(self, batch: Batch) -> Any:
+        """Returns the inputs among examples.
+
+        Args:
+            batch: a tuple of arrays.
+
+        Returns:
+            x: the first of them; a tuple of the first ones if the model has several inputs.
+        """
+        return batch[0] if self.inputs == 1 else tuple(batch[: self.inputs])
+
+    def arrays_of(self, x: Any) -> tuple[Any, ...]:
+        """Returns inputs x as the arrays that they are among examples.
+
+        Args:
+            x: what `inputs_of` returned.
+
+        Returns:
+            A tuple of as many arrays as the model has inputs.
+        """
+        return (x,) if self.inputs == 1 else tuple(x)
 
     def learn_output_bias(self, params: Params, train: Subset) -> Params:
         """Sets the output bias so that constant outputs have the training part's mean targets, if the task has one.
@@ -206,9 +251,18 @@ class Task:
         Returns:
             float[n], or None if all examples count alike.
         """
+        return None if self._counts is None else widen(self._counts(targets))
 
     def scores(
-        self, params: Params, state: ModelState, batch: Batch, key: jax.Array, training: bool
+        self,
+        params: Params,
+        state: ModelState,
+        batch: Batch,
+        key: jax.Array,
+        training: bool,
+        *,
+        step: Array | None = None,
+        mask: Array | None = None,
     ) -> tuple[Scores, ModelState]:
         """Computes the loss and the metrics of each example of a batch.
 
@@ -218,6 +272,8 @@ class Task:
             batch: a tuple of arrays [batch, ...].
             key: a `jax.random.key`, for what the model draws.
             training: whether the model is in training mode.
+            step: int32[], how many steps of training were done; None for none, and in evaluation.
+            mask: bool[batch], False for padding; None if there is none.
 
         Returns:
             (scores, state): the Scores of the batch and the ModelState afterwards.
@@ -225,17 +281,23 @@ class Task:
         Raises:
             TypeError: if an objective does not return a pair (losses, metrics).
         """
+        x = self.inputs_of(batch)
         if self._objective is not None:
-            objective, batch = self._objective, (self._model_inputs(batch[0], state), *batch[1:])
-            mode = {"training": training} if self._takes_training else {}
+            x = self._model_inputs(x, state)
+            objective, batch = self._objective, (*self.arrays_of(x), *batch[self.inputs :])
+            mask = jnp.ones(jax.tree.leaves(batch)[0].shape[0], bool) if mask is None else mask
+            step = jnp.int32(0) if training and step is None else step
+            known = {"training": training, "step": step, "mask": mask}
+            given = {name: known[name] for name in self._by_name}
             model_key = jax.random.fold_in(key, 0)
-            result, state = self._call(lambda m: objective(m, batch, key, **mode), params, state, model_key, training)
+            result, state = self._call(lambda m: objective(m, batch, key, **given), params, state, model_key, training)
             losses, metrics = checks.check_pair("objective", "(losses, {name: values})", result)
             return Scores(widen(losses), metrics, None), state
-        outputs, state = self.outputs(params, state, batch[0], key, training)
-        means = {name: m(outputs, batch[1]) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
-        losses = widen(self._loss(outputs, batch[1]))  # type: ignore[misc]
-        return Scores(losses, means, outputs, self.counts(batch[1])), state
+        outputs, state = self.outputs(params, state, x, key, training)
+        targets = batch[-1]
+        means = {name: m(outputs, targets) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
+        losses = widen(self._loss(outputs, targets))  # type: ignore[misc]
+        return Scores(losses, means, outputs, self.counts(targets)), state
 
     def outputs(
         self, params: Params, state: ModelState, x: Any, key: jax.Array, training: bool

@@ -14,8 +14,8 @@ from lectopt.tasks import call_flags
 from lectopt.tasks.interception import LayerCall
 
 
-def check_function(name: str, function: Any, arguments: str) -> None:
-    """Raises TypeError unless it is None, or a function that can be called with these arguments, by position."""
+def check_function(name: str, function: Any, arguments: str, by_name: Sequence[str] = ()) -> None:
+    """Raises TypeError unless it is None, or a function that can be called with these arguments."""
     if function is None:
         return
     if not callable(function):
@@ -25,13 +25,13 @@ def check_function(name: str, function: Any, arguments: str) -> None:
     except (TypeError, ValueError):  # a builtin has none
         return
     try:
-        signature.bind(*arguments.split(", "))
+        signature.bind(*arguments.split(", "), **dict.fromkeys(by_name))
     except TypeError as error:
         raise TypeError(f"{name} must be a function ({arguments}); got one of {signature}") from error
 
 
 def takes(function: Any, name: str) -> bool:
-    """Tells whether a function has a parameter of this name."""
+    """Tells whether a function, if it is one, has a parameter of this name."""
     try:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):  # a builtin has none

@@ -155,15 +155,17 @@ class Watcher:
         perturbations: dict[str, Array],
         state: ModelState,
         batch: Batch,
-        mask: Array,
         key: jax.Array,
+        *,
+        step: Array,
+        mask: Array,
     ) -> tuple[Scores, ModelState, dict[tuple[str, str], Array]]:
         """Returns what `task.scores` does in training mode, and the statistics of the layers' outputs.
 
-        `mask`, bool[batch], is False for the padding of the batch.
+        `step` counts the steps before this one; `mask`, bool[batch], is False for the padding of the batch.
         """
         probe = Probe(perturbations)
-        scores, state = self._scores(probe, params, state, batch, key)
+        scores, state = self._scores(probe, params, state, batch, key, step=step, mask=mask)
         statistics = {name: _output_statistics(name, probe, mask, self._squashing) for name in self.perturbations}
         by_entry = {(name, s): x for name, numbers in statistics.items() for s, x in numbers.items()}
         return scores, state, by_entry
@@ -193,11 +195,11 @@ class Watcher:
         return jnp.stack([numbers[entry].astype(jnp.float32) for entry in self.entries])
 
     def _scores(
-        self, probe: Probe, params: Params, state: ModelState, batch: Batch, key: jax.Array
+        self, probe: Probe, params: Params, state: ModelState, batch: Batch, key: jax.Array, **known: Array
     ) -> tuple[Scores, ModelState]:
         blind = isinstance(self._task.adapter, FunctionAdapter)  # functions have weights, but no layers
         task = self._task if blind else watched(self._task, probe)
-        return task.scores(params, state, batch, key, training=True)
+        return task.scores(params, state, batch, key, training=True, **known)
 
 
 @jax.tree_util.register_dataclass

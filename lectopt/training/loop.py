@@ -148,18 +148,18 @@ class Loop:
         mask = weights > 0  # of the examples, whatever they weigh, without the padding
         if self._data.weights is not None:
             weights = weights * self._data.weights[rows]
-        # By epoch and batch, not by step, which counts batches without an example too.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), carry.epoch), i)
+        key = self._step_key(carry.epoch, i)
         batch = self._batch(rows, key)
         watcher = self._watcher(carry.learner) if watched else None
 
         def mean_loss(params: Params, perturbations: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
             model_key = jax.random.fold_in(key, 1)
+            known = {"step": carry.step, "mask": mask}
             if watcher is None:
-                scores, new = plan.task.scores(params, state, batch, model_key, training=True)
+                scores, new = plan.task.scores(params, state, batch, model_key, training=True, **known)
                 statistics = None
             else:
-                scores, new, statistics = watcher.scores(params, perturbations, state, batch, mask, model_key)
+                scores, new, statistics = watcher.scores(params, perturbations, state, batch, model_key, **known)
             mean, count = scores.mean_loss(weights, mask)
             return mean, (new, count, statistics)
 
@@ -188,6 +188,10 @@ class Loop:
             counted=carry.counted + count,
             layer_records=layer_records,
         )
+
+    def _step_key(self, epoch: Array, i: Array) -> jax.Array:
+        """Returns the key of a step: by epoch and batch, since steps count batches without an example too."""
+        return jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), epoch), i)
 
     def _batch(self, rows: Array, key: jax.Array) -> Batch:
         """Returns the training examples at these rows, augmented."""

@@ -15,7 +15,7 @@ from lectopt._internal.files import checked_path
 from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.trees import LeafPath, UntypedTree, leaves_by_path, outline, unflatten_in_order, unflatten_like
 from lectopt._internal.types import Array, ArrayTree, Numeric
-from lectopt.data.subsets import as_subset
+from lectopt.data.subsets import Subset, as_subset
 from lectopt.tasks import evaluation, prediction
 from lectopt.tasks.example_checks import check_examples
 from lectopt.tasks.model_state import ModelState
@@ -178,7 +178,8 @@ class Run:
         self.check_single()
         subset = as_subset(examples, "examples", arrays.as_array)
         check_examples(self.task, subset, "examples")
-        scores = cached_jit(evaluation.evaluate, self.task)(self.params, self.model_state, subset)
+        batch_size = jax.tree.leaves(shapes.from_json(self.inputs))[0].shape[0] if self.task.in_batch else None
+        scores = cached_jit(_evaluate, self.task, batch_size)(self.params, self.model_state, subset)
         return {name: value if checks.is_traced(value) else float(value) for name, value in scores.items()}
 
     def save(self, path: str | Path) -> None:
@@ -230,7 +231,7 @@ class Run:
         lanes = np.shape(trees["diverged_at"][()])  # of a run that came out of `vmap`
         params, state = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(lanes + leaf.shape, leaf.dtype),
-            jax.eval_shape(task.init, jax.random.key(0), (shapes.from_json(archive.facts["inputs"]),)),
+            jax.eval_shape(task.init, jax.random.key(0), task.arrays_of(shapes.from_json(archive.facts["inputs"]))),
         )
         lines = archive.facts["optimizer"]
         return Run(
@@ -298,6 +299,12 @@ def load(path: str | Path, task: Task) -> Run:
     if not path.exists():
         raise FileNotFoundError(f"path must be a directory that Run.save wrote; there is nothing at {path}")
     return Run.from_arrays(checkpoints.read("path", path), task)
+
+
+def _evaluate(
+    task: Task, batch_size: int | None, params: Params, state: ModelState, subset: Subset
+) -> dict[str, Numeric]:
+    return evaluation.evaluate(task, params, state, subset, batch_size=batch_size)
 
 
 def _filled(name: str, leaves: dict[LeafPath, Array], template: Any, ordered: bool) -> Any:

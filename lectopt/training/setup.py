@@ -72,9 +72,11 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
         patience=patience,
         augment=given.augment,
         watch=as_watch(given.watch),
-        inputs=shapes.to_json(batch_shapes(train, batch_size)[0]),
+        inputs=shapes.to_json(task.inputs_of(batch_shapes(train, batch_size))),
         mesh=mesh,
     )
+    if task.in_batch and not plan.inputs:
+        raise ValueError("in_batch needs inputs that are arrays, or tuples, lists and dictionaries of arrays")
     key = as_key(given.key)
     check_examples(task, train, "train", batch_size)
     check_learnable(task, train, "train")

@@ -23,7 +23,8 @@ def validate(plan: Plan, data: Data, learner: Learner) -> dict[str, Array]:
     """Returns the loss and the metrics of the validation examples, at the parameters w; nothing without examples."""
     if data.valid is None:
         return {}
-    scores = evaluate(plan.task, learner.eval_params(), learner.state, data.valid, plan.mesh)
+    batch_size = plan.batch_size if plan.task.in_batch else None
+    scores = evaluate(plan.task, learner.eval_params(), learner.state, data.valid, plan.mesh, batch_size)
     return {f"valid_{name}": jnp.asarray(value, jnp.float32) for name, value in scores.items()}
 
 
