@@ -86,6 +86,15 @@ def adam(
         yield w, w
 
 
+def averaged(steps: Steps, decay: Number | None = None) -> Steps:
+    """With the average of all w so far in place of w: the mean, or an exponential one whose weights add up to 1."""
+    average = 0.0
+    for k, (w, point) in enumerate(steps):
+        share = 1 / (k + 1) if decay is None else (1 - decay(k)) / (1 - decay(k) ** (k + 1))
+        average = (1 - share) * average + share * w
+        yield average, point
+
+
 def clipped(gradient: Gradient, max_norm: Number) -> Gradient:
     """The gradient, no longer than max_norm."""
 

@@ -42,6 +42,7 @@ RETURNED = [
     "lectopt.monitoring.layer_reports.LayerReport",
     "lectopt.norms.moments.Moments",
     "lectopt.optim.AddL2State",
+    "lectopt.optim.AverageParamsState",
     "lectopt.optim.ClipByNormState",
     "lectopt.optim.ScaleByAdagradState",
     "lectopt.optim.ScaleByAdamState",

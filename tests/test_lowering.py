@@ -44,6 +44,7 @@ LINKS = {
     "clip_by_norm": optim.clip_by_norm(1.0),
     "add_l2": optim.add_l2(0.1),
     "watch_norms": optim.watch_norms("update", "weight"),
+    "average_params": optim.average_params(optim.nesterov(0.1), 0.9),
 }
 TRANSFORMATIONS = LINKS | {name: make(0.1) for name, make in OPTIMIZERS.items()}
 TRANSFORMATIONS |= {name: optim.sgd(schedule) for name, schedule in SCHEDULES.items()}

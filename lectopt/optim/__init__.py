@@ -1,6 +1,6 @@
 """Optimizers, as Optax gradient transformations.
 
-Each update rule is a file, its state above its constructor (`adagrad`, `adam`, `clipping`, `l2_penalty`,
+Each update rule is a file, its state above its constructor (`adagrad`, `adam`, `averaging`, `clipping`, `l2_penalty`,
 `learning_rate`, `momentum`, `nesterov`, `rmsprop`); `optimizers` holds the algorithms, as chains of them. Beside them:
 schedules, the parameters to evaluate (`eval_params`), dictionaries as masks, and recorded norms.
 
@@ -11,6 +11,8 @@ from lectopt.optim.adagrad import ScaleByAdagradState as ScaleByAdagradState
 from lectopt.optim.adagrad import scale_by_adagrad as scale_by_adagrad
 from lectopt.optim.adam import ScaleByAdamState as ScaleByAdamState
 from lectopt.optim.adam import scale_by_adam as scale_by_adam
+from lectopt.optim.averaging import AverageParamsState as AverageParamsState
+from lectopt.optim.averaging import average_params as average_params
 from lectopt.optim.clipping import ClipByNormState as ClipByNormState
 from lectopt.optim.clipping import clip_by_norm as clip_by_norm
 from lectopt.optim.dict_masks import accept_dicts as accept_dicts

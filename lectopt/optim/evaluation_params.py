@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from lectopt._internal import checks
 from lectopt._internal.trees import UntypedTree, is_variable, join_paths, leaves_with_paths, value_of
 from lectopt._internal.types import Array, ArrayTree
 
@@ -19,16 +20,20 @@ class _Registered(NamedTuple):
     rule: Rule
     like: str
     inner: tuple[str, ...]
+    includes_inner: bool
 
 
 _REGISTERED: dict[type, _Registered] = {}
 
 
-def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequence[str] = ()) -> None:
+def register_eval_params(
+    state_type: type, rule: Rule, *, like: str, inner: Sequence[str] = (), includes_inner: bool = False
+) -> None:
     """Tells `eval_params`, and so `fit`, `train` and the searches, which parameters to evaluate under your optimizer.
 
-    Some optimizers train at one point and are to be evaluated at another. lectopt knows its own Nesterov momentum and,
-    of Optax, `optax.contrib.schedule_free` (evaluated at x) and `optax.contrib.sam` (at the outer parameters).
+    Some optimizers train at one point and are to be evaluated at another. lectopt knows its own Nesterov momentum and
+    `average_params`; of Optax, `optax.contrib.schedule_free` (evaluated at x) and `optax.contrib.sam` (at the outer
+    parameters). (`optax.ema` averages updates: it says nothing of the parameters.)
 
     Args:
         state_type: the class of the optimizer's state, a NamedTuple; its instances are found in chains and behind
@@ -39,9 +44,11 @@ def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequ
         like: the name of the field of the state that has the structure of the parameters.
         inner: the names of the fields that hold states of other optimizers. Where those are empty, an `nnx.State` keeps
             nothing of them, and the state is recognized without them.
+        includes_inner: True if the rule has taken account of what those other states say, which then is not asked;
+            False refuses a second state that says what to evaluate for the same parameters.
 
     Raises:
-        TypeError: if state_type is not a NamedTuple class, or rule not a function.
+        TypeError: if state_type is not a NamedTuple class, rule not a function, or includes_inner not a boolean.
         ValueError: if the state has no such fields.
 
     Example:
@@ -61,21 +68,22 @@ def register_eval_params(state_type: type, rule: Rule, *, like: str, inner: Sequ
         if unknown := set(names) - set(state_type._fields):
             fields = ", ".join(state_type._fields)
             raise ValueError(f"{argument} must name fields of the state, {fields}; got {', '.join(map(repr, unknown))}")
-    _REGISTERED[state_type] = _Registered(rule, like, tuple(inner))
+    _REGISTERED[state_type] = _Registered(rule, like, tuple(inner), checks.check_flag("includes_inner", includes_inner))
 
 
 def eval_params(opt_state: Any, params: Any) -> Any:
     r"""Returns the parameters w to evaluate and to keep, given those that are held while training.
 
     Where the optimizer looks ahead (`nesterov`, `rmsprop_nesterov`), :math:`w = \varphi - \alpha v` with the
-    look-ahead point :math:`\varphi`; `register_eval_params` adds other kinds of state; where there is none, w is
-    `params`. The states are found inside `optax.chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams` and
-    `apply_if_finite`, in the state of an `nnx.Optimizer`, and in nested dictionaries that were restored without these
-    classes.
+    look-ahead point :math:`\varphi`; under `average_params` w is the average; `register_eval_params` adds other kinds
+    of state; where there is none, w is `params`. The states are found inside `optax.chain`, `masked`, `partition`,
+    `MultiSteps`, `inject_hyperparams` and `apply_if_finite`, in the state of an `nnx.Optimizer`, and in nested
+    dictionaries that were restored without these classes.
 
     Args:
         opt_state: the optimizer's state; or an `nnx.Optimizer`.
-        params: the parameters that belong to it, any pytree; for an `nnx.Optimizer`, its model.
+        params: the parameters that belong to it, any pytree; for an `nnx.Optimizer`, its model; under `optax.lookahead`
+            its `optax.LookaheadParams`, of which the slow ones are returned.
 
     Returns:
         A tree like `params`, with its dtypes; for a model, the `nnx.state` of what the optimizer trains.
@@ -95,6 +103,8 @@ def eval_params(opt_state: Any, params: Any) -> Any:
     `trace_nesterov` derives it.
     """
     opt_state, params = _unwrap_arguments(opt_state, params)
+    if isinstance(params, optax.LookaheadParams):
+        return params.slow
     treedef: Any  # jaxlib's own type, unknown to mypy
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_variable)
     names = [path for path, _ in leaves_with_paths(params)]
@@ -148,7 +158,7 @@ def _unwrap_arguments(opt_state: Any, params: Any) -> tuple[Any, Any]:
 
 
 def _registered_states(tree: Any) -> Iterator[Any]:
-    """Yields the states of a registered kind in the tree, as plain arrays; also those inside others."""
+    """Yields the states of a registered kind in the tree, as plain arrays; also those inside others that ask them."""
     for node in jax.tree.leaves(tree, is_leaf=lambda x: _registered_type(x) is not None):
         kind = _registered_type(node)
         if kind is None:
@@ -156,7 +166,8 @@ def _registered_states(tree: Any) -> Iterator[Any]:
         plain: Any = jax.tree.map(value_of, node, is_leaf=is_variable)
         state: Any = plain if isinstance(plain, kind) else _rebuild_state(kind, plain)
         yield state
-        yield from _registered_states(tuple(state))
+        if not _REGISTERED[kind].includes_inner:
+            yield from _registered_states(tuple(state))
 
 
 def _registered_type(x: Any) -> type | None:

@@ -36,12 +36,13 @@ class Run:
     attributes are those of the best validation; after divergence, those of the last finite epoch.
 
     Attributes:
-        params: the parameters w, to evaluate and to keep (never the look-ahead point): a tree of arrays.
+        params: the parameters w, to evaluate and to keep (never the look-ahead point; the average under
+            `average_params`): a tree of arrays.
         model_state: a pair; its `variables` are the model's others, such as batch statistics, its `inputs` the moments
             by which inputs are standardized (None if they are not).
         opt_state: the optimizer's state; bare arrays after `lectopt.load`.
         lookahead_params: the parameters that belong to the optimizer's state: the look-ahead point under Nesterov
-            momentum, otherwise w.
+            momentum, the last parameters under `average_params`, otherwise w.
         metrics: {name: number}, scalars at the returned parameters: "valid_loss", `valid_<metric>`, and "train_loss",
             the mean over that epoch of the losses at the time of each step. All NaN after divergence.
         history: the course of the training, a `History`.

@@ -30,6 +30,10 @@ def watched_sgd(learning_rate):
     return optax.chain(lo.watch_norms("gradient"), lo.sgd(learning_rate), lo.watch_norms("update"))
 
 
+def averaged_nesterov(learning_rate, momentum, decay):
+    return lo.average_params(lo.nesterov(learning_rate, momentum), decay)
+
+
 MAKERS = {
     "scale_by_adagrad": (lo.scale_by_adagrad, {"eps": 1e-7}),
     "scale_by_rmsprop": (lo.scale_by_rmsprop, {"decay": 0.9, "eps": 1e-6}),
@@ -50,6 +54,8 @@ MAKERS = {
     "clipped_adam": (clipped_adam, RATE | {"max_norm": 1.0}),
     "penalized_nesterov": (penalized_nesterov, RATE | {"momentum": 0.9, "coefficient": 0.1}),
     "watched_sgd": (watched_sgd, RATE),
+    "averaged_nesterov": (averaged_nesterov, RATE | {"momentum": 0.9, "decay": 0.9}),
+    "averaged_sgd": (lambda learning_rate: lo.average_params(lo.sgd(learning_rate)), RATE),
 }
 KINDS = ("number", "array", "traced", "schedule", "injected")
 

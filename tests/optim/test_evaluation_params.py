@@ -40,6 +40,9 @@ OPTIMIZERS = {
     "schedule_free, masked": lambda: optax.chain(optax.masked(optax.contrib.schedule_free_sgd(0.1), MASK)),
     "schedule_free in all wrappers": lambda: in_all_wrappers(optax.contrib.schedule_free_sgd, 0.1),
     "sam": lambda: sam(optax.sgd(0.1)),
+    "averaged": lambda: lo.average_params(lo.nesterov(0.1)),
+    "averaged in all wrappers": lambda: in_all_wrappers(lambda rate: lo.average_params(lo.nesterov(rate), 0.5), 0.1),
+    "averaged, masked": lambda: optax.masked(lo.average_params(optax.sgd(0.1)), MASK),
 }
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
@@ -185,6 +188,16 @@ def test_sam_trains_in_fit(eager):
     np.testing.assert_allclose(run.params, w, rtol=1e-5)
 
 
+def test_lookahead_is_evaluated_at_its_slow_parameters():
+    optimizer = optax.lookahead(optax.sgd(0.1), 5, 0.5)
+    params = optax.LookaheadParams.init_synced({"w": jnp.ones(2)})
+    state = optimizer.init(params)
+    updates, state = optimizer.update({"w": jnp.ones(2)}, state, params)
+    held = optax.apply_updates(params, updates)
+    chex.assert_trees_all_equal(lo.eval_params(state, held), {"w": jnp.ones(2)})
+    np.testing.assert_allclose(held.fast["w"], 0.9, rtol=1e-6)
+
+
 def test_two_states_for_the_same_parameters_are_refused():
     for optimizer in (optax.contrib.schedule_free(lo.nesterov(0.1), 0.1), sam(lo.nesterov(0.1))):
         state, held = trained(optimizer)
@@ -239,6 +252,8 @@ def test_what_cannot_be_registered(arguments, error, match):
         lo.register_eval_params(state_type, rule, like=like)
     with pytest.raises(ValueError, match="inner must name fields"):
         lo.register_eval_params(AverageState, lambda s, p: p, like="mean", inner=["state"])
+    with pytest.raises(TypeError, match="includes_inner must be True or False"):
+        lo.register_eval_params(AverageState, lambda s, p: p, like="mean", includes_inner="count")
 
 
 def test_a_training_is_scored_at_what_the_state_says():

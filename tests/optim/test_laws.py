@@ -61,6 +61,10 @@ def clipped_adam_links(learning_rate, b1, b2, eps, max_norm):
     )
 
 
+def averaged_nesterov(learning_rate, momentum, decay):
+    return lo.average_params(lo.nesterov(learning_rate, momentum), decay)
+
+
 def clipped_sgd_loop(gradient, w, steps, learning_rate, max_norm):
     return oracle.sgd(oracle.clipped(gradient, max_norm), w, steps, learning_rate)
 
@@ -71,6 +75,10 @@ def penalized_nesterov_loop(gradient, w, steps, learning_rate, momentum, coeffic
 
 def clipped_adam_loop(gradient, w, steps, learning_rate, b1, b2, eps, max_norm):
     return oracle.adam(oracle.clipped(gradient, max_norm), w, steps, learning_rate, b1, b2, eps)
+
+
+def averaged_nesterov_loop(gradient, w, steps, learning_rate, momentum, decay):
+    return oracle.averaged(oracle.nesterov(gradient, w, steps, learning_rate, momentum), decay)
 
 
 RATE = {"learning_rate": 0.05}
@@ -91,12 +99,15 @@ CASES = {
     "clipped_sgd": Case(clipped_sgd, clipped_sgd_loop, RATE | {"max_norm": 1.2}),
     "penalized_nesterov": Case(penalized_nesterov, penalized_nesterov_loop, MOMENTUM | {"coefficient": 0.05}),
     "clipped_adam_links": Case(clipped_adam_links, clipped_adam_loop, ADAM | {"max_norm": 1.2}),
+    "averaged_nesterov": Case(averaged_nesterov, averaged_nesterov_loop, MOMENTUM | {"decay": 0.95}),
 }
 LOOK_AHEAD = ("nesterov", "rmsprop_nesterov", "penalized_nesterov")
+EVALUATED_ELSEWHERE = (*LOOK_AHEAD, "averaged_nesterov")
+NEED_PARAMETERS = {"penalized_nesterov", "clipped_adam_links", "averaged_nesterov"}
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-ALL_LINKS = ("adagrad", "rmsprop", "rmsprop_nesterov", "clipped_adam_links")
-"""Optimizers that have between them whatever divides, looks ahead, clips or records."""
+ALL_LINKS = ("adagrad", "rmsprop", "rmsprop_nesterov", "clipped_adam_links", "averaged_nesterov")
+"""Optimizers that have between them whatever divides, looks ahead, clips, records or averages."""
 
 
 def made_of_all_links(case: str) -> Any:
@@ -372,7 +383,7 @@ def test_gradients_of_another_dtype_than_the_parameters(case, dtypes, x64, stric
         chex.assert_trees_all_equal(update(gradients, state, params)[0], update(cast, state, params)[0])
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - {"penalized_nesterov", "clipped_adam_links"}))
+@pytest.mark.parametrize("name", sorted(CASES.keys() - NEED_PARAMETERS))
 def test_without_parameters_updates_have_the_gradients_dtype(name, x64):
     optimizer = CASES[name].make(**CASES[name].numbers)
     state = optimizer.init(tree_of(jnp.asarray(START)))
@@ -660,7 +671,7 @@ def test_sharded_parameters(several_devices):
 
 
 # eval_params ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name", [name for name in CASES if name not in LOOK_AHEAD])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in EVALUATED_ELSEWHERE])
 def test_without_look_ahead_the_held_parameters_are_w(name):
     steps = run(CASES[name].make(**CASES[name].numbers), steps=20)
     np.testing.assert_array_equal(steps[:, 0], steps[:, 1])
