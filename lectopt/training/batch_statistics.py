@@ -91,7 +91,8 @@ def _measure(
         measuring = copy.copy(task)
         measuring.adapter = _MeasuringAdapter(task.adapter, seen / total)
         model_key = jax.random.fold_in(key, batch.indices[0])
-        _, state = measuring.scores(params, state, subset.take(batch.indices), model_key, training=True)
+        examples, mask = subset.take(batch.indices), batch.weights > 0
+        _, state = measuring.scores(params, state, examples, model_key, training=True, mask=mask)
         return (total, state), None
 
     (_, state), _ = jax.lax.scan(see, (jnp.float32(0), state), minibatches(subset, batch_size, key=key))
