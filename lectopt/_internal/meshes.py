@@ -125,7 +125,7 @@ def call_in_first_process(function: Callable[[], None], *, several: bool) -> Non
     if error is not None:
         raise error
     if failed:
-        raise OSError("the first process could not write; see its error")
+        raise OSError("the first process failed; see its error")
 
 
 def local_copy(mesh: Mesh | None, tree: Any) -> Any:

@@ -1,6 +1,7 @@
 """A progress bar for what takes more than a moment."""
 
 import contextlib
+import datetime
 import sys
 import time
 from collections.abc import Iterator
@@ -57,15 +58,17 @@ class ProgressBar:
     when the words have changed (a new epoch), but one a second at most.
     """
 
-    def __init__(self, what: str, total: int, *, show: bool = True, after: float = 1.0):
+    def __init__(self, what: str, total: int, *, show: bool = True, after: float = 1.0, unit: str | None = None):
         self._what = what
         self._total = total
+        self._unit = unit  # of what is counted; if it is named, so is how many there are in a second
         self._console = Console(stderr=True)
         self._show = show
         self._animated = self._console.is_terminal or self._console.is_jupyter
         self._appears_at = time.monotonic() + after
-        self._bar: Progress | None = None
-        self._last_line: tuple[float, int, str] | None = None  # when the last line was written, and what it said
+        self._bar = self._hidden_bar()
+        self._is_open = False
+        self._last_line: tuple[float, int, str] | None = None  # when the last line was written, and at what stage
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -73,40 +76,50 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
+        if self._is_open:
             self._bar.stop()
 
-    def update(self, done: int, text: str = "") -> None:
-        """Shows how much is done, and a few words."""
+    def update(self, done: int, text: str = "", *, stage: str | None = None) -> None:
+        """Shows how much is done, and a few words; in a log a line comes with each new `stage`, such as an epoch.
+
+        Without one, it comes with new words.
+        """
         if not self._show:
             return
+        (task,) = self._bar.tasks
+        self._bar.update(task.id, completed=done)
+        if self._unit is not None and task.speed:
+            text += f", {task.speed:,.{0 if task.speed >= 10 else 2}f} {self._unit}/s"
         if not self._animated:
-            self._print_line(done, text)
+            self._print_line(done, text, text if stage is None else stage)
             return
-        if self._bar is None and time.monotonic() >= self._appears_at and done < self._total:
-            self._bar = self._open()
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, text=text)
+        self._bar.update(task.id, text=text)
+        if not self._is_open and time.monotonic() >= self._appears_at and done < self._total:
+            self._is_open = True
+            self._bar.start()
 
-    def _print_line(self, done: int, text: str) -> None:
+    def _print_line(self, done: int, text: str, stage: str) -> None:
         now = time.monotonic()
         if self._last_line is None:
             due = now >= self._appears_at and done < self._total
         else:
-            when, previous, last_text = self._last_line
+            when, previous, last_stage = self._last_line
             due = (
-                now >= when + (_LINE_SECONDS if text != last_text else _REPEAT_SECONDS)
+                now >= when + (_LINE_SECONDS if stage != last_stage else _REPEAT_SECONDS)
                 or previous < done == self._total
             )
         if due:
-            self._last_line = now, done, text
+            self._last_line = now, done, stage
+            left = self._bar.tasks[0].time_remaining
+            if self._unit is not None and left:
+                text += f", {datetime.timedelta(seconds=left)} left"
             # By `print`, since rich would wrap the line at the 80 columns that it takes a file to have.
             print(f"{self._what} {done}/{self._total}{text and ': ' + text}", file=sys.stderr, flush=True)
 
-    def _open(self) -> Progress:
+    def _hidden_bar(self) -> Progress:
+        """Makes the bar, which measures how fast it goes whether it is ever shown or not."""
         what, text = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
         columns = (what, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), text)
-        bar = Progress(*columns, console=self._console)
+        bar = Progress(*columns, console=self._console, get_time=time.monotonic)
         bar.add_task(self._what, total=self._total, text="")
-        bar.start()
         return bar

@@ -27,6 +27,11 @@ def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
     return _advancing(setup)(setup.numbers, setup.data, carry, stop, last)
 
 
+def end_epoch(setup: Setup, carry: Carry) -> Carry:
+    """Ends the epoch of the carry, which is donated, where it is."""
+    return cached_jit(_end_epoch, setup.plan, setup.recipe, donate=2)(setup.numbers, setup.data, carry)
+
+
 def program(setup: Setup) -> Hashable:
     """Returns what stands for the program of `advance`: the same one for trainings that share it."""
     return _advancing(setup).program
@@ -57,6 +62,10 @@ def _advance(
     plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array, last: Array
 ) -> Carry:
     return _on_mesh(plan, Loop(plan, recipe.make(numbers), data).run_until(carry, stop, last))
+
+
+def _end_epoch(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry) -> Carry:
+    return _on_mesh(plan, Loop(plan, recipe.make(numbers), data).end_epoch(carry))
 
 
 def _eval_params(_plan: Plan, _recipe: OptimizerRecipe, learner: Learner) -> Params:

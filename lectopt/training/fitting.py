@@ -1,14 +1,16 @@
 """`fit`: the loop of `train` in chunks, with progress and copies on disk between them."""
 
 import contextlib
+import dataclasses
 import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -20,9 +22,10 @@ from lectopt.data.batches import Batch
 from lectopt.tasks.task import Task
 from lectopt.training import compiled_loop
 from lectopt.training.arguments import TrainingArguments
-from lectopt.training.carry import Carry, Plan
+from lectopt.training.carry import Carry
 from lectopt.training.checkpoints import Store
 from lectopt.training.chunks import Chunks
+from lectopt.training.hooks import Hook, as_hooks
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.nonfinite import divergence, nonfinite_validation
 from lectopt.training.observers import Observer, observers_of
@@ -30,6 +33,7 @@ from lectopt.training.optimizer_recipe import Optimizer
 from lectopt.training.outcome import as_run, trimmed
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup, prepare
+from lectopt.training.status import status_of
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
 
@@ -52,6 +56,8 @@ def fit(
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
     watch: Watch | int | None = None,
     progress: bool = True,
+    on_epoch: Callable[[Run], bool | None] | None = None,
+    on_steps: tuple[int, Callable[[Run], bool | None]] | None = None,
     directory: str | Path | None = None,
     log_dir: str | Path | None = None,
     mesh: Mesh | None = None,
@@ -106,8 +112,14 @@ def fit(
             as scaling them, belongs into the arrays, the model, or `standardize`. None changes nothing.
         watch: what to record of every layer in `run.history.layers`: what `lectopt.watch` returns, or a number of steps
             from one record to the next; None records nothing.
-        progress: whether to show the progress: a bar on standard error once training takes more than a second; in a
+        progress: whether to show the progress: on standard error, once training takes more than a second, a bar with
+            the epoch, the loss, that of the last validation, the steps in a second and the time that is left; in a
             notebook, after some seconds, growing curves too; in a log file one line per epoch, at most one a second.
+        on_epoch: a function that is called with the `Run` so far at the end of each epoch: a logger, a tracker, a
+            picture. If it returns True, training ends there. The run is fetched from the device for each call. If the
+            function raises, its error ends the training, and what is done is kept in `directory`. None calls nothing.
+        on_steps: a pair (n, function): the function is called with the `Run` so far after every n steps. If it returns
+            True, the training and its epoch end there. None calls nothing.
         directory: a path, where the training is kept every few seconds, in its last two copies. Killed at any moment
             and called again with the same arguments, it resumes there and ends as it would have;
             `lectopt.load(directory, task)` reads how far it came. If a copy is damaged, there is a warning, and the one
@@ -131,7 +143,8 @@ def fit(
             not fit each other, directory holds another training, a directory cannot be written, or mesh does not split
             batch_size evenly.
         TypeError: before anything compiles, if an argument is of the wrong type, or traced: inside `jit`, `vmap` or
-            `grad`, call `train`.
+            `grad`, call `train`; during training, if on_epoch or the function of on_steps returns something else than a
+            flag or None.
         ImportError: if log_dir is given and tensorboardX is not installed.
         OSError: if the disk is full during training; what was kept is kept.
 
@@ -143,6 +156,18 @@ def fit(
         >>> run = lo.fit(task, lo.adam(0.05), rest, batch_size=30, epochs=50, key=0)
         >>> run.evaluate(test)["accuracy"] > 0.9
         True
+
+        What is logged elsewhere, by a function that gets the run so far; for MLflow it would call
+        `mlflow.log_metrics(last, step=steps)`, for Weights & Biases `wandb.log(last, step=steps)`:
+
+        >>> def log(run):
+        ...     last = {name: float(record[-1]) for name, record in run.history.epochs.items()}
+        ...     steps = len(run.history.steps["loss"])
+        ...     print(steps, sorted(last))
+        >>> run = lo.fit(task, lo.adam(0.05), rest, batch_size=30, epochs=3, key=0, on_epoch=log)
+        4 ['train_loss']
+        8 ['train_loss']
+        12 ['train_loss']
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)";
     I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 8.1, and algorithm 7.1 for
@@ -173,13 +198,17 @@ def fit(
     arrays = setup.numbers, setup.data, setup.start
     if checks.is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
+    hooks = as_hooks(on_epoch, on_steps, setup.plan.steps_per_epoch)
     with meshes.as_context(mesh):
-        run = _fit(Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays)), progress, directory, log_dir)
+        setup = Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays))
+        run = _fit(setup, progress, hooks, directory, log_dir)
     _warn_of_nonfinite(run, patience)
     return run
 
 
-def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: str | Path | None) -> Run:
+def _fit(
+    setup: Setup, progress: bool, hooks: Sequence[Hook], directory: str | Path | None, log_dir: str | Path | None
+) -> Run:
     show = progress and meshes.is_first_process(setup.plan.mesh)
     if directory is not None:
         make_directory("directory", checked_path("directory", directory))  # before anything compiles
@@ -190,68 +219,86 @@ def _fit(setup: Setup, progress: bool, directory: str | Path | None, log_dir: st
         if directory is not None:
             store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
             carry = meshes.put_like(setup.plan.mesh, carry, store.restore(carry))
-        carry = _run(setup, carry, store, observers, show=show)
+        carry = _run(setup, carry, store, observers, hooks, show=show)
     return _as_run(setup, carry)
 
 
-def _run(setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], *, show: bool) -> Carry:
-    """Runs all chunks, shows the progress and stores a copy on disk between them."""
+def _run(
+    setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], hooks: Sequence[Hook], *, show: bool
+) -> Carry:
+    """Runs all chunks; between them it shows the progress, stores a copy on disk and calls the hooks."""
     mesh, steps, saved = setup.plan.mesh, setup.plan.steps, time.monotonic()
-    status, chunks = _status(carry), Chunks(compiled_loop.program(setup))
+    status, stopped, chunks = status_of(carry), False, Chunks(compiled_loop.program(setup))
     for observer in observers:
         observer.open(status.step)
-    with ProgressBar("training", steps, show=show) as bar, interrupts.deferred_interrupts() as interrupt:
-        while status.running and status.step < steps and not meshes.broadcast_from_first(mesh, interrupt.pressed):
+    with (
+        ProgressBar("training", steps, show=show, unit="steps") as bar,
+        interrupts.deferred_interrupts() as interrupt,
+    ):
+        while status.running and status.step < steps and not stopped:
             before = status.step
             if not meshes.broadcast_from_first(mesh, chunks.is_measured):
                 # Without a step, it compiles: the time of the first one is to be its own.
                 carry = compiled_loop.advance(setup, carry, np.int32(before), np.int32(steps))
             began = time.perf_counter()
-            stop = min(before + meshes.broadcast_from_first(mesh, chunks.size), steps)
+            size = meshes.broadcast_from_first(mesh, chunks.size)
+            stop = min(before + size, steps, *(hook.next_step(before) for hook in hooks))
             carry = jax.block_until_ready(compiled_loop.advance(setup, carry, np.int32(stop), np.int32(steps)))
-            status = _status(carry)
+            last, status = status, status_of(carry)
             chunks.update(status.step - before, time.perf_counter() - began)
-            bar.update(status.step, _progress_text(setup.plan, status))
+            bar.update(status.step, status.words(setup.plan.epochs, last), stage=str(status.epoch))
             _show(setup, carry, [observer for observer in observers if observer.throttle.due()])
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 store.save(carry, _run_so_far(setup, carry).to_arrays())
                 saved = time.monotonic()
+            stopped = _stopped_by_hooks(setup, carry, store, hooks, status.step)
+            stopped |= bool(meshes.broadcast_from_first(mesh, interrupt.pressed))
         if store is not None:
             store.save(carry, _run_so_far(setup, carry).to_arrays())
         if meshes.broadcast_from_first(mesh, interrupt.pressed):
             carry = _end_interrupted(setup, carry)
+        elif stopped:
+            carry = _end_epoch(setup, carry)
     _show(setup, carry, observers)
     return carry
 
 
-class _Status(NamedTuple):
-    """How far a training has come: what is asked for after each chunk, fetched at once."""
+def _stopped_by_hooks(setup: Setup, carry: Carry, store: Store | None, hooks: Sequence[Hook], step: int) -> bool:
+    """Calls the hooks that are due, and returns whether one of them ends the training; keeps it if one raises."""
+    mesh, due, answers = setup.plan.mesh, [hook for hook in hooks if hook.is_due(step, setup.plan.steps)], []
+    if not due:
+        return False
 
-    step: int
-    epoch: int
-    running: bool
-    loss: float
-    has_loss: bool
+    def call() -> None:
+        run = _kept(_run_so_far(setup, carry))
+        answers.extend([hook.stops(run) for hook in due])
 
-
-def _status(carry: Carry) -> _Status:
-    name = "valid_loss" if "valid_loss" in carry.metrics else "train_loss"
-    found = jax.device_get((carry.step, carry.epoch, carry.running, carry.metrics[name], carry.has_metrics[name]))
-    return _Status(*(value.item() for value in found))
+    try:
+        meshes.call_in_first_process(call, several=meshes.spans_processes(mesh))
+    except BaseException:
+        if store is not None:
+            store.save(carry, _run_so_far(setup, carry).to_arrays())
+        raise
+    return bool(meshes.broadcast_from_first(mesh, any(answers)))
 
 
 def _end_interrupted(setup: Setup, carry: Carry) -> Carry:
     """Returns, after Ctrl-C, the carry at the end of an epoch that ends here, for a person; a script is to end."""
     if not interactive():
         raise KeyboardInterrupt
-    if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
-        last = np.int32(carry.step + 1)
-        carry = jax.block_until_ready(compiled_loop.advance(setup, carry, last, last))
+    carry = _end_epoch(setup, carry)
     warnings.warn(
         f"training was interrupted: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
         "start=run goes on from there",
         stacklevel=5,
     )
+    return carry
+
+
+def _end_epoch(setup: Setup, carry: Carry) -> Carry:
+    """Returns the carry at the end of its epoch, which ends where it is."""
+    if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
+        carry = jax.block_until_ready(compiled_loop.end_epoch(setup, carry))
     return carry
 
 
@@ -294,12 +341,15 @@ def _run_so_far(setup: Setup, carry: Carry) -> Run:
     return _as_run(own, meshes.local_copy(mesh, carry))
 
 
+def _kept(run: Run) -> Run:
+    """Returns the run with copies of what it shares with the carry, which is donated to the next chunk."""
+    shared = ("params", "model_state", "opt_state", "lookahead_params")
+    copies = jax.tree.map(jnp.copy, {name: getattr(run, name) for name in shared})
+    baseline = jax.tree.map(jnp.copy, run.history.baseline_loss)
+    return dataclasses.replace(run, **copies, history=dataclasses.replace(run.history, baseline_loss=baseline))
+
+
 def _as_run(setup: Setup, carry: Carry) -> Run:
     """Returns the run with a history as long as it lasted, and scalars as Python numbers."""
     run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
     return trimmed(run, int(carry.step), int(carry.epoch))
-
-
-def _progress_text(plan: Plan, status: _Status) -> str:
-    epoch = f"epoch {min(status.epoch + 1, plan.epochs)}/{plan.epochs}"
-    return f"{epoch}, loss {status.loss:.4g}" if status.has_loss else epoch

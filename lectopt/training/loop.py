@@ -76,10 +76,10 @@ class Loop:
         whole, rest = divmod(self._plan.steps, self._plan.steps_per_epoch)
 
         def epoch(_: int, carry: Carry) -> Carry:
-            return self._end_epoch(self._steps(carry, 0, self._plan.steps_per_epoch))
+            return self.end_epoch(self._steps(carry, 0, self._plan.steps_per_epoch))
 
         carry = jax.lax.fori_loop(0, whole, epoch, carry)
-        return self._end_epoch(self._steps(carry, 0, rest)) if rest else carry
+        return self.end_epoch(self._steps(carry, 0, rest)) if rest else carry
 
     def run_until(self, carry: Carry, stop: Array, last: Array) -> Carry:
         """Runs the training up to step `stop`, which may be traced and lie within an epoch.
@@ -97,7 +97,7 @@ class Loop:
                 carry = carry._replace(rows=rows)
             carry = self._steps(carry, first, end)
             ended = (end == plan.steps_per_epoch) | (carry.step == last)
-            return jax.lax.cond(ended, self._end_epoch, lambda c: c, carry)
+            return jax.lax.cond(ended, self.end_epoch, lambda c: c, carry)
 
         return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, part_of_epoch, carry)
 
@@ -205,8 +205,8 @@ class Loop:
         batch = batch_shapes(self._data.train, self._plan.batch_size)
         return Watcher(self._plan.task, self._plan.watch, learner.params, learner.state, batch)
 
-    def _end_epoch(self, carry: Carry) -> Carry:
-        """Validates, records, and freezes what diverged or is out of patience."""
+    def end_epoch(self, carry: Carry) -> Carry:
+        """Ends the epoch here: validates, records, and freezes what diverged or is out of patience."""
         finite, first_bad = self._examine(carry)
         healthy = carry.running & finite
         learner = select(healthy, carry.learner, carry.before)

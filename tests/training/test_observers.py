@@ -1,5 +1,6 @@
 """Trainings that are watched while they go on: TensorBoard files, and curves in a notebook."""
 
+import re
 import subprocess
 import sys
 import types
@@ -363,6 +364,7 @@ def test_a_training_without_progress_says_nothing(monkeypatch, capsys, chunks_of
     assert capsys.readouterr().err == ""
     fit()
     err = capsys.readouterr().err.splitlines()
-    assert err[0] == "training 1/16: epoch 1/4"
-    assert err[-1].startswith("training 16/16: epoch 4/4, loss ")
+    assert re.fullmatch(r"training 1/16: epoch 1/4, loss [\d.]+", err[0])
+    assert re.fullmatch(r"training 16/16: epoch 4/4, loss [\d.]+, valid_loss [\d.]+, [\d.]+ steps/s", err[-1])
+    assert re.fullmatch(r".*epoch 3/4, loss [\d.]+, valid_loss [\d.]+, [\d.]+ steps/s, 0:00:\d\d left", err[2])
     assert len(err) == 5

@@ -1,0 +1,57 @@
+"""Functions of the user's that are called between two chunks of a training, with the run so far."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lectopt._internal import checks
+from lectopt.training.run import Run
+
+
+class Hook(NamedTuple):
+    """A function, and at which steps it is called."""
+
+    name: str  # as the user knows it
+    function: Callable[[Run], Any]
+    every: int  # steps from one call to the next
+    at_end: bool  # also after the last step, where no others are due
+
+    def next_step(self, step: int) -> int:
+        """Returns the first step after this one at which it is due."""
+        return (step // self.every + 1) * self.every
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether it is due after so many steps of so many in all."""
+        return step % self.every == 0 or (self.at_end and step == steps)
+
+    def stops(self, run: Run) -> bool:
+        """Calls it, and returns whether training is to end here.
+
+        Raises:
+            TypeError: if it returns something else than a flag or None.
+        """
+        answer = self.function(run)
+        if answer is None or (np.ndim(answer) == 0 and np.asarray(answer).dtype == bool):
+            return bool(answer)
+        raise TypeError(
+            f"{self.name} must return True to end the training, otherwise False or None; it returned "
+            f"{checks.value_and_type(answer)}"
+        )
+
+
+def as_hooks(on_epoch: Any, on_steps: Any, steps_per_epoch: int) -> list[Hook]:
+    """Returns what the arguments of `fit` ask for, after checking it."""
+    hooks = []
+    if on_epoch is not None:
+        if not callable(on_epoch):
+            raise TypeError(f"on_epoch must be a function of the run so far; got {checks.value_and_type(on_epoch)}")
+        hooks.append(Hook("on_epoch", on_epoch, steps_per_epoch, at_end=True))
+    if on_steps is not None:
+        if not isinstance(on_steps, tuple) or len(on_steps) != 2 or not callable(on_steps[1]):
+            raise TypeError(
+                "on_steps must be a pair (n, function), called with the run so far after every n steps; got "
+                f"{checks.value_and_type(on_steps)}"
+            )
+        hooks.append(Hook("on_steps", on_steps[1], checks.check_count("on_steps[0]", on_steps[0]), at_end=False))
+    return hooks
