@@ -38,7 +38,7 @@ def evaluate(
 
     def score(_: None, batch: Minibatches) -> tuple[None, tuple[dict[str, Array], Array, Any]]:
         examples = meshes.shard_rows(mesh, subset.take(batch.indices))
-        mask = batch.weights > 0
+        mask = None if task.has_targets else batch.weights > 0  # for objectives alone
         scores, _same = task.scores(params, state, examples, jax.random.key(0), training=False, mask=mask)
         # Selected, not multiplied: 0 times the NaN of a padding row would be NaN.
         values = {"loss": scores.losses, **scores.metrics}
