@@ -15,7 +15,6 @@ from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.optim.optimizers import adam
 from lectopt.optim.schedules import linear_decay
 from lectopt.tasks import prediction
-from lectopt.tasks.models import FunctionAdapter
 from lectopt.tasks.probe import Probe, watched
 from lectopt.tasks.task import Task
 from lectopt.training.run import Run
@@ -119,7 +118,7 @@ def _outputs(task: Task, run: Run, examples: Any, key: jax.Array) -> Any:
     """Returns the model's outputs; of an objective, which may call it in any way, those of the last layer."""
     if task.has_targets:
         return prediction.predict(task, run.params, run.model_state, task.inputs_of(examples))
-    if isinstance(task.adapter, FunctionAdapter):
+    if not task.adapter.has_layers:
         return None
     probe = Probe()
     watched(task, probe).scores(run.params, run.model_state, examples, key, training=False)

@@ -8,7 +8,7 @@ from lectopt._internal.types import Array
 from lectopt.pretraining.decoders import LayerShapes
 from lectopt.pretraining.model_arrays import model_paths
 from lectopt.pretraining.renaming_rules import ModelPath
-from lectopt.tasks.models import FunctionAdapter, Params
+from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe
 from lectopt.tasks.task import Task
 
@@ -17,7 +17,7 @@ class NetworkLayers:
     """The layers of a task's network that have weights, in the order in which they are called."""
 
     def __init__(self, task: Task, x: Any):
-        if isinstance(task.adapter, FunctionAdapter):
+        if not task.adapter.has_layers:
             raise TypeError("task must have an NNX or Linen model, for its layers; got a pair of functions")
         self.order: list[str] = []  # of all innermost layers
         self.paths: dict[str, ModelPath] = {}

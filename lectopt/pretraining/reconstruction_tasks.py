@@ -48,6 +48,7 @@ class NetworkWithDecoder:
     """Two models side by side: the network, called as (x, probe), and the decoder."""
 
     has_weights = False
+    has_layers = True
 
     def __init__(self, network: Adapter, decoder: Adapter):
         self._network = network

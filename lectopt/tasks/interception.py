@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from flax import linen, nnx
 
+_INTERCEPTION = "_lectopt_interception"
+
 
 class LayerCall(NamedTuple):
     """A call of a layer that is about to be made."""
@@ -61,16 +63,23 @@ class InterceptedAdapter:
 
 def _subclass_layers(module: nnx.Module, handler: Handler, wanted: Callable[[type], bool]) -> None:
     for path, layer in nnx.iter_modules(module):
-        if callable(layer) and wanted(type(layer)):
+        if (before := vars(layer).get(_INTERCEPTION)) is not None:
+            object.__setattr__(layer, _INTERCEPTION, (functools.partial(_around, handler, before[0]), before[1]))
+        elif callable(layer) and wanted(type(layer)):
             object.__setattr__(layer, "__class__", _intercepted(type(layer)))
-            object.__setattr__(layer, "_lectopt_interception", (handler, tuple(map(str, path))))
+            object.__setattr__(layer, _INTERCEPTION, (handler, tuple(map(str, path))))
+
+
+def _around(outer: Handler, inner: Handler, call: LayerCall) -> Any:
+    """Makes a call that two handlers want: `outer`, which came later, gets it first."""
+    return outer(call._replace(layer=lambda *args, **kwargs: inner(call._replace(args=args, kwargs=kwargs))))
 
 
 @functools.cache
 def _intercepted(layer_class: type) -> type:
     @functools.wraps(layer_class.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        handler, path = self._lectopt_interception
+        handler, path = getattr(self, _INTERCEPTION)
         layer = functools.partial(layer_class.__call__, self)
         return handler(LayerCall(path, layer_class, layer, args, kwargs))
 

@@ -29,6 +29,7 @@ class Adapter(Protocol):
     """What training needs of a model."""
 
     has_weights: bool  # `init` returns existing weights, whatever the key
+    has_layers: bool  # it is a module, the calls of whose layers can be intercepted
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         """Draws new parameters and makes the variables that are not trained."""
@@ -78,6 +79,8 @@ def adapt(model: Any, inputs: int = 1) -> Adapter:
 
 class NNXAdapter:
     """A function rngs -> nnx.Module, or an existing module (`given`), from whose weights it starts."""
+
+    has_layers = True
 
     def __init__(self, factory: Callable[[nnx.Rngs], nnx.Module], inputs: int, given: nnx.Module | None = None):
         self.has_weights = given is not None
@@ -172,6 +175,7 @@ class LinenAdapter:
     """A Linen module that is called with its inputs, and with flags of `call_flags.FLAGS`, such as (x, train=bool)."""
 
     has_weights = False
+    has_layers = True
 
     def __init__(self, module: linen.Module, inputs: int):
         self._module = module
@@ -217,6 +221,7 @@ class FunctionAdapter:
     """Two functions: init(key, x) -> (params, state); apply(params, state, x, key, training) -> (outputs, state)."""
 
     has_weights = False
+    has_layers = False
 
     def __init__(self, init: Callable, apply: Callable):
         self._init = init

@@ -14,7 +14,6 @@ from jax.extend.core import get_opaque_trace_state
 
 from lectopt._internal.types import Array
 from lectopt.tasks.interception import LayerCall, intercept
-from lectopt.tasks.models import FunctionAdapter
 from lectopt.tasks.task import Task
 
 
@@ -75,6 +74,6 @@ def watched(task: Task, probe: Probe) -> Task:
     Raises:
         TypeError: if its model is a pair of functions.
     """
-    if isinstance(task.adapter, FunctionAdapter):
+    if not task.adapter.has_layers:
         raise TypeError("task must have an NNX or Linen model, for its layers; got a pair of functions, which has none")
     return task.intercepted(probe.call)

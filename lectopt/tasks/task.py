@@ -15,12 +15,13 @@ from lectopt.data.batches import Batch
 from lectopt.data.subsets import Subset
 from lectopt.initializers import biases
 from lectopt.norms.standardize import Standardize
-from lectopt.tasks import precision, task_checks
+from lectopt.tasks import task_checks
 from lectopt.tasks.interception import Handler, InterceptedAdapter
 from lectopt.tasks.metrics import PerExample, WholeSetMetric
 from lectopt.tasks.model_state import ModelState, empty_moments, standardize_inputs
 from lectopt.tasks.models import Params, adapt
 from lectopt.tasks.output_bias import locate_bias, replace_bias
+from lectopt.tasks.precision import RoundedAdapter, as_compute_dtype
 from lectopt.tasks.scores import Scores
 
 _PROBABILITIES: dict[str, Callable[[Array], Array]] = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}
@@ -45,14 +46,14 @@ class Task:
     evaluation mode, and trains again with the same layers frozen as before; `eval()` of a layer in it freezes that one
     too.
 
-    **Half precision.** With `compute_dtype`, weights and inputs are rounded to it where the model is called, forward
+    **Half precision.** With `compute_dtype`, weights are rounded to it, and so are the inputs of each layer, forward
     and backward, in training, evaluation and prediction. The weights themselves, their gradients, the optimizer's
     state, the model's other variables, its outputs and the losses stay float32. Layers that were made with a `dtype` of
-    their own keep it. In bfloat16 nothing else changes. In float16, whose gradients underflow below 6e-8, the loss is
-    multiplied by a scale before it is differentiated, and the gradient divided by it: the scale starts at 2^15, doubles
-    after 2000 steps, and halves when a gradient overflows; such a step changes nothing, and its "gradient_norm" in
-    `run.history.steps`, which holds the "loss_scale" too, is 0. An objective is given its inputs in this precision, and
-    is to widen what it sums up. `run.model` holds float32 weights and computes in its own precision.
+    their own compute in that. In bfloat16 nothing else changes. In float16, whose gradients underflow below 6e-8, the
+    loss is multiplied by a scale before it is differentiated, and the gradient divided by it: the scale starts at 2^15,
+    doubles after 2000 steps, and halves when a gradient overflows; such a step changes nothing, and its "gradient_norm"
+    in `run.history.steps`, which holds the "loss_scale" too, is 0. `run.model` holds float32 weights and computes in
+    its own precision.
 
     Args:
         model: the network; one of
@@ -153,7 +154,9 @@ class Task:
                 task_checks.check_function(name, function, arguments)
         task_checks.check_function("objective", objective, "module, batch, key", by_name)
         self.inputs = checks.check_count("inputs", inputs)
-        self.adapter = adapt(model, self.inputs)
+        self.compute_dtype = as_compute_dtype(compute_dtype)
+        adapter = adapt(model, self.inputs)
+        self.adapter = adapter if self.compute_dtype is None else RoundedAdapter(adapter, self.compute_dtype)
         self.has_targets = loss is not None
         self.metrics = dict(metrics or {})
         self._baseline_loss = baseline_loss
@@ -163,7 +166,6 @@ class Task:
         self._counts = counts
         self.in_batch = in_batch
         self.standardize = checks.check_flag("standardize", standardize)
-        self.compute_dtype = precision.as_compute_dtype(compute_dtype)
         self.output_bias = output_bias
         self.activation = activation
         self.check = check
@@ -283,16 +285,21 @@ class Task:
         """
         x = self.inputs_of(batch)
         if self._objective is not None:
-            x = self._model_inputs(x, state)
+            x = standardize_inputs(x, state)
             objective, batch = self._objective, (*self.arrays_of(x), *batch[self.inputs :])
             mask = jnp.ones(jax.tree.leaves(batch)[0].shape[0], bool) if mask is None else mask
             step = jnp.int32(0) if training and step is None else step
             known = {"training": training, "step": step, "mask": mask}
             given = {name: known[name] for name in self._by_name}
-            model_key = jax.random.fold_in(key, 0)
-            result, state = self._call(lambda m: objective(m, batch, key, **given), params, state, model_key, training)
+            result, variables = self.adapter.call(
+                lambda model: objective(model, batch, key, **given),
+                params,
+                state.variables,
+                jax.random.fold_in(key, 0),
+                training,
+            )
             losses, metrics = checks.check_pair("objective", "(losses, {name: values})", result)
-            return Scores(widen(losses), metrics, None), state
+            return Scores(widen(losses), metrics, None), state._replace(variables=variables)
         outputs, state = self.outputs(params, state, x, key, training)
         targets = batch[-1]
         means = {name: m(outputs, targets) for name, m in self.metrics.items() if not isinstance(m, WholeSetMetric)}
@@ -314,21 +321,11 @@ class Task:
         Returns:
             (outputs, state): the outputs and the ModelState afterwards.
         """
-        x = self._model_inputs(x, state)
-        outputs, state = self._call(lambda m: self.adapter.forward(m, x, training), params, state, key, training)
-        return precision.widened(outputs, self.compute_dtype), state
-
-    def _model_inputs(self, x: Any, state: ModelState) -> Any:
-        """Returns inputs as the model takes them: standardized, then rounded."""
-        return precision.rounded(standardize_inputs(x, state), self.compute_dtype)
-
-    def _call(
-        self, function: Callable[[Any], Any], params: Params, state: ModelState, key: jax.Array, training: bool
-    ) -> tuple[Any, ModelState]:
-        """Returns what `function(model)` returns, and the state after it; weights are rounded to `compute_dtype`."""
-        weights = precision.rounded(params, self.compute_dtype)
-        result, variables = self.adapter.call(function, weights, state.variables, key, training)
-        return result, state._replace(variables=precision.kept(variables, state.variables, self.compute_dtype))
+        x = standardize_inputs(x, state)
+        outputs, variables = self.adapter.call(
+            lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training
+        )
+        return outputs, state._replace(variables=variables)
 
     @property
     def knows_classes(self) -> bool:

@@ -17,7 +17,7 @@ from lectopt._internal.trees import paths
 from lectopt._internal.types import Array
 from lectopt.data.batches import Batch
 from lectopt.tasks.model_state import ModelState
-from lectopt.tasks.models import FunctionAdapter, Params
+from lectopt.tasks.models import Params
 from lectopt.tasks.probe import Probe, next_input, watched
 from lectopt.tasks.scores import Scores
 from lectopt.tasks.task import Task
@@ -197,8 +197,7 @@ class Watcher:
     def _scores(
         self, probe: Probe, params: Params, state: ModelState, batch: Batch, key: jax.Array, **known: Array
     ) -> tuple[Scores, ModelState]:
-        blind = isinstance(self._task.adapter, FunctionAdapter)  # functions have weights, but no layers
-        task = self._task if blind else watched(self._task, probe)
+        task = watched(self._task, probe) if self._task.adapter.has_layers else self._task  # functions have weights
         return task.scores(params, state, batch, key, training=True, **known)
 
 

@@ -1,5 +1,7 @@
 """Models that compute in half precision: what is rounded, what stays float32, and the scale of the loss in float16."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,11 @@ def dtypes(tree):
     return {leaf.dtype for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)}
 
 
+def dtypes_of_products(program):
+    """Of what is multiplied in products of matrices and in convolutions, in a lowered program."""
+    return re.findall(r"stablehlo\.(?:dot_general|convolution).*-> tensor<(?:\d+x)*(\w+)>", program.as_text())
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("kind", MODELS)
 def test_products_are_half_and_all_that_is_kept_is_float32(kind, dtype):
@@ -61,10 +68,9 @@ def test_products_are_half_and_all_that_is_kept_is_float32(kind, dtype):
         return lo.train(task, lo.adam(0.01), (X + 1, Y), valid=(X, Y), batch_size=32, steps=3, key=key)
 
     program = jax.jit(training).lower(jax.random.key(0))
-    products = [line for line in program.as_text().splitlines() if "stablehlo.dot_general" in line]
+    products = dtypes_of_products(program)
     assert len(products) >= 5
-    half = {jnp.bfloat16: "bf16", jnp.float16: "f16"}[dtype]
-    assert all(line.rstrip().split("->")[1].split("x")[-1].startswith(f"{half}>") for line in products)
+    assert set(products) == {{jnp.bfloat16: "bf16", jnp.float16: "f16"}[dtype]}
     run = program.out_info
     assert dtypes((run.params, run.opt_state, run.metrics, run.history.steps, run.model_state)) == {
         jnp.dtype("float32")
@@ -162,33 +168,105 @@ def test_what_is_not_finite_by_itself_is_no_overflow_of_the_scale():
     assert int(run.history.diverged_at) == 15  # once the scale has come down to 1
 
 
-def test_integers_and_random_keys_stay_as_they_are():
-    class Embedding(nnx.Module):
-        def __init__(self, rngs):
-            self.table = nnx.Embed(10, 8, rngs=rngs)
-            self.norm = lo.BatchNorm(8, rngs=rngs)
-            self.drop = nnx.Dropout(0.1, rngs=rngs)
-            self.out = nnx.Linear(8, 10, rngs=rngs)
+class Embedding(nnx.Module):
+    """Flax's Embed and BatchNorm hand on float32, whatever they are given."""
 
-        def __call__(self, tokens):
-            return self.out(self.drop(self.norm(self.table(tokens))))
+    def __init__(self, rngs):
+        self.table = nnx.Embed(10, 8, rngs=rngs)
+        self.norm = nnx.BatchNorm(8, rngs=rngs)
+        self.own_norm = lo.BatchNorm(8, rngs=rngs)
+        self.drop = nnx.Dropout(0.1, rngs=rngs)
+        self.out = nnx.Linear(8, 10, rngs=rngs)
 
+    def __call__(self, tokens):
+        return self.out(self.drop(self.own_norm(self.norm(self.table(tokens)))))
+
+
+class LinenEmbedding(linen.Module):
+    @linen.compact
+    def __call__(self, tokens, train):
+        x = linen.Embed(10, 8)(tokens)
+        return linen.Dense(10)(linen.BatchNorm(use_running_average=not train)(x))
+
+
+class Recurrent(nnx.Module):
+    def __init__(self, rngs):
+        self.cell = nnx.RNN(nnx.LSTMCell(8, 6, rngs=rngs))
+        self.out = nnx.Linear(6, 10, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(self.cell(x.reshape(-1, 8, 8))[:, -1])
+
+
+class LinenRecurrent(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(10)(linen.RNN(linen.GRUCell(6))(x.reshape(-1, 8, 8))[:, -1])
+
+
+class Image(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(1, 3, (3, 3), rngs=rngs)
+        self.norm = nnx.LayerNorm(3, rngs=rngs)
+        self.out = nnx.Linear(192, 10, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(nnx.relu(self.norm(self.conv(x.reshape(-1, 8, 8, 1)))).reshape(len(x), -1))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [(Embedding, Y), (LinenEmbedding(), Y), (Recurrent, X), (LinenRecurrent(), X), (Image, X)],
+    ids=["embedding", "linen embedding", "recurrent", "linen recurrent", "image"],
+)
+def test_layers_compute_in_it_after_those_that_widen(model, x):
+    task = lo.classification(model, compute_dtype="bfloat16")
+    params, state = jax.eval_shape(task.init, jax.random.key(0), (x, Y))
+
+    def loss(params, state):
+        scores, new = task.scores(params, state, (x, Y), jax.random.key(0), training=True)
+        return scores.losses.mean(), new
+
+    program = jax.jit(jax.grad(loss, has_aux=True)).lower(params, state)
+    assert set(dtypes_of_products(program)) == {"bf16"}
+    assert dtypes(program.out_info) == {jnp.dtype("float32")}
+
+
+def test_a_model_with_embedding_batch_norm_and_dropout_learns():
     task = lo.classification(Embedding, compute_dtype="bfloat16")
     run = lo.fit(task, lo.adam(0.05), (Y, Y), valid=(Y, Y), batch_size=32, epochs=8, key=0, progress=False)
     assert run.metrics["valid_accuracy"] == 1
-    assert dtypes(run.model_state) == {jnp.dtype("float32")}
     assert run.predict(Y[:3]).dtype == run.probabilities(Y[:3]).dtype == jnp.float32
+
+
+def test_variables_keep_their_dtypes():
+    def remember(params, state, x, key, training):
+        return x @ params["w"], {"last": x.mean(), "count": state["count"] + 1}
+
+    begin = {"last": jnp.float32(0), "count": jnp.int32(0)}
+    model = (lambda key, x: ({"w": jnp.zeros((64, 10))}, begin), remember)
+    run = train(lo.classification(model, compute_dtype=jnp.bfloat16))
+    last, count = (run.model_state.variables[name] for name in ("last", "count"))
+    assert (last.dtype, count.dtype, int(count)) == (jnp.float32, jnp.int32, 6)
 
 
 def test_an_objective_computes_in_it_too():
     def objective(module, batch, key):
         (x,) = batch
-        assert x.dtype == jnp.bfloat16
+        assert x.dtype == jnp.float32
         return jnp.mean((module(x) - x).astype(jnp.float32) ** 2, axis=-1), {}
 
     autoencoder = lo.Task(lambda rngs: nnx.Linear(64, 64, rngs=rngs), objective=objective, compute_dtype=jnp.bfloat16)
-    run = jax.jit(lambda: lo.train(autoencoder, lo.sgd(0.01), (X,), batch_size=32, steps=3, key=0))()
-    assert run.history.steps["loss"].dtype == jnp.float32
+
+    def training():
+        return lo.train(autoencoder, lo.sgd(0.01), (X,), batch_size=32, steps=3, key=0)
+
+    assert set(dtypes_of_products(jax.jit(training).lower())) == {"bf16"}
+    functional = lo.Task(
+        functions(), objective=lambda f, batch, key: (jnp.sum(f(*batch) ** 2, 1), {}), compute_dtype="f2"
+    )
+    program = jax.jit(lambda: lo.train(functional, lo.sgd(0.01), (X,), batch_size=32, steps=3, key=0)).lower()
+    assert set(dtypes_of_products(program)) == {"f16"}
 
 
 @pytest.mark.slow
