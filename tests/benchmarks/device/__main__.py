@@ -19,7 +19,15 @@ import jaxlib
 import optax
 
 from tests.benchmarks import steps, timing
-from tests.benchmarks.device import aliasing, commands, optimizer_rows, scale, search_rows, training_rows
+from tests.benchmarks.device import (
+    aliasing,
+    commands,
+    optimizer_rows,
+    precision_rows,
+    scale,
+    search_rows,
+    training_rows,
+)
 from tests.benchmarks.device.rows import Clock
 
 FOR_COMMANDS = 190.0
@@ -48,6 +56,7 @@ def main() -> None:
             *looped,
             *called,
             *fits,
+            ("half precision", 25, functools.partial(precision_rows.half_precision, sizes)),
             ("large search", 30, functools.partial(search_rows.large_search, sizes)),
             ("first search of a process", 45, functools.partial(search_rows.first_search, 60)),
             ("many leaves", 30, functools.partial(optimizer_rows.many_leaves, sizes)),
