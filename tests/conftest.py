@@ -1,10 +1,12 @@
 """What all tests share: JAX on the CPU unless the environment says otherwise, and stricter modes to ask for by name."""
 
+import functools
 import gc
 import mmap
 import os
 import pathlib
 import socket
+import threading
 
 import pytest
 
@@ -16,6 +18,8 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import jaxlib
 from flax import nnx
+from jax._src.interpreters import mlir
+from jax._src.lib.mlir import ir
 from rounded_products import NAMES, round_products
 
 
@@ -39,6 +43,19 @@ if PRODUCT_BITS := os.environ.get("LECTOPT_TEST_PRODUCT_BITS"):
     jax.config.update("jax_default_matmul_precision", NAMES[int(PRODUCT_BITS)])
 
 
+_make_context = mlir.make_ir_context
+_context_of = functools.cache(lambda thread: _make_context())
+
+
+def one_context_a_thread() -> ir.Context:
+    """JAX loads its dialects for each program anew, which takes as long as to lower a small one. Only what is compiled
+    while another is being lowered needs a context of its own."""
+    return _make_context() if ir.Context.current else _context_of(threading.get_ident())
+
+
+mlir.make_ir_context = one_context_a_thread
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The examples in docstrings run with the slow tests, as those of README and the notebooks do."""
@@ -59,6 +76,7 @@ def programs_end_where_they_are_too_many():
     """JAX keeps all that it ever compiled, each program in several mappings of memory, of which a process may have only
     so many (65530 on Linux) before it crashes; all tests in one process come near that."""
     yield
+    _context_of.cache_clear()  # which keeps all constants of its programs
     mappings = pathlib.Path("/proc/self/maps")
     if not mappings.exists() or mappings.read_bytes().count(b"\n") > 6_000:
         jax.clear_caches()
