@@ -177,7 +177,7 @@ def test_float64_equals_the_oracle(case, x64):
     assert_close(run(case.make(**case.numbers), jnp.float64), desired, 1e-12)
 
 
-@every_case
+@every_case_the_links_first
 def test_float64_with_schedules_equals_the_oracle(case, x64):
     desired = expected(case, **scheduled_oracle(case.numbers, dtype=np.float64))
     assert_close(run(case.make(**scheduled(case.numbers)), jnp.float64), desired, 1e-12)
@@ -193,20 +193,20 @@ def test_float32_with_schedules_equals_the_oracle(case, strict):
     assert_close(run(case.make(**scheduled(case.numbers))), expected(case, **scheduled_oracle(case.numbers)), 2e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_float32_parameters_under_x64_equal_the_oracle(case, x64, strict):
     """What is derived from a hyperparameter is derived from its float32 here too."""
     numbers = case.numbers | ({"b2": 0.99999} if "b2" in case.numbers else {})
     assert_close(run(case.make(**numbers), jnp.float32, 100), expected(case, 100, **constant(numbers)), 2e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_uncompiled_steps_equal_the_oracle(case, strict):
     actual = run(case.make(**case.numbers), steps=5, loop=python_loop)
     assert_close(actual, expected(case, 5, **constant(case.numbers)), 2e-6)
 
 
-@every_case
+@every_case_the_links_first
 def test_complex_parameters_equal_the_oracle(case):
     desired = expected(case, 100, complex, **constant(case.numbers))
     assert_close(run(case.make(**case.numbers), jnp.complex64, 100), desired, 2e-6)
@@ -557,7 +557,7 @@ def test_nnx_state_as_a_plain_tree(case):
     chex.assert_trees_all_equal_structs(params, updates, held, lo.eval_params(state, held))
 
 
-@every_case
+@every_case_the_links_first
 def test_missing_gradients(case):
     """A leaf without a gradient gets no update; its state rests, and the others do not notice."""
     optimizer = case.make(**case.numbers)
@@ -577,7 +577,7 @@ def test_missing_gradients(case):
 
 
 @pytest.mark.parametrize("empty", [{}, (), {"a": None}, {"a": jnp.zeros((0, 3))}], ids=str)
-@every_case
+@every_case_the_links_first
 def test_empty_trees(case, empty):
     optimizer = case.make(**case.numbers)
     updates, state = jax.jit(optimizer.update)(empty, optimizer.init(empty), empty)
@@ -595,7 +595,7 @@ def test_extra_arguments_are_accepted(case):
 
 
 @pytest.mark.parametrize("inject", [False, True])
-@every_case
+@every_case_the_links_first
 def test_donation(case, inject):
     """State and parameters may be given away; the user's own arrays stay."""
     numbers = {name: jnp.float32(x) for name, x in case.numbers.items()}

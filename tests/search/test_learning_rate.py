@@ -61,7 +61,9 @@ def test_the_grid_is_widened_where_the_best_stands_at_its_edge(low, high):
     assert found.losses.shape == (len(found.rates), 2)
 
 
-@pytest.mark.parametrize("precision", [None, *NAMES.values()])
+@pytest.mark.parametrize(
+    "precision", [pytest.param(p, marks=[pytest.mark.slow] * (p != "bfloat16")) for p in (None, *NAMES.values())]
+)
 def test_a_warning_where_the_edge_stays_the_best(precision):
     """Also where products are rounded, and the losses of the rates differ by that alone."""
 
