@@ -170,13 +170,12 @@ def test_regression_with_folds_and_a_network_of_ones_own():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("fully_compiled")
 def test_convolutions_in_two_dimensions(data):
     x, y = data[0].arrays
     rest, test = lo.holdout((x.reshape(-1, 8, 8, 1), y), 0.5, key=0, stratify=True)
     space = lo.ArchitectureSpace(depth=[1, 2], width=[4, 8], kernel_size=[3, 5], norm=["batch", "none"], strides=2)
     results = lo.search_architecture(
-        space, rest, test=test, by_hand=Architecture((Layer(8, 3),), (2,)), **OPTIONS | {"epochs": 10}
+        space, rest, test=test, by_hand=Architecture((Layer(8, 3),), (2,)), **OPTIONS | {"epochs": 4}
     )
     assert results.test_metrics["accuracy"] > 0.5
 

@@ -56,6 +56,25 @@ def test_bad_options_are_refused(arguments, ended):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "job", "given"),
+    [
+        (["--epochs", "3", "--rates", "4", "--seed", "5", "--output", "a"], "main.main_job", (Path("a"), 3, 4, 5)),
+        (["--rate", "--seed", "5"], "rate.rate_job", (Path("lectopt-output"), 5)),
+        (["architecture", "--output", "a"], "architecture.architecture_job", (Path("a"), 0)),
+        (["pretrain", "--seed", "5"], "pretrain.pretrain_job", (Path("lectopt-output"), 5)),
+    ],
+)
+def test_each_job_is_given_what_the_command_line_says(arguments, job, given, monkeypatch):
+    """When all cores are in use."""
+    called = []
+    monkeypatch.setattr("lectopt.engine.devices.use_all_cores", lambda: called.append("cores"))
+    monkeypatch.setattr(f"lectopt.jobs.{job}", lambda *received: called.append(received))
+    monkeypatch.setattr(sys, "argv", ["lectopt", *arguments])
+    runpy.run_module("lectopt", run_name="__main__")
+    assert called == ["cores", given]
+
+
+@pytest.mark.parametrize(
     ("accuracy", "best", "near"),
     [
         ([0.1, 0.95, 0.955, 0.96, 0.951, 0.9], 3, (0.1, 10)),
@@ -124,21 +143,3 @@ def test_rate_job(tmp_path):
         assert 1e-5 < best <= suggestion <= stable < 10
         assert low <= high <= stable
     assert (tmp_path / "lectopt-output" / "rates.png").stat().st_size > 20_000
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("fully_compiled")
-def test_architecture_job(tmp_path):
-    result = lectopt("architecture", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "258 architectures, on MNIST-1D" in result.stdout
-    row = r"^ (\w[\w, &]*?)  +(\d+\.\d)  +\d+\.\d  +[\d.]+  +\d+  +\d+% *$"
-    ranks = {name: float(mean) for name, mean in re.findall(row, result.stdout, flags=re.MULTILINE)}
-    assert list(ranks) == ["reinforce", "reinforce, as Zoph & Le", "evolve", "random"]
-    assert all(1 <= mean < 100 for mean in ranks.values())
-    assert ranks["reinforce"] < ranks["random"]
-    tests = re.findall(r"^(reinforce|evolve|random|by hand) .*accuracy (0\.\d+)", result.stdout, flags=re.MULTILINE)
-    assert len(tests) == 4
-    assert all(float(accuracy) > 0.7 for _, accuracy in tests)
-    for name in ("ranks", "search", "winner"):
-        assert (tmp_path / "lectopt-output" / f"{name}.png").stat().st_size > 8_000

@@ -1,0 +1,68 @@
+"""The architecture job, small: what it prints and draws, and how it ranks what each way of searching finds."""
+
+import re
+
+import numpy as np
+import pytest
+
+import lectopt as lo
+from lectopt.jobs import architecture
+from lectopt.strategies.choices import Record
+
+METHODS = ["reinforce", "reinforce, as Zoph & Le", "evolve", "random"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fully_compiled")
+def test_the_job(monkeypatch, tmp_path, capsys):
+    space = lo.ArchitectureSpace(depth=[1, 2], width=[8, 16], kernel_size=[5, 7], strides=2)
+    small = {"SPACE": space, "ROUNDS": 2, "CHILDREN": 3, "SEEDS": 3, "AT_A_TIME": 8}  # the last of the table are fewer
+    for name, value in small.items():
+        monkeypatch.setattr(architecture, name, value)
+    monkeypatch.setitem(architecture.TRAINING, "epochs", 12)
+    architecture.architecture_job(tmp_path, 0)
+    told = capsys.readouterr().out
+    assert "20 architectures, on MNIST-1D" in told
+    row = r"^ (\w[\w, &]*?)  +(\d+\.\d)  +\d+\.\d  +[\d.]+  +\d+  +\d+% *$"
+    ranks = {name: float(mean) for name, mean in re.findall(row, told, flags=re.MULTILINE)}
+    assert list(ranks) == METHODS
+    assert all(1 <= mean <= 14 for mean in ranks.values()), ranks  # the best of six trainings, by chance, is the third
+    tests = re.findall(r"^(reinforce|evolve|random|by hand) .*accuracy (0\.\d+)", told, flags=re.MULTILINE)
+    assert len(tests) == 4
+    assert all(float(accuracy) > 0.7 for _, accuracy in tests), tests
+    for name in ("ranks", "search", "winner"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 8_000
+
+
+def table():
+    """A table of the job's space, as its trainings give one: wide and deep is good, one kernel is better."""
+    space = architecture.SPACE
+    members, values = space.members(), np.full(space.choices, np.nan, np.float32)
+    layers = [space.decode(vector).layers for vector in members]
+    merits = [sum(np.log2(layer.width) + (layer.kernel_size == 7) for layer in each) for each in layers]
+    noise = np.random.default_rng(0).normal(size=len(members))
+    values[tuple(members.T)] = np.array(merits, np.float32) / 20 + 0.03 * noise.astype(np.float32)
+    return values
+
+
+@pytest.mark.slow
+def test_learning_ranks_before_chance():
+    values = table()
+    ranks = {name: architecture._ranks(architecture.METHODS[name], values) for name in ("reinforce", "random")}
+    assert all(each.shape == (architecture.SEEDS,) and each.min() >= 1 for each in ranks.values())
+    assert ranks["reinforce"].mean() < ranks["random"].mean() - 2
+
+
+def test_a_rank_is_one_more_than_how_many_are_better():
+    """Architectures that mean nothing have no place in the table."""
+    values = table()
+    order = np.sort(values[~np.isnan(values)])[::-1]
+    best = iter(order[[0, 6]])
+
+    def method(space, scores, rounds, children, key):
+        assert (rounds, children) == (architecture.ROUNDS, architecture.CHILDREN)
+        return Record(np.zeros((rounds, children, 1), np.int32), np.full((rounds, children), found, np.float32))
+
+    for expected in (1, 7):
+        found = next(best)
+        assert set(architecture._ranks(method, values)) == {expected}
