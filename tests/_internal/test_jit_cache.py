@@ -80,6 +80,7 @@ class Augment:
         return (self.factor * batch[0], batch[1])
 
 
+@pytest.mark.slow
 def test_methods_are_known_again_and_kept_apart():
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
     one, ten = Augment(1.0), Augment(10.0)

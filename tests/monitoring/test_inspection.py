@@ -71,6 +71,7 @@ TWICE += [("relu", "fan-in uniform"), ("relu", "sparse"), ("relu", "Glorot, Batc
 """All that is found there is found in others too."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "start"), [pytest.param(*at, marks=[pytest.mark.slow] * (at in TWICE)) for at in EXPECTED], ids=str
 )
@@ -79,6 +80,7 @@ def test_it_names_what_is_wrong_with_twenty_layers(activation, start, eager):
     assert names(lo.inspect(task, BATCH, key=0)) == EXPECTED[activation, start]
 
 
+@pytest.mark.slow
 def test_it_looks_at_exact_products():
     """Whatever precision they are trained with."""
     w = np.linspace(-1, 1, 640, dtype=np.float32).reshape(64, 10)
@@ -145,6 +147,7 @@ def test_layers_of_an_nnx_module_that_does_not_know_of_it(graph):
         jax.tree.map(np.testing.assert_array_equal, before, nnx.to_pure_dict(nnx.state(module, nnx.Param)))
 
 
+@pytest.mark.slow
 def test_numbers_of_a_linen_module(full_precision):
     x, y = BATCH
     run = lo.fit(lo.classification(linen.Dense(10)), lo.sgd(0.01), BATCH, batch_size=64, steps=1, key=0)
@@ -253,6 +256,7 @@ def test_one_example_is_neither_like_others_nor_far_from_chance(eager):
     assert "would have 0)" in str(look)
 
 
+@pytest.mark.slow
 def test_a_run_has_no_initial_loss(eager):
     def net(rngs):
         return nnx.Linear(64, 10, kernel_init=jax.nn.initializers.normal(1.0), rngs=rngs)

@@ -364,6 +364,7 @@ def test_moments_of_features_alone_fit_under_strict_ranks():
     close(y, np.broadcast_to([0, -1 / 3], (3, 5, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [batch_norm, layer_norm])
 def test_a_variance_that_overflows_is_seen(make):
     assert np.isnan(make()(X * np.float32(1e25))).all()

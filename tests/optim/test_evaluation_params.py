@@ -70,6 +70,7 @@ RESTORED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restore", RESTORED.values(), ids=RESTORED)
 @pytest.mark.filterwarnings("ignore")  # Orbax says that it was given no shardings
 @every_optimizer
@@ -304,6 +305,7 @@ FORMS = {  # what is given to train, and what it has to equal
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "same"), FORMS.values(), ids=FORMS)
 def test_a_training_takes_what_optax_users_have(given, same):
     """Also what a function makes."""

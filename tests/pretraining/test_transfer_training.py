@@ -64,6 +64,7 @@ def test_labels():
     assert flat(transferred().labels) == {**dict.fromkeys(TAKEN, "taken"), **dict.fromkeys(NEW, "new")}
 
 
+@pytest.mark.slow
 def test_the_frozen_part_stays_bit_for_bit():
     before, _, after = course(transferred(), {"taken": optax.set_to_zero(), "new": lo.adam(0.1)}, 2)
     for name in TAKEN:

@@ -107,6 +107,7 @@ def test_chance_is_the_least_loss_of_constant_outputs(shape, labels, options, of
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignored", [-1, pytest.param(None, marks=pytest.mark.slow)])
 def test_batches_weigh_by_the_labels_that_count(ignored):
     """The epoch's mean is that of all labels, and a step's gradient that of PyTorch's loss of its batch."""
@@ -157,6 +158,7 @@ def test_dtypes_of_several_labels(dtype):
     assert trained(task, ANY_OF.astype(dtype)).metrics == trained(task, ANY_OF).metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ignored", "dtype"), [(255, np.uint8), (-100, np.int64), (3, np.int16)])
 def test_dtypes_of_labels(ignored, dtype):
     labels = np.where(np.arange(30) % 2, ONE_OF % 3, ignored)

@@ -42,6 +42,7 @@ def statistics(run):
     return found
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_the_batches_met(task):
     run = lo.fit(task, lo.sgd(0.0), (X, Y), valid=(X[:33], Y[:33]), epochs=2, **OPTIONS)
     mean, var = np.zeros(64), np.ones(64)
@@ -78,6 +79,7 @@ def test_evaluation_takes_the_statistics_and_drops_nothing(task):
         assert run.model == (run.params, run.model_state.variables)
 
 
+@pytest.mark.slow
 def test_training_drops_anew_at_each_step_and_again_for_the_same_key(task):
     """Without learning and shuffling, the losses of two epochs differ by what was dropped alone."""
     losses = lo.fit(task, lo.sgd(0.0), (X, Y), epochs=3, **OPTIONS).history.steps["loss"]
@@ -115,6 +117,7 @@ def diary(x):
     return lambda key: np.asarray(lo.fit(task, lo.sgd(0.1), (x, x), key=key, **options).model_state.variables["seen"])
 
 
+@pytest.mark.slow
 def test_every_step_draws_from_keys_of_its_own():
     run = diary(jnp.arange(10.0))
     seen = run(0)

@@ -400,6 +400,7 @@ def test_augment_keeps_shapes_and_dtypes(name):
         lo.fit(lo.classification(linear), lo.sgd(0.1), SMALL, batch_size=4, steps=1, key=0, augment=augment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "use", ["predict and evaluate", *(pytest.param(u, marks=pytest.mark.slow) for u in ("inspect", "watch"))]
 )

@@ -89,6 +89,7 @@ CALLS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the best")  # one epoch says little of the rate
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(("mode", "name"), CALLS)

@@ -182,6 +182,7 @@ def test_one_batch_of_all(task, x64):
     assert_close(run.params, kept[-1], 1e-12)
 
 
+@pytest.mark.slow
 def test_the_gradient_norm_is_taken_before_clipping(task):
     options = {"batch_size": BATCH, "steps": 1, "key": 0}
     clipped = lo.fit(task, optax.chain(lo.clip_by_norm(1e-3), lo.sgd(0.1)), TRAIN, **options)
@@ -273,6 +274,7 @@ def test_weights_by_class_are_weights_of_examples(task):
     assert_different(final(task, weights=by_class), final(task))
 
 
+@pytest.mark.slow
 def test_the_scale_of_weights_does_not_matter(task):
     weights = np.random.default_rng(0).uniform(0.5, 2, 77)
     assert_same(final(task, weights=weights), final(task, weights=1000 * weights))
@@ -306,6 +308,7 @@ def test_weights_follow_the_examples_of_a_subset(task):
 # Divergence and patience ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad_step", "diverged_at"),
     [(6, 7), (5, 5), *(pytest.param(*steps, marks=pytest.mark.slow) for steps in ((0, 1), (11, 11)))],
@@ -453,6 +456,7 @@ def test_patience_ends_where_nothing_changes(task):
     assert run.opt_state[1] == 3  # steps: the first of equals is the best
 
 
+@pytest.mark.slow
 def test_patience_keeps_the_best_although_a_later_step_diverges(task):
     options = {"valid": VALID, "batch_size": BATCH, "key": 0}
     wanted = lo.fit(task, MOMENTUM, TRAIN, epochs=2, **options)

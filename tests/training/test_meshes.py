@@ -74,6 +74,7 @@ def test_each_device_has_its_part_of_a_batch():
     assert shards == {(32, 1): (8, 1), (360, 1): (90, 1)}  # of training, and of validation, filled up evenly
 
 
+@pytest.mark.slow
 def test_annotated_parameters_and_their_moments_are_split():
     task = lo.classification(split_net, standardize=True)
     mesh = jax.make_mesh((2, 2), ("data", "model"))

@@ -182,6 +182,7 @@ def at(tree, i):
     return jax.tree.map(lambda leaf: leaf[i], tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_train_compiled_is_fit_is_each_lane_and_a_diverged_lane_has_no_looks_afterwards(lanes, chunk, chunks_of):
     chunks_of(chunk)
@@ -211,6 +212,7 @@ def test_several_trainings_are_refused(lanes):
     assert len(at(lanes, 2).history.to_pandas()) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "every", "looks"), [(7, 3, 3), pytest.param(6, 3, 2, marks=pytest.mark.slow), (3, 10, 1), (1, 1, 1)]
 )
@@ -342,6 +344,7 @@ def test_layers_of_models(model, expected):
     assert {record.shape for layer in found.values() for record in layer.values()} == {(3,)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Stacked, Rematerialized(), (init, apply)], ids=["scan", "remat", "functions"])
 def test_all_weights_count_once(model):
     task = lo.classification(model)
@@ -381,6 +384,7 @@ SIGMOID = [s * 2 * math.atanh(a) for s in (1, -1) for a in NEAR]
 KILLED = [-1e3] * 6 + [0.3, 0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dtype", [None, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)], ids=["float32", "bfloat16"]
 )
@@ -491,6 +495,7 @@ def test_baseline_loss():
     assert of(objective, Y) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threshold", "at_step"), [(0.7, lambda k: 0.7), (lambda k: 0.6 + 0.1 * k, None)])
 def test_clipping_is_recorded(threshold, at_step, eager):
     thresholds = np.array([(at_step or threshold)(k) for k in range(8)])
@@ -514,6 +519,7 @@ def run():
         return lo.fit(LINEAR, lo.sgd(0.1), TRAIN, valid=VALID, steps=7, watch=2, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_to_pandas(run):
     frame, history = run.history.to_pandas(), run.history
     assert frame.index.tolist() == list(range(7))

@@ -319,6 +319,7 @@ def test_any_optax_optimizer_trains():
     assert run.history.epochs["train_loss"][-1] < run.history.epochs["train_loss"][0]
 
 
+@pytest.mark.slow
 def test_a_model_without_parameters():
     empty = (lambda key, x: ({}, ()), lambda params, state, x, key, training: (x[:, :10], state))
     run = lo.fit(lo.classification(empty), lo.momentum(0.1), TRAIN, **OPTIONS)
