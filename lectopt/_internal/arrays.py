@@ -41,13 +41,17 @@ def as_array(name: str, value: Any) -> jax.Array:
     if isinstance(value, jax.Array):
         return value
     array = as_numpy(name, value)
-    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    check_narrowing(name, array, jax.dtypes.canonicalize_dtype(array.dtype))
+    return jnp.asarray(array)
+
+
+def check_narrowing(name: str, array: np.ndarray, dtype: Any) -> None:
+    """Raises ValueError if whole numbers, or finite ones, do not fit the dtype that JAX will use."""
     if array.size and array.dtype.itemsize > dtype.itemsize:
         if jnp.issubdtype(dtype, np.integer):
             _check_fits(name, array, dtype)
         for part in _real_parts(array):
             _check_stays_finite(name, part, jnp.finfo(dtype))
-    return jnp.asarray(array)
 
 
 def as_examples(name: str, value: Any) -> jax.Array:

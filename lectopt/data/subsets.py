@@ -143,10 +143,11 @@ def view(arrays: tuple[Any, ...], indices: np.ndarray) -> Subset:
 def check_finite(subset: Subset, name: str) -> None:
     """Raises ValueError if any number is NaN or infinite; traced values pass."""
     for array in [] if checks.is_traced(subset.arrays) else jax.tree.leaves(subset.arrays):
-        check_once(functools.partial(_check_finite, array, name), [array], "finite")
+        check_once(functools.partial(check_finite_array, array, name), [array], "finite")
 
 
-def _check_finite(array: Array, name: str) -> None:
+def check_finite_array(array: Array, name: str) -> None:
+    """Raises ValueError if any number of a concrete array is NaN or infinite."""
     numbers = np.asarray(array)  # since JAX would trace what is computed here when it is called under `jit`
     if jnp.issubdtype(numbers.dtype, jnp.inexact) and not np.isfinite(numbers).all():
         bad = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)

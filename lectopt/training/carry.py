@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -45,13 +46,35 @@ class Plan:
         return math.ceil(self.steps / self.steps_per_epoch)
 
 
+class Window(NamedTuple):
+    """Batches of a stream that are on the device: some in a row, of one epoch."""
+
+    arrays: Batch  # [batches, batch_size, ...]
+    sizes: Array  # int32[batches], how many rows of each batch are examples, the others being padding
+    first: Array  # int32[], the place in the epoch of the first batch
+
+    def at(self, place: Array) -> tuple[Array, Array]:
+        """Returns the number of the batch at this place of the epoch, and the weights of its rows: 0 for padding."""
+        number, rows = place - self.first, jax.tree.leaves(self.arrays)[0].shape[1]
+        return number, (jnp.arange(rows) < self.sizes[number]).astype(jnp.float32)
+
+    def take(self, number: Array) -> Batch:
+        """Returns the batch of this number."""
+        return jax.tree.map(lambda a: a[number], self.arrays)
+
+
 class Data(NamedTuple):
     """What the loop reads only."""
 
-    train: Subset
+    train: Subset  # of a stream the first batch, for its shapes
     valid: Subset | None
     weights: Array | None  # float32[examples of `train.arrays`], with mean 1 over the training part
     key: jax.Array
+    window: Window | None = None  # if the examples come from a stream
+
+    def holds_examples(self, batch: Array, batch_size: int) -> Array:
+        """Tells which batches of an epoch hold an example; some do not where other parts are larger."""
+        return batch * batch_size < self.train.size if self.window is None else batch >= 0
 
 
 class Learner(NamedTuple):

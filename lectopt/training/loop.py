@@ -19,7 +19,7 @@ from lectopt.data.batches import Batch, Minibatches, batch_shapes, rows_of, weig
 from lectopt.optim.step_records import step_records
 from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan
+from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan, Window
 from lectopt.training.layer_statistics import Watcher
 from lectopt.training.loss_scale import initial_scale, keep_unless_overflowed, value_and_grad
 from lectopt.training.validation import comparable, judge, select, validate
@@ -66,7 +66,7 @@ class Loop:
             step_records={name: jnp.zeros((plan.epochs, plan.steps_per_epoch), jnp.float32) for name in step_names},
             epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in metrics},
             layer_records=None if (w := self._watcher(learner)) is None else w.no_records(plan.steps),
-            baseline_loss=plan.task.baseline_loss(train),
+            baseline_loss=plan.task.baseline_loss(train) if self._data.window is None else None,
             rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if keep_rows and plan.shuffle else None,
             loss_scale=scale,
         )
@@ -104,6 +104,8 @@ class Loop:
     def _steps(self, carry: Carry, first: Any, last: Any) -> Carry:
         """Runs steps `first` to `last` of the current epoch."""
         plan, train = self._plan, self._data.train
+        if self._data.window is not None:
+            return self._repeat(functools.partial(self._step, self._data.window), carry, first, last)
         rows = self._rows(carry.epoch) if carry.rows is None else carry.rows
         batches = Minibatches(rows, weights_of(train, plan.batch_size))
         surely_full = math.ceil(train.least / plan.batch_size)
@@ -142,14 +144,9 @@ class Loop:
         skipped = carry._replace(step=stepped.step)
         return select(batches.weights[i, 0] > 0, stepped, skipped)
 
-    def _step(self, batches: Minibatches, watched: bool, i: Array, carry: Carry) -> Carry:
+    def _step(self, batches: Minibatches | Window, watched: bool, i: Array, carry: Carry) -> Carry:
         plan, (params, state, opt_state) = self._plan, carry.learner
-        rows, weights = batches.indices[i], batches.weights[i]
-        mask = weights > 0  # of the examples, whatever they weigh, without the padding
-        if self._data.weights is not None:
-            weights = weights * self._data.weights[rows]
-        key = self._step_key(carry.epoch, i)
-        batch = self._batch(rows, key)
+        key, batch, weights, mask = self._batch(batches, carry.epoch, i)
         watcher = self._watcher(carry.learner) if watched else None
 
         def mean_loss(params: Params, perturbations: dict[str, Array]) -> tuple[Array, tuple[ModelState, Array, Any]]:
@@ -193,11 +190,19 @@ class Loop:
         """Returns the key of a step: by epoch and batch, since steps count batches without an example too."""
         return jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(self._data.key, 1), epoch), i)
 
-    def _batch(self, rows: Array, key: jax.Array) -> Batch:
-        """Returns the training examples at these rows, augmented."""
-        batch = meshes.shard_rows(self._plan.mesh, self._data.train.take(rows))
-        augment = self._plan.augment
-        return batch if augment is None else augment(jax.random.fold_in(key, 0), batch)
+    def _batch(self, batches: Minibatches | Window, epoch: Array, i: Array) -> tuple[jax.Array, Batch, Array, Array]:
+        """Returns the key of a step, its examples, augmented, their weights, and the mask of what is no padding."""
+        if isinstance(batches, Window):
+            take, (rows, weights) = batches.take, batches.at(i)
+        else:
+            take, rows, weights = self._data.train.take, batches.indices[i], batches.weights[i]
+        mask = weights > 0  # of the examples, whatever they weigh, without the padding
+        if self._data.weights is not None:
+            weights = weights * self._data.weights[rows]
+        key = self._step_key(epoch, i)
+        batch = meshes.shard_rows(self._plan.mesh, take(rows))
+        batch = batch if self._plan.augment is None else self._plan.augment(jax.random.fold_in(key, 0), batch)
+        return key, batch, weights, mask
 
     def _watcher(self, learner: Learner) -> Watcher | None:
         if self._plan.watch is None:
@@ -228,11 +233,11 @@ class Loop:
 
     def _examine(self, carry: Carry) -> tuple[Array, Array]:
         """Tells whether the epoch was finite, and its first step that was not."""
-        plan, size = self._plan, self._data.train.size
+        plan = self._plan
         first = carry.epoch * plan.steps_per_epoch
         done = carry.step - first
         batch = jnp.arange(plan.steps_per_epoch)
-        full = (batch < done) & (batch * plan.batch_size < size)
+        full = (batch < done) & self._data.holds_examples(batch, plan.batch_size)
         bad = full & ~jnp.isfinite(carry.step_records["loss"][carry.epoch])
         # A last step can leave weights that are not finite although no loss has shown it yet.
         bad_weights = ~_all_finite(carry.learner.params)

@@ -11,7 +11,7 @@ import numpy as np
 from lectopt._internal.checks import is_traced
 from lectopt._internal.types import Array
 from lectopt.tasks.models import Params
-from lectopt.training.carry import Carry, Learner
+from lectopt.training.carry import Carry, Data, Learner
 from lectopt.training.history import History
 from lectopt.training.layer_statistics import LayerRecords
 from lectopt.training.run import Run
@@ -32,11 +32,11 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
     plan = setup.plan
     learner = carry.learner if carry.best is None else carry.best
     traced = is_traced((carry, setup.data.train.size))
-    xp, (told, size) = (jnp if traced else np), _told(setup, carry, fetch=not traced)
+    xp, (told, data) = (jnp if traced else np), _told(setup, carry, fetch=not traced)
     ended = xp.where(told.running, told.step, told.ended)
     step, epoch = xp.arange(plan.steps), xp.arange(plan.epochs)
     # Not the batches that hold no example of this part, because other parts are larger.
-    done = (step < ended) & (step % plan.steps_per_epoch * plan.batch_size < size)
+    done = (step < ended) & data.holds_examples(step % plan.steps_per_epoch, plan.batch_size)
     losses = told.step_records["loss"].reshape(-1)[: plan.steps]
     lasted = xp.where(told.running, told.epoch, -(-ended // plan.steps_per_epoch))
     lasted = lasted - (told.diverged_at >= 0).astype(lasted.dtype)
@@ -66,12 +66,12 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
     )
 
 
-def _told(setup: Setup, carry: Carry, *, fetch: bool) -> tuple[Carry, Array]:
-    """Returns the carry, and how large the training part is; what they tell of the training fetched to the host."""
+def _told(setup: Setup, carry: Carry, *, fetch: bool) -> tuple[Carry, Data]:
+    """Returns the carry, and the data; what they tell of the training is fetched to the host."""
     fields, size = {name: getattr(carry, name) for name in _TOLD}, setup.data.train.size
     if fetch:
         fields, size = jax.device_get((fields, size))
-    return carry._replace(**fields), size
+    return carry._replace(**fields), setup.data._replace(train=dataclasses.replace(setup.data.train, size=size))
 
 
 def trimmed(run: Run, steps: int, epochs: int) -> Run:
