@@ -25,6 +25,7 @@ from lectopt.architecture import ArchitectureSpace as ArchitectureSpace
 from lectopt.architecture import search_architecture as search_architecture
 from lectopt.data import Folds as Folds
 from lectopt.data import Minibatches as Minibatches
+from lectopt.data import Stream as Stream
 from lectopt.data import Subset as Subset
 from lectopt.data import datasets as datasets
 from lectopt.data import few_labels as few_labels
@@ -35,6 +36,7 @@ from lectopt.data import leave_one_out as leave_one_out
 from lectopt.data import minibatches as minibatches
 from lectopt.data import steps_per_epoch as steps_per_epoch
 from lectopt.data import stratified_k_fold as stratified_k_fold
+from lectopt.data import stream as stream
 from lectopt.engine import use_all_cores as use_all_cores
 from lectopt.monitoring import Diagnosis as Diagnosis
 from lectopt.monitoring import check as check
@@ -98,14 +100,14 @@ from lectopt.training import watch as watch
 
 __all__ = [
     "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "LayerNorm",
-    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer", "accept_dicts",
+    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Stream", "Subset", "Task", "Transfer", "accept_dicts",
     "adagrad", "adam", "add_l2", "average_params", "check", "classification", "clip_by_norm", "compare",
     "cross_validate", "datasets", "diagnose", "eval_params", "few_labels", "fit", "from_indices", "grid", "holdout",
     "initializers", "inspect", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
     "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params",
     "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad",
     "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "sgd",
-    "space", "steps_per_epoch", "stratified_k_fold", "suggest_learning_rate", "sweep", "trace_momentum",
+    "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum",
     "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "watch", "watch_norms",
     "whole_set",
 ]  # fmt: skip

@@ -62,6 +62,11 @@ def shard_rows(mesh: Mesh | None, rows: Any) -> Any:
     return jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, PartitionSpec(mesh.axis_names[0])))
 
 
+def split_rows(mesh: Mesh, tree: Any, axis: int) -> Any:
+    """The arrays, put on the devices with their rows, of this axis, split over the first axis of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*[None] * axis, mesh.axis_names[0])))
+
+
 def replicate(mesh: Mesh | None, tree: Any) -> Any:
     """The arrays, replicated on all devices; those on the mesh already stay as they are."""
     if mesh is None:

@@ -58,7 +58,7 @@ class ProgressBar:
     when the words have changed (a new epoch), but one a second at most.
     """
 
-    def __init__(self, what: str, total: int, *, show: bool = True, after: float = 1.0, unit: str | None = None):
+    def __init__(self, what: str, total: int | None, *, show: bool = True, after: float = 1.0, unit: str | None = None):
         self._what = what
         self._total = total
         self._unit = unit  # of what is counted; if it is named, so is how many there are in a second
@@ -79,6 +79,16 @@ class ProgressBar:
         if self._is_open:
             self._bar.stop()
 
+    @property
+    def total(self) -> int | None:
+        """What it counts up to; None as long as that is not known."""
+        return self._total
+
+    @total.setter
+    def total(self, total: int | None) -> None:
+        self._total = total
+        self._bar.update(self._bar.task_ids[0], total=total)
+
     def update(self, done: int, text: str = "", *, stage: str | None = None) -> None:
         """Shows how much is done, and a few words; in a log a line comes with each new `stage`, such as an epoch.
 
@@ -94,14 +104,14 @@ class ProgressBar:
             self._print_line(done, text, text if stage is None else stage)
             return
         self._bar.update(task.id, text=text)
-        if not self._is_open and time.monotonic() >= self._appears_at and done < self._total:
+        if not self._is_open and time.monotonic() >= self._appears_at and done != self._total:
             self._is_open = True
             self._bar.start()
 
     def _print_line(self, done: int, text: str, stage: str) -> None:
         now = time.monotonic()
         if self._last_line is None:
-            due = now >= self._appears_at and done < self._total
+            due = now >= self._appears_at and done != self._total
         else:
             when, previous, last_stage = self._last_line
             due = (
@@ -114,7 +124,8 @@ class ProgressBar:
             if self._unit is not None and left:
                 text += f", {datetime.timedelta(seconds=left)} left"
             # By `print`, since rich would wrap the line at the 80 columns that it takes a file to have.
-            print(f"{self._what} {done}/{self._total}{text and ': ' + text}", file=sys.stderr, flush=True)
+            of = "" if self._total is None else f"/{self._total}"
+            print(f"{self._what} {done}{of}{text and ': ' + text}", file=sys.stderr, flush=True)
 
     def _hidden_bar(self) -> Progress:
         """Makes the bar, which measures how fast it goes whether it is ever shown or not."""

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +25,11 @@ class Place(NamedTuple):
     state: Any = None  # the iterator's own, if it has one
     epoch_state: Any = None  # the same, at the start of the epoch
 
+    @property
+    def step(self) -> int:
+        """The number of batches before it, in all epochs."""
+        return self.batch + (self.epoch * self.length if self.epoch and self.length else 0)
+
 
 class Reader:
     """Reads the batches of a stream.
@@ -33,11 +38,13 @@ class Reader:
         first: the first batch, a tuple of arrays [batch_size, ...] as JAX will hold them.
         batch_size: how many rows a batch has at most.
         length: how many batches an epoch has; None until it is known.
+        check: a function that raises ValueError for a batch that cannot be trained on; None at first.
     """
 
     def __init__(self, name: str, stream: Stream, length: int | None):
         """Reads the first batch of `stream`; messages call it `name`."""
         self._name, self._stream, self.length = name, stream, length
+        self.check: Callable[[Any], None] | None = None
         self._epoch = self._batch = self._opened = self._read = 0
         self._iterator: Iterator[Any] | None = None
         self._head: list[np.ndarray] = []  # the first batch of the epoch
@@ -74,6 +81,11 @@ class Reader:
             self._head = [leaf.copy() for leaf in leaves]
         self._batch += 1
         return leaves
+
+    @property
+    def steps(self) -> int:
+        """How many batches were handed out, in all epochs."""
+        return self._batch + (self._epoch * self.length if self._epoch and self.length else 0)
 
     def pad(self, leaves: list[np.ndarray]) -> list[np.ndarray]:
         """Fills a smaller batch up, as the loop does: with the first examples of the epoch."""
@@ -190,7 +202,22 @@ class Reader:
                 )
             check_narrowing(name, leaf, np.dtype(first.dtype))
             check_finite_array(leaf, name)
-        return [leaf.astype(first.dtype, copy=False) for leaf, first in zip(leaves, like, strict=True)]
+        leaves = [leaf.astype(first.dtype, copy=False) for leaf, first in zip(leaves, like, strict=True)]
+        if self.check is not None:
+            try:
+                self.check(jax.tree.unflatten(jax.tree.structure(self.first), leaves))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return leaves
+
+
+def read_all(name: str, stream: Stream) -> tuple[Any, ...]:
+    """Reads one epoch of a stream that ends into memory: a tuple of arrays."""
+    reader, batches = Reader(name, stream, stream.steps_per_epoch or stream.length), list[Any]()
+    while (batch := reader.read()) is not None:
+        batches.append([leaf.copy() for leaf in batch])
+    leaves = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(reader.first), leaves)
 
 
 def _state(iterator: Any) -> Any:

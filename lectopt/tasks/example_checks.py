@@ -1,6 +1,7 @@
 """Whether examples fit a task: checked before anything compiles."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -99,6 +100,21 @@ def _check_outputs(task: Task, params: Params, state: ModelState, batch: Batch, 
         if targets is not None:
             check_targets = functools.partial(task.check, outputs, targets)
             check_once(check_targets, jax.tree.leaves(targets), task, repr(outputs))
+
+
+def target_check(task: Task, first: Batch) -> Callable[[Batch], None] | None:
+    """Returns what checks the targets of batches like this one, which has been checked; None if nothing is to be."""
+    if not task.has_targets or task.check is None:
+        return None
+    check = task.check
+    params, state = cached_jit(_init, task).eval_shape(jax.random.key(0), first)
+    outputs = cached_jit(_outputs, task).eval_shape(params, state, task.inputs_of(first))
+
+    def check_batch(batch: Batch) -> None:
+        # Together with the first: of a batch alone it may be that no label counts, which is no mistake.
+        check(outputs, jax.tree.map(lambda *parts: np.concatenate(parts), first[-1], batch[-1]))
+
+    return check_batch
 
 
 def _check_arrays(task: Task, count: int, name: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -50,13 +49,13 @@ class Window(NamedTuple):
     """Batches of a stream that are on the device: some in a row, of one epoch."""
 
     arrays: Batch  # [batches, batch_size, ...]
-    sizes: Array  # int32[batches], how many rows of each batch are examples, the others being padding
+    weights: Array  # float32[batches, batch_size], 1 for an example, 0 for padding
     first: Array  # int32[], the place in the epoch of the first batch
 
     def at(self, place: Array) -> tuple[Array, Array]:
-        """Returns the number of the batch at this place of the epoch, and the weights of its rows: 0 for padding."""
-        number, rows = place - self.first, jax.tree.leaves(self.arrays)[0].shape[1]
-        return number, (jnp.arange(rows) < self.sizes[number]).astype(jnp.float32)
+        """Returns the number of the batch at this place of the epoch, and the weights of its rows."""
+        number = place - self.first
+        return number, self.weights[number]
 
     def take(self, number: Array) -> Batch:
         """Returns the batch of this number."""

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,16 @@ def read_tree(path: Path) -> Any:
 class Store:
     """A directory that keeps a training in progress, for the call that made it and for no other.
 
+    Attributes:
+        facts: what was kept beside the copy that was restored, fit for JSON; {} if none was.
+
     Raises:
         ValueError: if it holds something else, or another process trains in it.
     """
 
     def __init__(self, directory: str | Path, fingerprint: str, mesh: Mesh | None = None):
         self._path, self._mesh = checked_path("directory", directory), mesh
-        self._lock = contextlib.ExitStack()
+        self._lock, self.facts = contextlib.ExitStack(), dict[str, Any]()
         meshes.call_in_first_process(lambda: self._claim(fingerprint), several=meshes.spans_processes(mesh))
 
     def _claim(self, fingerprint: str) -> None:
@@ -110,8 +114,10 @@ class Store:
                     f"directory must be of no process that still trains; one trains in {self._path}"
                 ) from error
 
-    def restore(self, carry: Carry) -> Carry:
-        """Restores the last intact copy, in the structure of `carry`; `carry` itself if nothing was kept.
+    def restore(self, carry: Carry, shaped: Callable[[Carry, dict[str, Any]], Carry] = lambda carry, _: carry) -> Carry:
+        """Restores the last intact copy, and `facts`; `carry` itself if nothing was kept.
+
+        Its structure is that of `carry`, as `shaped` by the facts.
 
         Raises:
             ValueError: if all copies are damaged.
@@ -119,7 +125,7 @@ class Store:
         damaged: list[tuple[Path, str]] = []
         for copy in _copies(self._path):
             try:
-                found = _carry(copy, carry)
+                found, self.facts = _carry(copy, carry, shaped)
             except ValueError as error:
                 damaged.append((copy, str(error)))
                 continue
@@ -134,20 +140,21 @@ class Store:
             raise ValueError(f"directory must hold a whole copy; {damaged[0][1]}. Delete {self._path} to begin anew")
         return carry
 
-    def save(self, carry: Carry, run: Archive) -> None:
-        """Writes the carry beside the run that it is so far, atomically; the last copies before are kept.
+    def save(self, carry: Carry, run: Archive, facts: dict[str, Any]) -> None:
+        """Writes the carry beside the run that it is so far, and facts; atomically; the last copies before are kept.
 
         Raises:
             OSError: if the disk is full, say; the message names what is kept.
         """
-        meshes.call_in_first_process(lambda: self._save(carry, run), several=meshes.spans_processes(self._mesh))
+        meshes.call_in_first_process(lambda: self._save(carry, run, facts), several=meshes.spans_processes(self._mesh))
 
-    def _save(self, carry: Carry, run: Archive) -> None:
+    def _save(self, carry: Carry, run: Archive, facts: dict[str, Any]) -> None:
         place = self._path / str(int(carry.step))
         if place.exists():
             return
         with explained_write_errors(self._path):
-            archives.write(place, run._replace(trees=run.trees | {"carry": leaves_by_path(_without_run(carry))}))
+            trees = run.trees | {"carry": leaves_by_path(_without_run(carry))}
+            archives.write(place, run._replace(trees=trees, facts=run.facts | facts))
         for old in _copies(self._path)[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -167,11 +174,14 @@ def _without_run(carry: Carry) -> Carry:
     return carry._replace(learner=None) if carry.best is None else carry._replace(best=None)  # type: ignore[arg-type]
 
 
-def _carry(copy: Path, template: Carry) -> Carry:
-    """Restores a copy in the structure of this carry."""
+def _carry(
+    copy: Path, template: Carry, shaped: Callable[[Carry, dict[str, Any]], Carry]
+) -> tuple[Carry, dict[str, Any]]:
+    """Restores a copy in the structure of this carry, as shaped by the facts beside it, which are returned too."""
     if (copy / "default").exists():  # of an earlier version
-        return archives.read_in_order(copy / "default", template)
-    trees, name = archives.read(copy).trees, f"the carry in {copy}"
+        return archives.read_in_order(copy / "default", template), {}
+    archive, name = archives.read(copy), f"the carry in {copy}"
+    trees, template = archive.trees, shaped(template, archive.facts)
     part = "learner" if template.best is None else "best"
     params, state, opt_state = getattr(template, part)
     learner = Learner(
@@ -179,4 +189,5 @@ def _carry(copy: Path, template: Carry) -> Carry:
         unflatten_like(name, trees["model_state"], state),
         unflatten_like(name, trees["opt_state"], opt_state),
     )
-    return unflatten_like(name, trees["carry"], _without_run(template))._replace(**{part: learner})
+    carry = unflatten_like(name, trees["carry"], _without_run(template))
+    return carry._replace(**{part: learner}), archive.facts

@@ -19,6 +19,10 @@ class Chunks:
         self.is_measured = program in _sizes
         self.size = _sizes.get(program, 1)
 
+    def of(self, program: Any) -> "Chunks":
+        """Returns these sizes, or, if the program is another, its own."""
+        return self if program is self._program else Chunks(program)
+
     def update(self, steps: int, seconds: float) -> None:
         """Sets the size after a chunk that ran so many steps in so many seconds."""
         self.size = _sizes[self._program] = next_size(max(steps, 1), seconds, target=_SECONDS, growth=_GROWTH)

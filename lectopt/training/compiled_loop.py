@@ -22,6 +22,11 @@ def start(setup: Setup) -> Carry:
     return cached_jit(_start, setup.plan, setup.recipe)(setup.numbers, setup.data, setup.start)
 
 
+def shapes(setup: Setup) -> Carry:
+    """Returns the shapes of the carry."""
+    return cached_jit(_start, setup.plan, setup.recipe).eval_shape(setup.numbers, setup.data, setup.start)
+
+
 def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
     """Advances the carry, which is donated, to step `stop`; with step `last` the training ends."""
     return _advancing(setup)(setup.numbers, setup.data, carry, stop, last)

@@ -1,7 +1,7 @@
 """Feeding the loop: from the device's memory, where all examples are, or from a stream, a window of batches at a time.
 
-A thread reads the next batches while the loop runs on those before. What they are split into decides nothing: the loop
-gives the same numbers from any step to any other.
+A thread reads the next batches while the loop runs on those before. How they are split decides nothing: the loop gives
+the same numbers from any step to any other.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ import numpy as np
 from lectopt._internal import meshes
 from lectopt._internal.interrupts import Interrupt
 from lectopt.data.readers import Place, Reader
-from lectopt.tasks.example_checks import target_check
 from lectopt.training import compiled_loop
 from lectopt.training.carry import Carry, Plan, Window
 from lectopt.training.setup import Setup
 
-_BYTES = 2**25  # of a window: three of them are there at a time
+_BYTES = 2**25  # of a window: some three of them are there at a time
 _MOST_BATCHES = 1024
 _SECONDS = 0.25  # a window is handed over after so long, full or not
 _POLL_SECONDS = 0.1  # between two looks whether Ctrl-C was pressed
-_ROOM = 4096  # records that there is room for at first, where the length of an epoch is to be found
+ROOM = 4096
+"""Records that there is room for at first, where the length of an epoch is to be found."""
 
 
 class Source(Protocol):
@@ -35,54 +35,84 @@ class Source(Protocol):
 
     setup: Setup  # with the examples that are there
 
+    @property
+    def steps(self) -> int | None:
+        """How many steps there will be; None until that is known."""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there will be, as far as that is known."""
+
     def supply(self, carry: Carry, step: int, stop: int, interrupt: Interrupt) -> tuple[Carry, int]:
-        """Brings the examples of some of the steps from `step` to `stop`; returns to which step they are there."""
+        """Brings examples of the steps from `step` to `stop`; returns the carry, and to which step they are there."""
 
     def prefetch(self) -> None:
         """Brings what comes next, while the loop runs."""
 
-    def place(self, step: int) -> dict[str, Any] | None:
+    def place(self, step: int) -> dict[str, Any]:
         """Returns what is to be kept beside the carry of this step, fit for JSON."""
 
-    def resume(self, carry: Carry, place: dict[str, Any] | None) -> Carry:
-        """Goes to a place that was kept; returns the carry before the first step in its shapes."""
+    def shaped(self, carry: Carry, kept: dict[str, Any]) -> Carry:
+        """Returns the carry before the first step in the shapes of one that was kept with this."""
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Goes on after what was kept."""
 
     def close(self) -> None:
         """Ends reading."""
 
 
 class Resident:
-    """Examples that are all on the device."""
+    """Examples that are all on the device: there is nothing to do."""
 
     def __init__(self, setup: Setup):
         self.setup = setup
 
+    @property
+    def steps(self) -> int:
+        """The steps of the plan."""
+        return self.setup.plan.steps
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of the plan."""
+        return self.setup.plan.epochs
+
     def supply(self, carry: Carry, step: int, stop: int, interrupt: Interrupt) -> tuple[Carry, int]:
-        """Returns what it is given: all is there."""
+        """Returns what it is given."""
         return carry, stop
 
     def prefetch(self) -> None:
         """Does nothing."""
 
-    def place(self, step: int) -> None:
-        """Returns None: the carry says all."""
+    def place(self, step: int) -> dict[str, Any]:
+        """Returns nothing: the carry says all."""
+        return {}
 
-    def resume(self, carry: Carry, place: dict[str, Any] | None) -> Carry:
+    def shaped(self, carry: Carry, kept: dict[str, Any]) -> Carry:
         """Returns the carry."""
         return carry
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Does nothing."""
 
     def close(self) -> None:
         """Does nothing."""
 
 
-class Portion(NamedTuple):
+class _Portion(NamedTuple):
     """Some batches of one epoch, as they were read."""
 
     leaves: list[np.ndarray]  # [batches, batch_size, ...]
-    sizes: np.ndarray  # int32[batches]
+    weights: np.ndarray  # float32[batches, batch_size]
     count: int  # of these batches that are there
     place: Place  # of the first
     length: int | None  # of an epoch, if it is known by now
+
+    @property
+    def end(self) -> int:
+        """The step after the last of these batches."""
+        return self.place.step + self.count
 
 
 class Feed:
@@ -93,47 +123,197 @@ class Feed:
     """
 
     def __init__(self, setup: Setup, reader: Reader, epochs: int | None):
-        """Begins nothing yet; without `epochs`, the steps of the plan are those that were asked for."""
+        """Begins nothing yet. Without `epochs`, the plan's steps are those that were asked for."""
         self.setup, self._reader, self._epochs = setup, reader, epochs
-        self._portion: Portion | None = None  # what the window holds
-        self._next: tuple[Portion, Window] | None = None
-        self._resumed, self._skip = reader.place(), 0
-        self._read: queue.Queue[Portion | BaseException] = queue.Queue(maxsize=1)
+        self._steps = setup.plan.steps
+        self._length = reader.length
+        self._portion: _Portion | None = None  # what the window holds
+        self._next: tuple[_Portion, Window] | BaseException | None = None
+        self._kept: dict[str, Any] | None = None
+        self._queue: queue.Queue[_Portion | BaseException] = queue.Queue(maxsize=1)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def steps(self) -> int | None:
+        """How many steps there will be; None until that is known."""
+        return self.setup.plan.steps if self._length is not None or self._epochs is None else None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there will be, as far as that is known."""
+        return self._epochs or self.setup.plan.epochs
+
     def supply(self, carry: Carry, step: int, stop: int, interrupt: Interrupt) -> tuple[Carry, int]:
-        """Brings the examples of some of the steps from `step` to `stop`; returns to which step they are there.
+        """Brings examples of the steps from `step` to `stop`; returns the carry, and to which step they are there.
 
         Raises:
             What was raised while the next batch was read; all steps before are done.
         """
-        if self._portion is None or step >= self._end:
-            carry = self._advance_window(carry, step, interrupt)
-        return carry, max(step, min(stop, self._end))
+        while self._portion is None or self._portion.end <= step:
+            if (found := self._await(interrupt)) is None:
+                return carry, step
+            self._portion, window = found
+            self.setup = self.setup._replace(data=self.setup.data._replace(window=window))
+            was_known, carry = self._length is not None, self._reshaped(carry, self._portion)
+            if not was_known and self._length == step:  # the end of the first pass is seen only now
+                return compiled_loop.end_epoch(self.setup, carry), step
+        return carry, min(stop, self._portion.end)
 
     def prefetch(self) -> None:
         """Brings the next window to the device, if it has been read."""
-        if self._next is None and self._thread is not None:
-            try:
-                self._take(self._read.get_nowait())
-            except queue.Empty:
-                return
+        if self._next is None and not self._queue.empty():
+            self._next = self._on_device(self._queue.get())
 
     def place(self, step: int) -> dict[str, Any]:
-        """Returns where the stream is: the place of the window, and how many of its batches come before this step."""
-        kept, skip = self._resumed, self._skip
-        if self._portion is not None:
-            kept = self._portion.place
-            skip = step - self._end + self._portion.count
-        return {"place": kept._asdict(), "skip": skip, "steps_per_epoch": self.setup.plan.steps_per_epoch}
+        """Returns the place of the window, and how many of its batches come before this step."""
+        if self._portion is None:
+            return self._kept or {}
+        return {
+            "stream": self._portion.place._asdict(),
+            "skip": step - self._portion.place.step,
+            "length": self._length,
+            "steps": self.setup.plan.steps,
+        }
 
-    def resume(self, carry: Carry, place: dict[str, Any] | None) -> Carry:
-        """Goes to a place that was kept; returns the carry before the first step in its shapes."""
-        if place is None:
+    def shaped(self, carry: Carry, kept: dict[str, Any]) -> Carry:
+        """Returns the carry before the first step in the shapes of one that was kept with this."""
+        if not kept.get("stream"):
             return carry
-        self._resumed, self._skip = Place(**place["place"]), place["skip"]
-        self._reader.seek(self._resumed)
-        for _ in range(self._skip):
+        return _reshape(carry, self.setup._replace(plan=self._plan(kept["length"], kept["steps"])))
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Goes on after what was kept."""
+        if not kept.get("stream"):
+            return
+        self._kept = {name: kept[name] for name in ("stream", "skip", "length", "steps")}
+        plan = self._plan(kept["length"], kept["steps"])
+        self.setup, self._length = self.setup._replace(plan=plan), kept["length"]
+        self._reader.seek(Place(**kept["stream"]))
+        for _ in range(kept["skip"]):
             self._reader.read()
-        return self._lengthen(carry, place["steps_per_epoch"], self._resumed.length)
+
+    def close(self) -> None:
+        """Ends reading; what is being read is waited for, for a moment."""
+        self._ended.set()
+        if self._thread is not None:
+            while not self._queue.empty():
+                self._queue.get()
+            self._thread.join(timeout=1)
+
+    def _await(self, interrupt: Interrupt) -> tuple[_Portion, Window] | None:
+        """Returns the next window, None if Ctrl-C is pressed before it is there."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._produce, name="lectopt-stream", daemon=True)
+            self._thread.start()
+        while self._next is None:
+            if interrupt.pressed:
+                return None
+            try:
+                self._next = self._on_device(self._queue.get(timeout=_POLL_SECONDS))
+            except queue.Empty:
+                continue
+        if isinstance(self._next, BaseException):
+            raise self._next
+        found, self._next = self._next, None
+        return found
+
+    def _on_device(self, read: _Portion | BaseException) -> tuple[_Portion, Window] | BaseException:
+        if isinstance(read, BaseException):
+            return read
+        arrays = jax.tree.unflatten(jax.tree.structure(self._reader.first), read.leaves)
+        window = Window(arrays, read.weights, np.int32(read.place.batch))
+        return read._replace(leaves=[]), put_window(self.setup.plan, window)
+
+    # What is asked for, and how long an epoch is --------------------------------------------------------------------
+    def _plan(self, length: int | None, steps: int) -> Plan:
+        return dataclasses.replace(self.setup.plan, steps=steps, steps_per_epoch=length or steps)
+
+    def _reshaped(self, carry: Carry, portion: _Portion) -> Carry:
+        """Makes room for more steps in the records, or gives them their shape, once an epoch's length is known."""
+        before, steps = self.setup.plan, self.setup.plan.steps
+        if portion.length is not None and self._length is None:
+            self._length = portion.length
+            steps = self._steps if self._epochs is None else self._epochs * portion.length
+        while self._length is None and self._epochs is not None and portion.end >= steps:
+            steps *= 4
+        plan = self._plan(self._length, steps)
+        self.setup = self.setup._replace(plan=plan)
+        return carry if plan == before else _reshape(carry, self.setup)
+
+    # In the thread that reads ---------------------------------------------------------------------------------------
+    def _produce(self) -> None:
+        try:
+            for portion in self._portions():
+                if not self._hand_over(portion):
+                    return
+        except BaseException as error:
+            self._hand_over(error)
+
+    def _hand_over(self, read: _Portion | BaseException) -> bool:
+        """Waits until there is room; returns False if it is wanted no more."""
+        while not self._ended.is_set():
+            try:
+                self._queue.put(read, timeout=_POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _is_over(self) -> bool:
+        if self._epochs is None:
+            return self._reader.steps >= self._steps
+        return self._reader.length is not None and self._reader.steps >= self._epochs * self._reader.length
+
+    def _portions(self) -> Iterator[_Portion]:
+        reader = self._reader
+        like = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(reader.first)]
+        most = batches_at_once(like, self._steps if reader.length is None else reader.length)
+        while not self._is_over():
+            place = reader.place()
+            leaves = [np.empty((most, *shape), dtype) for shape, dtype in like]
+            weights, count, began, error = np.zeros((most, reader.batch_size), np.float32), 0, time.monotonic(), None
+            while count < most and time.monotonic() < began + _SECONDS and not self._is_over():
+                try:
+                    batch = reader.read()
+                except BaseException as raised:
+                    error = raised
+                    break
+                if batch is None:
+                    break
+                weights[count, : len(batch[0])] = 1
+                for leaf, rows in zip(leaves, reader.pad(batch), strict=True):
+                    leaf[count] = rows
+                count += 1
+            if count or reader.length != place.length:
+                yield _Portion(leaves, weights, count, place if count else reader.place(), reader.length)
+            if error is not None:
+                raise error
+
+
+def put_window(plan: Plan, window: Window) -> Window:
+    """Puts a window on the device, or on those of the plan's mesh, with the rows of each batch split over them."""
+    if plan.mesh is None:
+        return jax.tree.map(jnp.asarray, window)
+    weights, first = meshes.replicate(plan.mesh, (window.weights, window.first))
+    return Window(meshes.split_rows(plan.mesh, window.arrays, axis=1), weights, first)
+
+
+def batches_at_once(like: list[tuple[tuple[int, ...], Any]], most: int) -> int:
+    """Returns how many batches of these shapes and dtypes a window holds."""
+    size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in like)
+    return max(1, min(_BYTES // max(size, 1), _MOST_BATCHES, most))
+
+
+def _reshape(carry: Carry, setup: Setup) -> Carry:
+    """Returns a carry of the first epoch with records as long as those of the plan."""
+
+    def resized(record: jax.Array, like: jax.ShapeDtypeStruct) -> Any:
+        if record.shape == like.shape:
+            return record
+        part = tuple(slice(min(sizes)) for sizes in zip(record.shape, like.shape, strict=True))
+        new = np.zeros(like.shape, like.dtype)
+        new[part] = np.asarray(record)[part]
+        return jnp.asarray(new) if setup.plan.mesh is None else meshes.replicate(setup.plan.mesh, new)
+
+    return jax.tree.map(resized, carry, compiled_loop.shapes(setup))

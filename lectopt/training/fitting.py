@@ -19,12 +19,15 @@ from lectopt._internal.files import checked_path
 from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt.data.batches import Batch
+from lectopt.data.readers import read_all
+from lectopt.data.streams import as_stream, is_stream
 from lectopt.tasks.task import Task
 from lectopt.training import compiled_loop
 from lectopt.training.arguments import TrainingArguments
 from lectopt.training.carry import Carry
 from lectopt.training.checkpoints import Store
 from lectopt.training.chunks import Chunks
+from lectopt.training.feeding import Resident, Source
 from lectopt.training.hooks import Hook, as_hooks
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.nonfinite import divergence, nonfinite_validation
@@ -34,6 +37,7 @@ from lectopt.training.outcome import as_run, trimmed
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup, prepare
 from lectopt.training.status import status_of
+from lectopt.training.stream_setup import is_streamed, prepare_stream
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
 
@@ -44,7 +48,7 @@ def fit(
     train: Any,
     *,
     valid: Any = None,
-    batch_size: int,
+    batch_size: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     shuffle: bool = True,
@@ -174,121 +178,151 @@ def fit(
     patience.
     """
     checks.check_flag("progress", progress)
-    mesh = meshes.as_mesh(mesh)
-    setup = prepare(
-        TrainingArguments(
-            task,
-            optimizer,
-            train,
-            valid=valid,
-            batch_size=batch_size,
-            epochs=epochs,
-            steps=steps,
-            shuffle=shuffle,
-            key=key,
-            hyperparameters=hyperparameters,
-            start=start,
-            patience=patience,
-            weights=weights,
-            augment=augment,
-            watch=watch,
-        ),
-        mesh,
+    mesh, hooks = meshes.as_mesh(mesh), as_hooks(on_epoch, on_steps)
+    given = TrainingArguments(
+        task,
+        optimizer,
+        train,
+        valid=read_all("valid", as_stream(valid)) if is_stream(valid) else valid,
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        shuffle=shuffle,
+        key=key,
+        hyperparameters=hyperparameters,
+        start=start,
+        patience=patience,
+        weights=weights,
+        augment=augment,
+        watch=watch,
     )
+    source = prepare_stream(given, mesh) if is_streamed(train) else Resident(prepare(given, mesh))
+    setup = source.setup
     arrays = setup.numbers, setup.data, setup.start
     if checks.is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
-    hooks = as_hooks(on_epoch, on_steps, setup.plan.steps_per_epoch)
     with meshes.as_context(mesh):
-        setup = Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays))
-        run = _fit(setup, progress, hooks, directory, log_dir)
+        source.setup = Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays))
+        run = _fit(source, progress, hooks, directory, log_dir)
     _warn_of_nonfinite(run, patience)
     return run
 
 
 def _fit(
-    setup: Setup, progress: bool, hooks: Sequence[Hook], directory: str | Path | None, log_dir: str | Path | None
+    source: Source, progress: bool, hooks: Sequence[Hook], directory: str | Path | None, log_dir: str | Path | None
 ) -> Run:
-    show = progress and meshes.is_first_process(setup.plan.mesh)
+    plan = source.setup.plan
+    show = progress and meshes.is_first_process(plan.mesh)
     if directory is not None:
         make_directory("directory", checked_path("directory", directory))  # before anything compiles
     with contextlib.ExitStack() as stack:
-        observers = [stack.enter_context(contextlib.closing(o)) for o in observers_of(setup.plan, log_dir, show)]
-        carry = compiled_loop.start(setup)
+        stack.enter_context(contextlib.closing(source))
+        observers = [stack.enter_context(contextlib.closing(o)) for o in observers_of(plan, log_dir, show)]
+        carry = compiled_loop.start(source.setup)
         store = None
         if directory is not None:
-            store = stack.enter_context(contextlib.closing(_open_store(directory, setup, carry)))
-            carry = meshes.put_like(setup.plan.mesh, carry, store.restore(carry))
-        carry = _run(setup, carry, store, observers, hooks, show=show)
-    return _as_run(setup, carry)
+            store = stack.enter_context(contextlib.closing(_open_store(directory, source.setup, carry)))
+            carry = meshes.put_like(plan.mesh, carry, store.restore(carry, source.shaped))
+            source.resume(store.facts)
+        carry = _run(source, carry, store, observers, hooks, show=show)
+    return _as_run(source.setup, carry)
 
 
 def _run(
-    setup: Setup, carry: Carry, store: Store | None, observers: Sequence[Observer], hooks: Sequence[Hook], *, show: bool
+    source: Source,
+    carry: Carry,
+    store: Store | None,
+    observers: Sequence[Observer],
+    hooks: Sequence[Hook],
+    *,
+    show: bool,
 ) -> Carry:
     """Runs all chunks; between them it shows the progress, stores a copy on disk and calls the hooks."""
-    mesh, steps, saved = setup.plan.mesh, setup.plan.steps, time.monotonic()
-    status, stopped, chunks = status_of(carry), False, Chunks(compiled_loop.program(setup))
+    mesh, saved, status = source.setup.plan.mesh, time.monotonic(), status_of(carry)
+    chunks, stopped, failure = Chunks(compiled_loop.program(source.setup)), False, None
     for observer in observers:
         observer.open(status.step)
     with (
-        ProgressBar("training", steps, show=show, unit="steps") as bar,
+        ProgressBar("training", source.steps, show=show, unit="steps") as bar,
         interrupts.deferred_interrupts() as interrupt,
     ):
-        while status.running and status.step < steps and not stopped:
-            before = status.step
-            if not meshes.broadcast_from_first(mesh, chunks.is_measured):
-                # Without a step, it compiles: the time of the first one is to be its own.
-                carry = compiled_loop.advance(setup, carry, np.int32(before), np.int32(steps))
-            began = time.perf_counter()
-            size = meshes.broadcast_from_first(mesh, chunks.size)
-            stop = min(before + size, steps, *(hook.next_step(before) for hook in hooks))
-            carry = jax.block_until_ready(compiled_loop.advance(setup, carry, np.int32(stop), np.int32(steps)))
-            last, status = status, status_of(carry)
-            chunks.update(status.step - before, time.perf_counter() - began)
-            bar.update(status.step, status.words(setup.plan.epochs, last), stage=str(status.epoch))
-            _show(setup, carry, [observer for observer in observers if observer.throttle.due()])
+        while status.running and status.step < source.setup.plan.steps and not stopped:
+            stop = min(status.step + meshes.broadcast_from_first(mesh, chunks.size), source.setup.plan.steps)
+            stop = min([stop, *(hook.next_step(status.step, source.setup.plan.steps_per_epoch) for hook in hooks)])
+            try:
+                carry, stop = source.supply(carry, status.step, stop, interrupt)
+            except Exception as error:  # of a stream; all steps before are done
+                failure = error
+                break
+            chunks = chunks.of(compiled_loop.program(source.setup))
+            carry = _run_chunk(source, carry, status.step, stop, chunks)
+            last, status, bar.total = status, status_of(carry), source.steps
+            bar.update(status.step, status.words(source.epochs, last), stage=str(status.epoch))
+            _show(source.setup, carry, [observer for observer in observers if observer.throttle.due()])
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
-                store.save(carry, _run_so_far(setup, carry).to_arrays())
+                _keep(source, carry, store)
                 saved = time.monotonic()
-            stopped = _stopped_by_hooks(setup, carry, store, hooks, status.step)
+            stopped = _stopped_by_hooks(source, carry, store, [hook for hook in hooks if hook.is_due(status, last)])
             stopped |= bool(meshes.broadcast_from_first(mesh, interrupt.pressed))
-        if store is not None:
-            store.save(carry, _run_so_far(setup, carry).to_arrays())
-        if meshes.broadcast_from_first(mesh, interrupt.pressed):
-            carry = _end_interrupted(setup, carry)
+        _keep(source, carry, store)
+        if failure is not None or meshes.broadcast_from_first(mesh, interrupt.pressed):
+            carry = _end_early(source.setup, carry, failure or KeyboardInterrupt())
         elif stopped:
-            carry = _end_epoch(setup, carry)
-    _show(setup, carry, observers)
+            carry = _end_epoch(source.setup, carry)
+    _show(source.setup, carry, observers)
     return carry
 
 
-def _stopped_by_hooks(setup: Setup, carry: Carry, store: Store | None, hooks: Sequence[Hook], step: int) -> bool:
+def _run_chunk(source: Source, carry: Carry, step: int, stop: int, chunks: Chunks) -> Carry:
+    """Runs the steps from `step` to `stop`, and measures how long they take."""
+    setup, last = source.setup, np.int32(source.setup.plan.steps)
+    if not meshes.broadcast_from_first(setup.plan.mesh, chunks.is_measured):
+        # Without a step, it compiles: the time of the first one is to be its own.
+        carry = compiled_loop.advance(setup, carry, np.int32(step), last)
+    began = time.perf_counter()
+    carry = compiled_loop.advance(setup, carry, np.int32(stop), last)
+    source.prefetch()
+    carry = jax.block_until_ready(carry)
+    chunks.update(stop - step, time.perf_counter() - began)
+    return carry
+
+
+def _stopped_by_hooks(source: Source, carry: Carry, store: Store | None, due: Sequence[Hook]) -> bool:
     """Calls the hooks that are due, and returns whether one of them ends the training; keeps it if one raises."""
-    mesh, due, answers = setup.plan.mesh, [hook for hook in hooks if hook.is_due(step, setup.plan.steps)], []
+    mesh, answers = source.setup.plan.mesh, list[bool]()
     if not due:
         return False
 
     def call() -> None:
-        run = _kept(_run_so_far(setup, carry))
+        run = _kept(_run_so_far(source.setup, carry))
         answers.extend([hook.stops(run) for hook in due])
 
     try:
         meshes.call_in_first_process(call, several=meshes.spans_processes(mesh))
     except BaseException:
-        if store is not None:
-            store.save(carry, _run_so_far(setup, carry).to_arrays())
+        _keep(source, carry, store)
         raise
     return bool(meshes.broadcast_from_first(mesh, any(answers)))
 
 
-def _end_interrupted(setup: Setup, carry: Carry) -> Carry:
-    """Returns, after Ctrl-C, the carry at the end of an epoch that ends here, for a person; a script is to end."""
+def _keep(source: Source, carry: Carry, store: Store | None) -> None:
+    """Stores a copy on disk, if there is a directory for it."""
+    if store is not None:
+        store.save(carry, _run_so_far(source.setup, carry).to_arrays(), source.place(int(carry.step)))
+
+
+def _end_early(setup: Setup, carry: Carry, cause: BaseException) -> Carry:
+    """Returns, after Ctrl-C or a failure, the carry at the end of an epoch that ends here, for a person.
+
+    Raises:
+        The cause, in a script, which is to end.
+    """
     if not interactive():
-        raise KeyboardInterrupt
+        raise cause
     carry = _end_epoch(setup, carry)
+    what = "was interrupted" if isinstance(cause, KeyboardInterrupt) else f"ended early, by {cause!r}"
     warnings.warn(
-        f"training was interrupted: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
+        f"training {what}: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
         "start=run goes on from there",
         stacklevel=5,
     )

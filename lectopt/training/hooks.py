@@ -7,6 +7,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt.training.run import Run
+from lectopt.training.status import Status
 
 
 class Hook(NamedTuple):
@@ -14,16 +15,18 @@ class Hook(NamedTuple):
 
     name: str  # as the user knows it
     function: Callable[[Run], Any]
-    every: int  # steps from one call to the next
-    at_end: bool  # also after the last step, where no others are due
+    every: int | None  # steps from one call to the next; None at the end of each epoch
 
-    def next_step(self, step: int) -> int:
+    def next_step(self, step: int, steps_per_epoch: int) -> int:
         """Returns the first step after this one at which it is due."""
-        return (step // self.every + 1) * self.every
+        every = self.every or steps_per_epoch
+        return (step // every + 1) * every
 
-    def is_due(self, step: int, steps: int) -> bool:
-        """Whether it is due after so many steps of so many in all."""
-        return step % self.every == 0 or (self.at_end and step == steps)
+    def is_due(self, status: Status, last: Status) -> bool:
+        """Whether it is due where a training has come to a status, after the last one."""
+        if self.every is None:
+            return status.epoch > last.epoch
+        return status.step > last.step and status.step % self.every == 0
 
     def stops(self, run: Run) -> bool:
         """Calls it, and returns whether training is to end here.
@@ -40,18 +43,18 @@ class Hook(NamedTuple):
         )
 
 
-def as_hooks(on_epoch: Any, on_steps: Any, steps_per_epoch: int) -> list[Hook]:
+def as_hooks(on_epoch: Any, on_steps: Any) -> list[Hook]:
     """Returns what the arguments of `fit` ask for, after checking it."""
     hooks = []
     if on_epoch is not None:
         if not callable(on_epoch):
             raise TypeError(f"on_epoch must be a function of the run so far; got {checks.value_and_type(on_epoch)}")
-        hooks.append(Hook("on_epoch", on_epoch, steps_per_epoch, at_end=True))
+        hooks.append(Hook("on_epoch", on_epoch, None))
     if on_steps is not None:
         if not isinstance(on_steps, tuple) or len(on_steps) != 2 or not callable(on_steps[1]):
             raise TypeError(
                 "on_steps must be a pair (n, function), called with the run so far after every n steps; got "
                 f"{checks.value_and_type(on_steps)}"
             )
-        hooks.append(Hook("on_steps", on_steps[1], checks.check_count("on_steps[0]", on_steps[0]), at_end=False))
+        hooks.append(Hook("on_steps", on_steps[1], checks.check_count("on_steps[0]", on_steps[0])))
     return hooks

@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 
+from lectopt._internal import checks
 from lectopt.data.batches import Batch
+from lectopt.data.streams import is_stream
 from lectopt.tasks.task import Task
 from lectopt.training.arguments import TrainingArguments
 from lectopt.training.layer_statistics import Watch
@@ -108,6 +110,11 @@ def train(
     I. Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, algorithm 8.1, and algorithm 7.1 for
     patience.
     """
+    if is_stream(train):
+        raise TypeError(
+            "train must be examples in memory, a tuple of arrays or a Subset; what is read batch by batch, such as "
+            f"{checks.type_description(train)}, is for lectopt.fit"
+        )
     setup = prepare(
         TrainingArguments(
             task,

@@ -1,0 +1,83 @@
+"""Assembling a training on a stream: as if on its first batch, then as long as it is to be."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lectopt._internal import checks, meshes
+from lectopt._internal.keys import as_key
+from lectopt.data.batches import steps_per_epoch
+from lectopt.data.memory_maps import is_on_disk, mapped_stream
+from lectopt.data.readers import Reader
+from lectopt.data.streams import as_stream, is_stream
+from lectopt.data.subsets import view
+from lectopt.tasks.example_checks import target_check
+from lectopt.training.arguments import TrainingArguments, step_count
+from lectopt.training.carry import Window
+from lectopt.training.feeding import ROOM, Feed
+from lectopt.training.setup import Setup, prepare
+
+
+def is_streamed(train: Any) -> bool:
+    """Tells whether the examples are read while training: a stream, or arrays on disk."""
+    return is_stream(train) or is_on_disk(train)
+
+
+def prepare_stream(given: TrainingArguments, mesh: Mesh | None) -> Feed:
+    """Checks the arguments of a training on a stream, with its first batch, and assembles them."""
+    _refuse(given, mesh)
+    reader = _reader(given)
+    first = view(reader.first, np.arange(reader.batch_size, dtype=np.int32))
+    setup = prepare(
+        dataclasses.replace(given, train=first, batch_size=reader.batch_size, shuffle=False, epochs=1, steps=None), mesh
+    )
+    reader.check = target_check(given.task, reader.first)
+    length = reader.length
+    steps = step_count(given.epochs, given.steps, length or ROOM)
+    if length is None and given.steps is None:
+        steps = ROOM
+    plan = dataclasses.replace(setup.plan, steps=steps, steps_per_epoch=length or steps)
+    window = Window(jax.tree.map(lambda a: a[None], reader.first), jnp.ones((1, reader.batch_size)), jnp.int32(0))
+    setup = setup._replace(plan=plan, data=setup.data._replace(window=window))
+    return Feed(setup, reader, None if given.epochs is None else int(given.epochs))
+
+
+def _refuse(given: TrainingArguments, mesh: Mesh | None) -> None:
+    step_count(given.epochs, given.steps, 1)
+    if given.weights is not None:
+        raise ValueError(
+            "weights must be None where train is read batch by batch: their mean is 1 over all examples, which are not "
+            "known. Let an objective take a third array of each batch, or give arrays in memory"
+        )
+    if getattr(given.task, "output_bias", None) is not None:
+        raise ValueError(
+            "output_bias is learned from all targets, which are not known where train is read batch by batch: set it "
+            "in the model, with lectopt.initializers.output_bias, or give arrays in memory"
+        )
+    if meshes.spans_processes(mesh):
+        raise ValueError("train must be arrays in memory where mesh spans several processes")
+
+
+def _reader(given: TrainingArguments) -> Reader:
+    """Opens the stream, and reads its first batch."""
+    if is_on_disk(given.train):
+        batch_size = checks.check_count("batch_size", given.batch_size)
+        key = jax.random.fold_in(as_key(given.key), 0) if checks.check_flag("shuffle", given.shuffle) else None
+        stream = mapped_stream(given.train, batch_size, key)
+        return Reader("train", stream, steps_per_epoch(given.train, batch_size))
+    stream = as_stream(given.train)
+    reader = Reader("train", stream, stream.steps_per_epoch or stream.length)
+    if given.batch_size is not None and given.batch_size != reader.batch_size:
+        raise ValueError(
+            f"batch_size must be that of the first batch of train, {reader.batch_size}, or None; got {given.batch_size}"
+        )
+    if given.epochs is not None and given.epochs > 1 and not stream.restarts and stream.steps_per_epoch is None:
+        raise ValueError(
+            "train must be what can be read several times, for several epochs; an iterator can be read once. Give a "
+            "function that makes one: lectopt.stream(function)"
+        )
+    return reader
