@@ -6,8 +6,9 @@
   `accept_dicts`.
 - Schedules: `linear_decay`, `robbins_monro`, `momentum_ramp`, `steps_per_epoch`.
 - Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`.
-- Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`, with
-  `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets` (`lectopt.data.datasets`).
+- Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`,
+  `stream`, with `Subset`, `Folds`, `Minibatches`, `Stream`; small real data sets in `lectopt.datasets`
+  (`lectopt.data.datasets`).
 - Training: a `Task`, such as `classification` and `regression` define (`whole_set` marks metrics); `train` and `fit`,
   which return a `Run` with its `History`; `load`, `compare`, `Comparison`, `watch`; `update_batch_statistics`.
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
@@ -100,8 +101,8 @@ from lectopt.training import watch as watch
 
 __all__ = [
     "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "LayerNorm",
-    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Stream", "Subset", "Task", "Transfer", "accept_dicts",
-    "adagrad", "adam", "add_l2", "average_params", "check", "classification", "clip_by_norm", "compare",
+    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Stream", "Subset", "Task", "Transfer",
+    "accept_dicts", "adagrad", "adam", "add_l2", "average_params", "check", "classification", "clip_by_norm", "compare",
     "cross_validate", "datasets", "diagnose", "eval_params", "few_labels", "fit", "from_indices", "grid", "holdout",
     "initializers", "inspect", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
     "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params",

@@ -13,11 +13,13 @@ from lectopt.data.streams import Stream
 
 def is_on_disk(examples: Any) -> bool:
     """Tells whether one of the arrays is a memory map."""
-    return isinstance(examples, (tuple, list)) and any(isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(examples))
+    return isinstance(examples, (tuple, list)) and any(
+        isinstance(leaf, np.memmap) for leaf in jax.tree.leaves(examples)
+    )
 
 
 def mapped_stream(examples: Any, batch_size: int, key: jax.Array | None) -> Stream:
-    """Returns the batches of arrays in memory or on disk, in the loop's order for this key; without one, as they lie."""
+    """Returns the batches of these arrays in the order in which the loop takes them; without a key, as they lie."""
     wide = jnp.result_type(float) == jnp.float64  # a setting of this thread, which the one that reads has to share
 
     def batches(epoch: int) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lectopt._internal.arrays import as_numpy, check_narrowing
+from lectopt._internal.arrays import as_numpy, as_tree, check_narrowing
 from lectopt._internal.trees import same_structure
 from lectopt.data.streams import Stream
 from lectopt.data.subsets import as_subset, check_finite_array
@@ -53,8 +53,10 @@ class Reader:
         batch = self._next()
         if batch is None:
             raise ValueError(f"{name} must hold at least 1 batch; it ended at once")
-        copied = jax.tree.map(np.array, batch) if isinstance(batch, (tuple, list)) else batch  # its buffer may be reused
-        subset = as_subset(copied, f"the first batch of {name}")
+        called = f"the first batch of {name}"
+        if isinstance(batch, (tuple, list)):  # copied, since its buffer may be used again
+            batch = as_tree(called, tuple(batch), lambda name, leaf: as_numpy(name, leaf).copy())
+        subset = as_subset(batch, called)
         self.first, self.batch_size = subset.arrays, subset.capacity
         self._given = [as_numpy(name, leaf).dtype for leaf in jax.tree.leaves(tuple(batch))]
         self._pending: Any = batch
@@ -66,7 +68,8 @@ class Reader:
             ValueError: if the stream ends within an epoch, or a batch is not as the first one; the message says which.
         """
         if self._batch == self.length:
-            return self._end_epoch()
+            self._end_epoch()
+            return None
         if self._batch == 0 and self._pending is None:
             self._begin_epoch()
         batch, self._pending = self._next() if self._pending is None else self._pending, None
@@ -75,7 +78,8 @@ class Reader:
             self._begin_epoch()
             batch = self._next()
         if batch is None:
-            return self._end_pass()
+            self._end_pass()
+            return None
         leaves = self._checked(batch)
         if self._batch == 0:
             self._head = [leaf.copy() for leaf in leaves]

@@ -146,7 +146,7 @@ def check_finite(subset: Subset, name: str) -> None:
         check_once(functools.partial(check_finite_array, array, name), [array], "finite")
 
 
-def check_finite_array(array: Array, name: str) -> None:
+def check_finite_array(array: Array | np.ndarray, name: str) -> None:
     """Raises ValueError if any number of a concrete array is NaN or infinite."""
     numbers = np.asarray(array)  # since JAX would trace what is computed here when it is called under `jit`
     if jnp.issubdtype(numbers.dtype, jnp.inexact) and not np.isfinite(numbers).all():

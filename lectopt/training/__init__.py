@@ -2,8 +2,9 @@
 
 On the way down: `arguments` as the user gave them; `setup`, which assembles them with `optimizer_recipe`,
 `example_weights` and `starting`; the `loop` over its `carry`, with `layer_statistics`. On the way back: `outcome`,
-which makes a `run` with its `history`; `batch_statistics` of its weights. Around `fit`: `compiled_loop`, `checkpoints`
-in `archives`, and `observers` (`live_curves`, `tensorboard`). Imports `tasks`, `data`, `optim`, `norms`, `plots` and
+which makes a `run` with its `history`; `batch_statistics` of its weights. Around `fit`: `running`, chunk by
+chunk, the `compiled_loop` on examples from a `source` (a stream's is its `feeding`), `checkpoints` in `archives`,
+`hooks` and `observers` (`live_curves`, `tensorboard`). Imports `tasks`, `data`, `optim`, `norms`, `plots` and
 `_internal`.
 """
 

@@ -28,7 +28,7 @@ class TrainingArguments:
     train: Any
     _: dataclasses.KW_ONLY
     valid: Any = None
-    batch_size: int | None
+    batch_size: int | None = None
     epochs: int | None = None
     steps: int | None = None
     shuffle: bool = True
@@ -44,7 +44,7 @@ class TrainingArguments:
 def as_batch_size(batch_size: Any, train: Subset) -> int:
     """Returns the batch size, at most the number of examples; warns if it is cut."""
     if batch_size is None:
-        raise TypeError("batch_size must be given where train holds arrays: the number of examples in a minibatch")
+        raise TypeError("batch_size must be given with arrays: the number of examples in a minibatch")
     batch_size = checks.check_count("batch_size", batch_size)
     if batch_size > train.capacity:
         warnings.warn(

@@ -57,9 +57,9 @@ class Window(NamedTuple):
         number = place - self.first
         return number, self.weights[number]
 
-    def take(self, number: Array) -> Batch:
-        """Returns the batch of this number."""
-        return jax.tree.map(lambda a: a[number], self.arrays)
+    def take(self, rows: Array) -> Batch:
+        """Returns the batch of this number, as a `Subset` returns rows."""
+        return jax.tree.map(lambda a: a[rows], self.arrays)
 
 
 class Data(NamedTuple):

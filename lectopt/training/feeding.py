@@ -1,4 +1,4 @@
-"""Feeding the loop: from the device's memory, where all examples are, or from a stream, a window of batches at a time.
+"""Feeding the loop from a stream, a window of batches at a time.
 
 A thread reads the next batches while the loop runs on those before. How they are split decides nothing: the loop gives
 the same numbers from any step to any other.
@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,89 +30,19 @@ ROOM = 4096
 """Records that there is room for at first, where the length of an epoch is to be found."""
 
 
-class Source(Protocol):
-    """Where the examples of a training come from."""
-
-    setup: Setup  # with the examples that are there
-
-    @property
-    def steps(self) -> int | None:
-        """How many steps there will be; None until that is known."""
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs there will be, as far as that is known."""
-
-    def supply(self, carry: Carry, step: int, stop: int, interrupt: Interrupt) -> tuple[Carry, int]:
-        """Brings examples of the steps from `step` to `stop`; returns the carry, and to which step they are there."""
-
-    def prefetch(self) -> None:
-        """Brings what comes next, while the loop runs."""
-
-    def place(self, step: int) -> dict[str, Any]:
-        """Returns what is to be kept beside the carry of this step, fit for JSON."""
-
-    def shaped(self, carry: Carry, kept: dict[str, Any]) -> Carry:
-        """Returns the carry before the first step in the shapes of one that was kept with this."""
-
-    def resume(self, kept: dict[str, Any]) -> None:
-        """Goes on after what was kept."""
-
-    def close(self) -> None:
-        """Ends reading."""
-
-
-class Resident:
-    """Examples that are all on the device: there is nothing to do."""
-
-    def __init__(self, setup: Setup):
-        self.setup = setup
-
-    @property
-    def steps(self) -> int:
-        """The steps of the plan."""
-        return self.setup.plan.steps
-
-    @property
-    def epochs(self) -> int:
-        """The epochs of the plan."""
-        return self.setup.plan.epochs
-
-    def supply(self, carry: Carry, step: int, stop: int, interrupt: Interrupt) -> tuple[Carry, int]:
-        """Returns what it is given."""
-        return carry, stop
-
-    def prefetch(self) -> None:
-        """Does nothing."""
-
-    def place(self, step: int) -> dict[str, Any]:
-        """Returns nothing: the carry says all."""
-        return {}
-
-    def shaped(self, carry: Carry, kept: dict[str, Any]) -> Carry:
-        """Returns the carry."""
-        return carry
-
-    def resume(self, kept: dict[str, Any]) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-
 class _Portion(NamedTuple):
     """Some batches of one epoch, as they were read."""
 
     leaves: list[np.ndarray]  # [batches, batch_size, ...]
     weights: np.ndarray  # float32[batches, batch_size]
-    count: int  # of these batches that are there
+    filled: int  # how many of these batches are there
     place: Place  # of the first
     length: int | None  # of an epoch, if it is known by now
 
     @property
     def end(self) -> int:
         """The step after the last of these batches."""
-        return self.place.step + self.count
+        return self.place.step + self.filled
 
 
 class Feed:
@@ -222,8 +152,8 @@ class Feed:
         if isinstance(read, BaseException):
             return read
         arrays = jax.tree.unflatten(jax.tree.structure(self._reader.first), read.leaves)
-        window = Window(arrays, read.weights, np.int32(read.place.batch))
-        return read._replace(leaves=[]), put_window(self.setup.plan, window)
+        window = _put(self.setup.plan, arrays, read.weights, np.int32(read.place.batch))
+        return read._replace(leaves=[]), window
 
     # What is asked for, and how long an epoch is --------------------------------------------------------------------
     def _plan(self, length: int | None, steps: int) -> Plan:
@@ -291,12 +221,12 @@ class Feed:
                 raise error
 
 
-def put_window(plan: Plan, window: Window) -> Window:
+def _put(plan: Plan, arrays: Any, weights: np.ndarray, first: np.int32) -> Window:
     """Puts a window on the device, or on those of the plan's mesh, with the rows of each batch split over them."""
     if plan.mesh is None:
-        return jax.tree.map(jnp.asarray, window)
-    weights, first = meshes.replicate(plan.mesh, (window.weights, window.first))
-    return Window(meshes.split_rows(plan.mesh, window.arrays, axis=1), weights, first)
+        return Window(*jax.tree.map(jnp.asarray, (arrays, weights, first)))
+    arrays = meshes.split_rows(plan.mesh, arrays, axis=1)
+    return Window(arrays, *meshes.replicate(plan.mesh, (weights, first)))
 
 
 def batches_at_once(like: list[tuple[tuple[int, ...], Any]], most: int) -> int:

@@ -1,45 +1,29 @@
 """`fit`: the loop of `train` in chunks, with progress and copies on disk between them."""
 
-import contextlib
-import dataclasses
-import functools
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lectopt._internal import checks, interrupts, meshes
-from lectopt._internal.files import checked_path
-from lectopt._internal.progress import ProgressBar, interactive
-from lectopt._internal.run_directories import fingerprint, make_directory
+from lectopt._internal import checks, meshes
 from lectopt.data.batches import Batch
 from lectopt.data.readers import read_all
 from lectopt.data.streams import as_stream, is_stream
 from lectopt.tasks.task import Task
-from lectopt.training import compiled_loop
 from lectopt.training.arguments import TrainingArguments
-from lectopt.training.carry import Carry
-from lectopt.training.checkpoints import Store
-from lectopt.training.chunks import Chunks
-from lectopt.training.feeding import Resident, Source
-from lectopt.training.hooks import Hook, as_hooks
+from lectopt.training.hooks import as_hooks
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.nonfinite import divergence, nonfinite_validation
-from lectopt.training.observers import Observer, observers_of
 from lectopt.training.optimizer_recipe import Optimizer
-from lectopt.training.outcome import as_run, trimmed
 from lectopt.training.run import Run
+from lectopt.training.running import run_in_chunks
 from lectopt.training.setup import Setup, prepare
-from lectopt.training.status import status_of
+from lectopt.training.sources import Resident
 from lectopt.training.stream_setup import is_streamed, prepare_stream
-
-_SAVE_SECONDS = 5.0  # what a crash may cost
 
 
 def fit(
@@ -80,15 +64,25 @@ def fit(
         task: the model with its loss and metrics, a `Task` such as `classification` and `regression` make.
         optimizer: an Optax optimizer, or a function that is called as `optimizer(**hyperparameters)` and returns one,
             such as `lo.momentum`.
-        train: the examples to learn from, a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
+        train: the examples to learn from: a tuple of arrays [n, ...] such as (x, y), or a `Subset`. What does not fit
+            into memory is read while the training runs, one part after the other, and each batch is checked:
+
+            - a tuple with an `np.memmap`, such as `np.load(path, mmap_mode="r")`, trains as the arrays would;
+            - a stream: what `lectopt.stream` returns, a Grain `DataLoader` or dataset, a PyTorch `DataLoader`, or
+              another iterable of tuples of arrays [batch_size, ...]. Its batches are taken as they come.
+
+            For these, `history.baseline_loss` is None, since it depends on all examples at once, and `weights` and an
+            `output_bias` are refused; `standardize` takes one pass before training, unless start gives its statistics.
         valid: the examples to validate on after each epoch and at the end, a tuple of arrays [n, ...] such as (x, y),
-            or a `Subset`; None validates nothing.
+            or a `Subset`; or a stream that ends, which is read into memory; None validates nothing.
         batch_size: the number of examples in a minibatch, at least 1; the last minibatch of an epoch may be smaller. If
-            there are fewer examples, all of them are one batch (with a warning).
-        epochs: the number of passes through the examples, at least 1; give either this or steps.
+            there are fewer examples, all of them are one batch (with a warning). None for a stream, whose first batch
+            says it.
+        epochs: the number of passes through the examples, at least 1; give either this or steps. A stream without end
+            needs steps, or its steps_per_epoch.
         steps: the number of updates in all, at least 1; give either this or epochs.
         shuffle: whether the minibatches are drawn anew in each epoch; False takes the same ones, in order, in every
-            epoch.
+            epoch. The order of a stream is its own.
         key: an int or a `jax.random.key`, for the initial weights, the shuffling, and what the model draws.
         hyperparameters: {name: value}, the arguments of an optimizer that is a function: numbers, arrays, traced
             values, schedules; others must be hashable. None calls it without arguments.
@@ -203,137 +197,9 @@ def fit(
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     with meshes.as_context(mesh):
         source.setup = Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays))
-        run = _fit(source, progress, hooks, directory, log_dir)
+        run = run_in_chunks(source, progress, hooks, directory, log_dir)
     _warn_of_nonfinite(run, patience)
     return run
-
-
-def _fit(
-    source: Source, progress: bool, hooks: Sequence[Hook], directory: str | Path | None, log_dir: str | Path | None
-) -> Run:
-    plan = source.setup.plan
-    show = progress and meshes.is_first_process(plan.mesh)
-    if directory is not None:
-        make_directory("directory", checked_path("directory", directory))  # before anything compiles
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(source))
-        observers = [stack.enter_context(contextlib.closing(o)) for o in observers_of(plan, log_dir, show)]
-        carry = compiled_loop.start(source.setup)
-        store = None
-        if directory is not None:
-            store = stack.enter_context(contextlib.closing(_open_store(directory, source.setup, carry)))
-            carry = meshes.put_like(plan.mesh, carry, store.restore(carry, source.shaped))
-            source.resume(store.facts)
-        carry = _run(source, carry, store, observers, hooks, show=show)
-    return _as_run(source.setup, carry)
-
-
-def _run(
-    source: Source,
-    carry: Carry,
-    store: Store | None,
-    observers: Sequence[Observer],
-    hooks: Sequence[Hook],
-    *,
-    show: bool,
-) -> Carry:
-    """Runs all chunks; between them it shows the progress, stores a copy on disk and calls the hooks."""
-    mesh, saved, status = source.setup.plan.mesh, time.monotonic(), status_of(carry)
-    chunks, stopped, failure = Chunks(compiled_loop.program(source.setup)), False, None
-    for observer in observers:
-        observer.open(status.step)
-    with (
-        ProgressBar("training", source.steps, show=show, unit="steps") as bar,
-        interrupts.deferred_interrupts() as interrupt,
-    ):
-        while status.running and status.step < source.setup.plan.steps and not stopped:
-            stop = min(status.step + meshes.broadcast_from_first(mesh, chunks.size), source.setup.plan.steps)
-            stop = min([stop, *(hook.next_step(status.step, source.setup.plan.steps_per_epoch) for hook in hooks)])
-            try:
-                carry, stop = source.supply(carry, status.step, stop, interrupt)
-            except Exception as error:  # of a stream; all steps before are done
-                failure = error
-                break
-            chunks = chunks.of(compiled_loop.program(source.setup))
-            carry = _run_chunk(source, carry, status.step, stop, chunks)
-            last, status, bar.total = status, status_of(carry), source.steps
-            bar.update(status.step, status.words(source.epochs, last), stage=str(status.epoch))
-            _show(source.setup, carry, [observer for observer in observers if observer.throttle.due()])
-            if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
-                _keep(source, carry, store)
-                saved = time.monotonic()
-            stopped = _stopped_by_hooks(source, carry, store, [hook for hook in hooks if hook.is_due(status, last)])
-            stopped |= bool(meshes.broadcast_from_first(mesh, interrupt.pressed))
-        _keep(source, carry, store)
-        if failure is not None or meshes.broadcast_from_first(mesh, interrupt.pressed):
-            carry = _end_early(source.setup, carry, failure or KeyboardInterrupt())
-        elif stopped:
-            carry = _end_epoch(source.setup, carry)
-    _show(source.setup, carry, observers)
-    return carry
-
-
-def _run_chunk(source: Source, carry: Carry, step: int, stop: int, chunks: Chunks) -> Carry:
-    """Runs the steps from `step` to `stop`, and measures how long they take."""
-    setup, last = source.setup, np.int32(source.setup.plan.steps)
-    if not meshes.broadcast_from_first(setup.plan.mesh, chunks.is_measured):
-        # Without a step, it compiles: the time of the first one is to be its own.
-        carry = compiled_loop.advance(setup, carry, np.int32(step), last)
-    began = time.perf_counter()
-    carry = compiled_loop.advance(setup, carry, np.int32(stop), last)
-    source.prefetch()
-    carry = jax.block_until_ready(carry)
-    chunks.update(stop - step, time.perf_counter() - began)
-    return carry
-
-
-def _stopped_by_hooks(source: Source, carry: Carry, store: Store | None, due: Sequence[Hook]) -> bool:
-    """Calls the hooks that are due, and returns whether one of them ends the training; keeps it if one raises."""
-    mesh, answers = source.setup.plan.mesh, list[bool]()
-    if not due:
-        return False
-
-    def call() -> None:
-        run = _kept(_run_so_far(source.setup, carry))
-        answers.extend([hook.stops(run) for hook in due])
-
-    try:
-        meshes.call_in_first_process(call, several=meshes.spans_processes(mesh))
-    except BaseException:
-        _keep(source, carry, store)
-        raise
-    return bool(meshes.broadcast_from_first(mesh, any(answers)))
-
-
-def _keep(source: Source, carry: Carry, store: Store | None) -> None:
-    """Stores a copy on disk, if there is a directory for it."""
-    if store is not None:
-        store.save(carry, _run_so_far(source.setup, carry).to_arrays(), source.place(int(carry.step)))
-
-
-def _end_early(setup: Setup, carry: Carry, cause: BaseException) -> Carry:
-    """Returns, after Ctrl-C or a failure, the carry at the end of an epoch that ends here, for a person.
-
-    Raises:
-        The cause, in a script, which is to end.
-    """
-    if not interactive():
-        raise cause
-    carry = _end_epoch(setup, carry)
-    what = "was interrupted" if isinstance(cause, KeyboardInterrupt) else f"ended early, by {cause!r}"
-    warnings.warn(
-        f"training {what}: the run is as it was after {int(carry.step)} of {setup.plan.steps} steps; "
-        "start=run goes on from there",
-        stacklevel=5,
-    )
-    return carry
-
-
-def _end_epoch(setup: Setup, carry: Carry) -> Carry:
-    """Returns the carry at the end of its epoch, which ends where it is."""
-    if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
-        carry = jax.block_until_ready(compiled_loop.end_epoch(setup, carry))
-    return carry
 
 
 def _warn_of_nonfinite(run: Run, patience: int | None) -> None:
@@ -352,38 +218,3 @@ def _warn_of_nonfinite(run: Run, patience: int | None) -> None:
                 "the best of the others)" if any_finite else "what was trained last, since there is no best)"
             )
         warnings.warn(f"{bad.evidence}{judged}. {bad.remedy}", stacklevel=3)
-
-
-def _show(setup: Setup, carry: Carry, observers: Sequence[Observer]) -> None:
-    if not observers:
-        return
-    run = _run_so_far(setup, carry)
-    for observer in observers:
-        with observer.throttle.timed():
-            observer.show(run)
-
-
-def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
-    text = compiled_loop.text(setup, carry)
-    return Store(directory, fingerprint(text, (setup.numbers, setup.data, carry)), setup.plan.mesh)
-
-
-def _run_so_far(setup: Setup, carry: Carry) -> Run:
-    """Returns the run so far, whose arrays are all of this process."""
-    mesh, data = setup.plan.mesh, setup.data
-    own = setup._replace(data=data._replace(train=meshes.local_copy(mesh, data.train)))
-    return _as_run(own, meshes.local_copy(mesh, carry))
-
-
-def _kept(run: Run) -> Run:
-    """Returns the run with copies of what it shares with the carry, which is donated to the next chunk."""
-    shared = ("params", "model_state", "opt_state", "lookahead_params")
-    copies = jax.tree.map(jnp.copy, {name: getattr(run, name) for name in shared})
-    baseline = jax.tree.map(jnp.copy, run.history.baseline_loss)
-    return dataclasses.replace(run, **copies, history=dataclasses.replace(run.history, baseline_loss=baseline))
-
-
-def _as_run(setup: Setup, carry: Carry) -> Run:
-    """Returns the run with a history as long as it lasted, and scalars as Python numbers."""
-    run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
-    return trimmed(run, int(carry.step), int(carry.epoch))

@@ -19,7 +19,7 @@ from lectopt.tasks.example_checks import target_check
 from lectopt.training.arguments import TrainingArguments, step_count
 from lectopt.training.carry import Window
 from lectopt.training.feeding import ROOM, Feed
-from lectopt.training.setup import Setup, prepare
+from lectopt.training.setup import prepare
 
 
 def is_streamed(train: Any) -> bool:

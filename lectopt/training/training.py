@@ -23,7 +23,7 @@ def train(
     train: Any,
     *,
     valid: Any = None,
-    batch_size: int,
+    batch_size: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     shuffle: bool = True,

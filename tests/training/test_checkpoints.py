@@ -22,7 +22,7 @@ from kinds_of_models import LinenNet, Net, apply, init
 
 import lectopt as lo
 from lectopt._internal.trees import paths
-from lectopt.training import checkpoints, fitting
+from lectopt.training import checkpoints, running
 from lectopt.training.carry import Carry
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -259,7 +259,7 @@ def test_what_was_broken_off_goes_on(tmp_path, monkeypatch, patience, chunks_of)
     task = lo.classification(Net)
     options = {"valid": (X, Y), "epochs": 5, "patience": patience, "progress": False, **OPTIONS, "shuffle": True}
     whole = lo.fit(task, OPTIMIZER, (X, Y), **options)
-    monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(running, "_SAVE_SECONDS", 0.0)
     chunks_of(4)
     write, writes = checkpoints.Store.save, []
 
@@ -326,7 +326,7 @@ def whole():
 @pytest.fixture
 def often(monkeypatch, chunks_of):
     """A copy after each two steps."""
-    monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(running, "_SAVE_SECONDS", -1.0)
     chunks_of(2)
 
 
@@ -463,10 +463,10 @@ def test_a_training_that_an_earlier_version_kept(tmp_path, whole, often, monkeyp
 
 
 SCRIPT = """
-import sys, jax, numpy as np, lectopt as lo, lectopt.training.fitting
+import sys, jax, numpy as np, lectopt as lo, lectopt.training.running
 from kept_training import OPTIMIZER, OPTIONS, X, Y, numbers
 from kinds_of_models import Net
-lectopt.training.fitting._SAVE_SECONDS = 0.0
+lectopt.training.running._SAVE_SECONDS = 0.0
 lectopt.training.chunks.next_size = lambda *_, **__: 7
 options = {"valid": (X, Y), "epochs": 200, **OPTIONS, "shuffle": True}
 run = lo.fit(lo.classification(Net), OPTIMIZER, (X, Y), directory=sys.argv[1] or None, **options)

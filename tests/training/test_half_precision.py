@@ -303,7 +303,7 @@ def test_a_training_in_float16_is_resumed_with_its_scale(tmp_path, chunks_of):
 
     advance = compiled_loop.advance
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lectopt.training.fitting._SAVE_SECONDS", -1.0)
+        patch.setattr("lectopt.training.running._SAVE_SECONDS", -1.0)
         patch.setattr(compiled_loop, "advance", interrupted)
         with pytest.raises(KeyboardInterrupt):
             lo.fit(task, lo.adam(0.5), (x, x), directory=tmp_path, **arguments)

@@ -8,7 +8,7 @@ import pytest
 from digits_mlp import TRAIN, VALID, apply, init
 
 import lectopt as lo
-from lectopt.training import fitting
+from lectopt.training import running
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -95,7 +95,7 @@ def test_other_answers_are_refused_by_name(answer, said):
     ],
 )
 def test_bad_hooks_are_refused_before_anything_compiles(options, error, said, monkeypatch):
-    monkeypatch.setattr(fitting.compiled_loop, "start", None)
+    monkeypatch.setattr(running.compiled_loop, "start", None)
     with pytest.raises(error, match=said):
         fit(**options)
 
@@ -118,8 +118,8 @@ def test_a_hook_that_raises_keeps_its_traceback_and_the_run_so_far(tmp_path, who
 
 
 def test_hooks_cost_nothing_where_there_are_none(monkeypatch, whole):
-    fetched, so_far = [], fitting._run_so_far
-    monkeypatch.setattr(fitting, "_run_so_far", lambda *arguments: (fetched.append(0), so_far(*arguments))[1])
+    fetched, so_far = [], running._run_so_far
+    monkeypatch.setattr(running, "_run_so_far", lambda *arguments: (fetched.append(0), so_far(*arguments))[1])
     fit(progress=False)
     assert not fetched
     fit(progress=False, on_epoch=lambda run: None)

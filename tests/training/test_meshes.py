@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 import lectopt as lo
-from lectopt.training import checkpoints, fitting
+from lectopt.training import checkpoints, running
 
 pytestmark = pytest.mark.usefixtures("four_devices")
 
@@ -106,7 +106,7 @@ def test_what_was_broken_off_on_a_mesh_goes_on(tmp_path, monkeypatch, chunks_of)
         if len(steps) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0)
+    monkeypatch.setattr(running, "_SAVE_SECONDS", 0)
     chunks_of(20)
     monkeypatch.setattr(checkpoints.Store, "save", write_and_break_off)
     with pytest.raises(KeyboardInterrupt):
@@ -159,9 +159,9 @@ if count > 1:
 
 from flax import nnx
 import lectopt as lo
-from lectopt.training import fitting
+from lectopt.training import running
 
-fitting._SAVE_SECONDS = 0.1
+running._SAVE_SECONDS = 0.1
 net = lambda rngs: nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 10, rngs=rngs))
 rest, valid = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
 task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))

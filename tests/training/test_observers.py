@@ -13,7 +13,7 @@ from flax import nnx
 
 import lectopt as lo
 from lectopt._internal import progress
-from lectopt.training import compiled_loop, fitting, observers, tensorboard
+from lectopt.training import compiled_loop, observers, running, tensorboard
 
 pytest.importorskip("tensorboardX")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -152,7 +152,7 @@ def test_many_steps_are_thinned(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch, chunks_of):
-    monkeypatch.setattr(fitting, "_SAVE_SECONDS", -1)
+    monkeypatch.setattr(running, "_SAVE_SECONDS", -1)
     chunks_of(2)
     monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
     advance, calls = compiled_loop.advance, []

@@ -14,7 +14,7 @@ from strict_modes import strict
 from watched_networks import LinenNet, Mixed, Rematerialized, Stacked
 
 import lectopt as lo
-from lectopt.training import checkpoints, fitting, layer_statistics
+from lectopt.training import checkpoints, layer_statistics, running
 from lectopt.training.layer_statistics import OUTPUT_STATISTICS, WEIGHT_STATISTICS
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -285,7 +285,7 @@ class Killed(Exception):
 def test_what_was_broken_off_keeps_its_looks(tmp_path, monkeypatch, chunks_of):
     arguments, options = (LINEAR, lo.adam(0.01), TRAIN), {"epochs": 3, "watch": 2, **OPTIONS}
     whole = lo.fit(*arguments, **options)
-    monkeypatch.setattr(fitting, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(running, "_SAVE_SECONDS", 0.0)
     chunks_of(2)
     write = checkpoints.Store.save
 
