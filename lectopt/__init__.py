@@ -7,7 +7,7 @@
 - Schedules: `linear_decay`, `robbins_monro`, `momentum_ramp`, `steps_per_epoch`.
 - Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`.
 - Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`,
-  `stream`, with `Subset`, `Folds`, `Minibatches`, `Stream`; small real data sets in `lectopt.datasets`
+  `stream`, with `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets`
   (`lectopt.data.datasets`).
 - Training: a `Task`, such as `classification` and `regression` define (`whole_set` marks metrics); `train` and `fit`,
   which return a `Run` with its `History`; `load`, `compare`, `Comparison`, `watch`; `update_batch_statistics`.
@@ -26,7 +26,6 @@ from lectopt.architecture import ArchitectureSpace as ArchitectureSpace
 from lectopt.architecture import search_architecture as search_architecture
 from lectopt.data import Folds as Folds
 from lectopt.data import Minibatches as Minibatches
-from lectopt.data import Stream as Stream
 from lectopt.data import Subset as Subset
 from lectopt.data import datasets as datasets
 from lectopt.data import few_labels as few_labels
@@ -101,7 +100,7 @@ from lectopt.training import watch as watch
 
 __all__ = [
     "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "LayerNorm",
-    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Stream", "Subset", "Task", "Transfer",
+    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer",
     "accept_dicts", "adagrad", "adam", "add_l2", "average_params", "check", "classification", "clip_by_norm", "compare",
     "cross_validate", "datasets", "diagnose", "eval_params", "few_labels", "fit", "from_indices", "grid", "holdout",
     "initializers", "inspect", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",

@@ -22,6 +22,7 @@ WITHOUT_SOURCE = {
     "lectopt.few_labels",
     "lectopt.use_all_cores",
     "lectopt.load",
+    "lectopt.stream",
     "lectopt.whole_set",
     "lectopt.Comparison",
     "lectopt.Folds",

@@ -22,7 +22,7 @@ _REMEDY_BY_KIND = {
 }
 
 
-def as_tree(name: str, tree: Any, convert: Callable[[str, Any], jax.Array] | None = None) -> Any:
+def as_tree(name: str, tree: Any, convert: Callable[[str, Any], Any] | None = None) -> Any:
     """A tree of what `as_array` (or `convert`) takes, as a tree of JAX arrays; messages say where in the tree."""
     convert = convert or as_array
     return jax.tree_util.tree_map_with_path(

@@ -16,6 +16,5 @@ from lectopt.data.holdouts import holdout as holdout
 from lectopt.data.k_folds import k_fold as k_fold
 from lectopt.data.k_folds import leave_one_out as leave_one_out
 from lectopt.data.k_folds import stratified_k_fold as stratified_k_fold
-from lectopt.data.streams import Stream as Stream
 from lectopt.data.streams import stream as stream
 from lectopt.data.subsets import Subset as Subset

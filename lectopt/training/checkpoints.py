@@ -140,21 +140,20 @@ class Store:
             raise ValueError(f"directory must hold a whole copy; {damaged[0][1]}. Delete {self._path} to begin anew")
         return carry
 
-    def save(self, carry: Carry, run: Archive, facts: dict[str, Any]) -> None:
-        """Writes the carry beside the run that it is so far, and facts; atomically; the last copies before are kept.
+    def save(self, carry: Carry, run: Archive) -> None:
+        """Writes the carry beside the run that it is so far, atomically; the last copies before are kept.
 
         Raises:
             OSError: if the disk is full, say; the message names what is kept.
         """
-        meshes.call_in_first_process(lambda: self._save(carry, run, facts), several=meshes.spans_processes(self._mesh))
+        meshes.call_in_first_process(lambda: self._save(carry, run), several=meshes.spans_processes(self._mesh))
 
-    def _save(self, carry: Carry, run: Archive, facts: dict[str, Any]) -> None:
+    def _save(self, carry: Carry, run: Archive) -> None:
         place = self._path / str(int(carry.step))
         if place.exists():
             return
         with explained_write_errors(self._path):
-            trees = run.trees | {"carry": leaves_by_path(_without_run(carry))}
-            archives.write(place, run._replace(trees=trees, facts=run.facts | facts))
+            archives.write(place, run._replace(trees=run.trees | {"carry": leaves_by_path(_without_run(carry))}))
         for old in _copies(self._path)[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -132,7 +132,8 @@ def _stopped_by_hooks(source: Source, carry: Carry, store: Store | None, due: Se
 def _keep(source: Source, carry: Carry, store: Store | None) -> None:
     """Stores a copy on disk, if there is a directory for it."""
     if store is not None:
-        store.save(carry, _run_so_far(source.setup, carry).to_arrays(), source.place(int(carry.step)))
+        run = _run_so_far(source.setup, carry).to_arrays()
+        store.save(carry, run._replace(facts=run.facts | source.place(int(carry.step))))
 
 
 def _end_early(setup: Setup, carry: Carry, cause: BaseException) -> Carry:

@@ -71,7 +71,7 @@ def looks(monkeypatch):
     """The checks that look at all examples, as they are made."""
     log = []
     for owner, name in (
-        (subsets, "_check_finite"),
+        (subsets, "check_finite_array"),
         (moment_checks, "check_learnable"),
         (labels.OneOf, "_check_values"),
     ):
@@ -95,7 +95,7 @@ def test_arrays_that_cannot_change_are_looked_at_once(looks):
     task, data = make_task(), (jnp.asarray(X), jnp.asarray(Y))
     check(task, data)
     # Inputs and labels, which serve as validation examples too, in batches of another size.
-    assert sorted(looks) == ["_check_finite"] * 2 + ["_check_values"] * 2 + ["check_learnable"]
+    assert sorted(looks) == ["_check_values"] * 2 + ["check_finite_array"] * 2 + ["check_learnable"]
     check(task, data)
     part = lo.Subset(data, jnp.arange(20), jnp.int32(20), least=20)  # other rows have other moments
     check(task, part)

@@ -1,5 +1,6 @@
 """Training on examples that are read while it runs: the same as in memory, or an error that names the batch."""
 
+import functools
 import itertools
 
 import jax
@@ -101,6 +102,10 @@ def test_a_stream_trains_as_the_arrays_would(kind):
     assert_same(fit(KINDS[kind](), valid=(X, Y)), in_memory(valid=(X, Y)))
 
 
+def note_steps(called, run):
+    called.append(len(run.history.steps["loss"]))
+
+
 def on_disk(tmp_path, mode="r"):
     for name, array in (("x", X), ("y", Y)):
         np.save(tmp_path / f"{name}.npy", array)
@@ -128,7 +133,7 @@ def test_the_length_of_a_pass_is_found_at_its_end(chunks_of, monkeypatch):
         monkeypatch.setattr("lectopt.training.stream_setup.ROOM", room)
         monkeypatch.setattr("lectopt.training.feeding._MOST_BATCHES", most)
         called = []
-        run = fit(lo.stream(batches), PLAIN, watch=2, on_epoch=lambda run: called.append(len(run.history.steps["loss"])))
+        run = fit(lo.stream(batches), PLAIN, watch=2, on_epoch=functools.partial(note_steps, called))
         assert_same(run, wanted)
         assert jax.tree.all(jax.tree.map(np.array_equal, run.history.layers, wanted.history.layers))
         assert called == [4, 8, 12]
@@ -159,7 +164,9 @@ def test_each_pass_may_have_an_order_of_its_own():
         order = np.random.default_rng(epoch).permutation(len(X))
         seen += [X[order], Y[order]]
     run = fit(lo.stream(shuffled), PLAIN)
-    stacked = fit(lo.stream([b for x, y in zip(seen[::2], seen[1::2], strict=True) for b in batches(x, y)], STEPS), PLAIN)
+    stacked = fit(
+        lo.stream([b for x, y in zip(seen[::2], seen[1::2], strict=True) for b in batches(x, y)], STEPS), PLAIN
+    )
     assert_same(run, stacked)
 
 
