@@ -64,6 +64,13 @@ class Source:
         return X[i], Y[i]
 
 
+class Passes:
+    """An iterable of batches."""
+
+    def __iter__(self):
+        return batches()
+
+
 def torch_loader():
     torch = pytest.importorskip("torch")
     return torch.utils.data.DataLoader(Source(), batch_size=SIZE)
@@ -83,17 +90,12 @@ KINDS = {
     "function": lambda: lo.stream(batches),
     "steps per epoch": lambda: lo.stream(batches, STEPS),
     "without end": lambda: lo.stream(lambda: itertools.cycle(batches()), STEPS),
-    "iterable": lambda: Iterable(),
+    "iterable": Passes,
     "iterator": lambda: lo.stream(itertools.cycle(batches()), STEPS),
     "PyTorch": torch_loader,
     "Grain loader": grain_loader,
     "Grain dataset": grain_dataset,
 }
-
-
-class Iterable:
-    def __iter__(self):
-        return batches()
 
 
 @pytest.mark.parametrize("kind", KINDS)
