@@ -1,9 +1,9 @@
 """A lecture on training algorithms as a JAX library: exact optimizers, training, and search as one compiled program.
 
-- Optimizers, as Optax transformations: `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop`, `rmsprop_nesterov`, `adam`;
-  their links `scale_by_learning_rate`, `trace_momentum`, `trace_nesterov`, `scale_by_adagrad`, `scale_by_rmsprop`,
-  `scale_by_adam`; `clip_by_norm`, `add_l2`, `watch_norms`; `average_params`, `eval_params`, `register_eval_params`;
-  `accept_dicts`.
+- Optimizers, as Optax transformations: `sgd`, `momentum`, `nesterov`, `adagrad`, `rmsprop`, `rmsprop_nesterov`, `adam`,
+  `adamw`; their links `scale_by_learning_rate`, `trace_momentum`, `trace_nesterov`, `scale_by_adagrad`,
+  `scale_by_rmsprop`, `scale_by_adam`; `clip_by_norm`, `clip_layers_by_norm`, `clip_by_value`, `add_l2`, `watch_norms`;
+  around an optimizer `decay_weights`, `average_params`; `eval_params`, `register_eval_params`, `accept_dicts`.
 - Schedules: `linear_decay`, `robbins_monro`, `momentum_ramp`, `steps_per_epoch`.
 - Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`.
 - Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`,
@@ -49,9 +49,13 @@ from lectopt.norms import Standardize as Standardize
 from lectopt.optim import accept_dicts as accept_dicts
 from lectopt.optim import adagrad as adagrad
 from lectopt.optim import adam as adam
+from lectopt.optim import adamw as adamw
 from lectopt.optim import add_l2 as add_l2
 from lectopt.optim import average_params as average_params
 from lectopt.optim import clip_by_norm as clip_by_norm
+from lectopt.optim import clip_by_value as clip_by_value
+from lectopt.optim import clip_layers_by_norm as clip_layers_by_norm
+from lectopt.optim import decay_weights as decay_weights
 from lectopt.optim import eval_params as eval_params
 from lectopt.optim import linear_decay as linear_decay
 from lectopt.optim import momentum as momentum
@@ -100,14 +104,14 @@ from lectopt.training import watch as watch
 
 __all__ = [
     "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "LayerNorm",
-    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer",
-    "accept_dicts", "adagrad", "adam", "add_l2", "average_params", "check", "classification", "clip_by_norm", "compare",
-    "cross_validate", "datasets", "diagnose", "eval_params", "few_labels", "fit", "from_indices", "grid", "holdout",
-    "initializers", "inspect", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
-    "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params",
-    "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad",
-    "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "sgd",
-    "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum",
-    "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "watch", "watch_norms",
-    "whole_set",
+    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer", "accept_dicts",
+    "adagrad", "adam", "adamw", "add_l2", "average_params", "check", "classification", "clip_by_norm", "clip_by_value",
+    "clip_layers_by_norm", "compare", "cross_validate", "datasets", "decay_weights", "diagnose", "eval_params",
+    "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect", "k_fold", "leave_one_out",
+    "linear_decay", "load", "minibatches", "momentum", "momentum_ramp", "nested_cross_validate", "nesterov",
+    "pretrain_encoder", "pretrain_layers", "register_eval_params", "regression", "rescale", "rmsprop",
+    "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate",
+    "scale_by_rmsprop", "search", "search_architecture", "select", "sgd", "space", "steps_per_epoch",
+    "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum", "trace_nesterov", "train",
+    "transfer", "update_batch_statistics", "use_all_cores", "watch", "watch_norms", "whole_set",
 ]  # fmt: skip

@@ -27,12 +27,20 @@ def momentum(gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Numbe
         yield w, w
 
 
-def nesterov(gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number, momentum: Number) -> Steps:
+def nesterov(
+    gradient: Gradient,
+    w: np.ndarray,
+    steps: int,
+    learning_rate: Number,
+    momentum: Number,
+    fraction: Number = lambda k: 0.0,
+) -> Steps:
+    """A fraction of each weight decays at each step."""
     v = np.zeros_like(w)
     for k in range(steps):
         g = gradient(k, w + momentum(k) * v)
         v = momentum(k) * v - learning_rate(k) * g
-        w = w + v
+        w = w + v - fraction(k) * w
         yield w, w + momentum(k + 1) * v
 
 
@@ -73,8 +81,17 @@ def rmsprop_nesterov(
 
 
 def adam(
-    gradient: Gradient, w: np.ndarray, steps: int, learning_rate: Number, b1: Number, b2: Number, eps: Number
+    gradient: Gradient,
+    w: np.ndarray,
+    steps: int,
+    learning_rate: Number,
+    b1: Number,
+    b2: Number,
+    eps: Number,
+    eps_root: Number = lambda k: 0.0,
+    weight_decay: Number = lambda k: 0.0,
 ) -> Steps:
+    """AdamW where weights decay."""
     s, r = np.zeros_like(w), np.zeros_like(np.abs(w))
     for k in range(steps):
         t = k + 1
@@ -82,7 +99,7 @@ def adam(
         s = b1(k) * s + (1 - b1(k)) * g
         r = b2(k) * r + (1 - b2(k)) * np.abs(g) ** 2
         s_hat, r_hat = s / (1 - b1(k) ** t), r / (1 - b2(k) ** t)
-        w = w - learning_rate(k) * s_hat / (np.sqrt(r_hat) + eps(k))
+        w = w - learning_rate(k) * (s_hat / (np.sqrt(r_hat + eps_root(k)) + eps(k)) + weight_decay(k) * w)
         yield w, w
 
 
@@ -102,6 +119,16 @@ def clipped(gradient: Gradient, max_norm: Number) -> Gradient:
         g = gradient(k, w)
         norm = np.sqrt(np.sum(np.abs(g) ** 2))
         return max_norm(k) * g / norm if norm > max_norm(k) else g
+
+    return clip
+
+
+def clipped_by_value(gradient: Gradient, max_value: Number) -> Gradient:
+    """The gradient, with no entry larger than max_value."""
+
+    def clip(k: int, w: np.ndarray) -> np.ndarray:
+        g = gradient(k, w)
+        return g * np.minimum(1, max_value(k) / np.where(g == 0, 1, np.abs(g)))
 
     return clip
 

@@ -27,7 +27,7 @@ def lower(function, *arguments):
 
 OPTIMIZERS = {
     name: getattr(optim, name)
-    for name in ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "rmsprop_nesterov", "adam")
+    for name in ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "rmsprop_nesterov", "adam", "adamw")
 }
 SCHEDULES = {
     "linear_decay": lo.linear_decay(0.1, 10),
@@ -42,7 +42,10 @@ LINKS = {
     "trace_momentum": optim.trace_momentum(0.9),
     "trace_nesterov": optim.trace_nesterov(0.9),
     "clip_by_norm": optim.clip_by_norm(1.0),
+    "clip_layers_by_norm": optim.clip_layers_by_norm(1.0),
+    "clip_by_value": optim.clip_by_value(1.0),
     "add_l2": optim.add_l2(0.1),
+    "decay_weights": optim.decay_weights(optim.nesterov(0.1), 0.1),
     "watch_norms": optim.watch_norms("update", "weight"),
     "average_params": optim.average_params(optim.nesterov(0.1), 0.9),
 }

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lectopt._internal.numerics import as_scalar, real_dtype, squared_magnitude, working_dtype
+from lectopt._internal.numerics import as_scalar, real_dtype, safe_sqrt, squared_magnitude, working_dtype
 from lectopt._internal.types import ArrayTree
 
 
@@ -23,6 +23,33 @@ def tree_norm(tree: ArrayTree, dtype: Any = np.float32) -> jax.Array:
     real = np.result_type(dtype, *map(real_dtype, leaves))  # one precision for all, so that one range holds for all
     wide = [jnp.asarray(x, np.promote_types(working_dtype(x), real)) for x in leaves]
     return jax.lax.platform_dependent(*wide, cpu=_norm_by_branches, default=_norm_in_one_pass)
+
+
+def split_tree_norm(tree: ArrayTree, axis_names: tuple[str, ...], dtype: Any = np.float32) -> jax.Array:
+    """The norm over all leaves, of which those that vary over mapped axes hold only their part on each device."""
+    if not axis_names:
+        return tree_norm(tree, dtype)
+    known = bool(_varies_over(jax.lax.axis_index(axis_names), axis_names))
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    for leaf in jax.tree.leaves(tree):
+        groups.setdefault(_varies_over(leaf, axis_names) if known else axis_names, []).append(leaf)
+    return tree_norm([_over_axes(tree_norm(leaves, dtype), axes) for axes, leaves in groups.items()], dtype)
+
+
+def _varies_over(x: Any, axis_names: tuple[str, ...]) -> tuple[str, ...]:
+    """The axes over which `jax.shard_map` knows that it varies; where it keeps no account, none."""
+    kind = jax.typeof(x)
+    varying = kind.vma if hasattr(kind, "vma") else kind.manual_axis_type.varying  # JAX renamed it
+    return tuple(name for name in axis_names if name in varying)
+
+
+def _over_axes(norm: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """The root of the sum of squares over the devices; scaled, since the squares may leave the range."""
+    if not axes:
+        return norm
+    largest = jax.lax.pmax(jax.lax.stop_gradient(norm), axes)
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return unit * safe_sqrt(jax.lax.psum(jnp.square(norm / unit), axes))
 
 
 def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:

@@ -1,8 +1,9 @@
 """Optimizers, as Optax gradient transformations.
 
 Each update rule is a file, its state above its constructor (`adagrad`, `adam`, `averaging`, `clipping`, `l2_penalty`,
-`learning_rate`, `momentum`, `nesterov`, `rmsprop`); `optimizers` holds the algorithms, as chains of them. Beside them:
-schedules, the parameters to evaluate (`eval_params`), dictionaries as masks, and recorded norms.
+`layer_clipping`, `learning_rate`, `momentum`, `nesterov`, `rmsprop`, `value_clipping`, `weight_decay`); `optimizers`
+holds the algorithms, as chains of them. Beside them: schedules, the parameters to evaluate (`eval_params`),
+dictionaries as masks, and recorded norms.
 
 Imports `_internal` only.
 """
@@ -20,6 +21,8 @@ from lectopt.optim.evaluation_params import eval_params as eval_params
 from lectopt.optim.evaluation_params import register_eval_params as register_eval_params
 from lectopt.optim.l2_penalty import AddL2State as AddL2State
 from lectopt.optim.l2_penalty import add_l2 as add_l2
+from lectopt.optim.layer_clipping import ClipLayersByNormState as ClipLayersByNormState
+from lectopt.optim.layer_clipping import clip_layers_by_norm as clip_layers_by_norm
 from lectopt.optim.learning_rate import ScaleByLearningRateState as ScaleByLearningRateState
 from lectopt.optim.learning_rate import scale_by_learning_rate as scale_by_learning_rate
 from lectopt.optim.momentum import TraceMomentumState as TraceMomentumState
@@ -40,3 +43,8 @@ from lectopt.optim.rmsprop import scale_by_rmsprop as scale_by_rmsprop
 from lectopt.optim.schedules import linear_decay as linear_decay
 from lectopt.optim.schedules import momentum_ramp as momentum_ramp
 from lectopt.optim.schedules import robbins_monro as robbins_monro
+from lectopt.optim.value_clipping import ClipByValueState as ClipByValueState
+from lectopt.optim.value_clipping import clip_by_value as clip_by_value
+from lectopt.optim.weight_decay import DecayWeightsState as DecayWeightsState
+from lectopt.optim.weight_decay import adamw as adamw
+from lectopt.optim.weight_decay import decay_weights as decay_weights

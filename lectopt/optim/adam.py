@@ -26,6 +26,7 @@ def scale_by_adam(
     b1: numerics.Hyperparameter = 0.9,
     b2: numerics.Hyperparameter = 0.999,
     eps: numerics.Hyperparameter = 1e-8,
+    eps_root: numerics.Hyperparameter | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Divides a running mean of gradients by the root of one of their squares, both corrected for their start at zero.
 
@@ -47,13 +48,17 @@ def scale_by_adam(
         eps: delta, at least 0, in units of the gradient, added outside the root (1e-8 in the lecture); an entry whose
             denominator is 0 (`eps=0` and no gradient so far) is not updated: a number, an array of shape (), a traced
             value, or a schedule (a function of the step k = 0, 1, 2, ...).
+        eps_root: at least 0, in units of the squared gradient, added to r-hat inside the root, as in Optax (not in the
+            lecture), so that derivatives of the step stay bounded where gradients are 0: a number, an array of shape
+            (), a traced value, or a schedule (a function of the step k = 0, 1, 2, ...); None adds nothing.
 
     Returns:
         A link for `optax.chain`, to be placed before the learning rate. Its state is float32 or wider; its updates have
         the wider of the gradient's and the parameter's dtype (the gradient's if `update` is given no parameters).
 
     Raises:
-        ValueError: if a concrete b1 or b2 is outside [0, 1), or a concrete eps is negative, infinite or NaN.
+        ValueError: if a concrete b1 or b2 is outside [0, 1), or a concrete eps or eps_root is negative, infinite or
+            NaN.
         TypeError: if one of them is not a number.
 
     Example:
@@ -70,6 +75,8 @@ def scale_by_adam(
     checks.check_hyperparameter("b1", b1, checks.FRACTION)
     checks.check_hyperparameter("b2", b2, checks.FRACTION)
     checks.check_hyperparameter("eps", eps, checks.NON_NEGATIVE)
+    if eps_root is not None:
+        checks.check_hyperparameter("eps_root", eps_root, checks.NON_NEGATIVE)
 
     def init(params: ArrayTree) -> ScaleByAdamState:
         return ScaleByAdamState(numerics.first_step(), numerics.zeros_like(params), numerics.real_zeros_like(params))
@@ -77,14 +84,16 @@ def scale_by_adam(
     def update(updates, state, params=None, **extra):
         del extra
 
-        def rule(g, s, r, rho1, rho2, delta, t):
+        def rule(g, s, r, rho1, rho2, delta, t, root=None):
             s = rho1 * s + (1 - rho1) * g
             r = rho2 * r + (1 - rho2) * numerics.squared_magnitude(g)
             s_hat, r_hat = s / numerics.one_minus_power(rho1, t), r / numerics.one_minus_power(rho2, t)
+            r_hat = r_hat if root is None else r_hat + root
             return numerics.safe_divide(s_hat, numerics.safe_sqrt(r_hat) + delta), s, r
 
         t = optax.safe_increment(state.count)
         rho1, rho2, delta = (numerics.at_last_step(h, t) for h in (b1, b2, eps))
+        inside = {} if eps_root is None else {"root": numerics.at_last_step(eps_root, t)}
         updates, s, r = numerics.map_leaves(
             rule,
             updates,
@@ -95,6 +104,7 @@ def scale_by_adam(
             rho2=rho2,
             delta=delta,
             t=t,
+            **inside,
         )
         return updates, ScaleByAdamState(t, s, r)
 

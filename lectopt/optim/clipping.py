@@ -1,14 +1,18 @@
-"""Gradient clipping by norm."""
+"""Gradient clipping by the norm of the whole gradient."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from lectopt._internal import checks, numerics
-from lectopt._internal.tree_norm import tree_norm
+from lectopt._internal.tree_norm import split_tree_norm, tree_norm
 from lectopt._internal.types import Array, ArrayTree
+
+NONFINITE = ("propagate", "zero")
+"""What may become of a gradient whose norm is infinite or NaN."""
 
 
 class ClipByNormState(NamedTuple):
@@ -28,7 +32,9 @@ class ClipByNormState(NamedTuple):
 
 
 def clip_by_norm(
-    max_norm: numerics.Hyperparameter, nonfinite: str = "propagate"
+    max_norm: numerics.Hyperparameter,
+    nonfinite: str = "propagate",
+    axis_name: str | Sequence[str] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Shortens gradients that are longer than a threshold and keeps their direction.
 
@@ -44,6 +50,11 @@ def clip_by_norm(
         nonfinite: what becomes of a gradient whose norm is infinite or NaN: "propagate" makes every entry NaN, so that
             nobody overlooks it (`optax.apply_if_finite` then skips the step, lectopt's training stops); "zero" makes
             every entry 0.
+        axis_name: the name of the axis of a mesh, or the names of several, over which the gradient's leaves are split
+            where this runs in `jax.shard_map`: the norm is that of all parts together. Leaves that are the same on all
+            devices count once, by `jax.shard_map`'s own account of them; with `check_vma=False`, and in `jax.vmap`,
+            there is none, and all leaves must be split. None where nothing is, and under `jit`, which sees whole
+            arrays.
 
     Returns:
         A link for `optax.chain`. `state.norm` is the norm before clipping, `state.clipped` whether it exceeded nu,
@@ -52,7 +63,7 @@ def clip_by_norm(
 
     Raises:
         ValueError: if a concrete max_norm is not positive, or nonfinite is neither "propagate" nor "zero".
-        TypeError: if max_norm is not a number.
+        TypeError: if max_norm is not a number, or axis_name neither a name nor several.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -66,7 +77,8 @@ def clip_by_norm(
     Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 10.11.1.
     """
     checks.check_hyperparameter("max_norm", max_norm, checks.POSITIVE)
-    checks.check_choice("nonfinite", nonfinite, ("propagate", "zero"))
+    checks.check_choice("nonfinite", nonfinite, NONFINITE)
+    axis_names = _as_names(axis_name)
 
     def init(params: ArrayTree) -> ClipByNormState:
         dtype = jax.eval_shape(tree_norm, params).dtype
@@ -75,15 +87,11 @@ def clip_by_norm(
 
     def update(updates, state, params=None, **extra):
         del extra
-        norm = tree_norm(updates, state.norm.dtype)
+        norm = split_tree_norm(updates, axis_names, state.norm.dtype)
         count = optax.safe_increment(state.count)
         threshold = numerics.at_last_step(max_norm, count).astype(norm.dtype)
-        clipped = norm > threshold
-        factor = jnp.where(clipped, threshold / jnp.where(clipped, norm, 1), 1)
-        factor = jnp.where(jnp.isfinite(norm), factor, jnp.nan if nonfinite == "propagate" else 0)
-        # Not a bare product: 0 times an infinite or NaN entry would be NaN.
-        rule = lambda g, f: (jnp.where(f == 0, 0, f * g),)  # noqa: E731
-        (updates,) = numerics.map_leaves(rule, updates, params=params, f=factor)
+        clipped, factor = clip_factor(norm, threshold, nonfinite)
+        (updates,) = numerics.map_leaves(lambda g, f: (scale(g, f),), updates, params=params, f=factor)
         return updates, ClipByNormState(
             count,
             numerics.record(norm.astype(state.norm.dtype), state.norm),
@@ -92,3 +100,22 @@ def clip_by_norm(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def clip_factor(norm: Array, threshold: Array, nonfinite: str) -> tuple[Array, Array]:
+    """Returns whether a gradient of this norm is clipped, and what it is multiplied by."""
+    clipped = norm > threshold
+    factor = jnp.where(clipped, threshold / jnp.where(clipped, norm, 1), 1)
+    return clipped, jnp.where(jnp.isfinite(norm), factor, jnp.nan if nonfinite == "propagate" else 0)
+
+
+def scale(g: Array, factor: Array) -> Array:
+    """Multiplies by the factor, 0 if that is 0: as a bare product, 0 times an infinite or NaN entry would be NaN."""
+    return jnp.where(factor == 0, 0, factor * g)
+
+
+def _as_names(axis_name: Any) -> tuple[str, ...]:
+    names = (axis_name,) if isinstance(axis_name, str) else () if axis_name is None else axis_name
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"axis_name must be the name of an axis, or several; got {checks.value_and_type(axis_name)}")
+    return tuple(names)

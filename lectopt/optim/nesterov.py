@@ -41,8 +41,8 @@ def trace_nesterov(momentum: numerics.Hyperparameter) -> optax.GradientTransform
     the new alpha takes effect with the next look-ahead.
 
     Nothing that changes updates may follow this link in a chain, or w is lost. Penalties go before the learning rate,
-    where they are part of g: `optax.chain(lo.add_l2(1e-4), lo.nesterov(0.1))`. So does decoupled weight decay: what
-    `optax.add_decayed_weights(d)` adds before `lo.nesterov` enters the velocity like a gradient.
+    where they are part of g: `optax.chain(lo.add_l2(1e-4), lo.nesterov(0.1))`. What `optax.add_decayed_weights(d)` adds
+    before `lo.nesterov` enters the velocity like a gradient; `lectopt.decay_weights` lets w itself decay.
 
     Args:
         momentum: alpha, in [0, 1), how much of the velocity is kept: a number, an array of shape (), a traced value, or

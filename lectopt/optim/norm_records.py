@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from lectopt._internal import numerics
-from lectopt._internal.tree_norm import tree_norm
-from lectopt._internal.trees import leaves_with_paths
 from lectopt._internal.types import Array, ArrayTree
+from lectopt.optim.layers import norms_by_layer
 
 
 class WatchNormsState(NamedTuple):
@@ -58,14 +57,14 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         raise ValueError(f"names must be at least 1, each once; got {names}")
 
     def init(params: ArrayTree) -> WatchNormsState:
-        norms = jax.eval_shape(_norms_by_layer, params)
+        norms = jax.eval_shape(norms_by_layer, params)
         return WatchNormsState({f"{n}_norm": jax.tree.map(lambda x: jnp.zeros((), x.dtype), norms) for n in names})
 
     def update(updates, state, params=None, **extra):
         del extra
         if params is None and "weight" in names:
             raise ValueError("update must be given params where watch_norms is to measure the weights")
-        measured = {f"{name}_norm": _norms_by_layer(params if name == "weight" else updates) for name in names}
+        measured = {f"{name}_norm": norms_by_layer(params if name == "weight" else updates) for name in names}
         for name, layers in measured.items():
             if unknown := sorted(set(layers) - set(state.norms[name])):
                 raise ValueError(
@@ -80,10 +79,3 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         return updates, WatchNormsState(jax.tree.map(numerics.record, norms, state.norms))
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _norms_by_layer(tree: ArrayTree) -> dict[str, Array]:
-    layers: dict[str, list[Array]] = {}
-    for path, leaf in leaves_with_paths(tree):
-        layers.setdefault("/".join(path[:-1] or path), []).append(leaf)
-    return {name: tree_norm(leaves) for name, leaves in layers.items()}

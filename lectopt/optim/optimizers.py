@@ -226,6 +226,7 @@ def adam(
     b1: Hyperparameter = 0.9,
     b2: Hyperparameter = 0.999,
     eps: Hyperparameter = 1e-8,
+    eps_root: Hyperparameter | None = None,
 ) -> optax.GradientTransformation:
     r"""Combines momentum with RMSProp and corrects both moments for their start at zero: Adam.
 
@@ -247,13 +248,16 @@ def adam(
             shape (), a traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
         eps: delta, at least 0, in units of the gradient, added outside the root (1e-8 in the lecture): a number, an
             array of shape (), a traced value, or a schedule (a function of the step k = 0, 1, 2, ...).
+        eps_root: at least 0, in units of the squared gradient, added to r-hat inside the root, as in Optax (not in the
+            lecture): a number, an array of shape (), a traced value, or a schedule (a function of the step k = 0, 1, 2,
+            ...); None adds nothing.
 
     Returns:
         An Optax optimizer.
 
     Raises:
-        ValueError: if a concrete learning_rate or eps is negative, infinite or NaN, or a concrete b1 or b2 is outside
-            [0, 1).
+        ValueError: if a concrete learning_rate, eps or eps_root is negative, infinite or NaN, or a concrete b1 or b2 is
+            outside [0, 1).
         TypeError: if one of them is not a number.
 
     Example:
@@ -268,4 +272,4 @@ def adam(
     Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press; D. P. Kingma and J. Ba (2015), "Adam: a
     method for stochastic optimization", ICLR, algorithm 1.
     """
-    return optax.chain(scale_by_adam(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    return optax.chain(scale_by_adam(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))

@@ -55,6 +55,10 @@ MAKERS = {
     "penalized_nesterov": (penalized_nesterov, RATE | {"momentum": 0.9, "coefficient": 0.1}),
     "watched_sgd": (watched_sgd, RATE),
     "averaged_nesterov": (averaged_nesterov, RATE | {"momentum": 0.9, "decay": 0.9}),
+    "adamw": (lo.adamw, RATE | {"eps_root": 1e-8, "weight_decay": 0.1}),
+    "masked_adamw": (functools.partial(lo.adamw, mask={"a": True, "b": False, "c": False}), RATE),
+    "clip_layers_by_norm": (lo.clip_layers_by_norm, {"max_norm": 1.0}),
+    "clip_by_value": (lo.clip_by_value, {"max_value": 1.0}),
     "averaged_sgd": (lambda learning_rate: lo.average_params(lo.sgd(learning_rate)), RATE),
 }
 KINDS = ("number", "array", "traced", "schedule", "injected")
@@ -122,7 +126,7 @@ def test_each_output_takes_the_buffer_of_what_it_replaces(name, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MAKERS)
 def test_each_output_takes_the_buffer_of_what_it_replaces_always(name, kind, params):
-    if name == "masked_l2" and params is ARRAYS:
+    if name.startswith("masked") and params is ARRAYS:
         params = params | {"b": np.ones(2, np.float32)}
     assert_law(name, kind, params)
 
@@ -177,6 +181,15 @@ def test_watched_weights_are_copied():
     assert sorted(copies(text)) == ["f32[3,4]", "f32[5]"]
 
 
+def test_a_look_ahead_is_copied_where_w_decays():
+    """Since w is the difference from it, and it is overwritten in the same step; nothing else is."""
+    for inner, copied in ((lo.nesterov(0.1), ["f32[3,4]", "f32[5]"]), (lo.momentum(0.1), [])):
+        optimizer = lo.average_params(lo.decay_weights(inner, 0.1))
+        text = text_of(optimizer, ARRAYS)
+        assert_writes_in_place(text, len(jax.tree.leaves((ARRAYS, jax.eval_shape(optimizer.init, ARRAYS)))))
+        assert sorted(copies(text)) == copied
+
+
 LEAVES = {str(i): np.ones(7 + i, np.float32) for i in range(4)}
 CLIPPED = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1))
 COUNTERPARTS = {  # in Optax, and how many scalars a step of ours has to itself: counts
@@ -192,6 +205,7 @@ COUNTERPARTS = {  # in Optax, and how many scalars a step of ours has to itself:
     ),
     "adam": (lo.adam(0.1), optax.adam(0.1), 1),
     "clipped_adam": (clipped_adam(0.1, 1.0), CLIPPED, 2),
+    "adamw": (lo.adamw(0.1), optax.adamw(0.1), 2),
 }
 
 

@@ -61,8 +61,9 @@ def clipped_adam_links(learning_rate, b1, b2, eps, max_norm):
     )
 
 
-def averaged_nesterov(learning_rate, momentum, decay):
-    return lo.average_params(lo.nesterov(learning_rate, momentum), decay)
+def averaged_nesterov(learning_rate, momentum, fraction, max_value, decay):
+    decaying = lo.decay_weights(lo.nesterov(learning_rate, momentum), fraction)
+    return optax.chain(lo.clip_by_value(max_value), lo.average_params(decaying, decay))
 
 
 def clipped_sgd_loop(gradient, w, steps, learning_rate, max_norm):
@@ -77,8 +78,9 @@ def clipped_adam_loop(gradient, w, steps, learning_rate, b1, b2, eps, max_norm):
     return oracle.adam(oracle.clipped(gradient, max_norm), w, steps, learning_rate, b1, b2, eps)
 
 
-def averaged_nesterov_loop(gradient, w, steps, learning_rate, momentum, decay):
-    return oracle.averaged(oracle.nesterov(gradient, w, steps, learning_rate, momentum), decay)
+def averaged_nesterov_loop(gradient, w, steps, learning_rate, momentum, fraction, max_value, decay):
+    gradient = oracle.clipped_by_value(gradient, max_value)
+    return oracle.averaged(oracle.nesterov(gradient, w, steps, learning_rate, momentum, fraction), decay)
 
 
 RATE = {"learning_rate": 0.05}
@@ -99,11 +101,14 @@ CASES = {
     "clipped_sgd": Case(clipped_sgd, clipped_sgd_loop, RATE | {"max_norm": 1.2}),
     "penalized_nesterov": Case(penalized_nesterov, penalized_nesterov_loop, MOMENTUM | {"coefficient": 0.05}),
     "clipped_adam_links": Case(clipped_adam_links, clipped_adam_loop, ADAM | {"max_norm": 1.2}),
-    "averaged_nesterov": Case(averaged_nesterov, averaged_nesterov_loop, MOMENTUM | {"decay": 0.95}),
+    "averaged_nesterov": Case(
+        averaged_nesterov, averaged_nesterov_loop, MOMENTUM | {"fraction": 0.01, "max_value": 0.55, "decay": 0.95}
+    ),
+    "adamw": Case(lo.adamw, oracle.adam, ADAM | {"eps_root": 1e-6, "weight_decay": 0.5}),
 }
 LOOK_AHEAD = ("nesterov", "rmsprop_nesterov", "penalized_nesterov")
 EVALUATED_ELSEWHERE = (*LOOK_AHEAD, "averaged_nesterov")
-NEED_PARAMETERS = {"penalized_nesterov", "clipped_adam_links", "averaged_nesterov"}
+NEED_PARAMETERS = {"penalized_nesterov", "clipped_adam_links", "averaged_nesterov", "adamw"}
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 ALL_LINKS = ("adagrad", "rmsprop", "rmsprop_nesterov", "clipped_adam_links", "averaged_nesterov")
@@ -327,7 +332,7 @@ def test_hypergradients_where_a_gradient_is_always_0(case, fixed, derivative, x6
         (params, state), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=4)
         return jnp.sum(jnp.arange(1.0, 5.0) * lo.eval_params(state, params) ** 2)
 
-    larger = {"eps": 1e-3}  # or finite differences would be rounding
+    larger = {"eps": 1e-3, "eps_root": 1e-3}  # or finite differences would be rounding
     numbers = {name: jnp.float64(larger.get(name, x)) for name, x in case.numbers.items() if name not in fixed}
     actual = jax.jit(derivative(final))(numbers)
     final = jax.jit(final)

@@ -20,12 +20,24 @@ DEFAULTS = {
     lo.adagrad: {"eps": 1e-7},
     lo.rmsprop: {"decay": 0.9, "eps": 1e-6},
     lo.rmsprop_nesterov: {"decay": 0.9, "momentum": 0.9, "eps": 1e-6},
-    lo.adam: {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8},
+    lo.adam: {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": None},
     lo.scale_by_adagrad: {"eps": 1e-7},
     lo.scale_by_rmsprop: {"decay": 0.9, "eps": 1e-6},
-    lo.scale_by_adam: {"b1": 0.9, "b2": 0.999, "eps": 1e-8},
-    lo.clip_by_norm: {"nonfinite": "propagate"},
+    lo.scale_by_adam: {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": None},
+    lo.adamw: {
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-4,
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+        "eps_root": None,
+        "mask": None,
+    },
+    lo.clip_by_norm: {"nonfinite": "propagate", "axis_name": None},
+    lo.clip_layers_by_norm: {"nonfinite": "propagate"},
     lo.add_l2: {"mask": None},
+    lo.decay_weights: {"mask": None},
+    lo.average_params: {"decay": None},
 }
 
 

@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from noisy_quadratic import CURVATURE, NOISE, START, assert_close, run
+from noisy_quadratic import CURVATURE, NOISE, START, TREE, assert_close, run
 
 import lectopt as lo
 
+SOME = {"kernel": True, "bias": False, "none": False, "scale": False}
 DECAY = lo.linear_decay(0.05, 40)
 STEPS = 100
 
@@ -22,6 +23,20 @@ SAME_AS_OPTAX = {
         optax.rmsprop(0.003, decay=0.9, eps=1e-6, momentum=0.9, nesterov=True),
     ),
     "adam": (lo.adam(DECAY), optax.adam(DECAY)),
+    "adam, eps_root": (lo.adam(DECAY, eps_root=1e-3), optax.adam(DECAY, eps_root=1e-3)),
+    "adamw": (lo.adamw(DECAY, 0.3, eps_root=1e-3), optax.adamw(DECAY, weight_decay=0.3, eps_root=1e-3)),
+    "adamw, masked": (lo.adamw(DECAY, 0.3, mask=SOME), optax.adamw(DECAY, weight_decay=0.3, mask=SOME)),
+    "clip by value": (
+        optax.chain(lo.clip_by_value(0.5), lo.sgd(0.1)),
+        optax.chain(optax.clip(0.5), optax.sgd(0.1)),
+    ),
+    "clip layers": (
+        optax.chain(lo.clip_layers_by_norm(0.5), lo.sgd(0.1)),
+        optax.chain(
+            *(optax.masked(optax.clip_by_global_norm(0.5), {name: name == one for name in TREE}) for one in TREE),
+            optax.sgd(0.1),
+        ),
+    ),
     "clip": (
         optax.chain(lo.clip_by_norm(1.0), lo.sgd(0.1)),
         optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)),

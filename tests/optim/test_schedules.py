@@ -140,7 +140,8 @@ for make in (lo.sgd, lo.momentum, lo.nesterov, lo.adagrad, lo.rmsprop, lo.rmspro
 for make in (lo.clip_by_norm, lo.add_l2, lo.trace_momentum, lo.trace_nesterov, lo.scale_by_learning_rate,
              lo.scale_by_adam, lo.scale_by_rmsprop, lo.scale_by_adagrad):
     make(0.5)
-lo.average_params(lo.sgd(rate), 0.9)
+lo.average_params(lo.decay_weights(lo.sgd(rate), 0.1), 0.9), lo.adamw(rate, 0.1), lo.clip_by_value(1.0)
+lo.clip_layers_by_norm(1.0)
 optax.chain(lo.watch_norms("gradient"), optax.masked(lo.adam(rate), {"a": True}))
 lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True), lo.regression(linen.Dense(3))
 lo.Task(linen.Dense(3), lambda outputs, targets: outputs, {})

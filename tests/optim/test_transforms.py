@@ -198,6 +198,89 @@ def test_nonfinite_gradients(policy, desired, bad, transform):
     assert state.count == 2
 
 
+def test_each_layer_is_clipped_by_its_own_norm():
+    """A kernel and its bias together; leaves at the top, and layers without a gradient, for themselves."""
+    gradients = {
+        "first": {"kernel": jnp.array([[3.0, 0.0]]), "bias": jnp.array([4.0])},
+        "second": {"kernel": jnp.array([[0.1, 0.2]]), "bias": None},
+        "scale": jnp.float32(-7.0),
+        "none": {"kernel": None},
+    }
+    params = jax.tree.map(lambda g: 0.0 if g is None else g, gradients, is_leaf=lambda g: g is None)
+    link = lo.clip_layers_by_norm(1.0)
+    updates, state = jax.jit(link.update)(gradients, link.init(params))
+    desired = {
+        "first": {"kernel": jnp.array([[0.6, 0.0]]), "bias": jnp.array([0.8])},
+        "second": gradients["second"],
+        "scale": jnp.float32(-1.0),
+        "none": gradients["none"],
+    }
+    chex.assert_trees_all_close(updates, desired, rtol=1e-6)
+    np.testing.assert_allclose(
+        [state.norms[name] for name in ("first", "second", "scale", "none")], [5, np.sqrt(0.05), 7, 0], rtol=1e-6
+    )
+    for policy, left in (("propagate", np.nan), ("zero", 0.0)):
+        bad = {"a": jnp.array([1e-3, jnp.inf]), "b": jnp.array([2e30, 0.0])}
+        updates, _ = apply(lo.clip_layers_by_norm(1.0, nonfinite=policy), bad)
+        np.testing.assert_array_equal(updates["a"], [left, left])
+        np.testing.assert_allclose(updates["b"], [1.0, 0.0], rtol=1e-6)
+
+
+def test_clip_by_value_of_what_is_not_finite_and_of_complex_entries():
+    updates, _ = apply(lo.clip_by_value(2.0), jnp.array([jnp.inf, -jnp.inf, jnp.nan, 2.0, -2.5, 0.0]))
+    np.testing.assert_array_equal(updates, [2, -2, np.nan, 2, -2, 0])
+    updates, _ = apply(lo.clip_by_value(2.0), jnp.array([3.0 + 4.0j, 1.0j, 0.0], jnp.complex64))
+    np.testing.assert_allclose(updates, [1.2 + 1.6j, 1.0j, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [lo.clip_layers_by_norm, lo.clip_by_value, lo.clip_by_norm])
+def test_bad_thresholds(make):
+    for bad in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"max_(norm|value) must be in \(0, inf\)"):
+            make(bad)
+
+
+PARTS = {"split": np.array([3.0, 0.0, 1.0, 2.0], np.float32), "both": np.array([4.0, 1.0], np.float32)}
+SCALES = [1.0, 1e30, 1e-30, 0.0]
+
+
+@pytest.mark.parametrize("check_vma", [True, False], ids=["known", "unknown"])
+def test_clip_of_split_parameters(check_vma, several_devices):
+    """In `shard_map`, the norm is that of all parts; what is whole everywhere counts once where JAX knows of it."""
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    link = lo.clip_by_norm(1.0, axis_name=("x", "y"))
+    gradients = {name: PARTS[name] for name in (("split", "both") if check_vma else ("split",))}
+    specs = {"split": jax.P(("x", "y")), "both": jax.P("x")}
+    specs = {name: specs[name] for name in gradients}
+
+    @jax.jit
+    def clip(gradients):
+        state = link.init(gradients)
+        whole = jax.tree.map(lambda x: jax.P(), state)
+        options = {"mesh": mesh, "in_specs": (specs, whole), "out_specs": (specs, whole), "check_vma": check_vma}
+        return jax.shard_map(link.update, **options)(gradients, state)
+
+    for factor in SCALES:
+        scaled = jax.tree.map(lambda g, factor=factor: np.float32(factor) * g, gradients)
+        alone, together = apply(lo.clip_by_norm(1.0), scaled), clip(scaled)
+        chex.assert_trees_all_close(together, alone, rtol=1e-6)
+
+
+def test_clip_over_an_axis_of_vmap():
+    gradients = jnp.array([[3.0, 0.0], [0.0, 4.0]])
+    link = lo.clip_by_norm(1.0, axis_name="parts")
+    norm = lambda g: link.update(g, link.init(g))[1].norm  # noqa: E731
+    updates, state = jax.jit(jax.vmap(lambda g: link.update(g, link.init(g)), axis_name="parts"))(gradients)
+    np.testing.assert_allclose(updates, gradients / 5, rtol=1e-6)
+    np.testing.assert_allclose(state.norm, [5, 5], rtol=1e-6)
+    slope = jax.jit(jax.grad(lambda g: jax.vmap(norm, axis_name="parts")(g)[0]))
+    np.testing.assert_allclose(slope(gradients), gradients / 5, rtol=1e-6)
+    np.testing.assert_array_equal(slope(jnp.zeros((2, 2))), np.zeros((2, 2)))
+    for bad in (0, ["x", 1]):
+        with pytest.raises(TypeError, match="axis_name must be the name of an axis"):
+            lo.clip_by_norm(1.0, axis_name=bad)
+
+
 magnitudes = hnp.arrays(np.float32, 6, elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False))
 
 
