@@ -4,7 +4,8 @@
   `adamw`; their links `scale_by_learning_rate`, `trace_momentum`, `trace_nesterov`, `scale_by_adagrad`,
   `scale_by_rmsprop`, `scale_by_adam`; `clip_by_norm`, `clip_layers_by_norm`, `clip_by_value`, `add_l2`, `watch_norms`;
   around an optimizer `decay_weights`, `average_params`; `eval_params`, `register_eval_params`, `accept_dicts`.
-- Schedules: `linear_decay`, `robbins_monro`, `momentum_ramp`, `steps_per_epoch`.
+- Schedules: `linear_decay`, `cosine_decay`, `exponential_decay`, `robbins_monro`, `momentum_ramp`, `constant`;
+  `warmup`, `join`; `steps_per_epoch`.
 - Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`.
 - Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`,
   `stream`, with `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets`
@@ -55,8 +56,12 @@ from lectopt.optim import average_params as average_params
 from lectopt.optim import clip_by_norm as clip_by_norm
 from lectopt.optim import clip_by_value as clip_by_value
 from lectopt.optim import clip_layers_by_norm as clip_layers_by_norm
+from lectopt.optim import constant as constant
+from lectopt.optim import cosine_decay as cosine_decay
 from lectopt.optim import decay_weights as decay_weights
 from lectopt.optim import eval_params as eval_params
+from lectopt.optim import exponential_decay as exponential_decay
+from lectopt.optim import join as join
 from lectopt.optim import linear_decay as linear_decay
 from lectopt.optim import momentum as momentum
 from lectopt.optim import momentum_ramp as momentum_ramp
@@ -72,6 +77,7 @@ from lectopt.optim import scale_by_rmsprop as scale_by_rmsprop
 from lectopt.optim import sgd as sgd
 from lectopt.optim import trace_momentum as trace_momentum
 from lectopt.optim import trace_nesterov as trace_nesterov
+from lectopt.optim import warmup as warmup
 from lectopt.optim import watch_norms as watch_norms
 from lectopt.pretraining import Pretrained as Pretrained
 from lectopt.pretraining import Transfer as Transfer
@@ -106,12 +112,13 @@ __all__ = [
     "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "LayerNorm",
     "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer", "accept_dicts",
     "adagrad", "adam", "adamw", "add_l2", "average_params", "check", "classification", "clip_by_norm", "clip_by_value",
-    "clip_layers_by_norm", "compare", "cross_validate", "datasets", "decay_weights", "diagnose", "eval_params",
-    "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect", "k_fold", "leave_one_out",
-    "linear_decay", "load", "minibatches", "momentum", "momentum_ramp", "nested_cross_validate", "nesterov",
-    "pretrain_encoder", "pretrain_layers", "register_eval_params", "regression", "rescale", "rmsprop",
-    "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate",
-    "scale_by_rmsprop", "search", "search_architecture", "select", "sgd", "space", "steps_per_epoch",
-    "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum", "trace_nesterov", "train",
-    "transfer", "update_batch_statistics", "use_all_cores", "watch", "watch_norms", "whole_set",
+    "clip_layers_by_norm", "compare", "constant", "cosine_decay", "cross_validate", "datasets", "decay_weights",
+    "diagnose", "eval_params", "exponential_decay", "few_labels", "fit", "from_indices", "grid", "holdout",
+    "initializers", "inspect", "join", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
+    "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params",
+    "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad",
+    "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "sgd",
+    "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum",
+    "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "warmup", "watch", "watch_norms",
+    "whole_set",
 ]  # fmt: skip

@@ -143,6 +143,27 @@ def line(start: float, end: float, horizon: float) -> Number:
     return lambda k: (1 - k / horizon) * start + k / horizon * end if k < horizon else end
 
 
+def half_cosine(start: float, horizon: float, alpha: float = 0.0) -> Number:
+    """From start to alpha start along half a cosine until step `horizon`, constant from then on."""
+    return lambda k: start * ((1 - alpha) * (1 + np.cos(np.pi * min(k / horizon, 1))) / 2 + alpha)
+
+
+def exponential(start: float, horizon: float, rate: float, end: float | None = None) -> Number:
+    """start rate^(k / horizon), no further than end."""
+    beyond = {None: lambda x: x, True: lambda x: max(x, end), False: lambda x: min(x, end)}
+    return lambda k: beyond[None if end is None else rate < 1](start * rate ** (k / horizon))
+
+
+def joined(parts: list[Number], boundaries: list[float]) -> Number:
+    """Each part from its own step 0 on."""
+
+    def at(k: int) -> float:
+        i = sum(k >= b for b in boundaries)
+        return parts[i](k - ([0, *boundaries])[i])
+
+    return at
+
+
 def power_law(start: float, power: float, horizon: float) -> Number:
     """start / (1 + k / horizon)^power."""
     return lambda k: start / (1 + k / horizon) ** power

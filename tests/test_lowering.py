@@ -33,6 +33,11 @@ SCHEDULES = {
     "linear_decay": lo.linear_decay(0.1, 10),
     "robbins_monro": lo.robbins_monro(0.1),
     "momentum_ramp": lo.momentum_ramp(0.5, 0.9, 10),
+    "cosine_decay": lo.cosine_decay(0.1, 10),
+    "exponential_decay": lo.exponential_decay(0.1, 10, 0.5),
+    "constant": lo.constant(0.1),
+    "warmup": lo.warmup(0.1, 10),
+    "join": lo.join([0.1, 0.01], [10]),
 }
 LINKS = {
     "scale_by_adagrad": optim.scale_by_adagrad(),

@@ -19,6 +19,8 @@ from lectopt.optim.clipping import clip_by_norm as clip_by_norm
 from lectopt.optim.dict_masks import accept_dicts as accept_dicts
 from lectopt.optim.evaluation_params import eval_params as eval_params
 from lectopt.optim.evaluation_params import register_eval_params as register_eval_params
+from lectopt.optim.joined_schedules import join as join
+from lectopt.optim.joined_schedules import warmup as warmup
 from lectopt.optim.l2_penalty import AddL2State as AddL2State
 from lectopt.optim.l2_penalty import add_l2 as add_l2
 from lectopt.optim.layer_clipping import ClipLayersByNormState as ClipLayersByNormState
@@ -40,6 +42,9 @@ from lectopt.optim.optimizers import rmsprop_nesterov as rmsprop_nesterov
 from lectopt.optim.optimizers import sgd as sgd
 from lectopt.optim.rmsprop import ScaleByRmspropState as ScaleByRmspropState
 from lectopt.optim.rmsprop import scale_by_rmsprop as scale_by_rmsprop
+from lectopt.optim.schedules import constant as constant
+from lectopt.optim.schedules import cosine_decay as cosine_decay
+from lectopt.optim.schedules import exponential_decay as exponential_decay
 from lectopt.optim.schedules import linear_decay as linear_decay
 from lectopt.optim.schedules import momentum_ramp as momentum_ramp
 from lectopt.optim.schedules import robbins_monro as robbins_monro

@@ -136,6 +136,116 @@ def robbins_monro(init_value: Numeric, power: Numeric = 1.0, transition_steps: N
     return jax.tree_util.Partial(_power_law, *map(numerics.as_constant, (init_value, power, transition_steps)))
 
 
+def cosine_decay(init_value: Numeric, decay_steps: Numeric, alpha: Numeric = 0.0) -> numerics.Schedule:
+    r"""Decreases a learning rate along half a cosine until step tau and keeps it constant from then on.
+
+    .. math::
+        \epsilon_k = \epsilon_0 \left( (1 - a) \frac{1 + \cos(\pi k / \tau)}{2} + a \right) \quad (k < \tau), \qquad
+        \epsilon_k = a \epsilon_0 \quad (k \ge \tau)
+
+    The lecture decreases it along a line (`linear_decay`); a cosine leaves it high for longer, and low for longer.
+
+    Args:
+        init_value: epsilon_0, at least 0: a number, an array of shape () or a traced value.
+        decay_steps: tau, at least 1, in steps: a number, an array of shape () or a traced value.
+        alpha: a, in [0, 1], the last rate as a fraction of the first: a number, an array of shape () or a traced value.
+
+    Returns:
+        A function from the step (int32[]) to the learning rate (float32[]), to be passed wherever an optimizer takes
+        one.
+
+    Raises:
+        ValueError: if a concrete init_value is negative, infinite or NaN, decay_steps is below 1, or alpha is outside
+            [0, 1].
+        TypeError: if one of them is not a number.
+
+    Example:
+        >>> import lectopt as lo
+        >>> rate = lo.cosine_decay(0.1, decay_steps=100)
+        >>> print([f"{rate(k):.4f}" for k in (0, 25, 50, 100, 1000)])
+        ['0.1000', '0.0854', '0.0500', '0.0000', '0.0000']
+
+    Source: I. Loshchilov and F. Hutter (2017), "SGDR: stochastic gradient descent with warm restarts", ICLR, eq. 5; R.
+    Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(1) SGD with decreasing learning rate".
+    """
+    checks.check_number("init_value", init_value, checks.NON_NEGATIVE)
+    checks.check_number("decay_steps", decay_steps, _STEPS)
+    checks.check_number("alpha", alpha, checks.Interval(0, 1))
+    return jax.tree_util.Partial(_half_cosine, *map(numerics.as_constant, (init_value, decay_steps, alpha)))
+
+
+def exponential_decay(
+    init_value: Numeric, transition_steps: Numeric, decay_rate: Numeric, end_value: Numeric | None = None
+) -> numerics.Schedule:
+    r"""Multiplies a learning rate by the same factor in the course of every tau steps.
+
+    .. math:: \epsilon_k = \epsilon_0 \gamma^{k / \tau}
+
+    and no further than :math:`\epsilon_\text{end}`. Without that, the rates add up to a finite number: training comes
+    to rest wherever it is.
+
+    Args:
+        init_value: epsilon_0, at least 0: a number, an array of shape () or a traced value.
+        transition_steps: tau, at least 1, in steps: a number, an array of shape () or a traced value.
+        decay_rate: gamma, above 0, the factor after tau steps; above 1 the rate grows: a number, an array of shape ()
+            or a traced value.
+        end_value: epsilon_end, at least 0, the least rate (the largest, where gamma is above 1): a number, an array of
+            shape () or a traced value; None for no bound.
+
+    Returns:
+        A function from the step (int32[]) to the learning rate (float32[]), to be passed wherever an optimizer takes
+        one.
+
+    Raises:
+        ValueError: if a concrete init_value or end_value is negative, infinite or NaN, transition_steps is below 1, or
+            decay_rate is not positive.
+        TypeError: if one of them is not a number.
+
+    Example:
+        >>> import lectopt as lo
+        >>> rate = lo.exponential_decay(0.1, transition_steps=10, decay_rate=0.5, end_value=0.01)
+        >>> print([f"{rate(k):.4f}" for k in (0, 10, 20, 1000)])
+        ['0.1000', '0.0500', '0.0250', '0.0100']
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "(1) SGD with decreasing learning rate"; Y.
+    Bengio (2012), "Practical recommendations for gradient-based training of deep architectures", section 3.1.1.
+    """
+    checks.check_number("init_value", init_value, checks.NON_NEGATIVE)
+    checks.check_number("transition_steps", transition_steps, _STEPS)
+    checks.check_number("decay_rate", decay_rate, checks.POSITIVE)
+    numbers = [init_value, transition_steps, decay_rate]
+    if end_value is not None:
+        checks.check_number("end_value", end_value, checks.NON_NEGATIVE)
+        numbers.append(end_value)
+    rule = _exponential if end_value is None else _bounded_exponential
+    return jax.tree_util.Partial(rule, *map(numerics.as_constant, numbers))
+
+
+def constant(value: Numeric) -> numerics.Schedule:
+    """Keeps a number as it is: as a part of `join`, or where a schedule is to be varied.
+
+    Args:
+        value: the number, at least 0: a number, an array of shape () or a traced value.
+
+    Returns:
+        A function from the step (int32[]) to the number (float32[]), to be passed wherever an optimizer takes one.
+
+    Raises:
+        ValueError: if a concrete value is negative, infinite or NaN.
+        TypeError: if it is not a number.
+
+    Example:
+        >>> import lectopt as lo
+        >>> rate = lo.join([lo.constant(0.1), lo.constant(0.01)], boundaries=[1000])
+        >>> print(f"{rate(999):.2f} {rate(1000):.2f}")
+        0.10 0.01
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Recap: Stochastic Gradient Descent (SGD)".
+    """
+    checks.check_number("value", value, checks.NON_NEGATIVE)
+    return jax.tree_util.Partial(_constant, numerics.as_constant(value))
+
+
 def _line(start: jax.Array, steps: jax.Array, end: jax.Array, count: Numeric) -> jax.Array:
     done = jnp.minimum(jnp.asarray(count, start.dtype) / steps, 1)
     return (1 - done) * start + done * end
@@ -143,3 +253,25 @@ def _line(start: jax.Array, steps: jax.Array, end: jax.Array, count: Numeric) ->
 
 def _power_law(start: jax.Array, power: jax.Array, steps: jax.Array, count: Numeric) -> jax.Array:
     return start / (1 + jnp.asarray(count, start.dtype) / steps) ** power
+
+
+def _half_cosine(start: jax.Array, steps: jax.Array, alpha: jax.Array, count: Numeric) -> jax.Array:
+    left = jnp.maximum(steps - jnp.asarray(count, start.dtype), 0) / steps
+    # (1 + cos(pi (1 - left))) / 2, to all digits where it is small.
+    return start * ((1 - alpha) * jnp.sin(jnp.pi / 2 * left) ** 2 + alpha)
+
+
+def _exponential(start: jax.Array, steps: jax.Array, rate: jax.Array, count: Numeric) -> jax.Array:
+    return start * rate ** (jnp.asarray(count, start.dtype) / steps)
+
+
+def _bounded_exponential(
+    start: jax.Array, steps: jax.Array, rate: jax.Array, end: jax.Array, count: Numeric
+) -> jax.Array:
+    value = _exponential(start, steps, rate, count)
+    return jnp.where(rate < 1, jnp.maximum(value, end), jnp.minimum(value, end))
+
+
+def _constant(value: jax.Array, count: Numeric) -> jax.Array:
+    del count
+    return numerics.as_scalar(value)

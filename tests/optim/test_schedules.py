@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import oracle
 import pytest
 from hypothesis import given, settings
@@ -21,6 +22,23 @@ SCHEDULES = {  # ours, the oracle's, arguments of both
     "linear_decay by default": (lo.linear_decay, lambda a, tau: oracle.line(a, 0.01 * a, tau), (0.5, 40.0)),
     "linear_decay that rises": (lo.linear_decay, lambda a, tau, b: oracle.line(a, b, tau), (0.1, 7.0, 0.3)),
     "momentum_ramp": (lo.momentum_ramp, oracle.line, (0.5, 0.99, 40.0)),
+    "cosine_decay": (lo.cosine_decay, oracle.half_cosine, (0.5, 40.0, 0.1)),
+    "cosine_decay by default": (lo.cosine_decay, oracle.half_cosine, (0.5, 40.0)),
+    "exponential_decay": (lo.exponential_decay, oracle.exponential, (0.5, 10.0, 0.7)),
+    "exponential_decay, bounded": (lo.exponential_decay, oracle.exponential, (0.5, 10.0, 0.7, 0.05)),
+    "exponential_decay that rises": (lo.exponential_decay, oracle.exponential, (0.1, 10.0, 1.5, 0.7)),
+    "constant": (lo.constant, lambda a: lambda k: a, (0.5,)),
+    "warmup": (
+        lambda a, tau, n, b: lo.warmup(lo.cosine_decay(a, tau), n, b),
+        lambda a, tau, n, b: oracle.joined([oracle.line(b, a, n), oracle.half_cosine(a, tau)], [n]),
+        (0.5, 40.0, 10.0, 0.1),
+    ),
+    "warmup of a number": (lo.warmup, lambda a, n: oracle.line(0.0, a, n), (0.5, 10.0)),
+    "join": (
+        lambda a, n, m: lo.join([a, lo.exponential_decay(a, n, 0.5), lo.robbins_monro(a)], [n, m]),
+        lambda a, n, m: oracle.joined([lambda k: a, oracle.exponential(a, n, 0.5), oracle.power_law(a, 1, 1)], [n, m]),
+        (0.5, 10.0, 30.0),
+    ),
     "robbins_monro": (lo.robbins_monro, oracle.power_law, (0.5, 0.75, 40.0)),
     "robbins_monro by default": (lo.robbins_monro, lambda a: oracle.power_law(a, 1, 1), (0.5,)),
 }
@@ -46,7 +64,7 @@ def test_formula(make, reference, arguments):
 @every_schedule
 def test_float64(make, reference, arguments, x64):
     desired = [reference(*arguments)(k) for k in range(100)]
-    np.testing.assert_allclose(jax.vmap(make(*arguments))(COUNTS), desired, rtol=1e-14)
+    np.testing.assert_allclose(jax.vmap(make(*arguments))(COUNTS), desired, rtol=1e-14, atol=1e-16)
 
 
 @every_schedule
@@ -63,6 +81,71 @@ def test_other_numbers_compile_nothing(make, reference, arguments):
         numbers = [factor * x for x in arguments]
         value, schedule = at_ten(make(*numbers))
         np.testing.assert_allclose([value, schedule(10)], reference(*numbers)(10), rtol=1e-6)
+
+
+SAME_AS_OPTAX = {
+    "cosine_decay": (lo.cosine_decay(0.5, 40, 0.1), optax.cosine_decay_schedule(0.5, 40, 0.1)),
+    "exponential_decay": (lo.exponential_decay(0.5, 10, 0.7), optax.exponential_decay(0.5, 10, 0.7)),
+    "exponential_decay, bounded": (
+        lo.exponential_decay(0.5, 10, 0.7, end_value=0.05),
+        optax.exponential_decay(0.5, 10, 0.7, end_value=0.05),
+    ),
+    "constant": (lo.constant(0.5), optax.constant_schedule(0.5)),
+    "momentum_ramp": (lo.momentum_ramp(0.5, 0.9, 40), optax.linear_schedule(0.5, 0.9, 40)),
+    "linear_decay": (lo.linear_decay(0.5, 40, 0.1), optax.linear_schedule(0.5, 0.1, 40)),
+    "warmup": (
+        lo.warmup(lo.cosine_decay(0.5, 40, 0.1), 10, 0.2),
+        optax.warmup_cosine_decay_schedule(0.2, 0.5, 10, 50, 0.05),
+    ),
+    "join": (
+        lo.join([0.3, optax.linear_schedule(0.2, 0.1, 10), lo.constant(0.5)], [10, 20]),
+        optax.join_schedules([lambda k: 0.3, optax.linear_schedule(0.2, 0.1, 10), lambda k: 0.5], [10, 20]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), SAME_AS_OPTAX.values(), ids=SAME_AS_OPTAX)
+def test_same_as_optax(ours, theirs):
+    with jax.numpy_dtype_promotion("standard"):
+        np.testing.assert_allclose(jax.jit(jax.vmap(ours))(COUNTS), jax.vmap(theirs)(COUNTS), rtol=2e-6, atol=1e-7)
+
+
+def test_a_schedule_that_is_joined_gets_whole_steps():
+    """So any function will do, such as one that looks its numbers up, unless a boundary is no whole number."""
+    table = jnp.array([3.0, 1.0, 2.0])
+    rate = lo.join([0.5, lambda k: table[k]], [np.int64(10)])
+    assert [float(rate(k)) for k in (9, 10, 11, 12)] == [0.5, 3, 1, 2]
+    lanes = jax.vmap(lambda b: lo.join([0.5, lambda k: 1.0 * table[k]], [b])(jnp.int32(11)))(jnp.arange(10, 13))
+    np.testing.assert_array_equal(lanes, [1, 3, 0.5])
+    assert lo.join([0.5, lo.linear_decay(1.0, 10, 0.0)], [2.5])(3) == 0.95
+    assert lo.join([lo.constant(0.25)], [])(7) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: lo.cosine_decay(0.1, 0), ValueError, r"decay_steps must be in \[1, inf\)"),
+        (lambda: lo.cosine_decay(0.1, 10, 1.5), ValueError, r"alpha must be in \[0, 1\]"),
+        (lambda: lo.exponential_decay(-0.1, 10, 0.5), ValueError, "init_value must be in"),
+        (lambda: lo.exponential_decay(0.1, 0.5, 0.5), ValueError, "transition_steps must be in"),
+        (lambda: lo.exponential_decay(0.1, 10, 0.0), ValueError, r"decay_rate must be in \(0, inf\)"),
+        (lambda: lo.exponential_decay(0.1, 10, 0.5, np.nan), ValueError, "end_value must be in"),
+        (lambda: lo.constant(np.inf), ValueError, "value must be in"),
+        (lambda: lo.constant("0.1"), TypeError, "value must be a number"),
+        (lambda: lo.warmup(0.1, 0), ValueError, r"steps must be in \[1, inf\)"),
+        (lambda: lo.warmup(0.1, 10, -1.0), ValueError, "init_value must be in"),
+        (lambda: lo.warmup("cosine", 10), TypeError, "schedule must be a number"),
+        (lambda: lo.join([], []), ValueError, "schedules must be one more than boundaries; got 0 schedules, 0"),
+        (lambda: lo.join([0.1, 0.2], []), ValueError, "one more than boundaries; got 2 schedules, 0 boundaries"),
+        (lambda: lo.join([0.1, -0.2], [5]), ValueError, r"schedules\[1\] must be in"),
+        (lambda: lo.join([0.1, 0.2], [-5]), ValueError, r"boundaries\[0\] must be in"),
+        (lambda: lo.join([0.1, 0.2, 0.3], [5, 4]), ValueError, "boundaries must be in order; got 5 before 4"),
+        (lambda: lo.join(0.1, 0.2), TypeError, "schedules must be a list"),
+    ],
+)
+def test_bad_arguments(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
 
 
 def test_the_tail_is_constant():
@@ -135,6 +218,7 @@ from jax._src import xla_bridge
 
 rate = lo.linear_decay(0.1, np.float32(10))
 schedules = rate, lo.linear_decay(0.1, 10, 0), lo.momentum_ramp(0.5, 0.9, 10), lo.robbins_monro(1.0, 0.75, 4)
+schedules += lo.warmup(lo.cosine_decay(0.1, 10), 5, 1.0), lo.join([0.1, lo.exponential_decay(0.1, 10, 0.5)], [5])
 for make in (lo.sgd, lo.momentum, lo.nesterov, lo.adagrad, lo.rmsprop, lo.rmsprop_nesterov, lo.adam):
     make(0.1), make(rate)
 for make in (lo.clip_by_norm, lo.add_l2, lo.trace_momentum, lo.trace_nesterov, lo.scale_by_learning_rate,
@@ -153,7 +237,7 @@ lo.steps_per_epoch(lo.datasets.iris(), 10)
 assert not xla_bridge.backends_are_initialized()
 lo.use_all_cores()
 assert not xla_bridge.backends_are_initialized()
-assert [float(schedule(0)) for schedule in schedules] == [float(np.float32(x)) for x in (0.1, 0.1, 0.5, 1.0)]
+assert [float(schedule(0)) for schedule in schedules] == [float(np.float32(x)) for x in (0.1, 0.1, 0.5, 1.0, 1.0, 0.1)]
 """
 
 
