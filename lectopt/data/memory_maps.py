@@ -20,6 +20,9 @@ def is_on_disk(examples: Any) -> bool:
 
 def mapped_stream(examples: Any, batch_size: int, key: jax.Array | None) -> Stream:
     """Returns the batches of these arrays in the order in which the loop takes them; without a key, as they lie."""
+    lengths = [len(leaf) for leaf in jax.tree.leaves(examples)]
+    if len(set(lengths)) != 1:
+        raise ValueError(f"train must be arrays of equal length; got lengths {lengths}")
     wide = jnp.result_type(float) == jnp.float64  # a setting of this thread, which the one that reads has to share
 
     def batches(epoch: int) -> Iterator[Any]:

@@ -13,6 +13,9 @@ from lectopt._internal.trees import same_structure
 from lectopt.data.streams import Stream
 from lectopt.data.subsets import as_subset, check_finite_array
 
+_END = object()
+"""What comes after the last batch of an iterator."""
+
 
 class Place(NamedTuple):
     """Where a reader stands: what it needs to go on from there. JSON can hold it."""
@@ -51,7 +54,7 @@ class Reader:
         self._epoch_state: Any = None
         self._begin_epoch()
         batch = self._next()
-        if batch is None:
+        if batch is _END:
             raise ValueError(f"{name} must hold at least 1 batch; it ended at once")
         called = f"the first batch of {name}"
         if isinstance(batch, (tuple, list)):  # copied, since its buffer may be used again
@@ -73,11 +76,11 @@ class Reader:
         if self._batch == 0 and self._pending is None:
             self._begin_epoch()
         batch, self._pending = self._next() if self._pending is None else self._pending, None
-        if batch is None and self._batch == 0:  # the last pass ended with the last epoch
+        if batch is _END and self._batch == 0:  # the last pass ended with the last epoch
             self._iterator = None
             self._begin_epoch()
             batch = self._next()
-        if batch is None:
+        if batch is _END:
             self._end_pass()
             return None
         leaves = self._checked(batch)
@@ -85,6 +88,11 @@ class Reader:
             self._head = [leaf.copy() for leaf in leaves]
         self._batch += 1
         return leaves
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the stream can be read anew."""
+        return self._stream.restarts
 
     @property
     def steps(self) -> int:
@@ -133,7 +141,7 @@ class Reader:
 
     def _skipped(self) -> Any:
         batch = self._next()
-        if batch is None:
+        if batch is _END:
             raise ValueError(f"{self._name} must hold the batches that it held before; it ended after {self._read}")
         return batch
 
@@ -151,11 +159,11 @@ class Reader:
         self._iterator, self._opened, self._read, self._pending = self._stream.open(epoch), epoch, 0, None
 
     def _next(self) -> Any:
-        """Returns the next batch of the iterator, None if it has ended."""
+        """Returns the next batch of the iterator, `_END` if it has ended."""
         try:
             batch = next(self._iterator)  # type: ignore[arg-type]
         except StopIteration:
-            return None
+            return _END
         except Exception as error:
             error.add_note(f"It was raised by {self._name}, where {self._where()} was to be read")
             raise
@@ -165,7 +173,7 @@ class Reader:
     def _end_epoch(self) -> None:
         """Goes to the next epoch; where a pass is one, the iterator must have ended."""
         if self._stream.steps_per_epoch is None and self._iterator is not None:
-            if self._next() is not None:
+            if self._next() is not _END:
                 raise ValueError(
                     f"{self._name} must hold as many batches in each pass; the one of epoch {self._epoch + 1} goes on "
                     f"after {self.length}. Give lectopt.stream a number of steps_per_epoch"

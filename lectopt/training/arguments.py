@@ -43,9 +43,7 @@ class TrainingArguments:
 
 def as_batch_size(batch_size: Any, train: Subset) -> int:
     """Returns the batch size, at most the number of examples; warns if it is cut."""
-    if batch_size is None:
-        raise TypeError("batch_size must be given with arrays: the number of examples in a minibatch")
-    batch_size = checks.check_count("batch_size", batch_size)
+    batch_size = batch_size_of_arrays(batch_size)
     if batch_size > train.capacity:
         warnings.warn(
             f"batch_size {batch_size} is larger than the {train.capacity} training examples: "
@@ -53,6 +51,13 @@ def as_batch_size(batch_size: Any, train: Subset) -> int:
             stacklevel=4,
         )
     return min(batch_size, train.capacity)
+
+
+def batch_size_of_arrays(batch_size: Any) -> int:
+    """Returns the batch size, which has to be given where examples are arrays."""
+    if batch_size is None:
+        raise TypeError("batch_size must be given with arrays: the number of examples in a minibatch")
+    return checks.check_count("batch_size", batch_size)
 
 
 def as_patience(patience: Any, valid: Subset | None) -> int | None:

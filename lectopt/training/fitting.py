@@ -92,6 +92,8 @@ def fit(
             - `run.start` (also what `transfer` and the pre-trainings call `start`): with its weights and the other
               variables of the model, for another optimizer;
             - an nnx.Module such as `run.model`: with its weights and other variables;
+            - a `Standardize` that was fitted: everything is initialized but how inputs are standardized, which is then
+              not learned from `train`;
             - parameters alone, a tree of arrays: other variables, such as batch statistics, are initialized (with a
               warning);
             - None: everything is initialized.

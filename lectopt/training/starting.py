@@ -15,6 +15,7 @@ from lectopt._internal.trees import leaves_by_path, paths, same_structure, unfla
 from lectopt.data.batches import Batch, batch_shapes
 from lectopt.data.subsets import Subset
 from lectopt.norms.moments import Moments
+from lectopt.norms.standardize import Standardize
 from lectopt.optim.step_records import renew_constants
 from lectopt.tasks.model_state import ModelState, learn_inputs
 from lectopt.tasks.models import Params, State
@@ -68,6 +69,7 @@ def as_start(task: Task, start: Any, key: jax.Array, train: Subset) -> Start:
     return Start(
         params=params if given.params is None else given.params,
         variables=state.variables if given.variables is None else given.variables,
+        inputs=given.inputs,
     )
 
 
@@ -111,7 +113,14 @@ def replace_opt_state(start: Start, opt_state: optax.OptState) -> optax.OptState
 
 
 def _split(start: Any) -> Start:
-    """Returns parameters, and the other variables if `start` is a module, or its state, that has some."""
+    """Returns parameters, and the other variables if `start` is a module, or its state, that has some.
+
+    Of a `Standardize`, what it has learned.
+    """
+    if isinstance(start, Standardize):
+        if not np.all(np.asarray(start.count[...]) > 0):
+            raise ValueError("start must be a Standardize that has learned something: by fit, or by partial_fit")
+        return Start(inputs=start.statistics())
     if isinstance(start, nnx.Module):
         start = nnx.state(start)
     if not isinstance(start, nnx.State) or not all(map(_is_variable, jax.tree.leaves(start, is_leaf=_is_variable))):

@@ -9,14 +9,20 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lectopt._internal import checks, meshes
+from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.keys import as_key
+from lectopt._internal.types import Array
 from lectopt.data.batches import steps_per_epoch
 from lectopt.data.memory_maps import is_on_disk, mapped_stream
 from lectopt.data.readers import Reader
 from lectopt.data.streams import as_stream, is_stream
 from lectopt.data.subsets import view
+from lectopt.norms.moment_checks import check_learnable
+from lectopt.norms.moments import Moments, measure
+from lectopt.norms.running_moments import accumulate
 from lectopt.tasks.example_checks import target_check
-from lectopt.training.arguments import TrainingArguments, step_count
+from lectopt.tasks.model_state import empty_moments
+from lectopt.training.arguments import TrainingArguments, batch_size_of_arrays, step_count
 from lectopt.training.carry import Window
 from lectopt.training.feeding import ROOM, Feed
 from lectopt.training.setup import prepare
@@ -32,18 +38,42 @@ def prepare_stream(given: TrainingArguments, mesh: Mesh | None) -> Feed:
     _refuse(given, mesh)
     reader = _reader(given)
     first = view(reader.first, np.arange(reader.batch_size, dtype=np.int32))
-    setup = prepare(
-        dataclasses.replace(given, train=first, batch_size=reader.batch_size, shuffle=False, epochs=1, steps=None), mesh
-    )
+    whole = dataclasses.replace(given, train=first, batch_size=reader.batch_size, shuffle=False, epochs=1, steps=None)
+    setup = prepare(whole, mesh)
     reader.check = target_check(given.task, reader.first)
+    if given.task.standardize and setup.start.inputs is None:
+        setup = setup._replace(start=setup.start._replace(inputs=_learn_inputs(given, reader)))
     length = reader.length
-    steps = step_count(given.epochs, given.steps, length or ROOM)
-    if length is None and given.steps is None:
-        steps = ROOM
+    steps = ROOM if length is None and given.steps is None else step_count(given.epochs, given.steps, length or ROOM)
     plan = dataclasses.replace(setup.plan, steps=steps, steps_per_epoch=length or steps)
     window = Window(jax.tree.map(lambda a: a[None], reader.first), jnp.ones((1, reader.batch_size)), jnp.int32(0))
     setup = setup._replace(plan=plan, data=setup.data._replace(window=window))
     return Feed(setup, reader, None if given.epochs is None else int(given.epochs))
+
+
+def _learn_inputs(given: TrainingArguments, reader: Reader) -> Moments:
+    """Learns the moments of the inputs in a pass of its own, which also finds how long a pass is."""
+    if not reader.restarts:
+        raise ValueError(
+            "standardize learns from a pass before training, and an iterator can be read once. Give a function that "
+            "makes one, lectopt.stream(function), or the statistics: start=lectopt.Standardize(...), fitted before"
+        )
+    first = _reader(given)
+    moments, count = empty_moments(first.first[0]), 0
+    errors = jnp.zeros((3, *moments.mean.shape), moments.mean.dtype)
+    while (batch := first.read()) is not None and (given.steps is None or count < given.steps):
+        check_learnable(f"batch {count + 1} of train", batch[0])
+        mask = np.arange(reader.batch_size) < len(batch[0])
+        moments, errors = cached_jit(_accumulate)(moments, errors, first.pad(batch)[0], mask)
+        count += 1
+    reader.length = first.length
+    return moments
+
+
+def _accumulate(moments: Moments, errors: Array, x: Array, mask: Array) -> tuple[Moments, Array]:
+    part = measure(x, range(x.ndim - 1), mask.reshape(-1, *[1] * (x.ndim - 1)))
+    part = jax.tree.map(lambda new, old: new.reshape(-1).astype(old.dtype), part, moments)
+    return accumulate(moments, errors, part)
 
 
 def _refuse(given: TrainingArguments, mesh: Mesh | None) -> None:
@@ -65,7 +95,7 @@ def _refuse(given: TrainingArguments, mesh: Mesh | None) -> None:
 def _reader(given: TrainingArguments) -> Reader:
     """Opens the stream, and reads its first batch."""
     if is_on_disk(given.train):
-        batch_size = checks.check_count("batch_size", given.batch_size)
+        batch_size = batch_size_of_arrays(given.batch_size)
         key = jax.random.fold_in(as_key(given.key), 0) if checks.check_flag("shuffle", given.shuffle) else None
         stream = mapped_stream(given.train, batch_size, key)
         return Reader("train", stream, steps_per_epoch(given.train, batch_size))

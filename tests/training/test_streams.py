@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import signal
+import threading
 
 import jax
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
+from lectopt.training import checkpoints
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -57,6 +60,9 @@ def assert_same(run, wanted):
 class Source:
     """A data source, as Grain and PyTorch know them."""
 
+    def __repr__(self):
+        return "digits"
+
     def __len__(self):
         return len(X)
 
@@ -98,7 +104,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k == "PyTorch" else k for k in KINDS])
 def test_a_stream_trains_as_the_arrays_would(kind):
     """Whatever it is, with BatchNorm, dropout, and a last batch that is smaller."""
     assert_same(fit(KINDS[kind](), valid=(X, Y)), in_memory(valid=(X, Y)))
@@ -114,24 +120,26 @@ def on_disk(tmp_path, mode="r"):
     return tuple(np.load(tmp_path / f"{name}.npy", mmap_mode=mode) for name in ("x", "y"))
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_memory_map_trains_as_the_arrays_would(shuffle, tmp_path):
     run = fit(on_disk(tmp_path), valid=(X, Y), batch_size=SIZE, shuffle=shuffle)
     assert_same(run, in_memory(valid=(X, Y), shuffle=shuffle))
     assert run.history.baseline_loss is None
 
 
+@pytest.mark.slow
 def test_a_single_map_is_enough_and_views_of_it_are_maps_too(tmp_path):
     x, _ = on_disk(tmp_path, "c")
     run = fit((x[: len(X)], Y), PLAIN, batch_size=SIZE, epochs=1)
     assert_same(run, fit((X, Y), PLAIN, batch_size=SIZE, epochs=1))
 
 
-def test_the_length_of_a_pass_is_found_at_its_end(chunks_of, monkeypatch):
+@pytest.mark.parametrize("sizes", [[(3, 2)], pytest.param([(9, 9), (9, 3), (3, 1), (4, 4)], marks=pytest.mark.slow)])
+def test_the_length_of_a_pass_is_found_at_its_end(sizes, chunks_of, monkeypatch):
     """In the window that it ends in, at the start of the next, and where the records have to grow first."""
     chunks_of(3)
     wanted = in_memory(PLAIN, watch=2)
-    for room, most in ((4096, 1024), (4096, 2), (4096, 3), (3, 1), (4, 4)):
+    for room, most in sizes:
         monkeypatch.setattr("lectopt.training.stream_setup.ROOM", room)
         monkeypatch.setattr("lectopt.training.feeding._MOST_BATCHES", most)
         called = []
@@ -141,7 +149,7 @@ def test_the_length_of_a_pass_is_found_at_its_end(chunks_of, monkeypatch):
         assert called == [4, 8, 12]
 
 
-@pytest.mark.parametrize("steps", [3, 4, 6])
+@pytest.mark.parametrize("steps", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)), 6])
 def test_steps_may_end_within_a_pass_and_after_it(steps):
     for kind in ("steps per epoch", "without end", "Grain dataset"):
         assert_same(fit(KINDS[kind](), PLAIN, steps=steps), in_memory(PLAIN, steps=steps))
@@ -151,9 +159,10 @@ def test_steps_may_end_within_a_pass_and_after_it(steps):
 
 def test_windows_and_chunks_change_nothing(chunks_of, monkeypatch):
     chunks_of(2)
+    wanted = in_memory()
     for size in (1, 3):
         monkeypatch.setattr("lectopt.training.feeding._MOST_BATCHES", size)
-        assert_same(fit(lo.stream(batches)), in_memory())
+        assert_same(fit(lo.stream(batches, STEPS)), wanted)
 
 
 def test_each_pass_may_have_an_order_of_its_own():
@@ -182,3 +191,208 @@ def test_no_more_is_read_than_is_trained_on():
 
     fit(lo.stream(counted()), PLAIN, steps=6)
     assert read == list(range(6))
+
+
+# What is learned from all examples ------------------------------------------------------------------------------------
+SCALED = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
+
+
+def test_inputs_are_standardized_by_a_pass_of_its_own_or_by_given_statistics(tmp_path):
+    x = np.float32(X * 100 + 1e3)
+    fitted = lo.Standardize(64)
+    for rows, _ in batches(x):
+        fitted.partial_fit(rows)
+    stream = lo.stream(lambda: batches(x))
+    whole = fit((x, Y), SCALED, epochs=2, batch_size=SIZE, shuffle=False)
+    run = fit(stream, SCALED, epochs=2)
+    for one, other in zip(run.model_state.inputs, whole.model_state.inputs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-9)
+    given = fit(lo.stream(batches(x)), SCALED, steps=4, start=fitted)
+    np.testing.assert_allclose(given.model_state.inputs.mean, fitted.mean[...])
+    assert_same(given, fit((x, Y), SCALED, epochs=1, batch_size=SIZE, shuffle=False, start=fitted))
+    onward = fit(lo.stream(batches(x)), SCALED, steps=2, start=run)
+    np.testing.assert_array_equal(onward.model_state.inputs.mean, run.model_state.inputs.mean)
+    with pytest.raises(ValueError, match="standardize learns from a pass before training, and an iterator"):
+        fit(lo.stream(batches(x)), SCALED, steps=2)
+    with pytest.raises(ValueError, match="start must be a Standardize that has learned"):
+        fit(stream, SCALED, start=lo.Standardize(64))
+
+
+# What is wrong --------------------------------------------------------------------------------------------------------
+def changed(number, batch):
+    """The batches, with another one in place of one of them."""
+    return lambda: (batch if i == number else b for i, b in enumerate(batches()))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (
+            (X[:32, :60], Y[:32]),
+            r"batch 3 of epoch 1 of train must be as the first batch, float32\[\.\.\., 64\] .*32, 60",
+        ),
+        ((np.float64(X[:32]), Y[:32]), r"batch 3 of epoch 1 of train must be as the first batch, .*got float64"),
+        (
+            (X[:33], Y[:33]),
+            r"batch 3 of epoch 1 of train must hold .* from 1 to the 32 of the first batch; got \[33, 33",
+        ),
+        ((X[:5], Y[:4]), r"batch 3 of epoch 1 of train must hold as many examples in each array"),
+        ((X[:32],), r"batch 3 of epoch 1 of train must be a tuple of as many arrays as the first batch"),
+        ((X[:32] * np.nan, Y[:32]), r"batch 3 of epoch 1 of train must be finite; 32 of 32 examples"),
+        ((X[:32], Y[:32] + 5), r"batch 3 of epoch 1 of train: labels must be in \[0, 10\)"),
+        (None, r"batch 3 of epoch 1 of train must be a tuple"),
+    ],
+)
+def test_a_batch_that_is_not_as_the_first_is_named(batch, message):
+    with pytest.raises(ValueError, match=message):
+        fit(lo.stream(changed(2, batch)), PLAIN)
+
+
+def fails(after):
+    for i, batch in enumerate(itertools.cycle(batches())):
+        if i == after:
+            raise OSError("the disk is gone")
+        yield batch
+
+
+def test_what_a_stream_raises_is_raised_and_says_where():
+    with pytest.raises(OSError, match="the disk is gone") as raised:
+        fit(lo.stream(lambda: fails(6), STEPS), PLAIN)
+    assert raised.value.__notes__ == ["It was raised by train, where batch 3 of epoch 2 was to be read"]
+    with pytest.raises(OSError, match="the disk is gone"):
+        fit(lo.stream(lambda: fails(0)), PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("stream", "options", "message"),
+    [
+        (lambda: lo.stream(batches, 7), {}, r"must hold 7 batches in each epoch; in epoch 1 it ended after 4"),
+        (lambda: lo.stream(list), {}, r"train must hold at least 1 batch; it ended at once"),
+        (lambda: lo.stream(lambda epoch: list(batches())[: 4 - epoch]), {}, r"4 batches in each epoch; in epoch 2 it"),
+        (lambda: lo.stream(lambda epoch: list(batches())[: 3 + epoch]), {}, r"must hold as many batches in each pass"),
+        (batches, {}, r"train must be what can be read several times, for several epochs; an iterator"),
+        (batches, {"steps": 5}, r"train must be read in several passes, which an iterator cannot be; .* 4 b"),
+        (lambda: lo.stream(batches), {"batch_size": 31}, r"batch_size must be that of the first batch .*32"),
+        (lambda: lo.stream(batches), {"weights": "balanced"}, r"weights must be None where train is read"),
+        (lambda: lo.stream(batches), {"epochs": None}, r"exactly one of epochs and steps"),
+        (lambda: lo.stream(lambda: [X]), {}, r"first batch of train must be a tuple of arrays such as"),
+        (lambda: lo.stream(lambda: [("a", "b")]), {}, r"first batch of train\[0\] must be an array of numbers"),
+        (lambda: lo.stream(lambda: 3), {}, r"stream's function must return an iterator of batches"),
+        (lambda: (X, Y), {}, r"batch_size must be given with arrays"),
+        (lambda: X, {}, r"train must be a tuple of arrays such as"),
+        (lambda: batches, {}, r"train must be a tuple of arrays such as"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_by_name(stream, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(stream(), PLAIN, **options)
+
+
+def test_a_model_that_does_not_take_the_first_batch_is_refused_before_compiling(monkeypatch):
+    monkeypatch.setattr("lectopt.training.compiled_loop.start", None)
+    with pytest.raises(ValueError, match="the model does not fit the inputs of train, of shape"):
+        fit(lo.stream(batches), lo.classification(lambda rngs: nnx.Linear(63, 10, rngs=rngs)))
+    with pytest.raises(ValueError, match="output_bias is learned from all targets"):
+        fit(lo.stream(batches), lo.classification(net, output_bias=lambda net: net.layers[4].bias))
+
+
+def test_stream_and_train_refuse_what_they_do_not_take():
+    for wrong in ((X, Y), X, {"x": X}, lo.holdout((X, Y), 0.2, key=0)[0]):
+        with pytest.raises(TypeError, match=r"stream takes a function that returns an iterator .* fit takes as it is"):
+            lo.stream(wrong)
+    with pytest.raises(TypeError, match=r"stream takes a function .* got 3"):
+        lo.stream(3)
+    with pytest.raises(ValueError, match="steps_per_epoch must be"):
+        lo.stream(batches, 0)
+    with pytest.raises(TypeError, match=r"train must be examples in memory.* is for lectopt\.fit"):
+        lo.train(PLAIN, MOMENTUM, lo.stream(batches), batch_size=SIZE, epochs=1, key=0)
+
+
+def test_maps_of_different_length_are_refused(tmp_path):
+    x, y = on_disk(tmp_path)
+    with pytest.raises(ValueError, match=r"train must be arrays of equal length; got lengths \[110, 100\]"):
+        fit((x, y[:100]), PLAIN, batch_size=SIZE)
+    with pytest.raises(TypeError, match="batch_size must be given with arrays"):
+        fit((x, y), PLAIN)
+
+
+# Broken off -----------------------------------------------------------------------------------------------------------
+class Killed(BaseException):
+    pass
+
+
+def grain_shuffled():
+    grain = pytest.importorskip("grain.python")
+    return grain.MapDataset.source(Source()).seed(0).shuffle().batch(SIZE)
+
+
+RESUMED = {
+    "function": lambda tmp_path: lo.stream(batches),
+    "without end": lambda tmp_path: lo.stream(lambda: itertools.cycle(batches()), STEPS),
+    "iterator": lambda tmp_path: lo.stream(itertools.cycle(batches()), STEPS),
+    "Grain loader": lambda tmp_path: grain_loader(),
+    "Grain dataset": lambda tmp_path: grain_shuffled(),
+    "memory map": on_disk,
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k == "Grain dataset" else pytest.param(k, marks=pytest.mark.slow) for k in RESUMED]
+)
+def test_what_was_broken_off_goes_on(kind, tmp_path, monkeypatch, chunks_of):
+    """By the iterator's own state, or past what was read before."""
+    chunks_of(3)
+    monkeypatch.setattr("lectopt.training.feeding._MOST_BATCHES", 2)
+    options = {"batch_size": SIZE} if kind == "memory map" else {}
+    whole = fit(RESUMED[kind](tmp_path), **options)
+    monkeypatch.setattr("lectopt.training.running._SAVE_SECONDS", -1.0)
+    write, writes = checkpoints.Store.save, []
+
+    def save_and_die(self, carry, run):
+        write(self, carry, run)
+        writes.append(int(carry.step))
+        if len(writes) % 2 == 0:
+            raise Killed
+
+    monkeypatch.setattr(checkpoints.Store, "save", save_and_die)
+    for _ in range(20):
+        try:
+            run = fit(RESUMED[kind](tmp_path), directory=tmp_path / "kept", **options)
+            break
+        except Killed:
+            pass
+    assert len(writes) > 5
+    assert_same(run, whole)
+
+
+def test_a_failing_stream_keeps_what_was_done(tmp_path):
+    whole = fit(lo.stream(batches))
+    with pytest.raises(OSError, match="the disk is gone"):
+        fit(lo.stream(lambda: fails(6), STEPS), directory=tmp_path / "kept")
+    assert lo.load(tmp_path / "kept", TASK).history.steps["loss"].shape == (6,)
+    assert_same(fit(lo.stream(lambda: fails(100), STEPS), directory=tmp_path / "kept"), whole)
+
+
+def test_at_a_prompt_a_failing_stream_gives_back_the_run(monkeypatch):
+    monkeypatch.setattr("lectopt.training.running.interactive", lambda: True)
+    with pytest.warns(
+        UserWarning, match=r"training ended early, by OSError\('the disk is gone'\): .* after 6 of 12 steps"
+    ):
+        run = fit(lo.stream(lambda: fails(6), STEPS))
+    assert_same(run, in_memory(steps=6))
+
+
+def test_ctrl_c_ends_a_training_that_waits_for_a_batch(monkeypatch):
+    monkeypatch.setattr("lectopt.training.running.interactive", lambda: True)
+    trained, ended = threading.Event(), threading.Event()
+
+    def stalls():
+        yield from batches()
+        trained.wait(20)
+        signal.raise_signal(signal.SIGINT)  # to the main thread, which waits for the next batch
+        ended.wait(20)
+
+    with pytest.warns(UserWarning, match=r"training was interrupted: the run is as it was after 4 of 12 steps"):
+        run = fit(lo.stream(stalls, STEPS), PLAIN, on_epoch=lambda run: trained.set())
+    ended.set()
+    assert run.history.steps["loss"].shape == (4,)
