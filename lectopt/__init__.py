@@ -17,6 +17,7 @@
 - Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`; `sweep`, `cross_validate`, `select`,
   `nested_cross_validate`, `Halving`, `Results`; `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`;
   strategies and Optuna in `lectopt.search` and `lectopt.search.optuna`; `use_all_cores`.
+- Estimators for scikit-learn in `lectopt.sklearn`, which is not imported here.
 
 The lecture: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Training Algorithms".
 """

@@ -22,7 +22,7 @@ FLOORS = [
     ["pretraining", "strategies"],
     ["architecture"],
     ["search"],
-    ["jobs"],
+    ["jobs", "sklearn"],
     ["__main__", "__init__"],
 ]
 FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
