@@ -96,13 +96,16 @@ def overfitting(history: History, curves: LossCurves) -> Finding | None:
     if curves.diverged or len(valid) < THRESHOLDS.validations or _jumps(curves)[0] > THRESHOLDS.jumps:
         return None
     best, tail = int(np.argmin(valid)), max(1, len(valid) // 10)
-    last, train = float(np.mean(valid[-tail:])), np.asarray(history.epochs["train_loss"], float) / curves.unit
+    steps, _ = next(iter(history.validation_losses.values()))
+    epochs = np.searchsorted(history.epoch_ends, steps)  # that each validation is in
+    train = np.asarray(history.epochs["train_loss"], float)[epochs.clip(max=len(history.epoch_ends) - 1)] / curves.unit
+    last = float(np.mean(valid[-tail:]))
     if valid[best] <= 0:  # such as an objective's: ratios say nothing
         return None
     if last < THRESHOLDS.risen * valid[best] or train[len(valid) - 1] > THRESHOLDS.fell_on * train[best]:
         return None
     lowest, end = (f"{x * curves.unit:.3g}" for x in (valid[best], last))
-    evidence = f"the validation loss rose from {lowest} in epoch {best + 1} to {end}"
+    evidence = f"the validation loss rose from {lowest} in epoch {epochs[best] + 1} to {end}"
     evidence += f", the training loss fell to {train[len(valid) - 1] * curves.unit:.3g}"
     remedy = "Stop early (patience=), penalise weights (lo.add_l2), augment or get more data, or take a smaller model."
     return Finding("overfitting", evidence, remedy, "Prechelt 1998, Early Stopping; " + GOODFELLOW + "7.8")

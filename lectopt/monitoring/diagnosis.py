@@ -114,9 +114,9 @@ def diagnose(run: Run | History) -> Diagnosis:
 
 def _returns_best_epoch(run: Run) -> bool:
     """Returns whether the run holds the best validation, not the last one."""
-    losses = np.asarray(run.history.epochs.get("valid_loss", []), float)
-    losses = losses[np.isfinite(losses)]
-    return len(losses) > 0 and bool(np.asarray(run.metrics.get("valid_loss", np.nan)) < losses[-1])
+    name, (_, record) = next(iter(run.history.validation_losses.items()), ("", (None, [])))
+    losses = np.asarray(record, float)[np.isfinite(record)]
+    return len(losses) > 0 and bool(np.asarray(run.metrics.get(name, np.nan)) < losses[-1])
 
 
 def _with_remedy_of_best(overfitting: Finding) -> Finding:
@@ -128,7 +128,7 @@ def _notes(history: History, curves: LossCurves) -> list[str]:
     notes = []
     if curves.short:
         notes.append(f"Of {curves.steps} steps the curves say little.")
-    if "valid_loss" not in history.epochs:
+    if not history.validation_losses:
         notes.append("Without validation (valid=) nothing can be said of overfitting, and less of too high a rate.")
     if not history.layers:
         notes.append("The layers were not watched (watch=10).")

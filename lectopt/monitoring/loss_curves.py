@@ -110,7 +110,8 @@ def _largest_positive(sizes: list[float]) -> float:
 def _validation_losses(history: History) -> np.ndarray:
     """Returns those of the epochs that were trained, if all are finite."""
     trained = np.isfinite(np.asarray(history.epochs.get("train_loss", []), float))
-    valid = np.asarray(history.epochs.get("valid_loss", []), float)
+    _, record = next(iter(history.validation_losses.values()), (None, []))
+    valid = np.asarray(record, float)
     of_trained = valid[trained] if len(trained) == len(valid) else valid
     return of_trained if np.isfinite(of_trained).all() else np.empty(0)
 

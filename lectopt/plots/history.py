@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,12 @@ from lectopt.plots.layers import layer_panels
 from lectopt.plots.names import by_metric, display_name
 from lectopt.plots.style import COLOURS, GREY
 
+Curves: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""{name: (how many epochs were done, values)}"""
+
+
+_NO_ENDS = np.zeros(0)
+
 
 def plot_history(
     steps: Mapping[str, ArrayLike],
@@ -24,6 +31,8 @@ def plot_history(
     step_ends: np.ndarray,
     epoch_ends: np.ndarray,
     layer_ends: np.ndarray,
+    validations: Mapping[str, ArrayLike] = MappingProxyType({}),
+    validation_ends: np.ndarray = _NO_ENDS,
     baseline_loss: float | None = None,
 ) -> Figure:
     """Draws losses, metrics, the gradient and the learning rate, and what was recorded of the layers.
@@ -35,17 +44,17 @@ def plot_history(
         step_ends: float[steps]: how many epochs were done after each step.
         epoch_ends: float[epochs]: the same after each epoch, the last of which may not be whole.
         layer_ends: float[records]: the same after each step at which the layers were recorded.
+        validations: {"valid_loss", "valid_<metric>": float[validations]}, any of them, where they are not in epochs.
+        validation_ends: float[validations]: how many epochs were done at each of them.
         baseline_loss: the loss of the best constant outputs; None, NaN or 0 where there is none to show.
     """
     batches = {name: np.asarray(record, float) for name, record in steps.items()}
-    metrics = {
-        metric: {name: np.asarray(epochs[name], float) for name in names} for metric, names in by_metric(epochs).items()
-    }
+    curves = {name: (epoch_ends, np.asarray(record, float)) for name, record in epochs.items()}
+    curves |= {name: (validation_ends, np.asarray(record, float)) for name, record in validations.items()}
+    metrics = {metric: {name: curves[name] for name in names} for metric, names in by_metric(curves).items()}
     losses = metrics.pop("loss", {})
-    panels: Panels = [("loss", partial(_draw_loss, step_ends, batches["loss"], epoch_ends, losses, baseline_loss))]
-    panels += [
-        (display_name(metric), partial(_draw_epochs, epoch_ends, records)) for metric, records in metrics.items()
-    ]
+    panels: Panels = [("loss", partial(_draw_loss, step_ends, batches["loss"], losses, baseline_loss))]
+    panels += [(display_name(metric), partial(_draw_curves, records)) for metric, records in metrics.items()]
     panels.append(("gradient norm", partial(_draw_gradient, step_ends, batches)))
     if "learning_rate" in batches:
         panels.append(("learning rate", partial(_draw_learning_rate, step_ends, batches["learning_rate"])))
@@ -59,13 +68,12 @@ def plot_history(
 def _draw_loss(
     step_ends: np.ndarray,
     batches: np.ndarray,
-    epoch_ends: np.ndarray,
-    epochs: Records,
+    curves: Curves,
     baseline: float | None,
     axis: Axes,
 ) -> None:
     draw_batches(axis, step_ends, batches, COLOURS[5], "batches, smoothed")
-    _draw_epochs(epoch_ends, epochs, axis)
+    _draw_curves(curves, axis)
     if baseline is not None and np.isfinite(baseline) and baseline > 0:
         axis.axhline(baseline, color=GREY, linestyle=":", linewidth=1)
         right: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": 7, "color": GREY}
@@ -73,10 +81,11 @@ def _draw_loss(
     set_scale(axis, batches)
 
 
-def _draw_epochs(epoch_ends: np.ndarray, epochs: Records, axis: Axes) -> None:
-    for name, record in epochs.items():
-        colour = COLOURS[name.startswith("valid_")]
-        draw_curve(axis, epoch_ends, record, colour, display_name(name), width=1.6)
+def _draw_curves(curves: Curves, axis: Axes) -> None:
+    validated = [name for name in curves if not name.startswith("train_")]
+    for name, (ends, record) in curves.items():
+        colour = COLOURS[1 + validated.index(name) % 4] if name in validated else COLOURS[0]
+        draw_curve(axis, ends, record, colour, display_name(name), width=1.6)
 
 
 def _draw_gradient(step_ends: np.ndarray, steps: Records, axis: Axes) -> None:

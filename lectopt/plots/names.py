@@ -31,9 +31,16 @@ def distinct_names(names: Iterable[str]) -> list[str]:
 
 
 def by_metric(names: Iterable[str]) -> dict[str, list[str]]:
-    """{metric: the names of its records of epochs}, the loss first, and of each metric the training part first."""
+    """{metric: the names of its records of epochs}, the loss first, and of each metric the training part first.
+
+    What stands before the metric is the name of a set of examples, each of which has a loss.
+    """
     found: dict[str, list[str]] = {}
-    for name in sorted(set(names)):
-        metric = name.removeprefix("train_" if name.startswith("train_") else "valid_")
-        found.setdefault(metric, []).append(name)
+    names = sorted(set(names), key=lambda name: (not name.startswith("train_"), name))
+    sets = sorted(
+        {"train_", "valid_", *(name.removesuffix("loss") for name in names if name.endswith("_loss"))}, key=len
+    )
+    for name in names:
+        prefix = next((prefix for prefix in sets if name.startswith(prefix)), "")
+        found.setdefault(name.removeprefix(prefix), []).append(name)
     return dict(sorted(found.items(), key=lambda item: item[0] != "loss"))

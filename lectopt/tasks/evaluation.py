@@ -27,10 +27,12 @@ def evaluate(
     subset: Subset,
     mesh: Mesh | None = None,
     batch_size: int | None = None,
+    weights: Array | None = None,
 ) -> dict[str, Numeric]:
     """Computes the mean loss and metrics over a part of the examples: {"loss": float32[], name: float32[]}.
 
-    The examples are scored in batches of `batch_size`; None takes as many at once as fit.
+    The examples are scored in batches of `batch_size`; None takes as many at once as fit. `weights`, of all examples of
+    the arrays, enter the means and the metrics of all outputs; None weights all alike.
     """
     size = batch_size or _balanced(subset.capacity, meshes.num_shards(mesh))
     batches = minibatches(subset, size, shuffle=False)
@@ -43,6 +45,8 @@ def evaluate(
         # Selected, not multiplied: 0 times the NaN of a padding row would be NaN.
         values = {"loss": scores.losses, **scores.metrics}
         counts = batch.weights if scores.counts is None else batch.weights * scores.counts
+        if weights is not None:
+            counts = counts * weights[batch.indices]
         sums = {name: jnp.sum(jnp.where(counts > 0, v * counts.astype(v.dtype), 0)) for name, v in values.items()}
         return None, (sums, counts, scores.outputs if whole else None)
 
@@ -51,8 +55,8 @@ def evaluate(
     means = {name: jnp.sum(values) / total for name, values in sums.items()}
     rows, counts, outputs = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (batches.indices, counts, outputs))
     targets = subset.take(rows)[-1] if whole else None
-    weights = (counts > 0).astype(jnp.float32)
-    return means | {name: metric(outputs, targets, weights) for name, metric in whole.items()}
+    by_row = (counts > 0).astype(jnp.float32) if weights is None else jnp.where(counts > 0, weights[rows], 0)
+    return means | {name: metric(outputs, targets, by_row) for name, metric in whole.items()}
 
 
 def _balanced(count: int, ways: int) -> int:

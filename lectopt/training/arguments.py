@@ -28,6 +28,7 @@ class TrainingArguments:
     train: Any
     _: dataclasses.KW_ONLY
     valid: Any = None
+    validate_every: int | None = None
     batch_size: int | None = None
     epochs: int | None = None
     steps: int | None = None
@@ -36,7 +37,11 @@ class TrainingArguments:
     hyperparameters: Mapping[str, Any] | None = None
     start: Any = None
     patience: int | None = None
+    best_by: str | None = None
+    direction: str | None = None
+    min_delta: float = 0.0
     weights: Any = None
+    weight_validation: bool = False
     augment: Callable[[jax.Array, Batch], Batch] | None = None
     watch: Watch | int | None = None
 
@@ -58,16 +63,6 @@ def batch_size_of_arrays(batch_size: Any) -> int:
     if batch_size is None:
         raise TypeError("batch_size must be given with arrays: the number of examples in a minibatch")
     return checks.check_count("batch_size", batch_size)
-
-
-def as_patience(patience: Any, valid: Subset | None) -> int | None:
-    """Returns the patience, which needs examples to validate on."""
-    if patience is None:
-        return None
-    patience = checks.check_count("patience", patience)
-    if valid is None:
-        raise ValueError("patience counts validations: give it together with valid")
-    return patience
 
 
 def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:

@@ -24,6 +24,15 @@ NO_LOSS = np.finfo(np.float32).max
 """Stands for the validation loss until one was finite: every one that is will be less."""
 
 
+class Judge(NamedTuple):
+    """By which metric of a validation the best weights are known, and when patience is out."""
+
+    metric: str
+    maximizes: bool
+    patience: int | None  # validations without a gain; None never ends the training
+    min_delta: float  # what a gain has to exceed
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What is fixed when a loop compiles. Hashable: equal plans share what was compiled."""
@@ -33,11 +42,20 @@ class Plan:
     steps: int  # in all
     steps_per_epoch: int
     shuffle: bool
-    patience: int | None
+    valid_names: tuple[str, ...]  # of the validation sets, in the order given
+    judge: Judge | None  # None returns what was trained last
+    validate_every: int | None  # in steps; None validates at the end of each epoch
     augment: Callable[[jax.Array, Batch], Batch] | None
     watch: Watch | None
     inputs: str  # the shapes of a batch of inputs
     mesh: Mesh | None  # that batches are split over
+
+    @property
+    def shown_metric(self) -> str | None:
+        """The metric of validations that tells how the training goes: the one that is judged, or the first loss."""
+        if self.judge is not None:
+            return self.judge.metric
+        return f"{self.valid_names[0]}_loss" if self.valid_names else None
 
     @property
     def epochs(self) -> int:
@@ -66,10 +84,11 @@ class Data(NamedTuple):
     """What the loop reads only."""
 
     train: Subset  # of a stream the first batch, for its shapes
-    valid: Subset | None
+    valid: dict[str, Subset]  # by name; empty where nothing is validated
     weights: Array | None  # float32[examples of `train.arrays`], with mean 1 over the training part
     key: jax.Array
     window: Window | None = None  # if the examples come from a stream
+    valid_weights: dict[str, Array] | None = None  # float32[examples of the arrays of each]
 
     def holds_examples(self, batch: Array, batch_size: int) -> Array:
         """Tells which batches of an epoch hold an example; some do not where other parts are larger."""
@@ -88,6 +107,23 @@ class Learner(NamedTuple):
         return eval_params(self.opt_state, self.params)
 
 
+class Validations(NamedTuple):
+    """Records of validations at steps of their own."""
+
+    done: Array  # bool[validations]
+    values: dict[str, Array]  # float32[validations]
+
+    @property
+    def rows(self) -> int:
+        """The number of rows up to the last one that is done; of records that are not traced."""
+        return int(np.max(np.flatnonzero(self.done), initial=-1)) + 1
+
+    def store(self, row: Array, done: Array, metrics: dict[str, Array]) -> "Validations":
+        """Returns these records with one more."""
+        values = {name: record.at[row].set(metrics[name]) for name, record in self.values.items()}
+        return Validations(self.done.at[row].set(done), values)
+
+
 class Carry(NamedTuple):
     """The loop's state between steps."""
 
@@ -95,9 +131,9 @@ class Carry(NamedTuple):
     epoch: Array  # int32[], epochs done
     learner: Learner
     before: Learner  # at the start of the epoch
-    best: Learner | None  # at the best validation, under patience
+    best: Learner | None  # at the best validation, where there is a judge
     least: Array  # float32[], the validation loss to be less than; `NO_LOSS` until one was finite
-    failures: Array  # int32[], validations since the best one
+    failures: Array  # int32[], validations since the last gain
     metrics: dict[str, Array]  # of what is to be returned: `best`, or the last finite epoch
     has_metrics: dict[str, Array]  # bool[], whether they have been computed yet
     running: Array  # bool[], neither diverged nor out of patience
@@ -111,6 +147,8 @@ class Carry(NamedTuple):
     baseline_loss: Array | None  # float32[], see `History`
     rows: Array | None  # int32[steps_per_epoch, batch_size], of this epoch's batches, where it may run in parts
     loss_scale: LossScale | None  # if the model computes in float16
+    bar: Array | None = None  # float32[], the validation loss that a gain starts from, if it has to exceed something
+    validations: Validations | None = None  # if they are at steps of their own
 
 
 _STORED_AS = {"has_metrics": "known", "layer_records": "looks", "baseline_loss": "chance"}

@@ -94,7 +94,7 @@ class Comparison:
         histories = {name: run.history if isinstance(run, Run) else run for name, run in self._runs.items()}
         return plot_comparison(
             {
-                run: {name: (h.epoch_ends / h.steps_per_epoch, record) for name, record in h.epochs.items()}
+                run: {name: (ends / h.steps_per_epoch, record) for name, (ends, record) in h.curves.items()}
                 for run, h in histories.items()
             },
             {run: (h.epochs_done, h.steps["gradient_norm"]) for run, h in histories.items()},
@@ -117,7 +117,7 @@ class Comparison:
 def _row(name: str, run: Run | History) -> dict[str, Any]:
     """Returns the name of a run, where it diverged, and its final metrics; of a history the last records."""
     step = int(run.diverged_at)
-    scores = run.metrics if isinstance(run, Run) else {name: _last(record) for name, record in run.epochs.items()}
+    scores = run.metrics if isinstance(run, Run) else {name: _last(record) for name, (_, record) in run.curves.items()}
     _, diverged, *names = unique_names(["run", "diverged at", *scores])
     return (
         {"run": name}

@@ -32,8 +32,13 @@ def advance(setup: Setup, carry: Carry, stop: Any, last: Any) -> Carry:
     return _advancing(setup)(setup.numbers, setup.data, carry, stop, last)
 
 
+def end_early(setup: Setup, carry: Carry) -> Carry:
+    """Ends the training of the carry, which is donated, where it is."""
+    return cached_jit(_end_early, setup.plan, setup.recipe, donate=2)(setup.numbers, setup.data, carry)
+
+
 def end_epoch(setup: Setup, carry: Carry) -> Carry:
-    """Ends the epoch of the carry, which is donated, where it is."""
+    """Ends the epoch of the carry, which is donated, after its last step."""
     return cached_jit(_end_epoch, setup.plan, setup.recipe, donate=2)(setup.numbers, setup.data, carry)
 
 
@@ -67,6 +72,10 @@ def _advance(
     plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry, stop: Array, last: Array
 ) -> Carry:
     return _on_mesh(plan, Loop(plan, recipe.make(numbers), data).run_until(carry, stop, last))
+
+
+def _end_early(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry) -> Carry:
+    return _on_mesh(plan, Loop(plan, recipe.make(numbers), data).end_early(carry))
 
 
 def _end_epoch(plan: Plan, recipe: OptimizerRecipe, numbers: dict[str, Any], data: Data, carry: Carry) -> Carry:

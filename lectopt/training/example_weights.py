@@ -20,7 +20,9 @@ _ALLOWED = f'"{BALANCED}", {{class: weight}}, or an array of numbers, one for ea
 def as_weights(weights: Any, train: Subset, task: Task) -> Array:
     """Returns weights of all examples of `train.arrays`, of mean 1 over the training part (its labels that count)."""
     with jax.ensure_compile_time_eval():  # so that concrete weights can be checked under `jit` too
-        values = _values(weights, train, task).astype(jnp.float32)
+        if isinstance(weights, Mapping):
+            _check_classes(weights, _labels(train, "train"))
+        values = _values(weights, train, "train", train, task).astype(jnp.float32)
         count = jax.tree.leaves(train.arrays)[0].shape[0]
         if values.shape != (count,):
             raise ValueError(f"weights must have shape ({count},), one for each example; got {values.shape}")
@@ -31,11 +33,28 @@ def as_weights(weights: Any, train: Subset, task: Task) -> Array:
         return values * (jnp.sum(counts) / total)
 
 
-def _values(weights: Any, train: Subset, task: Task) -> Array:
+def as_valid_weights(weights: Any, valid: Subset, name: str, train: Subset, task: Task) -> Array:
+    """Returns weights of all examples of `valid.arrays`, as they would have in the training part."""
+    by_class = isinstance(weights, (str, Mapping))
+    if not by_class and [*map(id, jax.tree.leaves(valid.arrays))] != [*map(id, jax.tree.leaves(train.arrays))]:
+        raise ValueError(
+            f"weight_validation needs weights by class, or {name} to be a part of the arrays of train: weights of "
+            "single examples are those of train"
+        )
+    with jax.ensure_compile_time_eval():
+        values = _values(weights, valid, name, train, task).astype(jnp.float32)
+        weighted = jnp.sum(jnp.where(valid.mask, values[valid.indices], 0))
+        if not checks.is_traced(weighted) and not weighted > 0:
+            raise ValueError(f"weight_validation must leave examples of {name} some weight; it is 0 for all of them")
+        return values
+
+
+def _values(weights: Any, part: Subset, name: str, train: Subset, task: Task) -> Array:
+    """Returns weights of all examples of `part.arrays`, by what is known of the training part."""
     if isinstance(weights, str) and weights == BALANCED:
-        return _balanced(_labels(train), train, task)
+        return _balanced(_labels(part, name), train, task)
     if isinstance(weights, Mapping):
-        return _by_class(_labels(train), weights)
+        return _by_class(_labels(part, name), weights)
     if isinstance(weights, str):
         raise ValueError(f"weights must be {_ALLOWED}; got {checks.value_and_type(weights)}")
     try:
@@ -50,26 +69,31 @@ def _values(weights: Any, train: Subset, task: Task) -> Array:
 def _balanced(labels: Array, train: Subset, task: Task) -> Array:
     """Returns 1 / (the training examples of the same class); 0 for a class without any."""
     counted = _counts(train, task) > 0
-    beyond = jnp.iinfo(labels.dtype).max  # sorted behind all that count
-    ordered = jnp.sort(jnp.where(counted, labels[train.indices], beyond))
+    known = _labels(train, "train")
+    beyond = jnp.iinfo(known.dtype).max  # sorted behind all that count
+    ordered = jnp.sort(jnp.where(counted, known[train.indices], beyond))
     alike = jnp.searchsorted(ordered, labels, "right") - jnp.searchsorted(ordered, labels)
     return jnp.where(alike > 0, 1 / alike, 0)
+
+
+def _check_classes(weights: Mapping, labels: Array) -> None:
+    for label, weight in weights.items():
+        if not checks.is_traced(labels) and not np.any(np.asarray(labels) == label):
+            raise ValueError(f"weights must be of classes that occur in train; {label!r} does not")
+        checks.check_number(f"weights[{label}]", weight, checks.NON_NEGATIVE)
 
 
 def _by_class(labels: Array, weights: Mapping) -> Array:
     values = jnp.ones(labels.shape)
     for label, weight in weights.items():
-        if not checks.is_traced(labels) and not np.any(np.asarray(labels) == label):
-            raise ValueError(f"weights must be of classes that occur in train; {label!r} does not")
-        checks.check_number(f"weights[{label}]", weight, checks.NON_NEGATIVE)
         values = jnp.where(labels == label, weight, values)
     return values
 
 
-def _labels(train: Subset) -> Array:
-    labels = train.arrays[-1]
+def _labels(part: Subset, name: str) -> Array:
+    labels = part.arrays[-1]
     if not isinstance(labels, jax.Array) or not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
-        raise ValueError("weights by class need labels: whole numbers of shape (n,) as the last array of train")
+        raise ValueError(f"weights by class need labels: whole numbers of shape (n,) as the last array of {name}")
     return labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
 
 

@@ -87,7 +87,8 @@ class Feed:
             self.setup = self.setup._replace(data=self.setup.data._replace(window=window))
             was_known, carry = self._length is not None, self._reshaped(carry, self._portion)
             if not was_known and self._length == step:  # the end of the first pass is seen only now
-                return compiled_loop.end_epoch(self.setup, carry), step
+                ends = compiled_loop.end_early if step == self.setup.plan.steps else compiled_loop.end_epoch
+                return ends(self.setup, carry), step
         return carry, min(stop, self._portion.end)
 
     def prefetch(self) -> None:

@@ -15,13 +15,14 @@ from lectopt.data.readers import read_all
 from lectopt.data.streams import as_stream, is_stream
 from lectopt.tasks.task import Task
 from lectopt.training.arguments import TrainingArguments
+from lectopt.training.carry import Judge
 from lectopt.training.hooks import as_hooks
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.nonfinite import divergence, nonfinite_validation
 from lectopt.training.optimizer_recipe import Optimizer
 from lectopt.training.run import Run
 from lectopt.training.running import run_in_chunks
-from lectopt.training.setup import Setup, prepare
+from lectopt.training.setup import prepare
 from lectopt.training.sources import Resident
 from lectopt.training.stream_setup import is_streamed, prepare_stream
 
@@ -32,6 +33,7 @@ def fit(
     train: Any,
     *,
     valid: Any = None,
+    validate_every: int | None = None,
     batch_size: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -40,7 +42,11 @@ def fit(
     hyperparameters: Mapping[str, Any] | None = None,
     start: Any = None,
     patience: int | None = None,
+    best_by: str | None = None,
+    direction: str | None = None,
+    min_delta: float = 0.0,
     weights: Any = None,
+    weight_validation: bool = False,
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
     watch: Watch | int | None = None,
     progress: bool = True,
@@ -74,7 +80,12 @@ def fit(
             For these, `history.baseline_loss` is None, since it depends on all examples at once, and `weights` and an
             `output_bias` are refused; `standardize` takes one pass before training, unless start gives its statistics.
         valid: the examples to validate on after each epoch and at the end, a tuple of arrays [n, ...] such as (x, y),
-            or a `Subset`; or a stream that ends, which is read into memory; None validates nothing.
+            or a `Subset`; or a stream that ends, which is read into memory; or several sets of them by name,
+            {"valid": a, "shifted": b}, whose metrics are "valid_loss", "shifted_loss" and so on; None validates
+            nothing.
+        validate_every: the number of steps from one validation to the next, at least 1, the last one at the end: for
+            epochs that are long, or short. Their records are in `run.history.validations`, and at which steps they were
+            in `run.history.validated_steps`. None validates after each epoch.
         batch_size: the number of examples in a minibatch, at least 1; the last minibatch of an epoch may be smaller. If
             there are fewer examples, all of them are one batch (with a warning). None for a stream, whose first batch
             says it.
@@ -101,12 +112,20 @@ def fit(
             With `standardize`, a Run and `run.start` keep the means and variances that the run learned, whatever the
             examples; parameters alone learn those of `train`.
         patience: a whole number of at least 1: training ends, and returns the best parameters, after so many
-            validations in a row without a lower "valid_loss". A validation loss that is not finite is never the best;
-            until one is finite, the best parameters are the latest. None trains to the end.
+            validations in a row without a gain: a lower "valid_loss" (of several sets, the loss of the first), or what
+            `best_by` names. A validation that is not finite is never the best; until one is finite, the best parameters
+            are the latest. None trains to the end.
+        best_by: the name of the metric by which the best parameters are known, such as "valid_f1"; with it, they are
+            returned without patience too. None takes the loss under patience, and returns the last ones without.
+        direction: "minimize" or "maximize", for best_by; a loss is minimized if this is None, other metrics must say.
+        min_delta: under patience, how much a validation has to be better than the one that last counted as a gain, a
+            number of at least 0. The best parameters are the best all the same.
         weights: the weight of each example in the loss: float[n], one number of at least 0 per example of the arrays;
             or {class: weight} (1 for a class that is not named); or "balanced", n / (classes * examples of the class),
             counted in the training part that is given (in a fold, the fold's), so that all its classes weigh alike.
             Weights are scaled to mean 1 over the training examples. None weights all alike.
+        weight_validation: whether weights also weight the loss and the metrics of validation: those by class as the
+            training part sets them, those of single examples where valid is a part of the same arrays.
         augment: (key, batch) -> batch of the same shapes and dtypes, written in JAX, applied to training batches inside
             the loop. Validation, evaluation and prediction use the examples unchanged: what prepares the inputs, such
             as scaling them, belongs into the arrays, the model, or `standardize`. None changes nothing.
@@ -179,7 +198,8 @@ def fit(
         task,
         optimizer,
         train,
-        valid=read_all("valid", as_stream(valid)) if is_stream(valid) else valid,
+        valid=_in_memory(valid),
+        validate_every=validate_every,
         batch_size=batch_size,
         epochs=epochs,
         steps=steps,
@@ -188,7 +208,11 @@ def fit(
         hyperparameters=hyperparameters,
         start=start,
         patience=patience,
+        best_by=best_by,
+        direction=direction,
+        min_delta=min_delta,
         weights=weights,
+        weight_validation=weight_validation,
         augment=augment,
         watch=watch,
     )
@@ -198,13 +222,22 @@ def fit(
     if checks.is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     with meshes.as_context(mesh):
-        source.setup = Setup(setup.plan, setup.recipe, *meshes.replicate(mesh, arrays))
+        source.setup = setup._replace(
+            **dict(zip(("numbers", "data", "start"), meshes.replicate(mesh, arrays), strict=True))
+        )
         run = run_in_chunks(source, progress, hooks, directory, log_dir)
-    _warn_of_nonfinite(run, patience)
+    _warn_of_nonfinite(run, setup.plan.judge)
     return run
 
 
-def _warn_of_nonfinite(run: Run, patience: int | None) -> None:
+def _in_memory(valid: Any, name: str = "valid") -> Any:
+    """Returns the examples to validate on, in memory where they are a stream."""
+    if isinstance(valid, Mapping):
+        return {key: _in_memory(part, f"valid[{key!r}]") for key, part in valid.items()}
+    return read_all(name, as_stream(valid)) if is_stream(valid) else valid
+
+
+def _warn_of_nonfinite(run: Run, judge: Judge | None) -> None:
     """Warns of what was not finite in a run that looks like any other."""
     if (diverged := divergence(run.history)) is not None:
         warnings.warn(
@@ -214,9 +247,10 @@ def _warn_of_nonfinite(run: Run, patience: int | None) -> None:
         )
     if (bad := nonfinite_validation(run.history)) is not None:
         judged = ""
-        if patience is not None:
-            any_finite = np.isfinite(run.history.epochs["valid_loss"]).any()
-            judged = " (each a failure for patience; the run holds " + (
+        if judge is not None:
+            failure = "" if judge.patience is None else "each a failure for patience; "
+            any_finite = np.isfinite(run.history.curves[judge.metric][1]).any()
+            judged = f" ({failure}the run holds " + (
                 "the best of the others)" if any_finite else "what was trained last, since there is no best)"
             )
         warnings.warn(f"{bad.evidence}{judged}. {bad.remedy}", stacklevel=3)

@@ -29,7 +29,7 @@ class History:
             where the optimizer is lectopt's, "learning_rate"; with `clip_by_norm`, "clipped" (1 for a step that was)
             and "clip_threshold".
         epochs: {name: float32[epochs]}: "train_loss" (the mean over the epoch of the losses at the time of each step),
-            "valid_loss" and `valid_<metric>` at the end of the epoch.
+            "valid_loss" and `valid_<metric>` at the end of the epoch; validation sets with names stand there by theirs.
         layers: {layer: {statistic: float32[records]}}, in the order in which the layers are called, at the steps 0,
             `watched_every`, 2 `watched_every`, ...; `lectopt.watch` describes the statistics. Empty if nothing was
             watched.
@@ -40,6 +40,9 @@ class History:
         steps_per_epoch: the number of steps in an epoch, an int.
         batch_size: the number of examples in a minibatch, an int.
         watched_every: the number of steps from one record of the layers to the next, an int; 0 if nothing was watched.
+        validations: {name: float32[validations]}: "valid_loss", `valid_<metric>`, where they were validated by steps
+            (`validate_every`), in place of the ends of epochs; `validated_steps` says at which.
+        validated_every: the number of steps from one validation to the next, an int; 0 for the ends of epochs.
 
     Example:
         >>> import lectopt as lo
@@ -58,6 +61,8 @@ class History:
     steps_per_epoch: int = dataclasses.field(metadata={"static": True})
     batch_size: int = dataclasses.field(metadata={"static": True})
     watched_every: int = dataclasses.field(metadata={"static": True})
+    validations: dict[str, Array] = dataclasses.field(default_factory=dict)
+    validated_every: int = dataclasses.field(default=0, metadata={"static": True})
 
     def plot(self) -> "Figure":
         """Plots the dashboard: losses, metrics, gradient norm, clipping, learning rate, statistics of the layers.
@@ -76,6 +81,8 @@ class History:
             self.layers,
             step_ends=self.epochs_done,
             epoch_ends=self.epoch_ends / self.steps_per_epoch,
+            validations=self.validations,
+            validation_ends=self.validated_steps / self.steps_per_epoch,
             layer_ends=(self.watched_steps + 1) / self.steps_per_epoch,
             baseline_loss=None if self.baseline_loss is None else float(self.baseline_loss),
         )
@@ -97,12 +104,31 @@ class History:
         records = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
         return np.arange(records) * self.watched_every
 
+    @property
+    def validated_steps(self) -> np.ndarray:
+        """How many steps were done at each of `validations`: int[validations]; none with `validate_every=None`."""
+        count = max((np.shape(record)[-1] for record in self.validations.values()), default=0)
+        return np.minimum(np.arange(1, count + 1) * self.validated_every, self._length)
+
+    @property
+    def curves(self) -> dict[str, tuple[np.ndarray, Array]]:
+        """The records of epochs and validations with how many steps were done at each: {name: (steps, record)}."""
+        ends, steps = self.epoch_ends, self.validated_steps
+        of_epochs = {name: (ends, record) for name, record in self.epochs.items()}
+        return of_epochs | {name: (steps, record) for name, record in self.validations.items()}
+
+    @property
+    def validation_losses(self) -> dict[str, tuple[np.ndarray, Array]]:
+        """Those of `curves` that are losses of validation sets, that of "valid" first: {name: (steps, record)}."""
+        losses = {name: x for name, x in self.curves.items() if name.endswith("_loss") and name != "train_loss"}
+        return dict(sorted(losses.items(), key=lambda item: item[0] != "valid_loss"))
+
     def to_pandas(self) -> Any:
         """Returns all records as one pandas DataFrame with a row for each step.
 
-        Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs, at
-        their last step, and `<layer> <statistic>`; NaN where nothing was recorded. A name that is already taken gets "
-        (2)".
+        Its columns are "epoch" (how many are done after the step), the records of the steps, those of the epochs and of
+        validations, at their last step, and `<layer> <statistic>`; NaN where nothing was recorded. A name that is
+        already taken gets " (2)".
 
         Raises:
             ValueError: if this holds several trainings.
@@ -110,7 +136,7 @@ class History:
         self.check_single()
         steps = self._length
         columns = [("epoch", self.epochs_done), *((name, np.asarray(record)) for name, record in self.steps.items())]
-        columns += [(name, _placed(record, self.epoch_ends - 1, steps)) for name, record in self.epochs.items()]
+        columns += [(name, _placed(record, ends - 1, steps)) for name, (ends, record) in self.curves.items()]
         for layer, statistics in self.layers.items():
             for name, record in statistics.items():
                 columns.append((f"{layer} {name}", _placed(record, self.watched_steps, steps)))
@@ -162,6 +188,8 @@ class History:
     def to_arrays(self) -> dict[tuple[str, ...], np.ndarray]:
         """Returns every record under its path, such as ("steps", "loss"), for storage."""
         tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not self.validations:  # as files had it before there were such records
+            tree.pop("validated_every")
         return dict(zip(paths(tree), map(np.asarray, jax.tree.leaves(tree)), strict=True))
 
     @staticmethod
@@ -194,6 +222,8 @@ class History:
             steps_per_epoch=int(arrays["steps_per_epoch",]),
             batch_size=int(arrays["batch_size",]),
             watched_every=int(arrays["watched_every",]),
+            validations={path[1]: array for path, array in arrays.items() if path[0] == "validations"},
+            validated_every=int(arrays.get(("validated_every",), 0)),
         )
 
     def check_single(self) -> None:

@@ -5,7 +5,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -19,10 +19,11 @@ from lectopt.data.batches import Batch, Minibatches, batch_shapes, rows_of, weig
 from lectopt.optim.step_records import step_records
 from lectopt.tasks.model_state import ModelState
 from lectopt.tasks.models import Params
-from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan, Window
+from lectopt.training.carry import NO_LOSS, Carry, Data, Learner, Plan, Validations, Window
+from lectopt.training.epoch_ends import end_epoch, validate_here
 from lectopt.training.layer_statistics import Watcher
 from lectopt.training.loss_scale import initial_scale, keep_unless_overflowed, value_and_grad
-from lectopt.training.validation import comparable, judge, select, validate
+from lectopt.training.validation import check_judged, comparable, select, validate
 
 
 class Loop:
@@ -45,16 +46,20 @@ class Loop:
         step_names = ["loss", "gradient_norm", *scale_names, *step_records(learner.opt_state)]
         validated = jax.eval_shape(lambda learner: validate(plan, self._data, learner), learner)
         metrics = {name: jnp.float32(0) for name in ["train_loss", *validated]}
-        to_beat = beat_start and plan.patience is not None
-        if to_beat:
-            metrics |= validate(plan, self._data, learner)
+        of_epochs = list(metrics) if plan.validate_every is None else ["train_loss"]
+        least, to_beat = jnp.float32(NO_LOSS), False
+        if plan.judge is not None:
+            check_judged(plan.judge, validated)
+            if to_beat := beat_start:
+                metrics |= validate(plan, self._data, learner)
+                least = comparable(plan.judge, metrics)
         return Carry(
             step=jnp.int32(0),
             epoch=jnp.int32(0),
             learner=learner,
             before=learner,
-            best=None if plan.patience is None else learner,
-            least=comparable(metrics["valid_loss"]) if to_beat else jnp.float32(NO_LOSS),
+            best=None if plan.judge is None else learner,
+            least=least,
             failures=jnp.int32(0),
             metrics=metrics,
             has_metrics={name: jnp.array(to_beat and name != "train_loss") for name in metrics},
@@ -64,15 +69,24 @@ class Loop:
             loss_sum=jnp.float32(0),
             counted=jnp.float32(0),
             step_records={name: jnp.zeros((plan.epochs, plan.steps_per_epoch), jnp.float32) for name in step_names},
-            epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in metrics},
+            epoch_records={name: jnp.zeros((plan.epochs,), jnp.float32) for name in of_epochs},
             layer_records=None if (w := self._watcher(learner)) is None else w.no_records(plan.steps),
             baseline_loss=plan.task.baseline_loss(train) if self._data.window is None else None,
             rows=jnp.zeros((plan.steps_per_epoch, plan.batch_size), jnp.int32) if keep_rows and plan.shuffle else None,
             loss_scale=scale,
+            bar=least if plan.judge is not None and plan.judge.min_delta else None,
+            validations=None if (v := plan.validate_every) is None else self._no_validations(v, validated),
         )
+
+    def _no_validations(self, every: int, names: Iterable[str]) -> Validations:
+        count = math.ceil(self._plan.steps / every)
+        return Validations(jnp.zeros(count, bool), {name: jnp.zeros(count, jnp.float32) for name in names})
 
     def run(self, carry: Carry) -> Carry:
         """Runs the whole training, in loops of fixed length."""
+        if self._plan.validate_every is not None:
+            part = functools.partial(self._part_of_epoch, self._plan.steps, self._plan.steps)
+            return jax.lax.while_loop(lambda c: c.step < self._plan.steps, part, carry)
         whole, rest = divmod(self._plan.steps, self._plan.steps_per_epoch)
 
         def epoch(_: int, carry: Carry) -> Carry:
@@ -86,20 +100,26 @@ class Loop:
 
         With step `last`, at the latest, it ends, and the epoch that it is in.
         """
-        plan = self._plan
         stop = jnp.minimum(stop, last)
+        part = functools.partial(self._part_of_epoch, stop, last)
+        return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, part, carry)
 
-        def part_of_epoch(carry: Carry) -> Carry:
-            epoch_start = carry.epoch * plan.steps_per_epoch
-            first, end = carry.step - epoch_start, jnp.minimum(stop - epoch_start, plan.steps_per_epoch)
-            if carry.rows is not None:  # sorting all examples for each part could take longer than the part
-                rows = jax.lax.cond(first == 0, lambda: self._rows(carry.epoch), lambda: carry.rows)
-                carry = carry._replace(rows=rows)
-            carry = self._steps(carry, first, end)
-            ended = (end == plan.steps_per_epoch) | (carry.step == last)
-            return jax.lax.cond(ended, self.end_epoch, lambda c: c, carry)
-
-        return jax.lax.while_loop(lambda c: (c.step < stop) & c.running, part_of_epoch, carry)
+    def _part_of_epoch(self, stop: Any, last: Any, carry: Carry) -> Carry:
+        """Runs the training to step `stop`, at most to where the epoch ends or a validation is due."""
+        plan, every = self._plan, self._plan.validate_every
+        epoch_start = carry.epoch * plan.steps_per_epoch
+        first, end = carry.step - epoch_start, jnp.minimum(stop - epoch_start, plan.steps_per_epoch)
+        if every is not None:
+            end = jnp.minimum(end, (carry.step // every + 1) * every - epoch_start)
+        if carry.rows is not None:  # sorting all examples for each part could take longer than the part
+            rows = jax.lax.cond(first == 0, lambda: self._rows(carry.epoch), lambda: carry.rows)
+            carry = carry._replace(rows=rows)
+        carry = self._steps(carry, first, end)
+        if every is not None:
+            due = (carry.step % every == 0) | (carry.step == last)
+            carry = jax.lax.cond(due, self._validate, lambda c: c, carry)
+        ended = (end == plan.steps_per_epoch) | (carry.step == last)
+        return jax.lax.cond(ended, self.end_epoch, lambda c: c, carry)
 
     def _steps(self, carry: Carry, first: Any, last: Any) -> Carry:
         """Runs steps `first` to `last` of the current epoch."""
@@ -210,43 +230,18 @@ class Loop:
         batch = batch_shapes(self._data.train, self._plan.batch_size)
         return Watcher(self._plan.task, self._plan.watch, learner.params, learner.state, batch)
 
+    def end_early(self, carry: Carry) -> Carry:
+        """Ends the training, and the epoch that it is in, where it is."""
+        if (every := self._plan.validate_every) is not None:
+            carry = jax.lax.cond(carry.step % every == 0, lambda c: c, self._validate, carry)
+        return self.end_epoch(carry)
+
     def end_epoch(self, carry: Carry) -> Carry:
-        """Ends the epoch here: validates, records, and freezes what diverged or is out of patience."""
-        finite, first_bad = self._examine(carry)
-        healthy = carry.running & finite
-        learner = select(healthy, carry.learner, carry.before)
-        metrics = {"train_loss": carry.loss_sum / carry.counted, **validate(self._plan, self._data, learner)}
-        better, verdict = judge(self._plan, carry, learner, healthy, metrics)
-        return carry._replace(
-            epoch=carry.epoch + 1,
-            learner=learner,
-            before=learner,
-            metrics=select(better, metrics, carry.metrics),
-            has_metrics={name: has | better for name, has in carry.has_metrics.items()},
-            ended=jnp.where(carry.running, carry.step, carry.ended),
-            diverged_at=jnp.where(carry.running & ~finite, first_bad, carry.diverged_at),
-            loss_sum=jnp.float32(0),
-            counted=jnp.float32(0),
-            epoch_records={name: r.at[carry.epoch].set(metrics[name]) for name, r in carry.epoch_records.items()},
-            **verdict._asdict(),
-        )
+        """Ends the epoch here, where its last step has been done."""
+        return end_epoch(self._plan, self._data, carry)
 
-    def _examine(self, carry: Carry) -> tuple[Array, Array]:
-        """Tells whether the epoch was finite, and its first step that was not."""
-        plan = self._plan
-        first = carry.epoch * plan.steps_per_epoch
-        done = carry.step - first
-        batch = jnp.arange(plan.steps_per_epoch)
-        full = (batch < done) & self._data.holds_examples(batch, plan.batch_size)
-        bad = full & ~jnp.isfinite(carry.step_records["loss"][carry.epoch])
-        # A last step can leave weights that are not finite although no loss has shown it yet.
-        bad_weights = ~_all_finite(carry.learner.params)
-        first_bad = first + jnp.where(jnp.any(bad), jnp.argmax(bad), jnp.sum(full) - 1)
-        return ~(jnp.any(bad) | bad_weights), first_bad.astype(jnp.int32)
-
-
-def _all_finite(params: Params) -> Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(p)) for p in jax.tree.leaves(params)] or [jnp.array(True)]))
+    def _validate(self, carry: Carry) -> Carry:
+        return validate_here(self._plan, self._data, carry)
 
 
 def _float32(value: Numeric) -> Array:

@@ -65,17 +65,27 @@ def _by_steps(history: History, step: int, losses: np.ndarray, *, grown: bool) -
 
 def nonfinite_validation(history: History) -> NonFinite | None:
     """Returns a non-finite loss of the validation examples, while training went well."""
-    if "valid_loss" not in history.epochs or int(history.diverged_at) >= 0:
+    if int(history.diverged_at) >= 0:
         return None
-    valid, train = (np.asarray(history.epochs[name], float) for name in ("valid_loss", "train_loss"))
-    trained = np.isfinite(train)
-    bad = trained & ~np.isfinite(valid)
+    found = (_nonfinite_losses(history, name) for name in history.validation_losses)
+    return next((what for what in found if what is not None), None)
+
+
+def _nonfinite_losses(history: History, name: str) -> NonFinite | None:
+    steps, losses = history.validation_losses[name]
+    by_epoch = name in history.epochs
+    trained = np.isfinite(np.asarray(history.epochs["train_loss"] if by_epoch else history.steps["loss"], float))
+    trained = trained if by_epoch else trained[steps - 1]
+    bad = trained & ~np.isfinite(np.asarray(losses, float))
     if not bad.any():
         return None
+    when = f"epochs, the first of them epoch {bad.argmax() + 1}"
+    if not by_epoch:
+        when = f"validations, the first of them at step {steps[bad.argmax()]}"
     return NonFinite(
         "validation loss not finite",
-        f"the validation loss was not finite after {bad.sum()} of {trained.sum()} epochs, the first of them epoch "
-        f"{bad.argmax() + 1}",
+        f"the {'validation loss' if name == 'valid_loss' else name} was not finite after {bad.sum()} of "
+        f"{trained.sum()} {when}",
         "Look for validation examples that the model or the loss cannot take (ids beyond an embedding; "
         f"{_NUMBERS}), and at the running statistics of a normalisation.",
     )

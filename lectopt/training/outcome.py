@@ -19,7 +19,7 @@ from lectopt.training.setup import Setup
 
 _TOLD = (
     "step", "epoch", "metrics", "has_metrics", "running", "ended", "diverged_at", "step_records", "epoch_records",
-    "layer_records",
+    "layer_records", "validations",
 )  # fmt: skip
 """The fields of a carry that tell of the training."""
 
@@ -51,6 +51,10 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
         history=History(
             steps={name: _nan_unless(done, r.reshape(-1)[: plan.steps]) for name, r in told.step_records.items()},
             epochs={name: _nan_unless(epoch < lasted, record) for name, record in told.epoch_records.items()},
+            validations={}
+            if told.validations is None
+            else {name: _nan_unless(told.validations.done, record) for name, record in told.validations.values.items()},
+            validated_every=plan.validate_every or 0,
             layers=OrderedDict()
             if told.layer_records is None
             else _by_layer(told.layer_records, done & ~xp.isnan(losses)),
@@ -74,8 +78,8 @@ def _told(setup: Setup, carry: Carry, *, fetch: bool) -> tuple[Carry, Data]:
     return carry._replace(**fields), setup.data._replace(train=dataclasses.replace(setup.data.train, size=size))
 
 
-def trimmed(run: Run, steps: int, epochs: int) -> Run:
-    """Returns the run with a history of so many steps and epochs, and scalars as Python numbers."""
+def trimmed(run: Run, steps: int, epochs: int, validations: int) -> Run:
+    """Returns the run with a history of so many steps, epochs and validations, and scalars as Python numbers."""
     history = run.history
     return dataclasses.replace(
         run,
@@ -86,6 +90,7 @@ def trimmed(run: Run, steps: int, epochs: int) -> Run:
             epochs={name: _first(epochs, record) for name, record in history.epochs.items()},
             diverged_at=int(run.diverged_at),
             layers=jax.tree.map(lambda record: _first(-(-steps // history.watched_every), record), history.layers),
+            validations={name: _first(validations, record) for name, record in history.validations.items()},
         ),
         diverged_at=int(run.diverged_at),
     )

@@ -62,7 +62,7 @@ def _run(
     show: bool,
 ) -> Carry:
     """Runs all chunks; between them it shows the progress, stores a copy on disk and calls the hooks."""
-    mesh, saved, status = source.setup.plan.mesh, time.monotonic(), status_of(carry)
+    mesh, saved, status = source.setup.plan.mesh, time.monotonic(), status_of(source.setup.plan, carry)
     chunks, stopped, failure = Chunks(compiled_loop.program(source.setup)), False, None
     for observer in observers:
         observer.open(status.step)
@@ -80,8 +80,10 @@ def _run(
                 break
             chunks = chunks.of(compiled_loop.program(source.setup))
             carry = _run_chunk(source, carry, status.step, stop, chunks)
-            last, status, bar.total = status, status_of(carry), source.steps
-            bar.update(status.step, status.words(source.epochs, last), stage=str(status.epoch))
+            last, status, bar.total = status, status_of(source.setup.plan, carry), source.steps
+            bar.update(
+                status.step, status.words(source.epochs, source.setup.plan.shown_metric, last), stage=str(status.epoch)
+            )
             _show(source.setup, carry, [observer for observer in observers if observer.throttle.due()])
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 _keep(source, carry, store)
@@ -157,7 +159,7 @@ def _end_early(setup: Setup, carry: Carry, cause: BaseException) -> Carry:
 def _end_epoch(setup: Setup, carry: Carry) -> Carry:
     """Returns the carry at the end of its epoch, which ends where it is."""
     if carry.running and carry.step % setup.plan.steps_per_epoch and carry.step < setup.plan.steps:
-        carry = jax.block_until_ready(compiled_loop.end_epoch(setup, carry))
+        carry = jax.block_until_ready(compiled_loop.end_early(setup, carry))
     return carry
 
 
@@ -193,4 +195,6 @@ def _kept(run: Run) -> Run:
 def _as_run(setup: Setup, carry: Carry) -> Run:
     """Returns the run with a history as long as it lasted, and scalars as Python numbers."""
     run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
-    return trimmed(run, int(carry.step), int(carry.epoch))
+    epochs = carry.epoch if carry.running else -(-carry.step // setup.plan.steps_per_epoch)
+    validations = 0 if carry.validations is None else carry.validations.rows
+    return trimmed(run, int(carry.step), int(epochs), validations)

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 from jax.sharding import Mesh
 
 from lectopt._internal import checks, meshes, shapes
-from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
 from lectopt.data.batches import batch_shapes, steps_per_epoch
 from lectopt.data.subsets import as_subset
@@ -15,7 +14,6 @@ from lectopt.training import starting
 from lectopt.training.arguments import (
     TrainingArguments,
     as_batch_size,
-    as_patience,
     check_augmented,
     check_callable,
     step_count,
@@ -27,6 +25,13 @@ from lectopt.training.loop import Loop
 from lectopt.training.optimizer_recipe import OptimizerRecipe, as_recipe
 from lectopt.training.run import Run
 from lectopt.training.starting import Start
+from lectopt.training.validation_arguments import (
+    as_judge,
+    as_valid,
+    as_validate_every,
+    as_weights_of_validation,
+    valid_name,
+)
 
 
 class Setup(NamedTuple):
@@ -57,11 +62,11 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
         raise TypeError(f"task must be a lectopt.Task; got {type(task).__name__}")
     recipe, numbers = as_recipe(given.optimizer, given.hyperparameters)
     train = as_subset(given.train, "train")
-    valid = None if given.valid is None else as_subset(given.valid, "valid", as_array)
+    valid = as_valid(given.valid)
     batch_size = as_batch_size(given.batch_size, train)
     if mesh is not None:
         meshes.check_mesh(mesh, batch_size, task.adapter.specs())
-    patience = as_patience(given.patience, valid)
+    judge = as_judge(given.patience, given.best_by, given.direction, given.min_delta, valid, task)
     check_callable(given.augment)
     plan = Plan(
         task=task,
@@ -69,7 +74,9 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
         steps=step_count(given.epochs, given.steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
         steps_per_epoch=per_epoch,
         shuffle=checks.check_flag("shuffle", given.shuffle),
-        patience=patience,
+        valid_names=tuple(valid),
+        judge=judge,
+        validate_every=as_validate_every(given.validate_every, valid),
         augment=given.augment,
         watch=as_watch(given.watch),
         inputs=shapes.to_json(task.inputs_of(batch_shapes(train, batch_size))),
@@ -80,9 +87,11 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
     key = as_key(given.key)
     check_examples(task, train, "train", batch_size)
     check_learnable(task, train, "train")
-    if valid is not None:
-        check_examples(task, valid, "valid")
-    data = Data(train, valid, None if given.weights is None else as_weights(given.weights, train, task), key)
+    for name, part in valid.items():
+        check_examples(task, part, valid_name(valid, name))
+    weights = None if given.weights is None else as_weights(given.weights, train, task)
+    valid_weights = as_weights_of_validation(given.weight_validation, given.weights, valid, train, task)
+    data = Data(train, valid, weights, key, valid_weights=valid_weights)
     if given.augment is not None:
         check_augmented(given.augment, batch_shapes(train, batch_size))
     start = _resume(given.start) if isinstance(given.start, Run) else given.start

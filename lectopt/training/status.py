@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from lectopt.training.carry import Carry
+from lectopt.training.carry import Carry, Plan
 
 
 class Status(NamedTuple):
@@ -17,23 +17,27 @@ class Status(NamedTuple):
     loss_sum: float
     counted: float
     train_losses: np.ndarray  # of the epochs that are done, then zeros
-    valid_losses: np.ndarray | None
+    validations: np.ndarray  # of the metric that is shown, in turn
 
-    def words(self, epochs: int, last: "Status") -> str:
-        """Says which epoch it is, and the losses: of the last epoch if one has ended since `last`, else of this one."""
+    def words(self, epochs: int, metric: str | None, last: "Status") -> str:
+        """Says which epoch it is, the loss (of the last epoch if one has ended since `last`), and the validation."""
         said = f"epoch {min(self.epoch + 1, epochs)}/{epochs}"
         if self.counted and self.epoch == last.epoch:
             said += f", loss {self.loss_sum / self.counted:.4g}"
         elif self.epoch:
             said += f", loss {self.train_losses[self.epoch - 1]:.4g}"
-        if self.valid_losses is not None and self.epoch:
-            said += f", valid_loss {self.valid_losses[self.epoch - 1]:.4g}"
+        if len(self.validations):
+            said += f", {metric} {self.validations[-1]:.4g}"
         return said
 
 
-def status_of(carry: Carry) -> Status:
+def status_of(plan: Plan, carry: Carry) -> Status:
     """Returns the status of a training."""
-    records = carry.epoch_records
     numbers = carry.step, carry.epoch, carry.running, carry.loss_sum, carry.counted
-    found, losses = jax.device_get((numbers, (records["train_loss"], records.get("valid_loss"))))
-    return Status(*(value.item() for value in found), *losses)
+    name, by_steps = plan.shown_metric, carry.validations
+    records = carry.epoch_records if by_steps is None else by_steps.values
+    shown = None if name is None else records[name]
+    found, losses, shown = jax.device_get((numbers, carry.epoch_records["train_loss"], shown))
+    step, epoch, running, loss_sum, counted = (value.item() for value in found)
+    rows = epoch if by_steps is None else by_steps.rows
+    return Status(step, epoch, running, loss_sum, counted, losses, np.zeros(0) if shown is None else shown[:rows])

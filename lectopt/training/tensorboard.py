@@ -38,9 +38,9 @@ _FORBIDDEN = re.compile(r"[^-/\w.]")
 class TensorBoard:
     """Writes the records of a training as scalars, and its weights as histograms.
 
-    The tags are "steps/<record>", "epochs/<record>", "<statistic>/<layer>" and "weights/<path>", of complex weights
-    "weights/<path>/real" and ".../imag"; their step is the number of steps done. Characters that TensorBoard does not
-    take are "_" in them.
+    The tags are "steps/<record>", "epochs/<record>", "validations/<record>", "<statistic>/<layer>" and
+    "weights/<path>", of complex weights "weights/<path>/real" and ".../imag"; their step is the number of steps done.
+    Characters that TensorBoard does not take are "_" in them.
 
     Raises:
         TypeError: if log_dir is no path.
@@ -127,9 +127,13 @@ def _scalars(history: History, begin: int, end: int) -> Iterator[tuple[str, floa
     thinned = np.unique(np.linspace(begin, end - 1, min(_POINTS, end - begin)).astype(int))
     for name, record in history.steps.items():
         yield from _points(f"steps/{name}", record, {k: k + 1 for k in thinned.tolist()})
-    for name, record in history.epochs.items():
-        ends = {i: done for i, done in enumerate(history.epoch_ends.tolist()) if done > begin}
-        yield from _points(f"epochs/{name}", record, ends)
+    for kind, records, at in (
+        ("epochs", history.epochs, history.epoch_ends),
+        ("validations", history.validations, history.validated_steps),
+    ):
+        ends = {i: done for i, done in enumerate(at.tolist()) if done > begin}
+        for name, record in records.items():
+            yield from _points(f"{kind}/{name}", record, ends)
     watched = {i: k + 1 for i, k in enumerate(history.watched_steps) if k >= begin}
     for layer, statistics in history.layers.items():
         for name, record in statistics.items():

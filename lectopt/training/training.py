@@ -23,6 +23,7 @@ def train(
     train: Any,
     *,
     valid: Any = None,
+    validate_every: int | None = None,
     batch_size: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -31,7 +32,11 @@ def train(
     hyperparameters: Mapping[str, Any] | None = None,
     start: Any = None,
     patience: int | None = None,
+    best_by: str | None = None,
+    direction: str | None = None,
+    min_delta: float = 0.0,
     weights: Any = None,
+    weight_validation: bool = False,
     augment: Callable[[jax.Array, Batch], Batch] | None = None,
     watch: Watch | int | None = None,
 ) -> Run:
@@ -46,7 +51,11 @@ def train(
             such as `lo.momentum`.
         train: the examples to learn from, a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
         valid: the examples to validate on after each epoch and at the end, a tuple of arrays [n, ...] such as (x, y),
-            or a `Subset`; None validates nothing.
+            or a `Subset`; or several sets of them by name, {"valid": a, "shifted": b}, whose metrics are "valid_loss",
+            "shifted_loss" and so on; None validates nothing.
+        validate_every: the number of steps from one validation to the next, at least 1, the last one at the end: for
+            epochs that are long, or short. Their records are in `run.history.validations`, and at which steps they were
+            in `run.history.validated_steps`. None validates after each epoch.
         batch_size: the number of examples in a minibatch, at least 1; the last minibatch of an epoch may be smaller. If
             there are fewer examples, all of them are one batch (with a warning).
         epochs: the number of passes through the examples, at least 1; give either this or steps.
@@ -71,13 +80,21 @@ def train(
             With `standardize`, a Run and `run.start` keep the means and variances that the run learned, whatever the
             examples; parameters alone learn those of `train`.
         patience: a whole number of at least 1: training ends, and returns the best parameters, after so many
-            validations in a row without a lower "valid_loss". A validation loss that is not finite is never the best;
-            until one is finite, the best parameters are the latest. Under `vmap`, a training that has ended waits
+            validations in a row without a gain: a lower "valid_loss" (of several sets, the loss of the first), or what
+            `best_by` names. A validation that is not finite is never the best; until one is finite, the best parameters
+            are the latest. Under `vmap`, a training that has ended waits
             unchanged for the others. None trains to the end.
+        best_by: the name of the metric by which the best parameters are known, such as "valid_f1"; with it, they are
+            returned without patience too. None takes the loss under patience, and returns the last ones without.
+        direction: "minimize" or "maximize", for best_by; a loss is minimized if this is None, other metrics must say.
+        min_delta: under patience, how much a validation has to be better than the one that last counted as a gain, a
+            number of at least 0. The best parameters are the best all the same.
         weights: the weight of each example in the loss: float[n], one number of at least 0 per example of the arrays;
             or {class: weight} (1 for a class that is not named); or "balanced", n / (classes * examples of the class),
             counted in the training part that is given (in a fold, the fold's), so that all its classes weigh alike.
             Weights are scaled to mean 1 over the training examples. None weights all alike.
+        weight_validation: whether weights also weight the loss and the metrics of validation: those by class as the
+            training part sets them, those of single examples where valid is a part of the same arrays.
         augment: (key, batch) -> batch of the same shapes and dtypes, written in JAX, applied to training batches inside
             the loop. Validation, evaluation and prediction use the examples unchanged: what prepares the inputs, such
             as scaling them, belongs into the arrays, the model, or `standardize`. None changes nothing.
@@ -123,6 +140,7 @@ def train(
             optimizer,
             train,
             valid=valid,
+            validate_every=validate_every,
             batch_size=batch_size,
             epochs=epochs,
             steps=steps,
@@ -131,7 +149,11 @@ def train(
             hyperparameters=hyperparameters,
             start=start,
             patience=patience,
+            best_by=best_by,
+            direction=direction,
+            min_delta=min_delta,
             weights=weights,
+            weight_validation=weight_validation,
             augment=augment,
             watch=watch,
         )

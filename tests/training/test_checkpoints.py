@@ -479,7 +479,7 @@ def test_the_fields_of_a_carry_keep_the_names_of_the_format():
     carry = Carry(*range(len(Carry._fields)))
     names = (
         "step epoch learner before best least failures metrics known running ended diverged_at loss_sum counted "
-        "step_records epoch_records looks chance rows loss_scale"
+        "step_records epoch_records looks chance rows loss_scale bar validations"
     )
     assert [name for (name,) in paths(carry)] == names.split()
     assert jax.tree.map(lambda leaf: leaf + 1, carry) == Carry(*range(1, len(Carry._fields) + 1))
