@@ -94,7 +94,7 @@ class Comparison:
         histories = {name: run.history if isinstance(run, Run) else run for name, run in self._runs.items()}
         return plot_comparison(
             {
-                run: {name: (ends / h.steps_per_epoch, record) for name, (ends, record) in h.curves.items()}
+                run: {name: (h.epochs_done[ends - 1], record) for name, (ends, record) in h.curves.items()}
                 for run, h in histories.items()
             },
             {run: (h.epochs_done, h.steps["gradient_norm"]) for run, h in histories.items()},

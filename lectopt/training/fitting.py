@@ -99,7 +99,7 @@ def fit(
             values, schedules; others must be hashable. None calls it without arguments.
         start: where to continue from:
 
-            - a Run: with its weights and its optimizer's state;
+            - a Run: with its weights, the other variables of the model, and its optimizer's state;
             - `run.start` (also what `transfer` and the pre-trainings call `start`): with its weights and the other
               variables of the model, for another optimizer;
             - an nnx.Module such as `run.model`: with its weights and other variables;
@@ -108,6 +108,9 @@ def fit(
             - parameters alone, a tree of arrays: other variables, such as batch statistics, are initialized (with a
               warning);
             - None: everything is initialized.
+
+            The history of a Run, or of `run.start`, goes on: it holds what was recorded before, steps and epochs count
+            on, and the batches are others than those before, with the same key too. A module and parameters begin anew.
 
             With `standardize`, a Run and `run.start` keep the means and variances that the run learned, whatever the
             examples; parameters alone learn those of `train`.
@@ -222,9 +225,8 @@ def fit(
     if checks.is_traced(arrays):
         raise TypeError("fit compiles, shows and stores: inside of jit, vmap or grad, call lectopt.train")
     with meshes.as_context(mesh):
-        source.setup = setup._replace(
-            **dict(zip(("numbers", "data", "start"), meshes.replicate(mesh, arrays), strict=True))
-        )
+        numbers, data, start = meshes.replicate(mesh, arrays)
+        source.setup = setup._replace(numbers=numbers, data=data, start=start)
         run = run_in_chunks(source, progress, hooks, directory, log_dir)
     _warn_of_nonfinite(run, setup.plan.judge)
     return run

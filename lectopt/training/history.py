@@ -14,6 +14,7 @@ from lectopt._internal.files import checked_path, read_arrays, save_arrays
 from lectopt._internal.tables import import_pandas, unique_names
 from lectopt._internal.trees import paths
 from lectopt._internal.types import Array, Numeric
+from lectopt.training.history_parts import Part
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +44,8 @@ class History:
         validations: {name: float32[validations]}: "valid_loss", `valid_<metric>`, where they were validated by steps
             (`validate_every`), in place of the ends of epochs; `validated_steps` says at which.
         validated_every: the number of steps from one validation to the next, an int; 0 for the ends of epochs.
+        earlier: what there is of the trainings that this one went on from (`start=run`), whose records come first; the
+            three numbers of steps above are those of the last training.
 
     Example:
         >>> import lectopt as lo
@@ -63,6 +66,7 @@ class History:
     watched_every: int = dataclasses.field(metadata={"static": True})
     validations: dict[str, Array] = dataclasses.field(default_factory=dict)
     validated_every: int = dataclasses.field(default=0, metadata={"static": True})
+    earlier: tuple[Part, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     def plot(self) -> "Figure":
         """Plots the dashboard: losses, metrics, gradient norm, clipping, learning rate, statistics of the layers.
@@ -80,42 +84,82 @@ class History:
             self.epochs,
             self.layers,
             step_ends=self.epochs_done,
-            epoch_ends=self.epoch_ends / self.steps_per_epoch,
+            epoch_ends=self.epochs_done[self.epoch_ends - 1],
             validations=self.validations,
-            validation_ends=self.validated_steps / self.steps_per_epoch,
-            layer_ends=(self.watched_steps + 1) / self.steps_per_epoch,
+            validation_ends=self.epochs_done[self.validated_steps - 1],
+            layer_ends=self.epochs_done[self.watched_steps],
             baseline_loss=None if self.baseline_loss is None else float(self.baseline_loss),
         )
 
     @property
     def epochs_done(self) -> np.ndarray:
         """How much of the training is done after each step, in epochs: float64[steps]."""
-        return np.arange(1, self._length + 1) / self.steps_per_epoch
+        return self._over_parts("epochs_done")
 
     @property
     def epoch_ends(self) -> np.ndarray:
         """How many steps are done at the end of each epoch, int[epochs]; the last epoch may be incomplete."""
-        epochs = max((np.shape(record)[-1] for record in self.epochs.values()), default=0)
-        return np.minimum(np.arange(1, epochs + 1) * self.steps_per_epoch, self._length)
+        return self._over_parts("epoch_ends")
 
     @property
     def watched_steps(self) -> np.ndarray:
         """The steps, counted from 0, at which the layers were recorded: int[records]."""
-        records = max((np.shape(record)[-1] for layer in self.layers.values() for record in layer.values()), default=0)
-        return np.arange(records) * self.watched_every
+        return self._over_parts("watched_steps")
 
     @property
     def validated_steps(self) -> np.ndarray:
         """How many steps were done at each of `validations`: int[validations]; none with `validate_every=None`."""
-        count = max((np.shape(record)[-1] for record in self.validations.values()), default=0)
-        return np.minimum(np.arange(1, count + 1) * self.validated_every, self._length)
+        return self._over_parts("validated_steps")
 
     @property
     def curves(self) -> dict[str, tuple[np.ndarray, Array]]:
-        """The records of epochs and validations with how many steps were done at each: {name: (steps, record)}."""
-        ends, steps = self.epoch_ends, self.validated_steps
-        of_epochs = {name: (ends, record) for name, record in self.epochs.items()}
-        return of_epochs | {name: (steps, record) for name, record in self.validations.items()}
+        """The records of epochs and validations with how many steps were done at each: {name: (steps, record)}.
+
+        Of trainings that go on from each other, those that recorded it.
+        """
+        curves: dict[str, tuple[np.ndarray, Any]] = {}
+        for kind, records, steps in (
+            ("epochs", self.epochs, self.epoch_ends),
+            ("validations", self.validations, self.validated_steps),
+        ):
+            part = np.repeat(np.arange(len(self.parts)), [getattr(part, kind) for part in self.parts])
+            for name, record in records.items():
+                if not self.earlier:
+                    curves[name] = steps, record
+                    continue
+                values = np.asarray(record)
+                kept = np.isin(part, part[np.isfinite(values)])  # nothing of trainings that did not record it
+                before = curves.get(name, (steps[:0], values[:0]))
+                places, joined = np.append(before[0], steps[kept]), np.append(before[1], values[kept])
+                order = np.argsort(places, kind="stable")
+                curves[name] = places[order], joined[order]
+        return curves
+
+    @property
+    def length(self) -> int:
+        """The number of steps, done or not."""
+        return np.shape(self.steps["loss"])[-1]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """How long the records are of each of the trainings that this joins, the last one its own."""
+        rows = {
+            "steps": self.length,
+            "epochs": _rows(self.epochs),
+            "looks": max(map(_rows, self.layers.values()), default=0),
+            "validations": _rows(self.validations),
+        }
+        own = {kind: count - sum(getattr(part, kind) for part in self.earlier) for kind, count in rows.items()}
+        every = self.steps_per_epoch, self.watched_every, self.validated_every
+        return (*self.earlier, Part(**own, **dict(zip(Part._fields[4:], every, strict=True))))
+
+    def _over_parts(self, name: str) -> np.ndarray:
+        """Returns places of all parts, each counted on from those before."""
+        places, begin = [], 0.0 if name == "epochs_done" else 0
+        for part in self.parts:
+            places.append(begin + getattr(part, name))
+            begin += part.steps / part.steps_per_epoch if name == "epochs_done" else part.steps
+        return np.concatenate(places)
 
     @property
     def validation_losses(self) -> dict[str, tuple[np.ndarray, Array]]:
@@ -134,7 +178,7 @@ class History:
             ValueError: if this holds several trainings.
         """
         self.check_single()
-        steps = self._length
+        steps = self.length
         columns = [("epoch", self.epochs_done), *((name, np.asarray(record)) for name, record in self.steps.items())]
         columns += [(name, _placed(record, ends - 1, steps)) for name, (ends, record) in self.curves.items()]
         for layer, statistics in self.layers.items():
@@ -190,6 +234,7 @@ class History:
         tree = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         if not self.validations:  # as files had it before there were such records
             tree.pop("validated_every")
+        tree["earlier"] = np.array(self.earlier) if self.earlier else None
         return dict(zip(paths(tree), map(np.asarray, jax.tree.leaves(tree)), strict=True))
 
     @staticmethod
@@ -224,6 +269,7 @@ class History:
             watched_every=int(arrays["watched_every",]),
             validations={path[1]: array for path, array in arrays.items() if path[0] == "validations"},
             validated_every=int(arrays.get(("validated_every",), 0)),
+            earlier=tuple(Part(*row) for row in np.asarray(arrays.get(("earlier",), ())).tolist()),
         )
 
     def check_single(self) -> None:
@@ -238,9 +284,10 @@ class History:
                 f"this History holds {lanes} trainings; take one: jax.tree.map(lambda leaf: leaf[0], history)"
             )
 
-    @property
-    def _length(self) -> int:
-        return np.shape(self.steps["loss"])[-1]
+
+def _rows(records: Mapping[str, Array]) -> int:
+    """Returns how long they are."""
+    return max((np.shape(record)[-1] for record in records.values()), default=0)
 
 
 def _placed(record: Array, places: np.ndarray, steps: int) -> np.ndarray:

@@ -73,14 +73,15 @@ def nonfinite_validation(history: History) -> NonFinite | None:
 
 def _nonfinite_losses(history: History, name: str) -> NonFinite | None:
     steps, losses = history.validation_losses[name]
-    by_epoch = name in history.epochs
-    trained = np.isfinite(np.asarray(history.epochs["train_loss"] if by_epoch else history.steps["loss"], float))
-    trained = trained if by_epoch else trained[steps - 1]
+    epochs = np.searchsorted(history.epoch_ends, steps)  # that each is in
+    trained = np.isfinite(np.asarray(history.epochs["train_loss"], float)[epochs])
+    if name in history.validations:
+        trained &= np.isfinite(np.asarray(history.steps["loss"], float)[steps - 1])
     bad = trained & ~np.isfinite(np.asarray(losses, float))
     if not bad.any():
         return None
-    when = f"epochs, the first of them epoch {bad.argmax() + 1}"
-    if not by_epoch:
+    when = f"epochs, the first of them epoch {epochs[bad.argmax()] + 1}"
+    if name in history.validations:
         when = f"validations, the first of them at step {steps[bad.argmax()]}"
     return NonFinite(
         "validation loss not finite",

@@ -87,9 +87,9 @@ class Run:
     def start(self) -> Start:
         """The weights w, the model's other variables and the moments of its inputs, without the optimizer's state.
 
-        Pass it to `fit` or `train`, `start=run.start`, to continue with another optimizer.
+        Pass it to `fit` or `train`, `start=run.start`, to continue with another optimizer; the history goes on.
         """
-        return Start(self.params, *self.model_state)
+        return Start(self.params, *self.model_state, history=self.history)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Computes the model's outputs for inputs x, in evaluation mode.

@@ -21,6 +21,7 @@ from lectopt.training.carry import Carry
 from lectopt.training.checkpoints import Store
 from lectopt.training.chunks import Chunks
 from lectopt.training.hooks import Hook
+from lectopt.training.joining import join
 from lectopt.training.observers import Observer, observers_of
 from lectopt.training.outcome import as_run, trimmed
 from lectopt.training.run import Run
@@ -65,7 +66,7 @@ def _run(
     mesh, saved, status = source.setup.plan.mesh, time.monotonic(), status_of(source.setup.plan, carry)
     chunks, stopped, failure = Chunks(compiled_loop.program(source.setup)), False, None
     for observer in observers:
-        observer.open(status.step)
+        observer.open(status.step + (0 if source.setup.earlier is None else source.setup.earlier.length))
     with (
         ProgressBar("training", source.steps, show=show, unit="steps") as bar,
         interrupts.deferred_interrupts() as interrupt,
@@ -197,4 +198,4 @@ def _as_run(setup: Setup, carry: Carry) -> Run:
     run = as_run(setup, carry, functools.partial(compiled_loop.eval_params, setup))
     epochs = carry.epoch if carry.running else -(-carry.step // setup.plan.steps_per_epoch)
     validations = 0 if carry.validations is None else carry.validations.rows
-    return trimmed(run, int(carry.step), int(epochs), validations)
+    return join(setup.earlier, trimmed(run, int(carry.step), int(epochs), validations))

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 from jax.sharding import Mesh
 
 from lectopt._internal import checks, meshes, shapes
@@ -20,6 +21,8 @@ from lectopt.training.arguments import (
 )
 from lectopt.training.carry import Data, Learner, Plan
 from lectopt.training.example_weights import as_weights
+from lectopt.training.history import History
+from lectopt.training.joining import history_to_join
 from lectopt.training.layer_statistics import as_watch
 from lectopt.training.loop import Loop
 from lectopt.training.optimizer_recipe import OptimizerRecipe, as_recipe
@@ -33,6 +36,9 @@ from lectopt.training.validation_arguments import (
     valid_name,
 )
 
+_GOES_ON = 3
+"""What of a key no training begins with: 0 to 2 are for shuffling, what the model draws, and weights."""
+
 
 class Setup(NamedTuple):
     """A training, ready to start: what is static, then what is an array."""
@@ -42,6 +48,7 @@ class Setup(NamedTuple):
     numbers: dict[str, Any]  # hyperparameters of the optimizer
     data: Data
     start: Start
+    earlier: History | None = None  # of the training that it goes on from
 
     def loop(self) -> Loop:
         """Returns the loop with its optimizer and its data."""
@@ -94,8 +101,23 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
     data = Data(train, valid, weights, key, valid_weights=valid_weights)
     if given.augment is not None:
         check_augmented(given.augment, batch_shapes(train, batch_size))
+    earlier = earlier_history(given.start)
     start = _resume(given.start) if isinstance(given.start, Run) else given.start
-    return Setup(plan, recipe, numbers, data, starting.as_start(task, start, key, train))
+    start = starting.as_start(task, start, key, train)._replace(history=None)
+    return Setup(plan, recipe, numbers, data._replace(key=training_key(key, earlier)), start, earlier)
+
+
+def earlier_history(start: Any) -> History | None:
+    """Returns the history that goes on, of what was given as `start`."""
+    if isinstance(start, Run):
+        start.check_single()
+    return history_to_join(start.history) if isinstance(start, (Run, Start)) else None
+
+
+def training_key(key: Any, earlier: History | None) -> jax.Array:
+    """Returns the key of a training; where it goes on, batches are others than before, also with the same key."""
+    key = as_key(key)
+    return key if earlier is None else jax.random.fold_in(jax.random.fold_in(key, _GOES_ON), earlier.length)
 
 
 def _resume(run: Run) -> Start:

@@ -20,6 +20,7 @@ from lectopt.optim.step_records import renew_constants
 from lectopt.tasks.model_state import ModelState, learn_inputs
 from lectopt.tasks.models import Params, State
 from lectopt.tasks.task import Task
+from lectopt.training.history import History
 
 _EXAMPLES_SHOWN = 8
 """So many examples show a model the shape of its inputs, when it is initialized."""
@@ -32,6 +33,7 @@ class Start(NamedTuple):
     variables: State | None = None
     inputs: Moments | None = None  # how they are standardized
     opt_state: optax.OptState | None = None  # `UntypedTree` after `load`
+    history: History | None = None  # that goes on
 
 
 def init_from_inputs(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:

@@ -10,7 +10,6 @@ from jax.sharding import Mesh
 
 from lectopt._internal import checks, meshes
 from lectopt._internal.jit_cache import cached_jit
-from lectopt._internal.keys import as_key
 from lectopt._internal.types import Array
 from lectopt.data.batches import steps_per_epoch
 from lectopt.data.memory_maps import is_on_disk, mapped_stream
@@ -25,7 +24,7 @@ from lectopt.tasks.model_state import empty_moments
 from lectopt.training.arguments import TrainingArguments, batch_size_of_arrays, step_count
 from lectopt.training.carry import Window
 from lectopt.training.feeding import ROOM, Feed
-from lectopt.training.setup import prepare
+from lectopt.training.setup import earlier_history, prepare, training_key
 
 
 def is_streamed(train: Any) -> bool:
@@ -96,7 +95,8 @@ def _reader(given: TrainingArguments) -> Reader:
     """Opens the stream, and reads its first batch."""
     if is_on_disk(given.train):
         batch_size = batch_size_of_arrays(given.batch_size)
-        key = jax.random.fold_in(as_key(given.key), 0) if checks.check_flag("shuffle", given.shuffle) else None
+        own = training_key(given.key, earlier_history(given.start))
+        key = jax.random.fold_in(own, 0) if checks.check_flag("shuffle", given.shuffle) else None
         stream = mapped_stream(given.train, batch_size, key)
         return Reader("train", stream, steps_per_epoch(given.train, batch_size))
     stream = as_stream(given.train)

@@ -10,6 +10,7 @@ from lectopt.data.batches import Batch
 from lectopt.data.streams import is_stream
 from lectopt.tasks.task import Task
 from lectopt.training.arguments import TrainingArguments
+from lectopt.training.joining import join
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.optimizer_recipe import Optimizer
 from lectopt.training.outcome import as_run
@@ -67,7 +68,7 @@ def train(
             values, schedules; others must be hashable. None calls it without arguments.
         start: where to continue from:
 
-            - a Run: with its weights and its optimizer's state;
+            - a Run: with its weights, the other variables of the model, and its optimizer's state;
             - `run.start` (also what `transfer` and the pre-trainings call `start`): with its weights and the other
               variables of the model, for another optimizer;
             - an nnx.Module such as `run.model`: with its weights and other variables;
@@ -76,6 +77,9 @@ def train(
             - parameters alone, a tree of arrays: other variables, such as batch statistics, are initialized (with a
               warning);
             - None: everything is initialized.
+
+            The history of a Run, or of `run.start`, goes on: it holds what was recorded before, steps and epochs count
+            on, and the batches are others than those before, with the same key too. A module and parameters begin anew.
 
             With `standardize`, a Run and `run.start` keep the means and variances that the run learned, whatever the
             examples; parameters alone learn those of `train`.
@@ -159,4 +163,5 @@ def train(
         )
     )
     loop = setup.loop()
-    return as_run(setup, loop.run(loop.start(setup.learner(), beat_start=setup.start.params is not None)))
+    run = as_run(setup, loop.run(loop.start(setup.learner(), beat_start=setup.start.params is not None)))
+    return join(setup.earlier, run)

@@ -213,9 +213,7 @@ def test_going_on_equals_an_unbroken_run(task, optimizer):
     first = lo.fit(task, optimizer, TRAIN, epochs=2, **options)
     second = lo.fit(task, optimizer, TRAIN, epochs=3, start=first, **options)
     for record in ("steps", "epochs"):
-        parts = (getattr(run.history, record) for run in (first, second))
-        joined = jax.tree.map(np.append, *parts)
-        assert_close(joined, getattr(whole.history, record), 1e-6)
+        assert_close(getattr(second.history, record), getattr(whole.history, record), 1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), second.params, whole.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), second.opt_state, whole.opt_state)
 

@@ -174,6 +174,15 @@ def test_a_training_that_goes_on_writes_on(tmp_path, monkeypatch, chunks_of):
     np.testing.assert_array_equal(values, run.history.steps["loss"])
 
 
+def test_the_steps_of_a_second_training_count_on(tmp_path):
+    first = fit(epochs=1, log_dir=tmp_path)
+    run = fit(epochs=1, start=first, log_dir=tmp_path)
+    steps, values = scalars(read(tmp_path), "steps/loss")
+    assert steps == list(range(1, 9))
+    np.testing.assert_array_equal(values, run.history.steps["loss"])
+    assert scalars(read(tmp_path), "epochs/valid_loss")[0] == [4, 8]
+
+
 @pytest.mark.filterwarnings("ignore:training diverged")
 @pytest.mark.slow
 def test_numbers_that_are_not_finite_are_left_out(tmp_path):

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from digits_mlp import poison
 from flax import linen, nnx
 
 import lectopt as lo
@@ -122,6 +123,93 @@ def test_runs_side_by_side_are_no_start():
     with pytest.raises(ValueError, match=r"this Run holds \(2,\) trainings; take one"):
         fit(task, lo.sgd(0.1), start=runs)
     fit(task, optax.sgd(0.1), start=jax.tree.map(lambda leaf: leaf[0], runs).start)
+
+
+# Histories ------------------------------------------------------------------------------------------------------------
+PLAIN = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+DECAYING = lo.momentum(lo.linear_decay(0.1, 30))
+
+
+def part(**options):
+    return lo.fit(PLAIN, DECAYING, (X, Y), **{"batch_size": 40, "key": 0, "valid": (X, Y), "progress": False} | options)
+
+
+def records(history):
+    return {"steps": history.steps, "epochs": history.epochs, "validations": history.validations}
+
+
+@pytest.fixture(scope="module")
+def first():
+    return part(steps=6)  # an epoch of four steps, and half of one
+
+
+@pytest.mark.parametrize("kept", ["optimizer", "no optimizer"])
+def test_histories_join_and_steps_count_on(first, kept, tmp_path):
+    again = part(epochs=2, start=first if kept == "optimizer" else first.start)
+    for kind, before in records(first.history).items():
+        for name, record in before.items():
+            joined = np.asarray(records(again.history)[kind][name])
+            np.testing.assert_array_equal(joined[: len(record)], record)
+            assert np.isfinite(joined).all()
+    rates = np.asarray(again.history.steps["learning_rate"])
+    assert len(rates) == 14
+    assert (rates[6] < rates[5]) == (kept == "optimizer")  # its steps count on too, or begin anew
+    np.testing.assert_array_equal(again.history.epoch_ends, [4, 6, 10, 14])
+    np.testing.assert_allclose(again.history.epochs_done[[3, 5, 6, 13]], [1, 1.5, 1.75, 3.5])
+    third = part(steps=2, start=again)
+    np.testing.assert_array_equal(third.history.epoch_ends, [4, 6, 10, 14, 16])
+    third.save(tmp_path / "run")
+    loaded = lo.load(tmp_path / "run", PLAIN).history
+    np.testing.assert_array_equal(loaded.epoch_ends, [4, 6, 10, 14, 16])
+    assert loaded.steps["loss"].shape == (16,)
+
+
+def test_a_second_training_draws_other_batches(first):
+    """With the same key: the shuffles of the first would show it the same batches twice."""
+    seen = [part(epochs=1, start=start) for start in (first, first.params)]  # parameters begin anew
+    losses = [np.asarray(run.history.steps["loss"][-4:]) for run in seen]
+    assert not np.allclose(*losses, rtol=1e-3)
+    np.testing.assert_array_equal(part(epochs=1, start=first).history.steps["loss"][-4:], losses[0])
+    assert len(seen[1].history.steps["loss"]) == 4
+
+
+def test_trainings_of_other_kinds_join():
+    """Of other batches, records and times of validation: what one has not is NaN."""
+    first = part(epochs=2, watch=3)
+    again = part(epochs=1, start=first, batch_size=75, validate_every=1, watch=2)
+    history = again.history
+    np.testing.assert_array_equal(history.epoch_ends, [4, 8, 10])
+    np.testing.assert_array_equal(history.watched_steps, [0, 3, 6, 8])
+    np.testing.assert_array_equal(history.validated_steps, [9, 10])
+    steps, losses = history.curves["valid_loss"]
+    np.testing.assert_array_equal(steps, [4, 8, 9, 10])
+    assert np.isfinite(losses).all()
+    np.testing.assert_array_equal(np.isnan(history.epochs["valid_loss"]), [False, False, True])
+    frame = history.to_pandas()
+    np.testing.assert_array_equal(np.flatnonzero(frame["train_loss"].notna()) + 1, [4, 8, 10])
+    assert {axis.get_title() for axis in history.plot().axes} >= {"loss", "accuracy"}
+
+
+@pytest.mark.slow
+def test_what_goes_on_from_a_run_in_a_compiled_training_joins_too(first):
+    jitted = jax.jit(
+        lambda start: lo.train(PLAIN, DECAYING, (X, Y), batch_size=40, epochs=2, key=0, valid=(X, Y), start=start)
+    )
+    trained, fitted = jitted(first), part(epochs=2, start=first)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), trained.history, fitted.history)
+
+
+def test_what_goes_on_from_a_diverged_run_holds_what_led_to_its_weights():
+    with pytest.warns(UserWarning, match="training diverged"):
+        bad = lo.fit(PLAIN, poison(6), (X, Y), batch_size=40, epochs=3, key=0)
+    assert bad.diverged_at >= 4
+    again = part(epochs=1, start=bad.start)
+    np.testing.assert_array_equal(again.history.epoch_ends, [4, 8])
+    assert np.isfinite(again.history.steps["loss"]).all()
+    assert again.diverged_at == again.history.diverged_at == -1
+    with pytest.warns(UserWarning, match="training diverged: .* step"):
+        worse = lo.fit(PLAIN, lo.sgd(3e38), (X, Y), batch_size=40, epochs=1, key=0, start=again.start)
+    assert worse.diverged_at == worse.history.diverged_at >= 8
 
 
 @pytest.mark.parametrize(

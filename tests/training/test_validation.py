@@ -301,9 +301,8 @@ BAD = {
     "weighted by nothing": ({"weight_validation": True}, ValueError, "weight_validation weights valid as weights"),
     "weighted by others": ({"weight_validation": True, "weights": np.ones(77)}, ValueError,
         "weight_validation needs weights by class, or valid to be a part of the arrays of train"),
-    "weights of none": (
-        {"weight_validation": True, "weights": dict.fromkeys(range(1, 10), 0), "valid": (X[Y > 0], Y[Y > 0])}, ValueError,
-        "weight_validation must leave examples of valid some weight"),
+    "weights of none": ({"weight_validation": True, "weights": dict.fromkeys(range(1, 10), 0),
+        "valid": (X[Y > 0], Y[Y > 0])}, ValueError, "weight_validation must leave examples of valid some weight"),
     "no flag": ({"weight_validation": 1}, TypeError, "weight_validation must be True or False"),
 }  # fmt: skip
 
