@@ -1,6 +1,7 @@
 """Decoupled weight decay: w decays, whatever looks ahead, and nothing else notices."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -38,7 +39,7 @@ def test_without_a_gradient_nothing_but_the_decay_is_left():
 def test_a_mask_leaves_the_optimizer_alone():
     """Also plain dictionaries for an `nnx.State`; what does not decay moves as without decay."""
     model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
-    params = nnx.state(model, nnx.Param)
+    params = jax.tree.map(lambda p: p + 1, nnx.state(model, nnx.Param))
     mask = {"kernel": True, "bias": False}
     for optimizer in (lo.decay_weights(lo.nesterov(0.1), 0.25, mask), lo.decay_weights(lo.nesterov(0.1), 0.25)):
         updates, _ = optimizer.update(params, optimizer.init(params), params)
