@@ -33,7 +33,8 @@ def register_eval_params(
 
     Some optimizers train at one point and are to be evaluated at another. lectopt knows its own Nesterov momentum and
     `average_params`; of Optax, `optax.contrib.schedule_free` (evaluated at x) and `optax.contrib.sam` (at the outer
-    parameters). (`optax.ema` averages updates: it says nothing of the parameters.)
+    parameters). (`optax.ema` averages updates: it says nothing of the parameters. `optax.lookahead` holds two of each;
+    to train with it, keep the slow ones in a state of your own.)
 
     Args:
         state_type: the class of the optimizer's state, a NamedTuple; its instances are found in chains and behind

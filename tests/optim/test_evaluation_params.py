@@ -239,6 +239,39 @@ def test_a_state_of_ones_own():
     assert lo.eval_params(state, held).dtype == held.dtype
 
 
+class SlowState(NamedTuple):
+    slow: Any
+    pair: Any
+
+
+def holding_the_slow(optimizer):
+    """An optimizer of `optax.LookaheadParams` as one of the fast parameters, so that they may be trained."""
+
+    def init(params):
+        return SlowState(jax.tree.map(jnp.copy, params), optimizer.init(optax.LookaheadParams.init_synced(params)))
+
+    def update(gradients, state, params):
+        updates, pair = optimizer.update(gradients, state.pair, optax.LookaheadParams(params, state.slow))
+        return updates.fast, SlowState(optax.apply_updates(state.slow, updates.slow), pair)
+
+    return optax.GradientTransformation(init, update)
+
+
+def test_a_training_under_lookahead_is_evaluated_at_the_slow_parameters():
+    """Which move half of the way to the fast ones in every second step, and these to them; Nesterov's inside too."""
+    lo.register_eval_params(
+        SlowState, lambda state, params: state.slow, like="slow", inner=["pair"], includes_inner=True
+    )
+    task = lo.Task(
+        (lambda key, x: (jnp.zeros(()), ()), lambda w, s, x, k, t: (x * w, s)), lambda o, t: (o - t) ** 2 / 2
+    )
+    optimizer = holding_the_slow(optax.lookahead(optax.sgd(0.5), 2, 0.5))
+    run = lo.train(task, optimizer, (jnp.ones(2), jnp.ones(2)), batch_size=2, steps=3, key=0)
+    np.testing.assert_allclose([run.params, run.lookahead_params], [0.375, 0.6875], rtol=1e-6)
+    state, held = trained(holding_the_slow(optax.lookahead(lo.nesterov(0.1), 2, 0.5)))
+    chex.assert_trees_all_equal(lo.eval_params(state, held), state.slow)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
