@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lectopt.engine.devices import use_all_cores
 from lectopt.jobs.architecture import architecture_job
+from lectopt.jobs.compiling import compile_for_short_runs
 from lectopt.jobs.main import main_job
 from lectopt.jobs.pretrain import pretrain_job
 from lectopt.jobs.rate import rate_job
@@ -43,6 +44,8 @@ def main() -> None:
     parser.add_argument("--seed", type=_at_least(0), default=0, help="for split, weights and shuffling (default 0)")
     arguments = parser.parse_args()
     use_all_cores()
+    if arguments.job is None:
+        compile_for_short_runs()
     if arguments.job == "architecture":
         architecture_job(arguments.output, arguments.seed)
     elif arguments.job == "pretrain":

@@ -70,8 +70,11 @@ def test_each_job_is_given_what_the_command_line_says(arguments, job, given, mon
     monkeypatch.setattr("lectopt.engine.devices.use_all_cores", lambda: called.append("cores"))
     monkeypatch.setattr(f"lectopt.jobs.{job}", lambda *received: called.append(received))
     monkeypatch.setattr(sys, "argv", ["lectopt", *arguments])
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")  # what a user asks for comes last
     runpy.run_module("lectopt", run_name="__main__")
     assert called == ["cores", given]
+    short = "--xla_backend_optimization_level=2 " * (job in ("main.main_job", "rate.rate_job"))
+    assert os.environ["XLA_FLAGS"] == f"{short}--xla_backend_optimization_level=3"
 
 
 @pytest.mark.parametrize(
