@@ -28,8 +28,9 @@ class Classifier(ClassifierMixin, Estimator):
     Args:
         model: the network: the widths of the hidden layers of a multilayer perceptron with rectified linear units, a
             tuple of whole numbers of at least 1 (an empty one is a linear model); or a function (features, outputs,
-            rngs) -> nnx.Module, whose module takes inputs float[n, features] and returns logits float[n, outputs]. A
-            `functools.partial` will do, also as a value of a grid.
+            rngs) -> nnx.Module, called with rngs by name, whose module takes inputs float[n, features] and returns
+            logits float[n, outputs]. Functions that are to share what was compiled must be the same object, or a
+            `functools.partial` of it with equal arguments.
         optimizer: a function that returns an Optax optimizer, such as `lo.adam`, to be called with the numbers below;
             or an optimizer, with learning_rate=None.
         learning_rate: the optimizer's argument of this name, a number or a schedule; None leaves it out.

@@ -16,7 +16,7 @@ from lectopt._internal.trees import to_numpy
 from lectopt.data.holdouts import holdout
 from lectopt.data.subsets import view
 from lectopt.optim.optimizers import adam
-from lectopt.sklearn.networks import as_network, task_of
+from lectopt.sklearn.networks import as_network, interned, task_of
 from lectopt.tasks.task import Task
 from lectopt.training.fitting import fit
 from lectopt.training.run import Run
@@ -92,7 +92,7 @@ class Estimator(BaseEstimator):
         arrays = (as_examples("X", x), as_examples("y", y))
         self.run_ = fit(
             task_of(network),
-            self.optimizer,
+            interned("optimizer", self.optimizer),
             view(arrays, rows.train),
             valid=None if rows.valid is None else view(arrays, rows.valid),
             batch_size=self.batch_size,

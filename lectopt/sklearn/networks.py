@@ -1,7 +1,7 @@
 """Networks as values: equal ones share a task, and so everything that was compiled for it."""
 
-import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lectopt._internal import checks
-from lectopt.tasks import task_checks
+from lectopt._internal import checks, shapes
 from lectopt.tasks.precision import as_compute_dtype
 from lectopt.tasks.task import Task
 
@@ -42,15 +41,9 @@ def as_network(
     """
     if isinstance(model, (tuple, list)):
         model = tuple(checks.check_count(f"model[{i}]", width) for i, width in enumerate(model))
-    elif callable(model):
-        task_checks.check_function("model", model, "features, outputs, rngs")
     else:
-        allowed = "the widths of the hidden layers, or a function (features, outputs, rngs) -> nnx.Module"
-        raise TypeError(f"model must be {allowed}; got {checks.value_and_type(model)}")
-    if isinstance(model, functools.partial):  # of which sklearn.clone makes another one, equal to none
-        model = _Partial(model.func, model.args, tuple(sorted(model.keywords.items())))
-    if not _is_hashable(model):
-        raise TypeError(f"model must be hashable, so that equal ones are found; got {checks.value_and_type(model)}")
+        _check_function(model)
+    model = interned("model", model)
     flag = checks.check_flag("standardize", standardize)
     return Network(define, model, features, outputs, flag, as_compute_dtype(compute_dtype))
 
@@ -60,28 +53,55 @@ def task_of(network: Network) -> Task:
     """Returns the task of a network, the same object for equal ones.
 
     Raises:
-        ValueError: if a model returns something else than as many outputs as it was asked for.
+        ValueError: if the model does not turn as many features into as many outputs.
     """
     define, model, features, outputs, standardize, compute_dtype = network
     build: Any = functools.partial(_perceptron, model) if isinstance(model, tuple) else model
-    task = define(lambda rngs: build(features, outputs, rngs), standardize=standardize, compute_dtype=compute_dtype)
-    key, x = jax.random.key(0), jax.ShapeDtypeStruct((_ROWS, features), jnp.float32)
-    found = jax.eval_shape(lambda x: task.outputs(*task.init(key, (x,)), x, key, False)[0], x)
-    if getattr(found, "shape", None) != (_ROWS, outputs):
-        raise ValueError(f"model must return outputs of shape ({_ROWS}, {outputs}) for {_ROWS} rows; got {found}")
+    task = define(
+        lambda rngs: build(features, outputs, rngs=rngs), standardize=standardize, compute_dtype=compute_dtype
+    )
+    _check_outputs(task, features, outputs)
     return task
 
 
-@dataclasses.dataclass(frozen=True)
-class _Partial:
-    """A `functools.partial` that equals those of the same function and arguments."""
+def _check_outputs(task: Task, features: int, outputs: int) -> None:
+    key, x = jax.random.key(0), jax.ShapeDtypeStruct((_ROWS, features), jnp.float32)
+    problem = f"model must turn inputs of shape {x.shape} into outputs of shape {(_ROWS, outputs)}"
+    found = shapes.output_shapes(problem, lambda x: task.outputs(*task.init(key, (x,)), x, key, False)[0], x)
+    if getattr(found, "shape", None) != (_ROWS, outputs):
+        raise ValueError(f"{problem}; got {found}")
 
-    function: Callable[..., nnx.Module]
-    args: tuple[Any, ...]
-    keywords: tuple[tuple[str, Any], ...]
 
-    def __call__(self, *args: Any) -> nnx.Module:
-        return self.function(*self.args, *args, **dict(self.keywords))
+def interned(name: str, function: Any) -> Any:
+    """Returns the first of equal `functools.partial`s, of which sklearn.clone makes copies; others as they are.
+
+    Raises:
+        TypeError: if it, or an argument of it, is not hashable.
+    """
+    try:
+        hash(function)
+        if isinstance(function, functools.partial):
+            return _partial(function.func, function.args, tuple(sorted(function.keywords.items())))
+    except TypeError as error:
+        raise TypeError(f"{name} must be hashable, so that equal ones are found; got {error}") from error
+    return function
+
+
+@functools.lru_cache(maxsize=_TASKS)
+def _partial(function: Callable, args: tuple, keywords: tuple[tuple[str, Any], ...]) -> functools.partial:
+    return functools.partial(function, *args, **dict(keywords))
+
+
+def _check_function(model: Any) -> None:
+    """Raises TypeError unless it can be called with numbers of features and outputs, and rngs."""
+    allowed = "the widths of the hidden layers, or a function (features, outputs, rngs) -> nnx.Module"
+    if not callable(model):
+        raise TypeError(f"model must be {allowed}; got {checks.value_and_type(model)}")
+    signature = inspect.signature(model)
+    try:
+        signature.bind(0, 0, rngs=None)
+    except TypeError as error:
+        raise TypeError(f"model must be {allowed}; got one of {signature}") from error
 
 
 def _perceptron(widths: tuple[int, ...], features: int, outputs: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -91,11 +111,3 @@ def _perceptron(widths: tuple[int, ...], features: int, outputs: int, rngs: nnx.
     for inputs, width in zip(sizes, widths, strict=False):
         layers += [nnx.Linear(inputs, width, rngs=rngs), nnx.relu]
     return nnx.Sequential(*layers, nnx.Linear(sizes[-1], outputs, rngs=rngs))
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 import lectopt as lo
 from lectopt.sklearn import Classifier, Regressor, estimator, networks, requirement
 from lectopt.training import compiled_loop
+from lectopt.training.optimizer_recipe import OptimizerRecipe
 
 X, Y = (np.asarray(array) for array in lo.datasets.iris())
 ORDER = np.random.default_rng(0).permutation(len(X))
@@ -267,6 +268,15 @@ def test_equal_networks_are_one_task():
     assert task(functools.partial(wide, width=5)) is task(clone(functools.partial(wide, width=5), safe=False))
     assert task(functools.partial(wide, width=5)) is not task(functools.partial(wide, width=6))
     assert task((8,), outputs=2) is not task((8,))
+    assert task(nnx.Linear) is task(nnx.Linear)  # takes rngs by name alone
+
+
+@pytest.mark.parametrize("optimizer", [lo.momentum, lo.momentum(0.1), functools.partial(lo.momentum, momentum=0.5)])
+def test_copies_of_an_optimizer_are_one(passed, optimizer):
+    rate = None if isinstance(optimizer, tuple) else 0.01
+    unfitted = small(optimizer=optimizer, learning_rate=rate)
+    first, second = (OptimizerRecipe(passed(clone(unfitted), X, Y)[0][1], ()) for _ in range(2))
+    assert first == second
 
 
 def test_a_perceptron_has_these_widths():
@@ -319,13 +329,23 @@ def test_it_learns_what_scikit_learns_own_does():
         ({"model": 5}, TypeError, "model must be the widths of the hidden layers, or a function"),
         ({"model": (8, 0)}, ValueError, r"model\[1\] must be at least 1; got 0"),
         ({"model": (8.0,)}, TypeError, r"model\[0\] must be a whole number"),
-        ({"model": lambda rngs: None}, TypeError, r"model must be a function \(features, outputs, rngs\)"),
+        (
+            {"model": lambda rngs: None},
+            TypeError,
+            r"a function \(features, outputs, rngs\) -> nnx.Module; got one of \(rngs\)",
+        ),
         (
             {"model": lambda n, m, rngs: wide(n, m + 1, rngs)},
             ValueError,
-            r"model must return outputs of shape \(2, 3\)",
+            r"into outputs of shape \(2, 3\); got .*\(2, 4\)",
+        ),
+        (
+            {"model": lambda n, m, rngs: wide(n + 1, m, rngs)},
+            ValueError,
+            r"model must turn inputs of shape \(2, 4\) into",
         ),
         ({"model": functools.partial(wide, width=[4])}, TypeError, "model must be hashable"),
+        ({"optimizer": functools.partial(lo.adam, b1=[0.9])}, TypeError, "optimizer must be hashable"),
         ({"optimizer": "adam"}, TypeError, "optimizer must be an Optax GradientTransformation, or a function"),
         ({"optimizer": lo.adam(0.1)}, ValueError, "learning_rate must be None if the optimizer holds it; got 0.01"),
         (
