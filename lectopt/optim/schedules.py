@@ -25,7 +25,7 @@ def linear_decay(init_value: Numeric, transition_steps: Numeric, end_value: Nume
 
     The constant tail is common in practice; it does not satisfy :math:`\sum_k \epsilon_k^2 < \infty`, which the
     convergence theorem of stochastic gradient descent requires (`robbins_monro` does). The horizon stands second, as
-    in Optax's `cosine_decay_schedule` and `exponential_decay`; `momentum_ramp` has it third, as `optax.linear_schedule`.
+    in Optax's `cosine_decay_schedule` and `exponential_decay`; `momentum_ramp` has it third, as `linear_schedule`.
 
     Args:
         init_value: epsilon_0, at least 0: a number, an array of shape () or a traced value. The lecture: higher than
