@@ -402,6 +402,7 @@ def test_no_such_fold(i):
 TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
 
 
+@pytest.mark.slow
 def test_training_on_folds_side_by_side_is_training_on_each_alone():
     folds = lo.k_fold(IRIS, 4, key=0)  # 112 or 113 examples: 7 or 8 batches of 16
 

@@ -129,6 +129,7 @@ def test_standardize_statistics_are_kept_and_not_trained(graph_mode):
     close(mapped, standardize(X), 1e-6)
 
 
+@pytest.mark.slow
 def test_standardize_axes_and_dtypes():
     channels = lo.Standardize(8).fit(IMAGES)
     close(channels(IMAGES), normalized(IMAGES, (0, 1, 2), 0), 1e-5)

@@ -241,6 +241,7 @@ assert [float(schedule(0)) for schedule in schedules] == [float(np.float32(x)) f
 """
 
 
+@pytest.mark.slow
 def test_configuration_does_not_start_jax():
     """`jax.distributed.initialize` and `use_all_cores` have to come before, and configuration comes first in a file."""
     subprocess.run([sys.executable, "-c", CONFIGURATION], check=True)

@@ -60,6 +60,7 @@ def course(got, optimizers, steps):
     return found
 
 
+@pytest.mark.slow
 def test_labels():
     assert flat(transferred().labels) == {**dict.fromkeys(TAKEN, "taken"), **dict.fromkeys(NEW, "new")}
 
@@ -84,6 +85,7 @@ def test_the_first_step_of_a_smaller_rate():
     assert max(np.abs(equal[1][name] - equal[0][name]).max() for name in TAKEN) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [lo.sgd, lo.nesterov, lo.adam])
 def test_unfrozen_at_the_second_step(optimizer):
     late = optax.conditionally_mask(optimizer(0.1), lambda step: step >= 2)

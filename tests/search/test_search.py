@@ -516,6 +516,7 @@ def test_what_the_trial_closes_over_is_not_compiled_in():
     assert len(text) < 20_000
 
 
+@pytest.mark.slow
 def test_memory_bounds_the_lanes_at_once(capsys):
     def trial(setting, key):
         big = jnp.tanh(jax.random.normal(key, (300, 300)) * setting["x"])
@@ -545,6 +546,7 @@ def test_the_plan_is_printed_before(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_use_all_cores(monkeypatch, cpu_alone):
     """One device for each core, in a process of its own; a warning where JAX has begun with fewer, as it has here."""
     code = "import lectopt as lo, jax; print(lo.use_all_cores() == jax.device_count())"

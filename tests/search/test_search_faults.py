@@ -169,6 +169,7 @@ def test_ctrl_c_gives_back_what_is_done(tmp_path, person, ctrl_c):
     assert again.rungs.tolist() == [1] * 6
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_later_rung_keeps_the_scores_of_the_one_before(person, ctrl_c):
     ctrl_c(4)
     with pytest.warns(UserWarning, match="interrupted: 6 of 6 settings were run"):
@@ -383,6 +384,7 @@ def nine_rounds():
     return lo.search.evolve([3, 3], lambda vectors: vectors.sum(axis=1), 9, children=2, key=0, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", [False, True])
 def test_ctrl_c_in_rounds_gives_back_those_that_are_done(monkeypatch, host):
     monkeypatch.setattr("lectopt.strategies.running.interactive", lambda: True)

@@ -109,6 +109,7 @@ def area(outputs, targets, weights):
     return jnp.sum(pairs * (outputs[:, None] > outputs[None])) / jnp.sum(pairs)
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_undefined_on_a_fold_is_not_called_divergence():
     x = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
     data = x, (np.arange(12) < 3).astype(np.float32)
@@ -388,6 +389,7 @@ def cost_of_each(rates, wild, halving, rungs):
     return np.where((rates > wild) & (epochs > 3), np.nan, square(rates, epochs))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
     ("rates", "wild", "halving", "rungs"),

@@ -230,6 +230,7 @@ def whole(method):
     return method(CHOICES, total, 4, 5, jax.random.key(3), progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", EACH)
 def test_compiled_on_the_host_and_under_vmap_it_is_the_same(method):
     compiled = whole(method)
@@ -251,6 +252,7 @@ def test_a_table_of_an_outer_program_may_be_traced():
     assert best(jnp.full((4, 4), 2.5)) == 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", EACH)
 def test_broken_off_it_goes_on(method, tmp_path):
     calls = []

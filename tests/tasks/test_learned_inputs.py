@@ -90,6 +90,7 @@ def test_inputs_are_standardised_alike_everywhere(kind, full_precision):
     np.testing.assert_allclose(run.predict(raw), oracle.predict(ready), rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_model_that_is_given_back_takes_raw_inputs(tmp_path):
     task = lo.classification(net, standardize=True)
     run = lo.fit(task, lo.momentum(0.05), (X, Y), batch_size=50, epochs=2, key=0)
@@ -151,6 +152,7 @@ def test_parts_of_different_size_in_one_program():
         )
 
 
+@pytest.mark.slow
 def test_going_on_keeps_what_was_learned():
     task = lo.classification(net, standardize=True, output_bias="layers/2/bias")
     first = lo.fit(task, lo.sgd(0.01), (X[:500], Y[:500]), batch_size=50, epochs=1, key=0)

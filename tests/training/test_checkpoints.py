@@ -358,6 +358,7 @@ def damage(directory, step):
     flip(largest, largest.stat().st_size // 2, 8)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_under_way_can_be_loaded(broken_off, whole):
     run = lo.load(broken_off, SMALL)
     assert len(run.history.steps["loss"]) == 7

@@ -39,6 +39,7 @@ def test_rows(runs):
     assert np.isnan(wild["valid_loss"])
 
 
+@pytest.mark.slow
 def test_table(runs):
     head, first, second, wild = str(lo.compare(runs)).splitlines()
     assert head.split() == ["run", "train_loss", "valid_accuracy", "valid_loss", "diverged", "at"]

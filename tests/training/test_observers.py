@@ -320,6 +320,7 @@ def test_whether_a_person_sits_there(monkeypatch):
     assert progress.interactive()
 
 
+@pytest.mark.slow
 def test_after_python_i_a_person_sits_there():
     command = [sys.executable, "-i", "-c", "from lectopt._internal.progress import interactive; print(interactive())"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
