@@ -11,7 +11,7 @@
   `stream`, with `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets`
   (`lectopt.data.datasets`).
 - Training: a `Task`, such as `classification` and `regression` define (`whole_set` marks metrics); `train` and `fit`,
-  which return a `Run` with its `History`; `load`, `compare`, `Comparison`, `watch`; `update_batch_statistics`.
+  which return a `Run` with its `History`; `Keep`; `load`, `compare`, `Comparison`, `watch`; `update_batch_statistics`.
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
 - Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
 - Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`; `sweep`, `cross_validate`, `select`,
@@ -101,6 +101,7 @@ from lectopt.tasks import regression as regression
 from lectopt.tasks import whole_set as whole_set
 from lectopt.training import Comparison as Comparison
 from lectopt.training import History as History
+from lectopt.training import Keep as Keep
 from lectopt.training import Run as Run
 from lectopt.training import compare as compare
 from lectopt.training import fit as fit
@@ -110,7 +111,7 @@ from lectopt.training import update_batch_statistics as update_batch_statistics
 from lectopt.training import watch as watch
 
 __all__ = [
-    "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "LayerNorm",
+    "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "Keep", "LayerNorm",
     "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer", "accept_dicts",
     "adagrad", "adam", "adamw", "add_l2", "average_params", "check", "classification", "clip_by_norm", "clip_by_value",
     "clip_layers_by_norm", "compare", "constant", "cosine_decay", "cross_validate", "datasets", "decay_weights",

@@ -27,6 +27,7 @@ WITHOUT_SOURCE = {
     "lectopt.Comparison",
     "lectopt.Folds",
     "lectopt.History",
+    "lectopt.Keep",
     "lectopt.Minibatches",
     "lectopt.Results",
     "lectopt.Run",

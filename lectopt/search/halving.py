@@ -108,6 +108,7 @@ class RungLane:
         """Returns the run at the end of this rung."""
         if self._index:  # another shuffling than in the epochs before
             shared = shared._replace(key=jax.random.fold_in(shared.key, self._index))
+        start = None if start is None else _without_records(start)  # each rung has a history of its own
         run = self._trial.call({**self.static, **numbers}, pair, shared, epochs=self._epochs, start=start)
         if not isinstance(run, Run):
             raise TypeError(f"trial must return a lectopt.Run for halving; it returned {type(run).__name__}")
@@ -135,7 +136,8 @@ class FinishedRung(NamedTuple):
 
 
 def _without_records(run: Run) -> Run:
-    history = dataclasses.replace(run.history, steps={}, epochs={}, layers=OrderedDict(), diverged_at=jnp.int32(-1))
+    records: dict[str, Any] = {"steps": {}, "epochs": {}, "layers": OrderedDict(), "validations": {}}
+    history = dataclasses.replace(run.history, **records, diverged_at=jnp.int32(-1))
     return dataclasses.replace(run, metrics={}, history=history, diverged_at=jnp.int32(-1))
 
 

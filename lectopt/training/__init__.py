@@ -13,6 +13,7 @@ from lectopt.training.comparison import Comparison as Comparison
 from lectopt.training.comparison import compare as compare
 from lectopt.training.fitting import fit as fit
 from lectopt.training.history import History as History
+from lectopt.training.keeping import Keep as Keep
 from lectopt.training.layer_statistics import watch as watch
 from lectopt.training.run import Run as Run
 from lectopt.training.run import load as load

@@ -1,6 +1,7 @@
 """Archives in a user's directories: runs, and trainings in progress; arrays and JSON, never pickle."""
 
 import contextlib
+import math
 import shutil
 import warnings
 from collections.abc import Callable
@@ -18,8 +19,11 @@ from lectopt._internal.trees import leaves_by_path, unflatten_like
 from lectopt.training import archives
 from lectopt.training.archives import Archive
 from lectopt.training.carry import Carry, Learner
+from lectopt.training.keeping import Keep
 
-_KEPT = 2  # copies of a training: should the last one be damaged, there is the one before
+_BEST = "best"
+"""The folder, in that of a training, of its best runs."""
+_TWO_COPIES = Keep()
 
 
 def write(path: Path, archive: Archive) -> None:
@@ -99,13 +103,15 @@ class Store:
         ValueError: if it holds something else, or another process trains in it.
     """
 
-    def __init__(self, directory: str | Path, fingerprint: str, mesh: Mesh | None = None):
-        self._path, self._mesh = checked_path("directory", directory), mesh
+    def __init__(self, directory: str | Path, fingerprint: str, mesh: Mesh | None = None, keep: Keep = _TWO_COPIES):
+        self._path, self._mesh, self.keep = checked_path("directory", directory), mesh, keep
         self._lock, self.facts = contextlib.ExitStack(), dict[str, Any]()
         meshes.call_in_first_process(lambda: self._claim(fingerprint), several=meshes.spans_processes(mesh))
 
     def _claim(self, fingerprint: str) -> None:
         claim(self._path, fingerprint, "training")
+        if (self._path / _BEST).is_dir():
+            clear_leftovers(self._path / _BEST, owned=True)
         with contextlib.suppress(OSError):  # where the file system knows no locks
             try:
                 self._lock.enter_context(locked(self._path / "fingerprint"))
@@ -154,7 +160,27 @@ class Store:
             return
         with explained_write_errors(self._path):
             archives.write(place, run._replace(trees=run.trees | {"carry": leaves_by_path(_without_run(carry))}))
-        for old in _copies(self._path)[_KEPT:]:
+        for old in _copies(self._path)[self.keep.last :]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def save_best(self, step: int, losses: dict[int, float], run: Archive) -> None:
+        """Writes the run after this step if it is among the best, and removes those that are no more.
+
+        `losses` are those of all validations so far, by step, the less the better.
+        """
+        meshes.call_in_first_process(
+            lambda: self._save_best(step, losses, run), several=meshes.spans_processes(self._mesh)
+        )
+
+    def _save_best(self, step: int, losses: dict[int, float], run: Archive) -> None:
+        kept = {int(copy.name): copy for copy in _copies(self._path / _BEST)}
+        finite = [s for s in {*kept, step} if math.isfinite(losses.get(s, math.inf))]
+        best = sorted(finite, key=lambda s: (losses[s], s))[: self.keep.best]
+        if step in best and step not in kept:
+            with explained_write_errors(self._path):
+                (self._path / _BEST).mkdir(exist_ok=True)
+                archives.write(self._path / _BEST / str(step), run)
+        for old in [copy for s, copy in kept.items() if s not in best]:
             shutil.rmtree(old, ignore_errors=True)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from lectopt.tasks.task import Task
 from lectopt.training.arguments import TrainingArguments
 from lectopt.training.carry import Judge
 from lectopt.training.hooks import as_hooks
+from lectopt.training.keeping import Keep, as_keep
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.nonfinite import divergence, nonfinite_validation
 from lectopt.training.optimizer_recipe import Optimizer
@@ -53,6 +54,7 @@ def fit(
     on_epoch: Callable[[Run], bool | None] | None = None,
     on_steps: tuple[int, Callable[[Run], bool | None]] | None = None,
     directory: str | Path | None = None,
+    keep: Keep | None = None,
     log_dir: str | Path | None = None,
     mesh: Mesh | None = None,
 ) -> Run:
@@ -146,6 +148,8 @@ def fit(
             and called again with the same arguments, it resumes there and ends as it would have;
             `lectopt.load(directory, task)` reads how far it came. If a copy is damaged, there is a warning, and the one
             before is used. None keeps nothing.
+        keep: a `lectopt.Keep`, how many of the last copies directory keeps, and how many of the best runs. None keeps
+            the last two copies.
         log_dir: a path, where the records and histograms of the weights are written during training, for TensorBoard
             (needs `pip install 'lectopt[logging]'`). Use one directory per training; one that resumes writes to the
             same. None writes nothing.
@@ -196,7 +200,7 @@ def fit(
     patience.
     """
     checks.check_flag("progress", progress)
-    mesh, hooks = meshes.as_mesh(mesh), as_hooks(on_epoch, on_steps)
+    mesh, hooks, kept = meshes.as_mesh(mesh), as_hooks(on_epoch, on_steps), as_keep(keep, directory, valid)
     given = TrainingArguments(
         task,
         optimizer,
@@ -227,7 +231,7 @@ def fit(
     with meshes.as_context(mesh):
         numbers, data, start = meshes.replicate(mesh, arrays)
         source.setup = setup._replace(numbers=numbers, data=data, start=start)
-        run = run_in_chunks(source, progress, hooks, directory, log_dir)
+        run = run_in_chunks(source, progress, hooks, directory, kept, log_dir)
     _warn_of_nonfinite(run, setup.plan.judge)
     return run
 

@@ -17,11 +17,6 @@ class Hook(NamedTuple):
     function: Callable[[Run], Any]
     every: int | None  # steps from one call to the next; None at the end of each epoch
 
-    def next_step(self, step: int, steps_per_epoch: int) -> int:
-        """Returns the first step after this one at which it is due."""
-        every = self.every or steps_per_epoch
-        return (step // every + 1) * every
-
     def is_due(self, status: Status, last: Status) -> bool:
         """Whether it is due where a training has come to a status, after the last one."""
         if self.every is None:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -17,23 +17,29 @@ from lectopt._internal.files import checked_path
 from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt.training import compiled_loop
-from lectopt.training.carry import Carry
+from lectopt.training.carry import Carry, Plan
 from lectopt.training.checkpoints import Store
 from lectopt.training.chunks import Chunks
 from lectopt.training.hooks import Hook
 from lectopt.training.joining import join
+from lectopt.training.keeping import Keep
 from lectopt.training.observers import Observer, observers_of
 from lectopt.training.outcome import as_run, trimmed
 from lectopt.training.run import Run
 from lectopt.training.setup import Setup
 from lectopt.training.sources import Source
-from lectopt.training.status import status_of
+from lectopt.training.status import Status, status_of
 
 _SAVE_SECONDS = 5.0  # what a crash may cost
 
 
 def run_in_chunks(
-    source: Source, progress: bool, hooks: Sequence[Hook], directory: str | Path | None, log_dir: str | Path | None
+    source: Source,
+    progress: bool,
+    hooks: Sequence[Hook],
+    directory: str | Path | None,
+    keep: Keep,
+    log_dir: str | Path | None,
 ) -> Run:
     """Runs a training from the start, or from where `directory` keeps it, to its end."""
     plan = source.setup.plan
@@ -46,7 +52,7 @@ def run_in_chunks(
         carry = compiled_loop.start(source.setup)
         store = None
         if directory is not None:
-            store = stack.enter_context(contextlib.closing(_open_store(directory, source.setup, carry)))
+            store = stack.enter_context(contextlib.closing(_open_store(directory, source.setup, carry, keep)))
             carry = meshes.put_like(plan.mesh, carry, store.restore(carry, source.shaped))
             source.resume(store.facts)
         carry = _run(source, carry, store, observers, hooks, show=show)
@@ -73,7 +79,7 @@ def _run(
     ):
         while status.running and status.step < source.setup.plan.steps and not stopped:
             stop = min(status.step + meshes.broadcast_from_first(mesh, chunks.size), source.setup.plan.steps)
-            stop = min([stop, *(hook.next_step(status.step, source.setup.plan.steps_per_epoch) for hook in hooks)])
+            stop = min([stop, *_stops(source.setup.plan, status.step, hooks, store)])
             try:
                 carry, stop = source.supply(carry, status.step, stop, interrupt)
             except Exception as error:  # of a stream; all steps before are done
@@ -86,6 +92,7 @@ def _run(
                 status.step, status.words(source.epochs, source.setup.plan.shown_metric, last), stage=str(status.epoch)
             )
             _show(source.setup, carry, [observer for observer in observers if observer.throttle.due()])
+            _keep_best(source.setup, carry, store, status, last)
             if store is not None and meshes.broadcast_from_first(mesh, time.monotonic() - saved > _SAVE_SECONDS):
                 _keep(source, carry, store)
                 saved = time.monotonic()
@@ -112,6 +119,29 @@ def _run_chunk(source: Source, carry: Carry, step: int, stop: int, chunks: Chunk
     carry = jax.block_until_ready(carry)
     chunks.update(stop - step, time.perf_counter() - began)
     return carry
+
+
+def _stops(plan: Plan, step: int, hooks: Sequence[Hook], store: Store | None) -> Iterator[int]:
+    """Returns the steps after this one at which somebody wants to look."""
+    best = store is not None and store.keep.best > 0
+    for every in [hook.every for hook in hooks] + [plan.validate_every] * best:
+        distance = every or plan.steps_per_epoch
+        yield (step // distance + 1) * distance
+
+
+def _keep_best(setup: Setup, carry: Carry, store: Store | None, status: Status, last: Status) -> None:
+    """Stores the run of a validation, if there was one since `last`, where it is among the best."""
+    plan = setup.plan
+    if store is None or not store.keep.best or len(status.validations) == len(last.validations):
+        return
+    sign = -1 if plan.judge is not None and plan.judge.maximizes else 1
+    every = plan.validate_every or plan.steps_per_epoch
+    losses = {min(i * every, plan.steps): sign * float(x) for i, x in enumerate(status.validations, 1)}
+    if carry.best is not None:  # the run is to be that of this validation
+        records = carry.epoch_records if carry.validations is None else carry.validations.values
+        metrics = {name: record[len(status.validations) - 1] for name, record in records.items()}
+        carry = carry._replace(best=None, metrics={"train_loss": jnp.float32(status.loss)} | metrics)
+    store.save_best(status.step, losses, _run_so_far(setup, carry).to_arrays())
 
 
 def _stopped_by_hooks(source: Source, carry: Carry, store: Store | None, due: Sequence[Hook]) -> bool:
@@ -173,9 +203,9 @@ def _show(setup: Setup, carry: Carry, observers: Sequence[Observer]) -> None:
             observer.show(run)
 
 
-def _open_store(directory: str | Path, setup: Setup, carry: Carry) -> Store:
+def _open_store(directory: str | Path, setup: Setup, carry: Carry, keep: Keep) -> Store:
     text = compiled_loop.text(setup, carry)
-    return Store(directory, fingerprint(text, (setup.numbers, setup.data, carry)), setup.plan.mesh)
+    return Store(directory, fingerprint(text, (setup.numbers, setup.data, carry)), setup.plan.mesh, keep)
 
 
 def _run_so_far(setup: Setup, carry: Carry) -> Run:

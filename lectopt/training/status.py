@@ -19,13 +19,17 @@ class Status(NamedTuple):
     train_losses: np.ndarray  # of the epochs that are done, then zeros
     validations: np.ndarray  # of the metric that is shown, in turn
 
+    @property
+    def loss(self) -> float:
+        """The mean of this epoch's losses so far, or that of the last epoch."""
+        return self.loss_sum / self.counted if self.counted else float(self.train_losses[self.epoch - 1])
+
     def words(self, epochs: int, metric: str | None, last: "Status") -> str:
         """Says which epoch it is, the loss (of the last epoch if one has ended since `last`), and the validation."""
         said = f"epoch {min(self.epoch + 1, epochs)}/{epochs}"
-        if self.counted and self.epoch == last.epoch:
-            said += f", loss {self.loss_sum / self.counted:.4g}"
-        elif self.epoch:
-            said += f", loss {self.train_losses[self.epoch - 1]:.4g}"
+        ended = self.epoch > last.epoch
+        if self.counted or self.epoch:
+            said += f", loss {self.train_losses[self.epoch - 1] if ended else self.loss:.4g}"
         if len(self.validations):
             said += f", {metric} {self.validations[-1]:.4g}"
         return said

@@ -196,7 +196,7 @@ def test_train_and_fit_take_the_same_arguments():
     assert list(inspect.signature(lo.train).parameters.values()) == shared
     both, own = np.split(np.array(list(inspect.signature(lo.fit).parameters.values())), [len(shared)])
     assert both.tolist() == shared
-    assert [p.name for p in own] == ["progress", "on_epoch", "on_steps", "directory", "log_dir", "mesh"]
+    assert [p.name for p in own] == ["progress", "on_epoch", "on_steps", "directory", "keep", "log_dir", "mesh"]
 
 
 @pytest.mark.parametrize("module", [training, fitting])
