@@ -5,6 +5,7 @@ the same numbers from any step to any other.
 """
 
 import dataclasses
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ from lectopt.training.setup import Setup
 
 _BYTES = 2**25  # of a window: some three of them are there at a time
 _MOST_BATCHES = 1024
+_ALIGNMENT = 64  # bytes
 _SECONDS = 0.25  # a window is handed over after so long, full or not
 _POLL_SECONDS = 0.1  # between two looks whether Ctrl-C was pressed
 ROOM = 4096
@@ -61,6 +63,7 @@ class Feed:
         self._next: tuple[_Portion, Window] | BaseException | None = None
         self._kept: dict[str, Any] | None = None
         self._queue: queue.Queue[_Portion | BaseException] = queue.Queue(maxsize=1)
+        self._free: queue.Queue[list[np.ndarray]] = queue.Queue()  # to be written to again: new memory takes longer
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -83,6 +86,8 @@ class Feed:
         while self._portion is None or self._portion.end <= step:
             if (found := self._await(interrupt)) is None:
                 return carry, step
+            if self._portion is not None:
+                self._free.put(self._portion.leaves)  # which the loop has done with
             self._portion, window = found
             self.setup = self.setup._replace(data=self.setup.data._replace(window=window))
             was_known, carry = self._length is not None, self._reshaped(carry, self._portion)
@@ -154,7 +159,7 @@ class Feed:
             return read
         arrays = jax.tree.unflatten(jax.tree.structure(self._reader.first), read.leaves)
         window = _put(self.setup.plan, arrays, read.weights, np.int32(read.place.batch))
-        return read._replace(leaves=[]), window
+        return read, window
 
     # What is asked for, and how long an epoch is --------------------------------------------------------------------
     def _plan(self, length: int | None, steps: int) -> Plan:
@@ -202,7 +207,7 @@ class Feed:
         most = batches_at_once(like, self._steps if reader.length is None else reader.length)
         while not self._is_over():
             place = reader.place()
-            leaves = [np.empty((most, *shape), dtype) for shape, dtype in like]
+            leaves = self._room([(most, *shape) for shape, _ in like], [np.dtype(dtype) for _, dtype in like])
             weights, count, began, error = np.zeros((most, reader.batch_size), np.float32), 0, time.monotonic(), None
             while count < most and time.monotonic() < began + _SECONDS and not self._is_over():
                 try:
@@ -221,18 +226,33 @@ class Feed:
             if error is not None:
                 raise error
 
+    def _room(self, shapes: list[tuple[int, ...]], dtypes: list[np.dtype]) -> list[np.ndarray]:
+        """Returns arrays to read into."""
+        try:
+            return self._free.get_nowait()
+        except queue.Empty:
+            return list(map(_aligned, shapes, dtypes))
+
 
 def _put(plan: Plan, arrays: Any, weights: np.ndarray, first: np.int32) -> Window:
     """Puts a window on the device, or on those of the plan's mesh, with the rows of each batch split over them."""
     if plan.mesh is None:
-        return Window(*jax.tree.map(jnp.asarray, (arrays, weights, first)))
+        return Window(*jax.device_put((arrays, weights, first)))
     arrays = meshes.split_rows(plan.mesh, arrays, axis=1)
     return Window(arrays, *meshes.replicate(plan.mesh, (weights, first)))
 
 
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an empty array that JAX takes over on a CPU, without a copy: as long as it is in use, none may write."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
+
+
 def batches_at_once(like: list[tuple[tuple[int, ...], Any]], most: int) -> int:
     """Returns how many batches of these shapes and dtypes a window holds."""
-    size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in like)
+    size = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in like)
     return max(1, min(_BYTES // max(size, 1), _MOST_BATCHES, most))
 
 
