@@ -2,8 +2,13 @@
 
 import functools
 import itertools
+import os
+import random
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import jax
 import numpy as np
@@ -396,3 +401,87 @@ def test_ctrl_c_ends_a_training_that_waits_for_a_batch(monkeypatch):
         run = fit(lo.stream(stalls, STEPS), PLAIN, on_epoch=lambda run: trained.set())
     ended.set()
     assert run.history.steps["loss"].shape == (4,)
+
+
+LARGE = """
+import resource, sys, numpy as np, lectopt as lo
+from flax import nnx
+x = np.memmap(sys.argv[1], np.float32, "w+", shape=(4 * 2**30 // (784 * 4), 784))  # a sparse file
+y = np.zeros(len(x), np.int32)
+task = lo.classification(lambda rngs: nnx.Linear(784, 10, rngs=rngs))
+for shuffle in (True, False):
+    run = lo.fit(task, lo.sgd(0.1), (x, y), batch_size=512, steps=600, shuffle=shuffle, key=0, progress=False)
+    assert run.history.steps["loss"].shape == (600,)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_a_memory_map_of_4_gb_stays_on_disk(tmp_path):
+    """Of each training a gigabyte is read."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "ignore", "-c", LARGE, str(tmp_path / "x")]
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert (tmp_path / "x").stat().st_size > 4.29e9
+    assert int(printed) * 1024 < 1e9
+
+
+KILLED = """
+import sys, time, numpy as np, lectopt as lo, lectopt.training.running
+from flax import nnx
+from test_streams import grain_shuffled, net
+lectopt.training.running._SAVE_SECONDS = 0.0
+dataset = grain_shuffled().map(lambda batch: (time.sleep(0.01), batch)[1]).to_iter_dataset()
+run = lo.fit(lo.classification(net), lo.momentum(0.1), dataset, epochs=40, key=0, progress=False, directory=sys.argv[1])
+np.savez(sys.argv[2], loss=run.history.steps["loss"], weights=run.params["layers"][0]["kernel"])
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(tmp_path):
+    """By SIGKILL, while it reads, computes and writes; with Grain's own state."""
+    pytest.importorskip("grain.python")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start(directory, result):
+        command = [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path / directory), str(tmp_path / result)]
+        return subprocess.Popen(command, env=environment)
+
+    whole, kills, draw = start("whole", "whole.npz"), 0, random.Random(0)
+    while not (tmp_path / "broken.npz").exists():
+        process, kept = start("broken", "broken.npz"), set((tmp_path / "broken").glob("[0-9]*"))
+        while process.poll() is None and set((tmp_path / "broken").glob("[0-9]*")) <= kept:
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 0.4))
+        if kills < 3:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        assert process.wait() in (0, -signal.SIGKILL)
+    assert whole.wait() == 0
+    assert kills == 3
+    with np.load(tmp_path / "whole.npz") as wanted, np.load(tmp_path / "broken.npz") as found:
+        for name in wanted:
+            np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_a_stream_on_a_mesh_trains_as_the_arrays_would(several_devices):
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    assert_same(fit(lo.stream(batches), PLAIN, mesh=mesh), in_memory(PLAIN, mesh=mesh))
+
+
+def test_augment_patience_and_watch_are_as_in_memory():
+    options = {"valid": (X, Y), "patience": 1, "watch": 3, "epochs": 6, "augment": mirrored}
+    run, wanted = fit(lo.stream(batches), PLAIN, **options), in_memory(PLAIN, **options)
+    assert_same(run, wanted)
+    assert jax.tree.all(jax.tree.map(np.array_equal, run.history.layers, wanted.history.layers))
+
+
+def mirrored(key, batch):
+    x, y = batch
+    return jax.numpy.where(jax.random.bernoulli(key, 0.5, (len(x), 1)), x[:, ::-1], x), y
+
+
+def test_a_stream_to_validate_on_is_read_into_memory():
+    assert_same(
+        fit((X, Y), PLAIN, batch_size=SIZE, valid=lo.stream(batches)), fit((X, Y), PLAIN, batch_size=SIZE, valid=(X, Y))
+    )
