@@ -2,7 +2,8 @@
 
 A part is a `Subset`: indices into one device copy of the arrays, of which nothing is copied. `subsets` stands below all
 other modules; `holdouts`, `k_folds` and `folds` draw parts, with `shuffling`, `labels` and `groups`; `batches` says
-which examples each step of a training takes. Imports `_internal` only.
+which examples each step of a training takes. What does not fit into memory is a stream (`streams`, of arrays on disk
+`memory_maps`), whose batches `readers` reads and checks. Imports `_internal` only.
 """
 
 from lectopt.data import datasets as datasets

@@ -130,6 +130,8 @@ def test_a_memory_map_trains_as_the_arrays_would(shuffle, tmp_path):
     run = fit(on_disk(tmp_path), valid=(X, Y), batch_size=SIZE, shuffle=shuffle)
     assert_same(run, in_memory(valid=(X, Y), shuffle=shuffle))
     assert run.history.baseline_loss is None
+    onward = fit(on_disk(tmp_path), batch_size=SIZE, shuffle=shuffle, epochs=1, start=run)
+    assert_same(onward, in_memory(shuffle=shuffle, epochs=1, start=run))
 
 
 @pytest.mark.slow
@@ -152,6 +154,18 @@ def test_the_length_of_a_pass_is_found_at_its_end(sizes, chunks_of, monkeypatch)
         assert_same(run, wanted)
         assert jax.tree.all(jax.tree.map(np.array_equal, run.history.layers, wanted.history.layers))
         assert called == [4, 8, 12]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_validation_by_steps_where_the_length_is_found_late(epochs, chunks_of, monkeypatch):
+    chunks_of(4)
+    monkeypatch.setattr("lectopt.training.feeding._MOST_BATCHES", 2)
+    options = {"valid": (X, Y), "validate_every": 3, "epochs": epochs}
+    run, wanted = fit(lo.stream(batches), PLAIN, **options), in_memory(PLAIN, **options)
+    assert_same(run, wanted)
+    for name, record in wanted.history.validations.items():
+        np.testing.assert_array_equal(run.history.validations[name], record)
 
 
 @pytest.mark.parametrize("steps", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)), 6])
