@@ -49,7 +49,7 @@ def test_so_many_last_copies(last, tmp_path, monkeypatch, chunks_of):
     ("options", "metric", "sign"),
     [
         ({}, "valid_loss", 1),
-        ({"patience": 20}, "valid_loss", 1),
+        ({"best_by": "valid_loss", "direction": "maximize"}, "valid_loss", -1),  # falls: the best are not the last
         pytest.param(
             {"best_by": "valid_accuracy", "direction": "maximize"}, "valid_accuracy", -1, marks=pytest.mark.slow
         ),

@@ -225,6 +225,17 @@ def test_gains_that_are_too_small_do_not_count(min_delta):
     assert run.metrics["valid_loss"] == record.min()  # the best all the same
 
 
+def test_small_gains_add_up():
+    """Each is too small by itself, two are not."""
+    slow = {"optimizer": lo.sgd(0.1), "epochs": 6}
+    losses = np.asarray(lo.fit(TASK, train=TRAIN, valid=VALID, **OPTIONS | slow).history.epochs["valid_loss"])
+    gains = -np.diff(losses)
+    min_delta = 1.3 * gains.max()
+    assert 0 < min_delta < 2 * gains.min()
+    run = lo.fit(TASK, train=TRAIN, valid=VALID, patience=2, min_delta=min_delta, **OPTIONS | slow)
+    assert_same(run.history.epochs["valid_loss"], losses)
+
+
 # Weights --------------------------------------------------------------------------------------------------------------
 def weighted(run, weights):
     """Loss and accuracy of the validation set by hand."""
