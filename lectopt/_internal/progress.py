@@ -9,6 +9,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class Throttle:
@@ -130,7 +131,14 @@ class ProgressBar:
     def _hidden_bar(self) -> Progress:
         """Makes the bar, which measures how fast it goes whether it is ever shown or not."""
         what, text = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
-        columns = (what, BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), text)
+        # Where all of it is too wide, the bar is what becomes shorter.
+        columns = (
+            what,
+            BarColumn(bar_width=None, table_column=Column(min_width=4, max_width=20)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            text,
+        )
         bar = Progress(*columns, console=self._console, get_time=time.monotonic)
         bar.add_task(self._what, total=self._total, text="")
         return bar

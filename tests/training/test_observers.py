@@ -1,5 +1,6 @@
 """Trainings that are watched while they go on: TensorBoard files, and curves in a notebook."""
 
+import io
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from rich.console import Console
 
 import lectopt as lo
 from lectopt._internal import progress
@@ -378,3 +380,15 @@ def test_a_training_without_progress_says_nothing(monkeypatch, capsys, chunks_of
     assert re.fullmatch(r"training 16/16: epoch 4/4, loss [\d.]+, valid_loss [\d.]+, [\d.]+ steps/s", err[-1])
     assert re.fullmatch(r".*epoch 3/4, loss [\d.]+, valid_loss [\d.]+, [\d.]+ steps/s, 0:00:\d\d left", err[2])
     assert len(err) == 5
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_terminal_shows_all_and_shortens_the_bar(width):
+    text = "epoch 4/4, loss 0.01056, valid_loss 0.07783, 55 steps/s"
+    bar = progress.ProgressBar("training", 180)._bar
+    bar.update(bar.task_ids[0], completed=167, text=text)
+    screen = io.StringIO()
+    Console(width=width, file=screen).print(bar.get_renderable())
+    (line,) = screen.getvalue().splitlines()
+    assert "167/180" in line
+    assert text in line
