@@ -102,12 +102,11 @@ class Feed:
             self._next = self._on_device(self._queue.get())
 
     def place(self, step: int) -> dict[str, Any]:
-        """Returns the place of the window, and how many of its batches come before this step."""
+        """Returns the place of the window; those of its batches that are done will be read again, and passed over."""
         if self._portion is None:
             return self._kept or {}
         return {
             "stream": self._portion.place._asdict(),
-            "skip": step - self._portion.place.step,
             "length": self._length,
             "steps": self.setup.plan.steps,
         }
@@ -122,12 +121,10 @@ class Feed:
         """Goes on after what was kept."""
         if not kept.get("stream"):
             return
-        self._kept = {name: kept[name] for name in ("stream", "skip", "length", "steps")}
+        self._kept = {name: kept[name] for name in ("stream", "length", "steps")}
         plan = self._plan(kept["length"], kept["steps"])
         self.setup, self._length = self.setup._replace(plan=plan), kept["length"]
         self._reader.seek(Place(**kept["stream"]))
-        for _ in range(kept["skip"]):
-            self._reader.read()
 
     def close(self) -> None:
         """Ends reading; what is being read is waited for, for a moment."""
