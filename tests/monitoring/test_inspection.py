@@ -90,6 +90,7 @@ def test_it_looks_at_exact_products():
     assert layer.output_std == pytest.approx(np.std(X[:256].astype(float) @ w), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_growth_is_known_no_better_than_what_it_makes_of_rounding(eager):
     """Where a device has no exact products: of 24, 11 and 8 bits."""
     (layer,) = lo.inspect(deep(nnx.tanh, WEIGHTS.glorot_uniform(), depth=1), BATCH).layers

@@ -153,6 +153,7 @@ def test_a_training_returns_averages_and_goes_on_from_the_last_weights(tmp_path)
     chex.assert_trees_all_equal(half.start.params, half.params)
 
 
+@pytest.mark.slow
 def test_averages_in_a_search():
     """Each lane has its own, of the decay that is one of the settings; patience and scores go by them."""
 

@@ -88,6 +88,7 @@ OF_MODULES = {name: make for name, make in OPTIMIZERS.items() if "masked" not in
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", OF_MODULES.values(), ids=OF_MODULES)
 def test_the_state_of_an_nnx_optimizer(make):
     """As an object with its model, as its state, and as plain dictionaries: always w."""

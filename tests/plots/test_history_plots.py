@@ -205,6 +205,7 @@ UNUSUAL = {
 SLOW = {"all infinite", "many steps of NaN", "one epoch", "all zero", "clipped, NaN", "no validation"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "style"),
     [

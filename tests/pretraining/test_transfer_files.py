@@ -72,6 +72,7 @@ def assert_equal(found, wanted):
         assert np.abs(value - numbers(fresh())[name]).max() > 1e-6, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("saved", [False, True])
 def test_runs_of_nnx(saved, tmp_path):
     run = fit(Net)

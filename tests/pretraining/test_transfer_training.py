@@ -74,6 +74,7 @@ def test_the_frozen_part_stays_bit_for_bit():
         assert np.abs(after[name] - before[name]).min() > 1e-3, name
 
 
+@pytest.mark.slow
 def test_the_first_step_of_a_smaller_rate():
     got = transferred()
     equal = course(got, {"taken": lo.sgd(2**-4), "new": lo.sgd(2**-4)}, 1)

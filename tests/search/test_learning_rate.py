@@ -61,6 +61,7 @@ def test_the_grid_is_widened_where_the_best_stands_at_its_edge(low, high):
     assert found.losses.shape == (len(found.rates), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision", [pytest.param(p, marks=[pytest.mark.slow] * (p != "bfloat16")) for p in (None, *NAMES.values())]
 )

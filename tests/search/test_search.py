@@ -422,6 +422,7 @@ def warned(mean, columns, maximizes=False):
 SPACE = {"rate": lo.space.log_uniform(1e-4, 1.0), "decay": lo.space.uniform(0.0, 0.9)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folds", "most"), [(1, 0.12), (5, 0.03)])
 @pytest.mark.parametrize("n", [8, 16, 64])
 def test_pure_noise_is_seldom_taken_for_an_optimum_at_the_edge(n, folds, most):

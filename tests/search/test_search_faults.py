@@ -100,6 +100,7 @@ def wait_for_lanes(process, directory):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_computed_again(tmp_path, monkeypatch):
     from lectopt.engine import running  # noqa: PLC0415
 
@@ -275,6 +276,7 @@ def flipped(content):
     return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", SPOIL.values(), ids=SPOIL)
 def test_damaged_lanes_are_computed_again(searched, right, spoil):
     path = lanes_of(searched)[1]

@@ -162,6 +162,7 @@ def test_a_rewarded_vector_becomes_likelier(normalize):
     assert likelihood(state.params, vectors[1]) < likelihood(before.params, vectors[1])
 
 
+@pytest.mark.slow
 def test_entropy_and_probabilities_of_a_record():
     record = reinforce(CHOICES, total, 2, 50, 0, controller=SMALL, progress=False)
     assert record.probabilities.shape == (2, 3, 4)

@@ -70,6 +70,7 @@ def trained(task, labels, **options):
     return lo.fit(task, lo.sgd(0.1), (X, labels), **{"batch_size": 30, "steps": 1, "key": 0} | options)
 
 
+@pytest.mark.slow
 @every_kind
 @BOTH
 def test_losses_are_those_of_pytorch(shape, labels, options, of_torch, smoothing, ignored):

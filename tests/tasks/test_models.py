@@ -53,6 +53,7 @@ def test_batch_statistics_are_those_of_the_batches_met(task):
     np.testing.assert_allclose(statistics(run)["var"], var, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_going_on_keeps_the_statistics(task):
     whole = lo.fit(task, lo.sgd(0.0), (X, Y), epochs=2, **OPTIONS)
     first = lo.fit(task, lo.sgd(0.0), (X, Y), epochs=1, **OPTIONS)

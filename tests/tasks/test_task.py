@@ -208,6 +208,7 @@ def test_an_objective_takes_the_model_apart(kind):
     assert run.metrics["valid_loss"] != run.metrics["train_loss"]  # of another draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nnx", *(pytest.param(k, marks=pytest.mark.slow) for k in ("linen", "functions"))])
 def test_a_variational_autoencoder_learns(kind):
     """Its bound on -log p(x) starts about 64 log 2 = 44.4 nats, and ends below what the mean picture alone reaches."""

@@ -33,6 +33,7 @@ def statistics(run):
     return variables if len(variables) == 2 else list(run.model.layers[0].statistics()[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_statistics_of_one_pass(name):
     run = lo.train(lo.classification(MODELS[name]), lo.average_params(lo.sgd(0.1)), (X, Y), **OPTIONS)

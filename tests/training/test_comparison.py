@@ -51,6 +51,7 @@ def test_table(runs):
     assert repr(lo.compare(runs)) == str(lo.compare(runs))
 
 
+@pytest.mark.slow
 def test_html(runs):
     html = lo.compare(runs)._repr_html_()
     assert html.count("<tr>") == 4

@@ -73,6 +73,7 @@ def test_factories_with_rngs_by_name():
         assert np.isfinite(lo.fit(lo.classification(factory), lo.sgd(0.1), DATA, **SETTINGS).metrics["train_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["train", "training", "deterministic"])
 def test_linen_flags_of_training(flag):
     """Dropout of everything: all outputs are 0 in training, and are not in evaluation."""

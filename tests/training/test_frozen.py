@@ -80,6 +80,7 @@ def test_a_module_in_evaluation_mode_as_a_whole_stays_so_and_is_said():
     lo.classification(nnx.Linear(4, 3, rngs=nnx.Rngs(0)))  # nothing to be switched, nothing said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [(), ("first",), ("first", "second", "drop")])
 def test_a_model_that_was_handed_out_trains_again_as_before(frozen):
     run = lo.fit(
@@ -112,6 +113,7 @@ def test_a_model_that_was_handed_out_can_be_frozen():
     assert moves(model) == {"second", "drop"}
 
 
+@pytest.mark.slow
 def test_it_trains_on_after_standardising():
     task = lo.classification(Net, standardize=True)
     run = lo.fit(task, lo.sgd(0.1), (X, Y), batch_size=8, steps=1, key=0)

@@ -232,6 +232,7 @@ def test_layers_compute_in_it_after_those_that_widen(model, x):
     assert dtypes(program.out_info) == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_a_model_with_embedding_batch_norm_and_dropout_learns():
     task = lo.classification(Embedding, compute_dtype="bfloat16")
     run = lo.fit(task, lo.adam(0.05), (Y, Y), valid=(Y, Y), batch_size=32, epochs=8, key=0, progress=False)
@@ -350,7 +351,7 @@ def test_accuracy_is_within_a_third_of_a_point_of_float32(data, dtype, fully_com
 
     def accuracy(compute_dtype):
         task = lo.classification(net, compute_dtype=compute_dtype)
-        run = lambda key: lo.train(task, lo.adam(3e-3), rest, valid=test, batch_size=64, epochs=12, key=key)  # noqa: E731
+        run = lambda key: lo.train(task, lo.adam(3e-3), rest, valid=test, batch_size=64, epochs=6, key=key)  # noqa: E731
         return jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 10)).metrics["valid_accuracy"].mean()
 
     assert abs(accuracy(dtype) - accuracy(None)) <= 0.003

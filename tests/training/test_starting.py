@@ -64,6 +64,7 @@ def assert_goes_on(run, start, task):
     assert len(jax.tree.leaves(again.opt_state)) > len(jax.tree.leaves(run.params))  # Adam's, not the run's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_another_optimizer_goes_on_with_weights_and_statistics(runs, name):
     run = runs[name]
@@ -179,6 +180,7 @@ def test_a_second_training_draws_other_batches():
     assert len(again[2].history.steps["loss"]) == 4
 
 
+@pytest.mark.slow
 def test_trainings_of_other_kinds_join():
     """Of other batches, records and times of validation: what one has not is NaN."""
     first = part(epochs=2, watch=3)

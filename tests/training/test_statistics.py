@@ -204,6 +204,7 @@ def lanes():
     return jax.jit(jax.vmap(course))(jnp.array([0.05, 1e30, 0.2]))
 
 
+@pytest.mark.slow
 def test_several_trainings_are_refused(lanes):
     with pytest.raises(ValueError, match=r"holds .* trainings; take one"):
         lanes.history.to_pandas()
@@ -506,6 +507,7 @@ def test_clipping_is_recorded(threshold, at_step, eager):
     assert set(steps["clipped"].tolist()) == {0.0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("links", [[], [lo.clip_by_norm(1.0), lo.clip_by_norm(2.0)], [optax.clip_by_global_norm(1.0)]])
 def test_clipping_is_not_recorded_where_no_one_link_knows_it(links, eager):
     steps = lo.fit(LINEAR, optax.chain(*links, lo.sgd(1.0)), TRAIN, steps=1, **OPTIONS).history.steps

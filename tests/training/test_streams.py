@@ -141,6 +141,7 @@ def test_a_single_map_is_enough_and_views_of_it_are_maps_too(tmp_path):
     assert_same(run, fit((X, Y), PLAIN, batch_size=SIZE, epochs=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[(3, 2)], pytest.param([(9, 9), (9, 3), (3, 1), (4, 4)], marks=pytest.mark.slow)])
 def test_the_length_of_a_pass_is_found_at_its_end(sizes, chunks_of, monkeypatch):
     """In the window that it ends in, at the start of the next, and where the records have to grow first."""
@@ -216,6 +217,7 @@ def test_no_more_is_read_than_is_trained_on():
 SCALED = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), standardize=True)
 
 
+@pytest.mark.slow
 def test_inputs_are_standardized_by_a_pass_of_its_own_or_by_given_statistics(tmp_path):
     x = np.float32(X * 100 + 1e3)
     fitted = lo.Standardize(64)

@@ -246,6 +246,7 @@ def weighted(run, weights):
     return {"loss": np.average(losses, weights=weights), "accuracy": np.average(hits, weights=weights), "share": ones}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["balanced", pytest.param("by class", marks=pytest.mark.slow)])
 def test_validation_is_weighted_like_training(kind):
     counts = np.bincount(TRAIN[1], minlength=10)
