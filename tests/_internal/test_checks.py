@@ -226,7 +226,7 @@ GOOD = {  # arguments beside which a flag is the only thing that is wrong
     "classification": MODEL,
     "regression": MODEL,
     "Task": MODEL,
-    "register_eval_params": {"state_type": optax.TraceState, "rule": lambda state, params: params, "like": "w"},
+    "register_eval_params": {"state_type": optax.TraceState, "rule": lambda state, params: params, "like": "trace"},
 }
 OURS = "Results", "Integers", "Choice", "Task.scores", "Task.outputs"  # called by the package alone
 FLAGS = [(name, function, flag) for name, function in public() if name not in OURS for flag in flags(function)]
