@@ -101,7 +101,7 @@ class Feed:
         if self._next is None and not self._queue.empty():
             self._next = self._on_device(self._queue.get())
 
-    def place(self, step: int) -> dict[str, Any]:
+    def place(self) -> dict[str, Any]:
         """Returns the place of the window; those of its batches that are done will be read again, and passed over."""
         if self._portion is None:
             return self._kept or {}

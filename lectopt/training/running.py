@@ -166,7 +166,7 @@ def _keep(source: Source, carry: Carry, store: Store | None) -> None:
     """Stores a copy on disk, if there is a directory for it."""
     if store is not None:
         run = _run_so_far(source.setup, carry).to_arrays()
-        store.save(carry, run._replace(facts=run.facts | source.place(int(carry.step))))
+        store.save(carry, run._replace(facts=run.facts | source.place()))
 
 
 def _end_early(setup: Setup, carry: Carry, cause: BaseException) -> Carry:

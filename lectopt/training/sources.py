@@ -26,8 +26,8 @@ class Source(Protocol):
     def prefetch(self) -> None:
         """Brings what comes next, while the loop runs."""
 
-    def place(self, step: int) -> dict[str, Any]:
-        """Returns what is to be kept beside the carry of this step, fit for JSON."""
+    def place(self) -> dict[str, Any]:
+        """Returns what is to be kept beside the carry, fit for JSON."""
 
     def shaped(self, carry: Carry, kept: dict[str, Any]) -> Carry:
         """Returns the carry before the first step in the shapes of one that was kept with this."""
@@ -62,7 +62,7 @@ class Resident:
     def prefetch(self) -> None:
         """Does nothing."""
 
-    def place(self, step: int) -> dict[str, Any]:
+    def place(self) -> dict[str, Any]:
         """Returns nothing: the carry says all."""
         return {}
 
