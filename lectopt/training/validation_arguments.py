@@ -55,9 +55,9 @@ def as_judge(
         raise TypeError("min_delta must be a number, not traced")
     if min_delta and patience is None:
         raise ValueError("min_delta is what patience takes for a gain: give it together with patience")
+    if best_by is None and direction is not None:
+        raise ValueError("direction is that of best_by: give it together with best_by")
     if best_by is None and patience is None:
-        if direction is not None:
-            raise ValueError("direction is that of best_by: give it together with best_by")
         return None
     if not valid:
         raise ValueError("best_by judges validations: give it together with valid")

@@ -308,6 +308,7 @@ BAD = {
     "another direction": ({"best_by": "valid_loss", "direction": "max"}, ValueError,
         r"direction must .* got 'max' \(str\)"),
     "a direction of nothing": ({"direction": "maximize"}, ValueError, "direction is that of best_by"),
+    "a direction of the loss": ({"direction": "maximize", "patience": 2}, ValueError, "direction is that of best_by"),
     "negative delta": ({"patience": 2, "min_delta": -1.0}, ValueError, "min_delta must be in"),
     "delta without patience": ({"min_delta": 0.1}, ValueError, "min_delta .* together with patience"),
     "weighted by nothing": ({"weight_validation": True}, ValueError, "weight_validation weights valid as weights"),
