@@ -1,5 +1,6 @@
 """Decoupled weight decay: w <- (1 - c) w beside an optimizer's step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ def decay_weights(
     inner = optax.with_extra_args_support(optimizer)
     decay = optax.GradientTransformationExtraArgs(optax.init_empty_state, _decay)
     if mask is not None:
-        decay = accept_dicts(optax.masked(decay, mask))
+        decay = accept_dicts(optax.masked(decay, _checked(mask)))
 
     def init(params: ArrayTree) -> DecayWeightsState:
         state = inner.init(params)
@@ -98,6 +99,13 @@ def decay_weights(
         return updates, DecayWeightsState(count, optimizer_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _checked(mask: Any) -> Any:
+    """Returns a mask whose leaves are flags, or a function that returns one: `optax.masked` takes "no" for True."""
+    if callable(mask):
+        return lambda params: _checked(mask(params))
+    return jax.tree.map(functools.partial(checks.check_flag, "mask"), mask, is_leaf=lambda leaf: leaf is None)
 
 
 def _decay(updates: ArrayTree, state: Any, w: ArrayTree, *, fraction: Array, **extra: Any) -> tuple[ArrayTree, Any]:

@@ -56,6 +56,14 @@ def test_a_mask_leaves_the_optimizer_alone():
     [
         (lambda: lo.decay_weights(0.1, 0.1), TypeError, "optimizer must be an Optax optimizer; got float"),
         (lambda: lo.decay_weights(lo.sgd(0.1), 1.0), ValueError, r"fraction must be in \[0, 1\)"),
+        (lambda: lo.decay_weights(lo.sgd(0.1), 0.1, "kernel"), TypeError, r"mask must be True or False; got 'kernel'"),
+        (lambda: lo.adamw(0.1, mask={"kernel": 1, "bias": 0}), TypeError, "mask must be True or False; got"),
+        (lambda: lo.adamw(0.1, mask={"kernel": None}), TypeError, "mask must be True or False; got None"),
+        (
+            lambda: lo.adamw(0.1, mask=jnp.ndim).update(jnp.ones(2), lo.adamw(0.1).init(jnp.ones(2)), jnp.ones(2)),
+            TypeError,
+            "mask must be True or False; got 1",
+        ),
         (lambda: lo.adamw(0.1, -1.0), ValueError, r"weight_decay must be in \[0, inf\)"),
         (lambda: lo.adamw(-0.1), ValueError, r"learning_rate must be in"),
         (lambda: lo.adamw(0.1, eps_root=-1e-8), ValueError, r"eps_root must be in \[0, inf\)"),
