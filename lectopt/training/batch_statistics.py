@@ -95,8 +95,12 @@ def _measure(
         _, state = measuring.scores(params, state, examples, model_key, training=True, mask=mask)
         return (total, state), None
 
-    (_, state), _ = jax.lax.scan(see, (jnp.float32(0), state), minibatches(subset, batch_size, key=key))
-    return state
+    batches = minibatches(subset, batch_size, key=key)
+    whole, rest = divmod(subset.capacity, batch_size)
+    carry, _ = jax.lax.scan(see, (jnp.float32(0), state), jax.tree.map(lambda a: a[:whole], batches))
+    if rest:  # without the examples that fill it up: layers would count them
+        carry, _ = see(carry, jax.tree.map(lambda a: a[whole, :rest], batches))
+    return carry[1]
 
 
 class _MeasuringAdapter:
