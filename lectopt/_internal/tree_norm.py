@@ -29,7 +29,14 @@ def split_tree_norm(tree: ArrayTree, axis_names: tuple[str, ...], dtype: Any = n
     """The norm over all leaves, of which those that vary over mapped axes hold only their part on each device."""
     if not axis_names:
         return tree_norm(tree, dtype)
-    known = bool(_varies_over(jax.lax.axis_index(axis_names), axis_names))
+    try:
+        index = jax.lax.axis_index(axis_names)
+    except NameError as error:
+        raise ValueError(
+            "axis_name must be mapped where gradients are clipped, by jax.shard_map or jax.vmap; got "
+            f"{', '.join(map(repr, axis_names))}"
+        ) from error
+    known = bool(_varies_over(index, axis_names))
     groups: dict[tuple[str, ...], list[Any]] = {}
     for leaf in jax.tree.leaves(tree):
         groups.setdefault(_varies_over(leaf, axis_names) if known else axis_names, []).append(leaf)

@@ -107,9 +107,10 @@ def _as_schedule(name: str, value: Any) -> Callable[[Numeric], Numeric]:
 
 def _as_steps(value: Numeric) -> Numeric:
     """Returns a number of steps; whole ones stay so, and the schedule that follows gets whole steps."""
-    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-        return numerics.as_constant(value)
-    return value.astype(jnp.int32) if isinstance(value, jax.Array) else np.int32(value)
+    if isinstance(value, jax.Array):
+        return value.astype(jnp.int32) if jnp.issubdtype(value.dtype, jnp.integer) else numerics.as_constant(value)
+    whole = isinstance(value, (int, np.integer)) and value <= np.iinfo(np.int32).max
+    return np.int32(value) if whole else numerics.as_constant(value)
 
 
 def _in_turn(schedules: list[Callable], boundaries: list[Numeric], count: Numeric) -> jax.Array:

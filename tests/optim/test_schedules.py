@@ -121,6 +121,12 @@ def test_a_schedule_that_is_joined_gets_whole_steps():
     assert lo.join([lo.constant(0.25)], [])(7) == 0.25
 
 
+@pytest.mark.parametrize("steps", [2**31, np.int64(2**40)])
+def test_more_steps_than_are_ever_counted(steps):
+    assert 0 < lo.warmup(0.5, steps)(2**20) < 0.001
+    assert lo.join([0.5, 0.25], [steps])(2**30) == 0.5
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [

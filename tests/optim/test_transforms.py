@@ -279,6 +279,8 @@ def test_clip_over_an_axis_of_vmap():
     for bad in (0, ["x", 1]):
         with pytest.raises(TypeError, match="axis_name must be the name of an axis"):
             lo.clip_by_norm(1.0, axis_name=bad)
+    with pytest.raises(ValueError, match=r"axis_name must be mapped .* 'parts'"):
+        norm(gradients[0])
 
 
 magnitudes = hnp.arrays(np.float32, 6, elements=st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False))
