@@ -21,4 +21,6 @@ class Scores(NamedTuple):
         weights = weights * counts
         # Selected before it is weighted: 0 times a loss that is not finite would be NaN.
         losses, count = jnp.where(weights > 0, self.losses, 0), jnp.sum(counts)
-        return jnp.sum(losses * weights.astype(losses.dtype)) / jnp.maximum(count, 1).astype(losses.dtype), count
+        # A count below 1 is none, but where counts may be fractions.
+        divisor = jnp.maximum(count, 1) if self.counts is None else jnp.where(count > 0, count, 1)
+        return jnp.sum(losses * weights.astype(losses.dtype)) / divisor.astype(losses.dtype), count

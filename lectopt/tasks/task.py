@@ -73,9 +73,9 @@ class Task:
             batch, key) -> (float[batch], {name: float[batch]}), losses and metrics per example. The module is an
             nnx.Module, a bound Linen module, or for functions a function of x; batch is the tuple of arrays. If it has
             parameters of these names, they are passed by name: `training`, whether this is a step of training, for
-            modules that take a flag; `step`, int32[], how many steps were done before this one, None in evaluation,
-            whose losses are to be comparable; `mask`, bool[batch], False for the padding of a smaller batch. None uses
-            the loss.
+            modules that take a flag; `step`, int32[], how many steps this training did before this one (those before
+            `start` do not count), None in evaluation, whose losses are to be comparable; `mask`, bool[batch], False for
+            the padding of a smaller batch. None uses the loss.
         standardize: True to bring the inputs, numbers [n, ..., features], to zero mean and unit variance per feature,
             with the statistics of the training part that a run is given, and of nothing else.
         output_bias: where the output bias is, float[outputs], which is then set from the targets of the training part
@@ -253,7 +253,11 @@ class Task:
         Returns:
             float[n], or None if all examples count alike.
         """
-        return None if self._counts is None else widen(self._counts(targets))
+        if self._counts is None:
+            return None
+        if not hasattr(counts := self._counts(targets), "astype"):
+            raise checks.ArgumentError(f"counts must return an array; it returned {checks.type_description(counts)}")
+        return widen(counts)
 
     def scores(
         self,
@@ -320,7 +324,14 @@ class Task:
 
         Returns:
             (outputs, state): the outputs and the ModelState afterwards.
+
+        Raises:
+            TypeError: if the model has several inputs, and x is not a tuple of as many.
         """
+        if self.inputs > 1 and not (isinstance(x, (tuple, list)) and len(x) == self.inputs):
+            raise checks.ArgumentError(
+                f"x must be a tuple of the model's {self.inputs} inputs; got {checks.type_description(x)}"
+            )
         x = standardize_inputs(x, state)
         outputs, variables = self.adapter.call(
             lambda model: self.adapter.forward(model, x, training), params, state.variables, key, training

@@ -113,11 +113,25 @@ class One(nnx.Module):
         (lambda: lo.Task(Both, len, in_batch=True), None, ValueError, "in_batch goes with an objective"),
         (lambda: lo.Task(Both, lambda outputs, targets: 0, counts=3), None, TypeError, "counts must be a function"),
         (lambda: lo.Task(Both, objective=objective, counts=len), None, ValueError, "counts goes with a loss"),
+        (
+            lambda: lo.Task(One, lambda outputs, targets: 1.0 * targets, counts=len),
+            (LEFT, Y),
+            TypeError,
+            "counts must return an array; it returned int",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(task, examples, error, words):
     with pytest.raises(error, match=words):
         fit(task(), examples)
+
+
+def test_inputs_that_are_missing_are_refused_in_predictions():
+    """Two rows of one array are no two inputs."""
+    run = fit(lo.classification(Both, inputs=2), (LEFT, RIGHT, Y))
+    for x in (LEFT, LEFT[:2], (LEFT, RIGHT, LEFT)):
+        with pytest.raises(TypeError, match="x must be a tuple of the model's 2 inputs; got"):
+            run.predict(x)
 
 
 def objective(module, batch, key, *, step, mask, training):
@@ -197,6 +211,14 @@ def test_padded_sequences_are_weighed_by_their_tokens():
     np.testing.assert_allclose(run.params["kernel"], w, rtol=1e-4)
     error = (x[is_token] @ w + bias)[:, 0] - y[is_token]
     assert run.metrics["valid_loss"] == pytest.approx(np.mean(error**2), rel=1e-4)
+
+
+def test_counts_may_be_fractions():
+    x, y = LEFT[:20], LEFT[:20, :1]
+    task = [lo.Task(One, lambda o, t: (o - t)[:, 0] ** 2, counts=lambda t, c=c: c + 0 * t[:, 0]) for c in (1, 0.01)]
+    runs = [fit(each, (x, y), lo.sgd(1e-4), valid=(x, y), batch_size=8, steps=3) for each in task]
+    np.testing.assert_allclose(*[run.history.steps["loss"] for run in runs], rtol=1e-4)
+    np.testing.assert_allclose(*[run.metrics["valid_loss"] for run in runs], rtol=1e-4)
 
 
 def test_optax_losses_over_tokens_fit_as_they_are():
