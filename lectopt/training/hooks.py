@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lectopt._internal import checks
+from lectopt.tasks.task_checks import check_function
 from lectopt.training.run import Run
 from lectopt.training.status import Status
 
@@ -44,6 +45,7 @@ def as_hooks(on_epoch: Any, on_steps: Any) -> list[Hook]:
     if on_epoch is not None:
         if not callable(on_epoch):
             raise TypeError(f"on_epoch must be a function of the run so far; got {checks.value_and_type(on_epoch)}")
+        check_function("on_epoch", on_epoch, "run")
         hooks.append(Hook("on_epoch", on_epoch, None))
     if on_steps is not None:
         if not isinstance(on_steps, tuple) or len(on_steps) != 2 or not callable(on_steps[1]):
@@ -51,5 +53,6 @@ def as_hooks(on_epoch: Any, on_steps: Any) -> list[Hook]:
                 "on_steps must be a pair (n, function), called with the run so far after every n steps; got "
                 f"{checks.value_and_type(on_steps)}"
             )
+        check_function("on_steps[1]", on_steps[1], "run")
         hooks.append(Hook("on_steps", on_steps[1], checks.check_count("on_steps[0]", on_steps[0])))
     return hooks

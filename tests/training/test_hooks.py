@@ -88,6 +88,8 @@ def test_other_answers_are_refused_by_name(answer, said):
     ("options", "error", "said"),
     [
         ({"on_epoch": 3}, TypeError, r"on_epoch must be a function of the run so far; got 3 \(int\)"),
+        ({"on_epoch": lambda: None}, TypeError, r"on_epoch must be a function \(run\); got one of \(\)"),
+        ({"on_steps": (3, lambda: None)}, TypeError, r"on_steps\[1\] must be a function \(run\)"),
         ({"on_steps": print}, TypeError, r"on_steps must be a pair \(n, function\)"),
         ({"on_steps": (print, 3)}, TypeError, r"on_steps must be a pair \(n, function\)"),
         ({"on_steps": (0, print)}, ValueError, r"on_steps\[0\] must be at least 1; got 0"),
