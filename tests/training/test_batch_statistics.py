@@ -79,6 +79,8 @@ def test_they_belong_to_the_averages():
     np.testing.assert_allclose(norm.mean[...], inputs.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(norm.var[...], inputs.var(0), rtol=1e-4)
     assert norm.decay == 0.99
+    in_batches = lo.update_batch_statistics(run, (X, Y), batch_size=20).model  # 20, 20 and 10 examples, each once
+    np.testing.assert_allclose(in_batches.layers[1].layers[1].mean[...], inputs.mean(0), rtol=1e-4, atol=1e-5)
     normal = (inputs - inputs.mean(0)) / np.sqrt(inputs.var(0) + norm.epsilon) * affine["scale"] + affine["bias"]
     logits = normal @ last["kernel"] + last["bias"]
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(Y)), Y]
