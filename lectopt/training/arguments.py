@@ -13,7 +13,6 @@ from lectopt._internal.jit_cache import cached_jit
 from lectopt._internal.shapes import output_shapes
 from lectopt._internal.trees import paths, same_structure
 from lectopt.data.batches import Batch
-from lectopt.data.subsets import Subset
 from lectopt.tasks.task import Task
 from lectopt.training.layer_statistics import Watch
 from lectopt.training.optimizer_recipe import Optimizer
@@ -46,23 +45,18 @@ class TrainingArguments:
     watch: Watch | int | None = None
 
 
-def as_batch_size(batch_size: Any, train: Subset) -> int:
-    """Returns the batch size, at most the number of examples; warns if it is cut."""
-    batch_size = batch_size_of_arrays(batch_size)
-    if batch_size > train.capacity:
+def as_batch_size(batch_size: Any, count: int) -> int:
+    """Returns the batch size, which has to be given where examples are arrays, at most their number; warns if so."""
+    if batch_size is None:
+        raise TypeError("batch_size must be given with arrays: the number of examples in a minibatch")
+    batch_size = checks.check_count("batch_size", batch_size)
+    if batch_size > count:
         warnings.warn(
-            f"batch_size {batch_size} is larger than the {train.capacity} training examples: "
+            f"batch_size {batch_size} is larger than the {count} training examples: "
             "each epoch is one batch of all of them",
             stacklevel=4,
         )
-    return min(batch_size, train.capacity)
-
-
-def batch_size_of_arrays(batch_size: Any) -> int:
-    """Returns the batch size, which has to be given where examples are arrays."""
-    if batch_size is None:
-        raise TypeError("batch_size must be given with arrays: the number of examples in a minibatch")
-    return checks.check_count("batch_size", batch_size)
+    return min(batch_size, count)
 
 
 def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:

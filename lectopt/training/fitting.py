@@ -77,7 +77,8 @@ def fit(
 
             - a tuple with an `np.memmap`, such as `np.load(path, mmap_mode="r")`, trains as the arrays would;
             - a stream: what `lectopt.stream` returns, a Grain `DataLoader` or dataset, a PyTorch `DataLoader`, or
-              another iterable of tuples of arrays [batch_size, ...]. Its batches are taken as they come.
+              another iterable of tuples of arrays [batch_size, ...] (a list of them in `lectopt.stream`). Its batches
+              are taken as they come.
 
             For these, `history.baseline_loss` is None, since it depends on all examples at once, and `weights` and an
             `output_bias` are refused; `standardize` takes one pass before training, unless start gives its statistics.

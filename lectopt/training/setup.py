@@ -70,7 +70,7 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
     recipe, numbers = as_recipe(given.optimizer, given.hyperparameters)
     train = as_subset(given.train, "train")
     valid = as_valid(given.valid)
-    batch_size = as_batch_size(given.batch_size, train)
+    batch_size = as_batch_size(given.batch_size, train.capacity)
     if mesh is not None:
         meshes.check_mesh(mesh, batch_size, task.adapter.specs())
     judge = as_judge(given.patience, given.best_by, given.direction, given.min_delta, valid, task)

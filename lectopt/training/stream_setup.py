@@ -21,7 +21,7 @@ from lectopt.norms.moments import Moments, measure
 from lectopt.norms.running_moments import accumulate
 from lectopt.tasks.example_checks import target_check
 from lectopt.tasks.model_state import empty_moments
-from lectopt.training.arguments import TrainingArguments, batch_size_of_arrays, step_count
+from lectopt.training.arguments import TrainingArguments, as_batch_size, step_count
 from lectopt.training.carry import Window
 from lectopt.training.feeding import ROOM, Feed
 from lectopt.training.setup import earlier_history, prepare, training_key
@@ -94,7 +94,7 @@ def _refuse(given: TrainingArguments, mesh: Mesh | None) -> None:
 def _reader(given: TrainingArguments) -> Reader:
     """Opens the stream, and reads its first batch."""
     if is_on_disk(given.train):
-        batch_size = batch_size_of_arrays(given.batch_size)
+        batch_size = as_batch_size(given.batch_size, len(jax.tree.leaves(given.train)[0]))
         own = training_key(given.key, earlier_history(given.start))
         key = jax.random.fold_in(own, 0) if checks.check_flag("shuffle", given.shuffle) else None
         stream = mapped_stream(given.train, batch_size, key)

@@ -134,6 +134,12 @@ def test_a_memory_map_trains_as_the_arrays_would(shuffle, tmp_path):
     assert_same(onward, in_memory(shuffle=shuffle, epochs=1, start=run))
 
 
+def test_a_batch_of_more_than_a_memory_map_holds(tmp_path):
+    with pytest.warns(UserWarning, match=f"batch_size 999 is larger than the {len(X)} training examples"):
+        run = fit(on_disk(tmp_path), PLAIN, batch_size=999, epochs=1)
+    assert len(run.history.steps["loss"]) == 1
+
+
 @pytest.mark.slow
 def test_a_single_map_is_enough_and_views_of_it_are_maps_too(tmp_path):
     x, _ = on_disk(tmp_path, "c")
