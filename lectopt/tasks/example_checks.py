@@ -77,6 +77,8 @@ def check_fit(task: Task, batch: Batch, targets: Any, name: str) -> None:
     counts = {} if scores.counts is None else {"counts": scores.counts}
     for label, values in {"loss": scores.losses, **scores.metrics, **counts}.items():
         task_checks.check_scores(label, values, count)
+    if counts and targets is not None:
+        check_once(functools.partial(_check_counts, task, targets, name), jax.tree.leaves(targets), task, "counts")
     for label, metric in task.metrics.items():
         if isinstance(metric, WholeSetMetric):
             weights = jax.ShapeDtypeStruct((count,), jnp.float32)
@@ -115,6 +117,16 @@ def target_check(task: Task, first: Batch) -> Callable[[Batch], None] | None:
         check(outputs, jax.tree.map(lambda *parts: np.concatenate(parts), first[-1], batch[-1]))
 
     return check_batch
+
+
+def _check_counts(task: Task, targets: Any, name: str) -> None:
+    """Raises ValueError unless these targets count something, and none of them less than nothing."""
+    with jax.ensure_compile_time_eval():
+        counts = np.asarray(task.counts(targets))
+    if (bad := ~np.isfinite(counts) | (counts < 0)).any():
+        raise ValueError(f"counts must be finite and at least 0; for {name} got {counts[bad][0]} in row {bad.argmax()}")
+    if not counts.any():
+        raise ValueError(f"counts must be above 0 for some example of {name}; all are 0")
 
 
 def _check_arrays(task: Task, count: int, name: str) -> None:

@@ -252,6 +252,9 @@ class Task:
 
         Returns:
             float[n], or None if all examples count alike.
+
+        Raises:
+            TypeError: if the function `counts` does not return an array.
         """
         if self._counts is None:
             return None

@@ -60,6 +60,7 @@ def test_each_example_is_met_once_an_epoch(data, capacity, batch_size, key, epoc
         np.testing.assert_array_equal(rows[:n], real)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(n=st.sampled_from([1, 6, 7, 20]), batch_size=BATCH_SIZES, key=KEYS, epoch=st.integers(0, 99))
 def test_padding_changes_no_order(n, batch_size, key, epoch):

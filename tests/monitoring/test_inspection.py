@@ -161,6 +161,7 @@ def test_numbers_of_a_linen_module(full_precision):
     np.testing.assert_allclose(found, [z.std(), d.std(), w.std(), (x.T @ d).std()], rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_layers_of_a_linen_module(eager):
     look = lo.inspect(lo.classification(LinenNet()), BATCH)
     assert [(layer.name, layer.kind) for layer in look.layers] == [
@@ -365,6 +366,7 @@ def test_a_run_of_several_trainings_is_refused(eager):
         lo.inspect(runs, BATCH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("init", "expected"), [pytest.param("fan_in_uniform", 0.5, marks=pytest.mark.slow), ("glorot_uniform", 0.8)]
 )

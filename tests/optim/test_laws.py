@@ -661,6 +661,7 @@ def test_eval_shape(case):
     assert avals(jax.eval_shape(optimizer.init, params)) == avals(optimizer.init(params))
 
 
+@pytest.mark.slow
 def test_sharded_parameters(several_devices):
     """On four devices: the same numbers, and updates and state stay where the parameters are."""
     sharding = jax.NamedSharding(jax.make_mesh((4,), ("x",), axis_types=(jax.sharding.AxisType.Auto,)), jax.P("x"))

@@ -228,6 +228,7 @@ def test_a_run_brings_how_its_inputs_are_standardised():
     assert np.abs(other.predict(X) - run.predict(X)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_transfers_within_a_search():
     """Each lane takes the same layer and draws another output layer."""
     source, task = plain(10, nnx.Rngs(0)), lo.classification(lambda rngs: plain(5, rngs))

@@ -99,6 +99,7 @@ def test_unfrozen_at_the_second_step(optimizer):
     assert np.abs(first["last/kernel"] - before["last/kernel"]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 def test_look_ahead_of_the_new_part_alone(rate):
     got = transferred()

@@ -308,6 +308,7 @@ def test_a_status_of_an_earlier_version(tmp_path):
     assert np.array_equal(snapshots.latest({"a": np.ones(2), "b": np.zeros(3)})["b"], [1, 1, 1])
 
 
+@pytest.mark.slow
 def test_what_has_no_score_is_as_bad_as_the_worst():
     """The record has it as it was; before there is any score, there is nothing to learn."""
     scores = jnp.array([jnp.nan, jnp.inf, jnp.nan]), jnp.array([-4.0, jnp.nan, -2.0])

@@ -221,6 +221,24 @@ def test_counts_may_be_fractions():
     np.testing.assert_allclose(*[run.metrics["valid_loss"] for run in runs], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (lambda targets: targets[:, 0] - 1.0, r"finite and at least 0; for train got -1\.0 in row 0"),
+        (lambda targets: jnp.log(targets[:, 0] * 1.0), r"finite and at least 0; for train got -inf in row 0"),
+        (lambda targets: 0 * targets[:, 0], "above 0 for some example of train; all are 0"),
+    ],
+)
+def test_counts_that_count_nothing_are_refused(count, words):
+    def loss(outputs, targets):
+        return jnp.mean((outputs - targets) ** 2, axis=1)
+
+    task = lo.Task(lambda rngs: nnx.Linear(64, 10, rngs=rngs), loss, counts=count)
+    with pytest.raises(ValueError, match=f"counts must be {words}"):
+        fit(task, (X, np.tile(Y[:, None], 10)))
+
+
+@pytest.mark.slow
 def test_optax_losses_over_tokens_fit_as_they_are():
     """ignore_label and counts say the same."""
     tokens = np.where(np.arange(6) < (np.arange(40) % 6 + 1)[:, None], np.arange(40)[:, None] % 5, -1)

@@ -159,6 +159,7 @@ def test_a_module_that_is_there_is_where_training_starts(graph_mode):
     jax.tree.map(np.testing.assert_array_equal, again.params, still.params)
 
 
+@pytest.mark.slow
 def test_both_graph_modes_train_alike():
     runs = []
     for mode in (True, False):

@@ -88,6 +88,7 @@ def test_they_belong_to_the_averages():
     assert abs(run.evaluate((X, Y))["loss"] - losses.mean()) > 0.05
 
 
+@pytest.mark.slow
 def test_frozen_layers_stay():
     def frozen(rngs):
         net = deep(rngs, use_running_average=True, window=3)

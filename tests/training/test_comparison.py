@@ -61,6 +61,7 @@ def test_html(runs):
     assert "<adam>" not in html
 
 
+@pytest.mark.slow
 def test_pandas(runs):
     frame = lo.compare(runs).to_pandas()
     assert list(frame.index) == ["0.01", "<adam>", "wild"]

@@ -43,6 +43,7 @@ def test_a_whole_number_compiles_nothing_after_a_fraction():
     assert len(log) == before
 
 
+@pytest.mark.slow
 def test_a_start_has_to_be_beaten_under_patience():
     good = lo.fit(TASK, lo.adam(0.1), DATA, valid=DATA, batch_size=20, epochs=60, key=0)
     worse = lo.fit(TASK, lo.sgd(20.0), DATA, valid=DATA, patience=1, start=good.params, **SETTINGS)

@@ -226,6 +226,7 @@ def test_going_on_leaves_the_run_as_it_was(task):
     jax.tree.map(np.testing.assert_array_equal, (first.params, first.opt_state), before)
 
 
+@pytest.mark.slow
 def test_starting_from_parameters_starts_the_optimizer_afresh(task):
     options = {"batch_size": BATCH, "shuffle": False, "key": 0}
     first = lo.fit(task, lo.momentum(0.1), TRAIN, epochs=1, **options)
@@ -279,6 +280,7 @@ def test_the_scale_of_weights_does_not_matter(task):
     assert_same(final(task, weights=np.full(77, 5.0)), final(task))
 
 
+@pytest.mark.slow
 def test_an_example_of_weight_0_does_not_count(task):
     x, y = TRAIN[0].copy(), TRAIN[1].copy()
     weights = np.arange(77) % 2

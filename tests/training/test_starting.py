@@ -207,6 +207,7 @@ def test_what_goes_on_from_a_run_in_a_compiled_training_joins_too(first):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), trained.history, fitted.history)
 
 
+@pytest.mark.slow
 def test_what_goes_on_from_a_diverged_run_holds_what_led_to_its_weights():
     with pytest.warns(UserWarning, match="training diverged"):
         bad = lo.fit(PLAIN, poison(6), (X, Y), batch_size=40, epochs=3, key=0)

@@ -175,6 +175,7 @@ def test_validation_by_steps_where_the_length_is_found_late(epochs, chunks_of, m
         np.testing.assert_array_equal(run.history.validations[name], record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [*(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4)), 6])
 def test_steps_may_end_within_a_pass_and_after_it(steps):
     for kind in ("steps per epoch", "without end", "Grain dataset"):
@@ -486,6 +487,7 @@ def test_killed_at_any_moment(tmp_path):
             np.testing.assert_array_equal(found[name], wanted[name])
 
 
+@pytest.mark.slow
 def test_a_stream_on_a_mesh_trains_as_the_arrays_would(several_devices):
     mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
     assert_same(fit(lo.stream(batches), PLAIN, mesh=mesh), in_memory(PLAIN, mesh=mesh))

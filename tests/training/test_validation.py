@@ -66,6 +66,7 @@ def test_sets_by_name(plain):
             assert_same(run.metrics[f"{name}_{metric}"], value, 1e-6)
 
 
+@pytest.mark.slow
 def test_patience_judges_the_first_set_in_the_order_given():
     """One gets worse at once, the other only better."""
     wrong = (VALID[0], (TRAIN[1][: len(VALID[1])] + 5) % 10)
@@ -127,6 +128,7 @@ def test_patience_may_end_within_an_epoch(call, scores):
     assert not np.isfinite([*losses[8:], *rows[2:], *means[3:]]).any()
 
 
+@pytest.mark.slow
 def test_what_diverges_is_frozen_and_its_validations_are_not_recorded():
     with pytest.warns(UserWarning, match="training diverged: .* at step 5"):
         run = lo.fit(TASK, poison(4), TRAIN, valid=VALID, validate_every=2, **OPTIONS)
@@ -225,6 +227,7 @@ def test_gains_that_are_too_small_do_not_count(min_delta):
     assert run.metrics["valid_loss"] == record.min()  # the best all the same
 
 
+@pytest.mark.slow
 def test_small_gains_add_up():
     """Each is too small by itself, two are not."""
     slow = {"optimizer": lo.sgd(0.1), "epochs": 6}
@@ -262,6 +265,7 @@ def test_validation_is_weighted_like_training(kind):
     jax.tree.map(assert_same, run.params, unweighted.params)
 
 
+@pytest.mark.slow
 def test_weights_of_single_examples_go_with_parts_of_the_same_arrays():
     weights = np.random.default_rng(0).uniform(0, 2, len(Y))
     whole = (jnp.asarray(X), jnp.asarray(Y))
