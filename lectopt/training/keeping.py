@@ -26,7 +26,7 @@ class Keep(NamedTuple):
         >>> with tempfile.TemporaryDirectory() as directory:
         ...     run = lo.fit(task, lo.sgd(0.1), train, directory=directory, **options)
         ...     best = lo.load(f"{directory}/best", task)
-        >>> best.metrics["valid_loss"] == min(run.history.epochs["valid_loss"])
+        >>> best.metrics["valid_loss"] == float(min(run.history.epochs["valid_loss"]))
         True
     """
 

@@ -309,8 +309,7 @@ def test_going_on_looks_from_its_own_first_step():
     arguments, options = (LINEAR, lo.momentum(0.1), TRAIN), {"watch": 3, **OPTIONS}
     whole, first = (lo.fit(*arguments, epochs=epochs, **options) for epochs in (4, 2))
     second = lo.fit(*arguments, epochs=2, start=first, **options)
-    joined = jax.tree.map(np.append, first.history.layers, second.history.layers)
-    assert_close(joined, whole.history.layers, 1e-5)
+    assert_close(second.history.layers, whole.history.layers, 1e-5)
 
 
 @pytest.mark.slow
