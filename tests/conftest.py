@@ -29,7 +29,7 @@ def known_to_xla(flag: str) -> bool:
     if not library.exists():
         return False
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(flag.encode()) >= 0
+        return content.find(f"\0{flag}\0".encode()) >= 0  # alone: names of old flags are still in descriptions
 
 
 # From the same programs, the older of XLA's two generators makes the machine code in half the time.
