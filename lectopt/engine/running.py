@@ -17,7 +17,7 @@ from lectopt.engine.lanes import Outcome
 from lectopt.engine.memory import fitted, run_fitted
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
-from lectopt.engine.tiling import Rectangle, Tiling
+from lectopt.engine.tiling import Rectangle, Tiling, pace
 
 
 @dataclasses.dataclass
@@ -63,7 +63,8 @@ class LaneRun:
         self._options = options
         self._restored = table.restore()
         rows, pairs = table.done.shape
-        self._tiling = Tiling(rows, pairs, len(options.devices), options.chunk, options.padded)
+        devices = options.devices
+        self._tiling = Tiling(rows, pairs, len(devices), options.chunk, options.padded, pace(devices))
         self._told = program.compile_seconds
 
     def begin(self, threads: Executor) -> None:

@@ -1,19 +1,18 @@
 """How many lanes run at once: as many as memory allows and as the cache likes."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import jax
 
 MOST_LANES_PER_DEVICE = 128
 """At most so many pairs at once, or lanes of a chunk that the user asks for: about where lanes of small networks leave
 a CPU's cache."""
-FIRST_LANES_PER_DEVICE = 40
-"""To begin with: enough to keep a device busy. A lane costs no more among so many than among more."""
 LEAST_RECTANGLES = 4
 """Into at least so many rectangles a search is cut, so that it can show and keep something before its end."""
 LONGEST_SECONDS = 5.0
 """A rectangle had better not take longer, for the same reason."""
-COMPILING_PAYS_OFF = 8.0
-"""Another size is tried while what is left takes so many times longer than compiling for it."""
 CLEARLY_FASTER = 0.95
 """Another size is better if a lane takes less than this share of the time."""
 
@@ -30,6 +29,25 @@ class Rectangle(NamedTuple):
         return self.rows * self.pairs
 
 
+class Pace(NamedTuple):
+    """How lanes are put on a kind of device."""
+
+    first: int  # lanes on each device to begin with: enough to keep it busy
+    factor: int  # so many times as many are tried next, if the rectangle stays as short as it should
+    pays_off: float  # while what is left takes so many times longer than compiling for them
+
+
+CPU_PACE = Pace(40, 2, 8.0)
+"""A lane costs no more among forty than among more."""
+ACCELERATOR_PACE = Pace(256, 8, 2.0)
+"""Hundreds of lanes of a small network take little more time than one, and their programs compile for longer."""
+
+
+def pace(devices: Sequence[jax.Device]) -> Pace:
+    """Returns how lanes are put on such devices."""
+    return CPU_PACE if devices[0].platform == "cpu" else ACCELERATOR_PACE
+
+
 class Tiling:
     """Settles on the rectangle of settings x pairs that runs at once, by measuring the first ones.
 
@@ -37,10 +55,12 @@ class Tiling:
     number.
     """
 
-    def __init__(self, rows: int, pairs: int, devices: int, chunk: int | None, padded: bool = False):
+    def __init__(
+        self, rows: int, pairs: int, devices: int, chunk: int | None, padded: bool = False, pace: Pace = CPU_PACE
+    ):
         """Starts with the rectangle for these settings and pairs; `padded` takes `chunk` settings always."""
         rows = chunk if padded and chunk else rows
-        parts, lanes = (LEAST_RECTANGLES, FIRST_LANES_PER_DEVICE) if chunk is None else (1, MOST_LANES_PER_DEVICE)
+        parts, lanes = (LEAST_RECTANGLES, pace.first) if chunk is None else (1, MOST_LANES_PER_DEVICE)
         most = lanes * devices
         self._devices = devices
         self._by_rows = rows >= devices
@@ -52,6 +72,7 @@ class Tiling:
             first = _even(pairs, min(max(most // self._other, devices), math.ceil(pairs / parts)), devices)
         self._size = first
         self._most = math.inf
+        self._pace = pace
         self._adapts = chunk is None and self._by_rows and self._other == pairs
         self._seconds: dict[int, float] = {}  # for each setting, the least seen, by size
 
@@ -81,14 +102,15 @@ class Tiling:
         good = [size for size, each in self._seconds.items() if each * CLEARLY_FASTER <= least]
         short = [size for size in good if size * self._seconds[size] <= LONGEST_SECONDS]
         self._size = best = max(short) if short else min(good)
-        if self._seconds[best] * left > COMPILING_PAYS_OFF * compile_seconds:
+        if self._seconds[best] * left > self._pace.pays_off * compile_seconds:
             self._size = next((size for size in self._others(best, left) if size not in self._seconds), best)
 
     def _others(self, best: int, left: int) -> list[int]:
-        """Returns sizes that may be better: twice as many if short or few, fewer if long."""
+        """Returns sizes that may be better: more if short or few, fewer if long."""
         seconds, others = self._seconds[best], []
-        if best * seconds <= LONGEST_SECONDS or 2 * best * self._other <= FIRST_LANES_PER_DEVICE * self._devices:
-            others.append(2 * best)
+        if best * seconds <= LONGEST_SECONDS or 2 * best * self._other <= self._pace.first * self._devices:
+            longest = max(int(LONGEST_SECONDS / (best * seconds)), 2)  # times, if a lane then costs as much as now
+            others.append(min(self._pace.factor, longest) * best)
         if best * seconds > LONGEST_SECONDS:
             fewer = int(LONGEST_SECONDS / seconds)
             others.append(max(fewer - fewer % self._devices, self._devices))

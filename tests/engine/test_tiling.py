@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lectopt.engine.tiling import Tiling
+from lectopt.engine.tiling import ACCELERATOR_PACE, CPU_PACE, Tiling
 
 
 @settings(max_examples=300, deadline=None)
@@ -67,3 +67,20 @@ def test_rectangles_that_take_minutes_become_smaller_if_lanes_do_not_become_dear
 
 def test_a_rectangle_of_a_fixed_size_whatever_there_is():
     assert {Tiling(rows, 5, 2, 3, padded=True).shape for rows in (1, 2, 3, 7)} == {(2, 5)}
+
+
+def test_an_accelerator_is_filled_before_a_cpu_would_be():
+    """Where a lane costs the less, the more there are, as far as three thousand."""
+    seconds, programs = {}, {}
+    for pace in (CPU_PACE, ACCELERATOR_PACE):
+        tiling, left, spent, sizes = Tiling(4096, 5, 1, None, pace=pace), 4096, 0.0, []
+        while left > 0:
+            shape = tiling.shape
+            took = 0.03 * max(1.0, shape.lanes / 3000)
+            left, spent = left - shape.rows, spent + took
+            sizes.append(shape.rows)
+            tiling.report(took, max(left, 0), compile_seconds=0.2)
+        seconds[pace], programs[pace] = spent, len(set(sizes))
+    assert seconds[ACCELERATOR_PACE] < 0.4 * seconds[CPU_PACE]
+    assert programs[ACCELERATOR_PACE] <= 2
+    assert Tiling(64, 5, 1, None, pace=ACCELERATOR_PACE).shape == (16, 5)  # four rectangles to be seen
