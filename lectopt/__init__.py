@@ -11,7 +11,8 @@
   `stream`, with `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets`
   (`lectopt.data.datasets`).
 - Training: a `Task`, such as `classification` and `regression` define (`whole_set` marks metrics); `train` and `fit`,
-  which return a `Run` with its `History`; `Keep`; `load`, `compare`, `Comparison`, `watch`; `update_batch_statistics`.
+  which return a `Run` with its `History`; `Keep`; `load`, `compare`, `Comparison`, `watch`, `ensemble`;
+  `update_batch_statistics`.
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
 - Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
 - Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`; `sweep`, `cross_validate`, `select`,
@@ -104,6 +105,7 @@ from lectopt.training import History as History
 from lectopt.training import Keep as Keep
 from lectopt.training import Run as Run
 from lectopt.training import compare as compare
+from lectopt.training import ensemble as ensemble
 from lectopt.training import fit as fit
 from lectopt.training import load as load
 from lectopt.training import train as train
@@ -115,7 +117,7 @@ __all__ = [
     "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer", "accept_dicts",
     "adagrad", "adam", "adamw", "add_l2", "average_params", "check", "classification", "clip_by_norm", "clip_by_value",
     "clip_layers_by_norm", "compare", "constant", "cosine_decay", "cross_validate", "datasets", "decay_weights",
-    "diagnose", "eval_params", "exponential_decay", "few_labels", "fit", "from_indices", "grid", "holdout",
+    "diagnose", "ensemble", "eval_params", "exponential_decay", "few_labels", "fit", "from_indices", "grid", "holdout",
     "initializers", "inspect", "join", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
     "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params",
     "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad",

@@ -62,6 +62,7 @@ RETURNED = [
     "lectopt.search.results.Difference",
     "lectopt.search.selection.Selection",
     "lectopt.tasks.model_state.ModelState",
+    "lectopt.training.ensembling.Ensemble",
 ]
 
 # An argument is explained where it stands, though that repeats.

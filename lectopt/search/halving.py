@@ -102,7 +102,7 @@ class RungLane:
         )
         bare = _without_records(run)
         self._run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), bare)
-        return outcome(run)._replace(kept=[_data(leaf) for leaf in jax.tree.leaves(bare)])
+        return outcome(run)._replace(kept=[as_data(leaf) for leaf in jax.tree.leaves(bare)])
 
     def run(self, numbers: Mapping[str, Any], pair: FoldAndSeed, start: Run | None, shared: Shared) -> Run:
         """Returns the run at the end of this rung."""
@@ -141,5 +141,6 @@ def _without_records(run: Run) -> Run:
     return dataclasses.replace(run, metrics={}, history=history, diverged_at=jnp.int32(-1))
 
 
-def _data(leaf: jax.Array) -> jax.Array:
+def as_data(leaf: jax.Array) -> jax.Array:
+    """Returns a leaf as an array of numbers: of a random key, its data."""
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf

@@ -269,5 +269,7 @@ class Search:
                 self.shared,
                 None if self.halving is None else self.halving.rungs(self.shape[0]),
                 scores.rungs,
+                self.pairs,
+                self.options,
             ),
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,8 +12,10 @@ from lectopt._internal import checks
 from lectopt._internal.files import checked_path, read_arrays, save_arrays
 from lectopt._internal.tables import import_pandas
 from lectopt.search.missing_scores import MissingScores
+from lectopt.search.out_of_fold import out_of_fold
 from lectopt.search.settings import Settings, as_settings, python_value
 from lectopt.search.space import Static
+from lectopt.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +81,7 @@ class Results:
     compile_seconds: float = 0.0
     run_seconds: float = 0.0
     trace_seconds: float = 0.0
-    _replay: Callable[[int, int, int], Any] | None = None
+    _replay: Any = None  # a `Replay`, which is made where results are
 
     def __len__(self) -> int:
         return self.settings.count
@@ -263,13 +265,63 @@ class Results:
             ValueError: if there is no such lane, it was not run, or the results were read from a file.
             TypeError: if an argument is not a whole number.
         """
-        if self._replay is None:
-            raise ValueError("results from a file have no trial to replay")
+        replay = self._trained_again
         _, folds, seeds = self.diverged_at.shape
         for name, value, count in (("fold", fold, folds), ("seed", seed, seeds)):
             if not 0 <= checks.check_count(name, value, least=0) < count:
                 raise ValueError(f"{name} must be below {count}; got {value}")
-        return self._replay(self._row("setting", setting), fold, seed)
+        return replay(self._row("setting", setting), fold, seed)
+
+    def runs(self, setting: int | Mapping[str, Any] | None = None) -> list[Run]:
+        """Trains a setting on all folds from all seeds once more, in one compiled program, and returns the runs.
+
+        The search itself keeps scores alone, since all models of all settings would fill the memory. The trainings are
+        the same: the scores equal those of the search (to the last bit on CPUs, otherwise up to rounding). The runs of
+        the setting that was asked for last are kept; for another one nothing is compiled again.
+
+        Args:
+            setting: row number of the setting, or the setting itself, `{"name": value}`; None takes the best one.
+
+        Returns:
+            A list of folds * seeds `Run`s: run `fold * seeds + seed` is that of a fold and a seed. Together they are
+            an ensemble, `lo.ensemble(results.runs())`.
+
+        Raises:
+            ValueError: if there is no such setting, it was not run, or the results were read from a file; if None is
+                given and no setting has a finite mean.
+            TypeError: if `setting` is neither a whole number nor a dictionary, or the trial does not return a `Run`.
+
+        Source: Goodfellow, Bengio and Courville (2016), "Deep Learning", section 7.11, on averaging models.
+        """
+        replay = self._trained_again
+        return replay.runs(self.best_index if setting is None else self._row("setting", setting))
+
+    def out_of_fold(self, setting: int | Mapping[str, Any] | None = None) -> Any:
+        """Returns predictions for each example by the models that have not seen it.
+
+        What `cross_val_predict` of scikit-learn returns. The models are those of `runs`.
+
+        Args:
+            setting: row number of the setting, or the setting itself, `{"name": value}`; None takes the best one.
+
+        Returns:
+            float32[n, ...], or a tree of such arrays, in the order of the n examples that the folds were made of; if
+            they were made of a `Subset`, of all its arrays' rows. They are probabilities for classification (a task
+            with the activation "softmax" or "sigmoid"), otherwise the model's outputs; the mean over all runs that left
+            the example out (several seeds, or repeated splits). Examples that no run left out, as with a holdout, are
+            NaN, and so are those of a fold on which a training diverged.
+
+        Raises:
+            ValueError: if the search had no folds, there is no such setting, it was not run, or the results were read
+                from a file; if None is given and no setting has a finite mean.
+            TypeError: if `setting` is neither a whole number nor a dictionary, or the trial does not return a `Run`.
+
+        Source: Stone (1974), "Cross-validatory choice and assessment of statistical predictions", Journal of the Royal
+        Statistical Society B 36.
+        """
+        if (folds := self._trained_again.shared.folds) is None:
+            raise ValueError("out_of_fold needs folds: those of lectopt.cross_validate; lectopt.sweep has none")
+        return out_of_fold(folds, self.runs(setting))
 
     def to_pandas(self) -> Any:
         """Returns a table with one row per setting.
@@ -426,7 +478,19 @@ class Results:
         values = self.metrics[name]
         return values.mean(axis=2) if values.shape[1] > 1 else values[:, 0]
 
+    @property
+    def _trained_again(self) -> Any:
+        """What trains a setting again."""
+        if self._replay is None:
+            raise ValueError("results from a file have no trial to replay")
+        return self._replay
+
     def _row(self, name: str, value: Any) -> int:
+        if isinstance(value, Mapping):
+            wanted = {key: python_value(entry) for key, entry in value.items()}
+            if found := [i for i in range(len(self)) if self.settings.row(i) == wanted]:
+                return found[0]
+            raise ValueError(f"{name} must be one of those that were searched; got {wanted}")
         if checks.check_count(name, value, least=0) >= len(self):
             raise ValueError(f"{name} must be below the number of settings, {len(self)}; got {value}")
         return int(value)

@@ -26,6 +26,8 @@ from lectopt.tasks.scores import Scores
 
 _PROBABILITIES: dict[str, Callable[[Array], Array]] = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax}
 ACTIVATIONS = ("identity", *_PROBABILITIES)
+_SAME: Any = (lambda key, x: ({}, {}), lambda params, state, x, key, training: (x, state))
+"""A model whose outputs are its inputs."""
 
 
 class Task:
@@ -398,4 +400,14 @@ class Task:
         """
         task = copy.copy(self)
         task.adapter = InterceptedAdapter(self.adapter, handler, wanted)
+        return task
+
+    def of_outputs(self) -> "Task":
+        """Returns this task for outputs that are known: its examples are pairs (outputs, targets).
+
+        Returns:
+            A copy of the task, without parameters.
+        """
+        task = copy.copy(self)
+        task.adapter, task.inputs, task.standardize, task.output_bias = adapt(_SAME), 1, False, None
         return task
