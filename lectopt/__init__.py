@@ -15,9 +15,9 @@
   `update_batch_statistics`.
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
 - Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
-- Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`; `sweep`, `cross_validate`, `select`,
-  `nested_cross_validate`, `Halving`, `Results`; `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`;
-  strategies and Optuna in `lectopt.search` and `lectopt.search.optuna`; `use_all_cores`.
+- Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`, `settings`; `sweep`, `cross_validate`,
+  `select`, `nested_cross_validate`, `Halving`, `Results`; `suggest_learning_rate`; `search_architecture`,
+  `ArchitectureSpace`; strategies and Optuna in `lectopt.search` and `lectopt.search.optuna`; `use_all_cores`.
 - Estimators for scikit-learn in `lectopt.sklearn`, which is not imported here.
 
 The lecture: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Training Algorithms".
@@ -93,6 +93,7 @@ from lectopt.search import grid as grid
 from lectopt.search import nested_cross_validate as nested_cross_validate
 from lectopt.search import sample as sample
 from lectopt.search import select as select
+from lectopt.search import settings as settings
 from lectopt.search import space as space
 from lectopt.search import suggest_learning_rate as suggest_learning_rate
 from lectopt.search import sweep as sweep
@@ -121,8 +122,8 @@ __all__ = [
     "initializers", "inspect", "join", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
     "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params",
     "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad",
-    "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "sgd",
-    "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum",
-    "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "warmup", "watch", "watch_norms",
-    "whole_set",
+    "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select",
+    "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep",
+    "trace_momentum", "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "warmup",
+    "watch", "watch_norms", "whole_set",
 ]  # fmt: skip

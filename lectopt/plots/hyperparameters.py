@@ -35,14 +35,16 @@ def heights(column: Column, *, logarithmic: bool) -> np.ndarray:
         choices = _choices(column)
         return np.array([choices.index(choice) for choice in column]) / max(len(choices) - 1, 1)
     values = np.log(column) if logarithmic else column.astype(float)
-    return (values - values.min()) / max(values.max() - values.min(), 1e-30)
+    return (values - np.nanmin(values)) / max(np.nanmax(values) - np.nanmin(values), 1e-30)
 
 
 def ticks(column: Column, *, logarithmic: bool) -> list[tuple[str, float]]:
     """What to write beside a vertical axis of `heights`, and how high."""
     places = heights(column, logarithmic=logarithmic)
-    if isinstance(column, np.ndarray) and len(np.unique(column)) > _MOST_SHOWN:
-        return [(f"{column[i]:.3g}", float(places[i])) for i in (int(np.argmin(column)), int(np.argmax(column)))]
+    if isinstance(column, np.ndarray):
+        column, places = column[~np.isnan(column)], places[~np.isnan(column)]  # NaN where it does not apply
+        if len(np.unique(column)) > _MOST_SHOWN:
+            return [(f"{column[i]:.3g}", float(places[i])) for i in (int(np.argmin(column)), int(np.argmax(column)))]
     shown = {
         (f"{value:.3g}" if isinstance(value, np.number) else literal(str(value))): float(height)
         for value, height in zip(column, places, strict=True)

@@ -7,13 +7,14 @@ Imports `engine`, and what a training needs: `training`, `tasks`, `data`, `plots
 from lectopt.architecture import Architecture as Architecture
 from lectopt.architecture import Layer as Layer
 from lectopt.search import space as space
+from lectopt.search.drawing import grid as grid
+from lectopt.search.drawing import sample as sample
 from lectopt.search.halving import Halving as Halving
 from lectopt.search.learning_rate import suggest_learning_rate as suggest_learning_rate
 from lectopt.search.nesting import nested_cross_validate as nested_cross_validate
 from lectopt.search.results import Results as Results
 from lectopt.search.selection import select as select
-from lectopt.search.settings import grid as grid
-from lectopt.search.settings import sample as sample
+from lectopt.search.settings import settings as settings
 from lectopt.search.sweeping import cross_validate as cross_validate
 from lectopt.search.sweeping import sweep as sweep
 from lectopt.strategies import ZOPH_LE as ZOPH_LE
@@ -25,6 +26,6 @@ from lectopt.strategies import reinforce as reinforce
 
 __all__ = [
     "ZOPH_LE", "Architecture", "Controller", "Halving", "Layer", "Record", "Results", "cross_validate", "evolve",
-    "grid", "nested_cross_validate", "random_choices", "reinforce", "sample", "select", "space",
+    "grid", "nested_cross_validate", "random_choices", "reinforce", "sample", "select", "settings", "space",
     "suggest_learning_rate", "sweep",
 ]  # fmt: skip

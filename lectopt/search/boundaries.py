@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lectopt.search.result_parts import part_of
 from lectopt.search.results import Results
 from lectopt.search.settings import Settings
 from lectopt.search.space import Choice, Integers, LogUniform, Uniform
@@ -34,6 +35,10 @@ def boundary_of(results: Results, name: str) -> Boundary | None:
     Not reported are ends of two values, one of which is always the best; 0, which switches a hyperparameter off; and
     ends of a `choice`, which names all there is.
     """
+    if name in results.settings.missing:  # only the settings that it applies to
+        if results.best()[name] is None:
+            return None
+        results = part_of(results, np.flatnonzero(~results.settings.missing[name]))
     ends = _ends(results.settings, name)
     if ends is None or results.best()[name] == 0:
         return None
@@ -46,7 +51,7 @@ def boundary_of(results: Results, name: str) -> Boundary | None:
 
 def _ends(settings: Settings, name: str) -> tuple[float, float] | None:
     """Returns the smallest and largest possible value, or else tried value; None where they mean nothing."""
-    column, distribution = settings[name], settings.space.get(name)
+    column, distribution = settings[name], settings.distribution(name)
     numbers = all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in column)
     if isinstance(distribution, Choice) or not numbers or len(set(column)) < 3:
         return None

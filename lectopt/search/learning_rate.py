@@ -17,7 +17,7 @@ from lectopt._internal.types import Array, Numeric
 from lectopt.data.batches import Batch
 from lectopt.data.subsets import as_subset
 from lectopt.search.hyperparameter_search import Search
-from lectopt.search.settings import python_value
+from lectopt.search.setting_columns import python_value
 from lectopt.tasks.task import Task
 from lectopt.training.training import train as train_task
 

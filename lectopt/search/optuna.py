@@ -16,7 +16,8 @@ from lectopt._internal.progress import ProgressBar, interactive
 from lectopt.data.folds import Folds
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.results import Results
-from lectopt.search.settings import Settings, canonical
+from lectopt.search.setting_columns import canonical
+from lectopt.search.settings import Settings
 from lectopt.search.space import Choice, Distribution, Integers, LogUniform, Static, Uniform, as_distribution
 
 try:
@@ -63,8 +64,8 @@ def optimize(
             returns a `Run` or a dictionary of scalars `{"metric": value}`. `setting` is a dictionary `{"name": value}`:
             numbers are traced arrays of shape (), everything else is a Python value. `train` and `valid` are the two
             `Subset`s of a fold. `key` is a typed `jax.random.key`.
-        space: `{"name": distribution}`, at least one, each made by `lo.space`. SciPy's distributions are not supported
-            here.
+        space: `{"name": distribution}`, at least one, each made by `lo.space` or one of Optuna's. SciPy's
+            distributions are not supported here, nor `lo.space.when`.
         folds: the `Folds` for cross-validation; None trains without folds.
         metric: name of the metric whose mean over folds and seeds is reported to the study. Trials without a finite
             mean, because a training diverged or the metric is undefined on a fold, are reported as pruned: TPE then
@@ -111,7 +112,8 @@ def optimize(
         raise ValueError(f"study must have one direction; got {len(study.directions)}")
     if not isinstance(space, Mapping) or not space:
         raise ValueError('space must be a dictionary {"name": distribution} of at least 1; got ' + repr(space))
-    distributions = {name: _optunas(name, as_distribution(name, entry)) for name, entry in space.items()}
+    space = {name: as_distribution(name, entry) for name, entry in space.items()}
+    distributions = {name: _optunas(name, entry) for name, entry in space.items()}
     n_trials, batch_size = checks.check_count("n_trials", n_trials), checks.check_count("batch_size", batch_size)
     checks.check_flag("progress", progress)
     options: dict[str, Any] = {"seeds": seeds, "key": key, "memory": memory, "progress": False}
@@ -157,7 +159,7 @@ def setting_of(params: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str,
     for name in params:
         if name not in space:
             raise ValueError(f"params must have the names of space, {', '.join(space)}; got {name!r}")
-    return {name: _value(name, space[name], param) for name, param in params.items()}
+    return {name: _value(name, as_distribution(name, space[name]), param) for name, param in params.items()}
 
 
 def _value(name: str, distribution: Any, param: Any) -> Any:
@@ -233,11 +235,14 @@ def _optunas(name: str, distribution: Distribution) -> BaseDistribution:
             return FloatDistribution(low, high)
         case LogUniform(low, high):
             return FloatDistribution(low, high, log=True)
-        case Integers(low, high):
-            return IntDistribution(low, high)
+        case Integers(low, high, log=log, step=step) if not (log and step > 1):
+            return IntDistribution(low, high, log=log, step=step)
         case Choice():
             return CategoricalDistribution(_labels(distribution))
-    raise TypeError(f"space[{name!r}] must be made by lectopt.space for Optuna; got {type(distribution).__name__}")
+    raise TypeError(
+        f"space[{name!r}] must be made by lectopt.space for Optuna, without when, nor log and step together; got "
+        f"{distribution if isinstance(distribution, Integers) else type(distribution).__name__}"
+    )
 
 
 def _runner() -> str:

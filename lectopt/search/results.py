@@ -13,7 +13,7 @@ from lectopt._internal.files import checked_path, read_arrays, save_arrays
 from lectopt._internal.tables import import_pandas
 from lectopt.search.missing_scores import MissingScores
 from lectopt.search.out_of_fold import out_of_fold
-from lectopt.search.settings import Settings, as_settings, python_value
+from lectopt.search.settings import Settings, as_settings
 from lectopt.search.space import Static
 from lectopt.training.run import Run
 
@@ -333,7 +333,7 @@ class Results:
         Returns:
             A `pandas.DataFrame`.
         """
-        columns: dict[str, Any] = {name: [python_value(v) for v in column] for name, column in self.settings.items()}
+        columns: dict[str, Any] = {**self.settings.shown()}
         taken = set(columns)
         called = {name: _free("metric", name, taken) for name in self.metrics}
         for name, column in called.items():
@@ -369,6 +369,7 @@ class Results:
             "names": list(self.settings),
             "logarithmic": [name for name in self.settings if self.settings.is_logarithmic(name)],
             "static": static,
+            "missing": {name: np.flatnonzero(lacks).tolist() for name, lacks in self.settings.missing.items()},
             "metric": self.metric,
             "maximizes": self.maximizes,
             "seconds": [self.compile_seconds, self.run_seconds, self.trace_seconds],
@@ -408,6 +409,8 @@ class Results:
         # Earlier versions wrote two.
         seconds = dict(zip(("compile_seconds", "run_seconds", "trace_seconds"), about["seconds"], strict=False))
         settings = as_settings(columns)
+        lacking = about.get("missing", {}).items()  # earlier versions wrote none
+        settings.missing = {name: np.isin(np.arange(settings.count), rows) for name, rows in lacking}
         settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
         return cls(
             settings, metrics, arrays["diverged_at"], about["metric"], about["maximizes"], arrays["rungs"],
@@ -422,7 +425,7 @@ class Results:
         """
         from lectopt.plots.scores import plot_scores  # noqa: PLC0415, matplotlib is heavy
 
-        return plot_scores(self.settings, self.mean(), self.sem(), best=self.best_index, **self._shown_as)
+        return plot_scores(self.settings.drawable(), self.mean(), self.sem(), best=self.best_index, **self._shown_as)
 
     def plot_parallel(self) -> "Figure":
         """Plots every setting as a line across its hyperparameters, colored by its score.
@@ -433,7 +436,7 @@ class Results:
         from lectopt.plots.parallel_coordinates import plot_parallel  # noqa: PLC0415, matplotlib is heavy
 
         self.best_index  # noqa: B018, raises where no setting has a score
-        return plot_parallel(self.settings, self.mean(), self.ranking(), **self._shown_as)
+        return plot_parallel(self.settings.drawable(), self.mean(), self.ranking(), **self._shown_as)
 
     def plot_folds(self, settings: int = 10) -> "Figure":
         """Plots the scores of the best settings on each fold.

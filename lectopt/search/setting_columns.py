@@ -1,7 +1,7 @@
 """Settings as users give them, as columns: numbers as arrays of one dtype, everything else as Python values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ def columns_of(settings: Any) -> dict[str, Any]:
     Raises:
         TypeError, ValueError: as `as_settings`.
     """
-    given = _by_name(settings)
+    given = by_name(settings)
     if not given:
         raise ValueError("settings must hold at least 1 hyperparameter; got none")
     if odd := [name for name in given if not isinstance(name, str)]:
@@ -43,8 +43,30 @@ def canonical(name: str, column: Any) -> Any:
     return array.astype(dtype)
 
 
-def _by_name(settings: Any) -> Mapping[Any, Any]:
-    """Returns the columns of a dictionary, a DataFrame (of pandas or others), or rows `{"name": value}`."""
+def python_value(value: Any) -> Any:
+    """Converts a NumPy number to Python's; float32's 0.1 becomes 0.1, the shortest that rounds to the same number."""
+    if isinstance(value, np.float32):
+        return float(str(value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def checked_values(name: str, column: Any, count: int | None = None) -> Any:
+    """Returns the values that a distribution gave, as a column of finite numbers or a Static one.
+
+    Raises:
+        ValueError, TypeError: if they are no such column, or not so many.
+    """
+    found = _column(name, column)
+    if not len(found) or count not in (None, len(found)):
+        raise ValueError(f"space[{name!r}] must give {count or 'some'} values; got {len(found)}")
+    return found
+
+
+def by_name(settings: Any, optional: Collection[str] = ()) -> Mapping[Any, Any]:
+    """Returns the columns of a dictionary, a DataFrame (of pandas or others), or rows `{"name": value}`.
+
+    Rows may leave out names that are optional, for which they then have None.
+    """
     if isinstance(settings, Mapping):
         return settings
     if hasattr(settings, "columns") and hasattr(settings, "shape"):
@@ -58,6 +80,8 @@ def _by_name(settings: Any) -> Mapping[Any, Any]:
     for i, row in enumerate(settings):
         if not isinstance(row, Mapping):
             raise TypeError(f"{wanted}; entry {i} is {type(row).__name__}")
+    settings = [{**dict.fromkeys(optional), **row} for row in settings]
+    for i, row in enumerate(settings):
         if apart := set(row) ^ set(settings[0]):
             raise ValueError(
                 f"settings must have the same names in all rows; {', '.join(map(repr, sorted(apart, key=str)))} is in "

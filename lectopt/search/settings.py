@@ -1,23 +1,13 @@
-"""Settings: a column of values for each hyperparameter, drawn from a space or laid out over it."""
+"""Settings: a column of values for each hyperparameter."""
 
-import itertools
-import math
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from lectopt._internal import checks
-from lectopt._internal.keys import as_key
-from lectopt.search.setting_columns import canonical, columns_of
-from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, as_distribution
-
-_MOST = 10**7
-"""Settings of a grid."""
-_FRUITLESS = 30
-"""Rounds of draws after which a space that gives nothing new is taken to be exhausted."""
+from lectopt.search.conditions import apply_conditions, check_conditions
+from lectopt.search.setting_columns import by_name, columns_of, python_value
+from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, When, as_distribution
 
 
 class Settings(dict):
@@ -27,9 +17,15 @@ class Settings(dict):
     `lo.space.Static` list of n Python values, for each of which it compiles a program.
     """
 
-    def __init__(self, columns: Mapping[str, Any], space: Mapping[str, Distribution] | None = None):
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        space: Mapping[str, Distribution] | None = None,
+        missing: Mapping[str, np.ndarray] | None = None,
+    ):
         super().__init__(columns)
         self.space = dict(space or {})
+        self.missing = dict(missing or {})  # {"name": bool[n]}: where a conditional hyperparameter does not apply
         self.logarithmic: dict[str, bool] = {}  # of settings from a file, which have no space
 
     @property
@@ -38,8 +34,16 @@ class Settings(dict):
         return len(next(iter(self.values())))
 
     def row(self, i: int) -> dict[str, Any]:
-        """Returns setting i as Python values."""
-        return {name: python_value(column[i]) for name, column in self.items()}
+        """Returns setting i as Python values; None for a hyperparameter that does not apply to it."""
+        return {
+            name: None if name in self.missing and self.missing[name][i] else python_value(column[i])
+            for name, column in self.items()
+        }
+
+    def shown(self) -> dict[str, list[Any]]:
+        """Returns columns of Python values for tables; None where a hyperparameter does not apply."""
+        rows = [self.row(i) for i in range(self.count)]
+        return {name: [row[name] for row in rows] for name in self}
 
     def numbers(self, rows: Any) -> dict[str, Any]:
         """Returns the traced values of these rows, or of one."""
@@ -51,117 +55,42 @@ class Settings(dict):
             name: Static(column[i] for i in rows) if isinstance(column, Static) else column[np.asarray(rows)]
             for name, column in self.items()
         }
-        return Settings(columns, self.space)
+        found = Settings(columns, self.space, {name: lacks[np.asarray(rows)] for name, lacks in self.missing.items()})
+        found.logarithmic = self.logarithmic
+        return found
+
+    def drawable(self) -> dict[str, Any]:
+        """Returns the columns for pictures; NaN, or None among choices, where a hyperparameter does not apply."""
+        shown = self.shown()
+        return {
+            name: shown[name] if isinstance(column, Static) else np.asarray(shown[name], float)
+            for name, column in self.items()
+        }
+
+    def distribution(self, name: str) -> Any:
+        """Returns how a hyperparameter is distributed where it applies; None if that is not known."""
+        entry = self.space.get(name)
+        return entry.distribution if isinstance(entry, When) else entry
+
+    def __add__(self, others: Any) -> "Settings":
+        return _joined(self, others)
+
+    def __radd__(self, others: Any) -> "Settings":
+        return _joined(settings(others), self)
 
     def is_logarithmic(self, name: str) -> bool:
         """Returns whether a hyperparameter spans magnitudes, by its distribution or by its values."""
         if name in self.logarithmic:
             return self.logarithmic[name]
-        if isinstance(self.space.get(name), (Uniform, LogUniform, Integers)):
-            return isinstance(self.space[name], LogUniform)
+        entry = self.distribution(name)
+        if isinstance(entry, (Uniform, LogUniform, Integers)):
+            return isinstance(entry, LogUniform) or (isinstance(entry, Integers) and entry.log)
         if isinstance(self[name], Static):
             return False
         ends = self[name].min(), self[name].max()
-        if isinstance(self.space.get(name), Quantiles):
-            ends = self.space[name].drawn(np.array([0.05, 0.95]))
+        if isinstance(entry, Quantiles):
+            ends = entry.drawn(np.array([0.05, 0.95]))
         return bool(ends[0] > 0 and ends[1] >= 50 * ends[0])
-
-
-def grid(space: Mapping[str, Any], points: int | Mapping[str, int] = 5) -> Settings:
-    """Returns all combinations of values of the hyperparameters: a grid over the space.
-
-    Args:
-        space: `{"name": distribution}`, at least one, where a distribution is made by `lo.space` or is one of SciPy's
-            with its parameters, such as `scipy.stats.loguniform(1e-4, 1)`.
-        points: number of values of each range, at least 1 and by default 5, or `{"name": number}` with 5 for names that
-            it lacks. Values are spaced as the distribution is, ends included: evenly for `lo.space.uniform`, evenly in
-            the logarithm for `lo.space.log_uniform`, at even quantiles for SciPy's. A `lo.space.choice` always
-            contributes all its values.
-
-    Returns:
-        `Settings`, a dictionary `{"name": array[n] or list of n}` of all n combinations; the last hyperparameter varies
-        fastest.
-
-    Raises:
-        ValueError: if the space is empty, a number of points is below 1 or has an unknown name, or there are more than
-            10 million combinations.
-        TypeError: if `space` is not a dictionary of distributions, or a number of points is not a whole number.
-
-    Example:
-        >>> import lectopt as lo
-        >>> space = {"learning_rate": lo.space.log_uniform(0.01, 1.0), "momentum": lo.space.choice([0.0, 0.9])}
-        >>> settings = lo.grid(space, points=3)
-        >>> print(settings["learning_rate"], settings["momentum"])
-        [0.01 0.01 0.1  0.1  1.   1.  ] [0.  0.9 0.  0.9 0.  0.9]
-
-    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search"; Goodfellow,
-    Bengio and Courville (2016), "Deep Learning", section 11.4.3.
-    """
-    space = _checked(space)
-    if isinstance(points, Mapping) and (unknown := set(points) - set(space)):
-        raise ValueError(
-            f"points must be for hyperparameters of the space, {', '.join(space)}; got {', '.join(map(str, unknown))}"
-        )
-    columns = []
-    for name, distribution in space.items():
-        number = points.get(name, 5) if isinstance(points, Mapping) else points
-        columns.append(distribution.spaced(checks.check_count("points", number)))
-    if (count := math.prod(map(len, columns))) > _MOST:
-        raise ValueError(f"points must give at most {_MOST:,} settings; got {count:,}: draw some with lectopt.sample")
-    places = np.array(list(itertools.product(*(range(len(column)) for column in columns))))
-    named = dict(zip(space, columns, strict=True))
-    return Settings({name: _pick(canonical(name, named[name]), places[:, i]) for i, name in enumerate(named)}, space)
-
-
-def sample(space: Mapping[str, Any], n: int, key: Any) -> Settings:
-    """Draws settings at random, each hyperparameter independently of the others.
-
-    No setting is drawn twice. The draws of a hyperparameter depend on the key and its own name alone; adding another
-    one to the space does not change them.
-
-    Args:
-        space: `{"name": distribution}`, at least one, where a distribution is made by `lo.space` or is one of SciPy's
-            with its parameters, such as `scipy.stats.loguniform(1e-4, 1)`.
-        n: number of settings, at least 1.
-        key: an int or a `jax.random.key`.
-
-    Returns:
-        `Settings`, a dictionary `{"name": array[n] or list of n}`.
-
-    Raises:
-        ValueError: if the space is empty, or holds fewer than n different settings.
-        TypeError: if `space` is not a dictionary of distributions, n is not a whole number, or the key is traced.
-
-    Example:
-        >>> import lectopt as lo
-        >>> settings = lo.sample({"learning_rate": lo.space.log_uniform(1e-3, 1.0)}, 64, key=0)
-        >>> bool((settings["learning_rate"] < 0.03).mean() > 0.4)  # about half lie below the geometric middle
-        True
-
-    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search"; Bergstra and
-    Bengio (2012), "Random search for hyper-parameter optimization", Journal of Machine Learning Research 13.
-    """
-    space = _checked(space)
-    n = checks.check_count("n", n)
-    counts = [distribution.count for distribution in space.values()]
-    if None not in counts and (total := math.prod(counts)) < n:  # type: ignore[arg-type]
-        raise ValueError(f"n must be at most the {total} settings that the space holds; got {n}: take lectopt.grid")
-    if checks.is_traced(key):
-        raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
-    streams = {name: _uniforms(as_key(key), name) for name in space}
-    rows: dict[tuple, tuple] = {}  # by what tells them apart, in the order drawn
-    for since in itertools.count():
-        drawn = [canonical(name, space[name].drawn(streams[name](n))) for name in space]
-        before = len(rows)
-        for row in zip(*drawn, strict=True):
-            rows.setdefault(_identity(row), row)
-        if len(rows) >= n:
-            break
-        if len(rows) == before and since >= _FRUITLESS:
-            raise ValueError(f"n must be at most the {len(rows)} different settings that the space holds; got {n}")
-    columns = zip(*list(rows.values())[:n], strict=True)
-    made = [Static(c) if isinstance(d, Static) else np.asarray(c) for c, d in zip(columns, drawn, strict=True)]
-    return Settings(dict(zip(space, made, strict=True)), space)
 
 
 class Group(NamedTuple):
@@ -200,48 +129,122 @@ def as_settings(settings: Any) -> Settings:
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"settings must be columns of equal length, at least 1; got lengths {lengths}")
-    found = Settings(columns, getattr(settings, "space", None))
+    found = Settings(columns, getattr(settings, "space", None), getattr(settings, "missing", None))
     seen: dict[tuple, int] = {}
     for i in range(found.count):
-        first = seen.setdefault(_identity(found.row(i).values()), i)
+        first = seen.setdefault(identity(found.row(i).values()), i)
         if first != i:
             raise ValueError(f"settings must differ from each other; rows {first} and {i} are both {found.row(i)}")
     return found
 
 
-def python_value(value: Any) -> Any:
-    """Converts a NumPy number to Python's; float32's 0.1 becomes 0.1, the shortest that rounds to the same number."""
-    if isinstance(value, np.float32):
-        return float(str(value))
-    return value.item() if isinstance(value, np.generic) else value
+def settings(rows: Any, *, space: Mapping[str, Any] | None = None, static: Sequence[str] = ()) -> Settings:
+    """Returns settings that are written by hand.
+
+    Settings can be added: `lo.sample(space, 32, key=0) + [{"learning_rate": 0.1, "momentum": 0.9}]` are those drawn,
+    with more rows after them. The rows may be whatever this function takes; those that are there already are left out,
+    what stays a Python value does so in all rows, and the space of the first settings is that of all.
+
+    Args:
+        rows: a list of dictionaries `{"name": value}`, all with the same names; a pandas DataFrame with one row per
+            setting; or a dictionary of columns `{"name": array[n] or list of n}`. In a column of numbers alone, they
+            will be traced; in all others (strings, flags, None, or numbers among these), values stay Python values, and
+            a search compiles one program for each.
+        space: the space that the settings are from, `{"name": distribution}`. Where a hyperparameter does not apply
+            (`lo.space.when`), rows may leave it out or have None; what is static in the space stays a Python value; and
+            a search warns if the best value lies at an end of the space. None, the default, is for no space.
+        static: the names of hyperparameters whose numbers stay Python values too, such as widths and batch sizes; by
+            default none.
+
+    Returns:
+        `Settings`, a dictionary `{"name": array[n] or list of n}`.
+
+    Raises:
+        ValueError: if there are no rows, they have different names, two of them are equal, a number is not finite, or a
+            value is missing; if a name in `static`, or of the settings, is not there.
+        TypeError: if `rows` is none of the above, a name is not a string, or a value is not hashable.
+
+    Example:
+        >>> import lectopt as lo
+        >>> made = lo.settings([{"width": 16, "rate": 0.1}, {"width": 32, "rate": 0.1}], static=["width"])
+        >>> made["width"], (made + [{"width": 64, "rate": 0.1}]).count
+        ([16, 32], 3)
+
+    Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Hyperparameter search".
+    """
+    space = {} if space is None else checked_space(space)
+    optional = [name for name, entry in space.items() if isinstance(entry, When)]
+    columns = dict(by_name(rows, optional))
+    if space and (apart := columns.keys() ^ space.keys()):
+        names = ", ".join(map(repr, sorted(apart, key=str)))
+        raise ValueError(f"settings must have the names of the space, {', '.join(space)}; only one of them has {names}")
+    if isinstance(static, str) or (unknown := [name for name in static if name not in columns]):
+        raise ValueError(
+            f"static must be a list of names of settings; got {static if isinstance(static, str) else unknown}"
+        )
+    kept = {*static, *(name for name, entry in space.items() if getattr(_inner(entry), "static", False))}
+    columns, missing = apply_conditions(space, columns)
+    made = {name: Static(map(python_value, column)) if name in kept else column for name, column in columns.items()}
+    found = as_settings(made)
+    return Settings(found, space or getattr(rows, "space", None), missing or getattr(rows, "missing", None))
 
 
-def _checked(space: Any) -> dict[str, Distribution]:
+def checked_space(space: Any) -> dict[str, Distribution]:
+    """Returns the distributions of a space.
+
+    Raises:
+        TypeError, ValueError: if it is no dictionary of at least one, or one is none.
+    """
     if not isinstance(space, Mapping):
         raise TypeError(f'space must be a dictionary {{"name": distribution}}; got {type(space).__name__}')
     if not space:
         raise ValueError("space must hold at least 1 hyperparameter; got none")
-    return {name: as_distribution(name, entry) for name, entry in space.items()}
+    found = {name: as_distribution(name, entry) for name, entry in space.items()}
+    check_conditions(found)
+    return found
 
 
-def _pick(column: Any, places: np.ndarray) -> Any:
-    return Static(column[i] for i in places) if isinstance(column, Static) else column[places]
+def _inner(entry: Any) -> Any:
+    return entry.distribution if isinstance(entry, When) else entry
 
 
-def _identity(row: Iterable[Any]) -> tuple:
+def taken_rows(found: Settings, where: Callable[[dict[str, Any]], bool] | None) -> Iterator[int]:
+    """Returns the rows that a function takes, of equal ones the first."""
+    seen = set()
+    for i in range(found.count):
+        row = identity(column[i] for column in found.values())
+        if row in seen:
+            continue
+        seen.add(row)
+        takes = True if where is None else where(found.row(i))
+        if not isinstance(takes, (bool, np.bool_)):
+            raise TypeError(f"where must return True or False; it returned {takes!r} for {found.row(i)}")
+        if takes:
+            yield i
+
+
+def _joined(first: Settings, others: Any) -> Settings:
+    """Returns the settings and, after them, those of the others that are not there yet."""
+    if not isinstance(others, Settings):
+        given = by_name(others, [name for name, entry in first.space.items() if isinstance(entry, When)])
+        static = [name for name in given if isinstance(first.get(name), Static)]
+        others = settings(given, space=first.space if first.space.keys() == given.keys() else None, static=static)
+    if apart := first.keys() ^ others.keys():
+        names = ", ".join(map(repr, sorted(apart)))
+        raise ValueError(f"settings must have the same names to be added; only one of them has {names}")
+    columns: dict[str, Any] = {}
+    for name in first:
+        values = [python_value(value) for column in (first[name], others[name]) for value in column]
+        columns[name] = Static(values) if any(isinstance(one[name], Static) for one in (first, others)) else values
+    missing = {
+        name: np.concatenate([one.missing.get(name, np.zeros(one.count, bool)) for one in (first, others)])
+        for name in first.missing | others.missing
+    }
+    found = Settings(columns_of(columns), first.space, missing)
+    found.logarithmic = first.logarithmic
+    return found.take(list(taken_rows(found, None)))
+
+
+def identity(row: Iterable[Any]) -> tuple:
     """Returns what tells a setting from others: by type too, since True equals 1."""
     return tuple((isinstance(value, bool), value) for value in row)
-
-
-def _uniforms(key: jax.Array, name: str) -> Callable[[int], np.ndarray]:
-    """Returns a function that draws n more uniforms at each call."""
-    stream: Iterator[jax.Array] = (
-        jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), i) for i in itertools.count()
-    )
-
-    def draw(n: int) -> np.ndarray:
-        with jax.ensure_compile_time_eval():
-            high, low = np.asarray(jax.random.bits(next(stream), (2, n), np.uint32))
-        return (high + (low >> 11) / 2**21) / 2**32  # all 53 bits: float32 uniforms repeat after some thousands
-
-    return draw

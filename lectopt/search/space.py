@@ -28,15 +28,25 @@ class Static(list):
     """
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """What `lo.grid` and `lo.sample` require of each entry of a space.
 
-    The functions of `lo.space` return such objects; SciPy's distributions are wrapped in `Quantiles`.
+    The functions of `lo.space` return such objects; SciPy's distributions are wrapped in `Quantiles`. An object of your
+    own with these two methods and `count` serves as well.
 
     Example:
         >>> import lectopt as lo
         >>> lo.space.integers(1, 4).spaced(2)
         array([1, 4], dtype=int32)
+        >>> class Powers:
+        ...     count = None
+        ...     def spaced(self, points):
+        ...         return [2.0**-i for i in range(points)]
+        ...     def drawn(self, uniforms):
+        ...         return 2.0 ** -(10 * uniforms)
+        >>> print(lo.grid({"learning_rate": Powers()}, points=3)["learning_rate"])
+        [1.   0.5  0.25]
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
@@ -158,12 +168,14 @@ class LogUniform:
 
 @dataclasses.dataclass(frozen=True)
 class Integers:
-    """The uniform distribution over the whole numbers from low to high, made by `lo.space.integers`.
+    """The distribution over whole numbers from low to high, made by `lo.space.integers`.
 
     Attributes:
         low: the smallest number.
         high: the largest number.
         static: whether the numbers stay Python values instead of being traced.
+        log: whether their logarithm is uniform, instead of the numbers themselves.
+        step: the difference between two neighbors.
 
     Example:
         >>> import lectopt as lo
@@ -176,27 +188,33 @@ class Integers:
     low: int
     high: int
     static: bool
+    log: bool = False
+    step: int = 1
 
     @property
     def count(self) -> int:
         """The number of different values."""
-        return self.high - self.low + 1
+        return (self.high - self.low) // self.step + 1
 
     def spaced(self, points: int) -> Any:
-        """Returns evenly spaced values, rounded, both ends included.
+        """Returns evenly spaced values, or ones in geometric progression, rounded, both ends included.
 
         Args:
             points: the largest number of values, at least 1.
 
         Returns:
-            The values in increasing order.
+            The values in increasing order; fewer than `points` where some are rounded to the same number.
         """
-        return self._column(np.unique(np.linspace(self.low, self.high, min(points, self.count)).round()))
+        points = min(points, self.count)
+        spaced = (np.geomspace if self.log and points < self.count else np.linspace)(self.low, self.high, points)
+        return self._column(np.unique(self.low + self.step * ((spaced - self.low) / self.step).round()))
 
     def drawn(self, uniforms: np.ndarray) -> Any:
         r"""Returns the values at given quantiles.
 
-        The value at quantile u is :math:`\mathrm{low} + \lfloor u\, (\mathrm{high} - \mathrm{low} + 1) \rfloor`.
+        The value at quantile u is :math:`\mathrm{low} + \mathrm{step} \lfloor u\, k \rfloor`, where k is the number of
+        values. With `log`, a number v takes the place of all real ones in [v, v + step), whose logarithms are uniform:
+        with c = high + step, it is :math:`\mathrm{low}\, (c / \mathrm{low})^u`, rounded down to a value.
 
         Args:
             uniforms: u, float64[n] in [0, 1).
@@ -204,7 +222,11 @@ class Integers:
         Returns:
             n values; uniform quantiles make them random draws.
         """
-        return self._column(self.low + np.floor(uniforms * self.count))
+        places = uniforms * self.count
+        if self.log:
+            ratio = (self.high + self.step) / self.low
+            places = (self.low * np.exp(np.log(ratio) * uniforms) - self.low) / self.step
+        return self._column(self.low + self.step * np.clip(np.floor(places), 0, self.count - 1))
 
     def _column(self, values: np.ndarray) -> Any:
         return Static(values.astype(int).tolist()) if self.static else values.astype(np.int32)
@@ -258,6 +280,66 @@ class Choice:
 
     def _column(self, places: Iterable[int]) -> Any:
         return Static(self.values[i] for i in places) if self.static else np.asarray(self.values)[list(places)]
+
+
+@dataclasses.dataclass(frozen=True)
+class When:
+    """A hyperparameter that applies only where another one has certain values, made by `lo.space.when`.
+
+    Attributes:
+        name: the other hyperparameter.
+        values: its values for which this one applies, a tuple.
+        distribution: how this one is distributed then.
+
+    Example:
+        >>> import lectopt as lo
+        >>> lo.space.when("optimizer", "sgd", lo.space.uniform(0.0, 0.9)).values
+        ('sgd',)
+
+    Source: Bergstra, Bardenet, Bengio and Kégl (2011), "Algorithms for hyper-parameter optimization", NeurIPS.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    distribution: Distribution
+
+    def spaced(self, points: int) -> Any:
+        """Returns the values of the distribution, spaced as it says.
+
+        Args:
+            points: the largest number of values, at least 1.
+
+        Returns:
+            The values in order.
+        """
+        return self.distribution.spaced(points)
+
+    def drawn(self, uniforms: np.ndarray) -> Any:
+        """Returns the values of the distribution at given quantiles.
+
+        Args:
+            uniforms: float64[n] in [0, 1).
+
+        Returns:
+            n values.
+        """
+        return self.distribution.drawn(uniforms)
+
+    @property
+    def count(self) -> int | None:
+        """The number of different values; None for real numbers."""
+        return self.distribution.count
+
+    def applies(self, value: Any) -> bool:
+        """Returns whether the hyperparameter applies.
+
+        Args:
+            value: the value of the other one.
+
+        Returns:
+            Whether it is among `values`; True is not 1.
+        """
+        return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in self.values)
 
 
 @runtime_checkable
@@ -362,12 +444,14 @@ def log_uniform(low: float, high: float) -> LogUniform:
     return LogUniform(*_ends(low, high, checks.POSITIVE))
 
 
-def integers(low: int, high: int, *, static: bool = False) -> Integers:
-    """Returns a uniform distribution of whole numbers from low to high, both included.
+def integers(low: int, high: int, *, log: bool = False, step: int = 1, static: bool = False) -> Integers:
+    """Returns a distribution of whole numbers from low to high, both included, uniform or log-uniform.
 
     Args:
-        low: the smallest number, at least -2**31.
-        high: the largest number, above `low` and below 2**31.
+        low: the smallest number, at least -2**31; with `log`, at least 1.
+        high: the largest number, above `low` and below 2**31; `low` plus a multiple of `step`.
+        log: whether the logarithm is uniform, so that every doubling is equally likely; False by default.
+        step: the difference between two neighboring numbers, at least 1 (the default).
         static: whether the trial receives Python numbers, which may decide shapes (widths, batch sizes), instead of
             traced ones; False by default. A search compiles one program for each.
 
@@ -375,20 +459,27 @@ def integers(low: int, high: int, *, static: bool = False) -> Integers:
         An `Integers`, an entry of a space.
 
     Raises:
-        ValueError: unless low < high within the range of int32.
-        TypeError: if one of them is not a whole number, or `static` is not a bool.
+        ValueError: unless low < high within the range of int32; if `step` does not lead from low to high, or `low` is
+            below 1 with `log`.
+        TypeError: if one of them is not a whole number, or `static` or `log` is not a bool.
 
     Example:
         >>> import lectopt as lo
         >>> lo.grid({"width": lo.space.integers(16, 64, static=True)}, points=3)["width"]
         [16, 40, 64]
+        >>> lo.grid({"width": lo.space.integers(8, 512, log=True, step=8, static=True)}, points=4)["width"]
+        [8, 32, 128, 512]
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
     low, high = (checks.check_count(name, value, least=-(2**31)) for name, value in (("low", low), ("high", high)))
     if not low < high < 2**31:
         raise ValueError(f"low must be below high, and high below 2**31; got low={low}, high={high}")
-    return Integers(low, high, checks.check_flag("static", static))
+    if (high - low) % checks.check_count("step", step):
+        raise ValueError(f"high must be low plus a multiple of step; got low={low}, high={high}, step={step}")
+    if checks.check_flag("log", log) and low < 1:
+        raise ValueError(f"low must be at least 1 with log=True; got {low}")
+    return Integers(low, high, checks.check_flag("static", static), log, step)
 
 
 def choice(values: Sequence[Any], static: bool = False) -> Choice:
@@ -433,19 +524,63 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
     return Choice(values, static=checks.check_flag("static", static) or not numbers)
 
 
+def when(name: str, value: Any, distribution: Any) -> When:
+    """Returns a distribution of a hyperparameter that applies only where another one has a certain value.
+
+    The trial is given a number everywhere, so that all settings share a program: where the hyperparameter does not
+    apply, the first value of the distribution. Tables, rows and results show None or a missing value there, and
+    settings that differ in nothing else are one.
+
+    Args:
+        name: the other hyperparameter, an entry of the same space: a choice or whole numbers, conditional itself
+            perhaps.
+        value: its value for which this one applies, or a list of such values.
+        distribution: the distribution of this one then, made by `lo.space` or one of SciPy's or Optuna's.
+
+    Returns:
+        A `When`, an entry of a space.
+
+    Raises:
+        ValueError: if the list of values is empty.
+        TypeError: if `name` is not a string, or `distribution` is none, or conditional itself.
+
+    Example:
+        >>> import lectopt as lo
+        >>> space = {"optimizer": lo.space.choice(["sgd", "adam"]),
+        ...          "momentum": lo.space.when("optimizer", "sgd", lo.space.choice([0.5, 0.9]))}
+        >>> for i in range(3):
+        ...     print(lo.grid(space).row(i))
+        {'optimizer': 'sgd', 'momentum': 0.5}
+        {'optimizer': 'sgd', 'momentum': 0.9}
+        {'optimizer': 'adam', 'momentum': None}
+
+    Source: Bergstra, Bardenet, Bengio and Kégl (2011), "Algorithms for hyper-parameter optimization", NeurIPS.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be that of a hyperparameter, a string; got {name!r}")
+    values = tuple(value) if isinstance(value, list) else (value,)
+    if not values:
+        raise ValueError("value must be a value, or a list of at least 1; got []")
+    inner = as_distribution("distribution", distribution)
+    if isinstance(inner, When):
+        raise TypeError("distribution must not be conditional itself; the other hyperparameter may be")
+    return When(name, values, inner)
+
+
 def as_distribution(name: str, entry: Any) -> Distribution:
     """Returns an entry of a space as a distribution, after checking it.
 
     Args:
         name: name of the hyperparameter, for messages.
-        entry: what the user gave: an object made by `lo.space`, or one of SciPy's distributions.
+        entry: what the user gave: an object made by `lo.space`, one of SciPy's or Optuna's distributions, or another
+            `Distribution`.
 
     Returns:
-        The entry itself, or a SciPy distribution wrapped in `Quantiles`.
+        The entry itself; a SciPy distribution wrapped in `Quantiles`; or what `lo.space` has for one of Optuna's.
 
     Raises:
         ValueError: if the median of a SciPy distribution is not a finite number.
-        TypeError: if the name is not a string, or the entry is neither kind of distribution.
+        TypeError: if the name is not a string, or the entry is no such distribution.
 
     Example:
         >>> import lectopt as lo
@@ -456,8 +591,10 @@ def as_distribution(name: str, entry: Any) -> Distribution:
     """
     if not isinstance(name, str):
         raise TypeError(f"space must have strings for names; got {name!r}")
-    if isinstance(entry, (Uniform, LogUniform, Integers, Choice)):
+    if isinstance(entry, Distribution) and not isinstance(entry, type):
         return entry
+    if type(entry).__module__ == "optuna.distributions":
+        return _from_optuna(entry)
     if isinstance(entry, _Scipy) and hasattr(entry, "rvs"):
         try:
             middle = np.asarray(entry.ppf(0.5))
@@ -470,8 +607,21 @@ def as_distribution(name: str, entry: Any) -> Distribution:
         return Quantiles(entry)
     raise TypeError(
         f"space[{name!r}] must be made by lectopt.space (uniform, log_uniform, integers, choice) or be one of scipy's "
-        f"distributions with its parameters; got {type(entry).__name__}"
+        f"distributions with its parameters, or one of Optuna's; got {type(entry).__name__}"
     )
+
+
+def _from_optuna(entry: Any) -> Distribution:
+    """Returns the same distribution; a single value, or real numbers in steps, as a choice."""
+    if hasattr(entry, "choices"):
+        return choice(entry.choices)
+    if entry.single():
+        return choice([entry.low])
+    if isinstance(entry.low, int):
+        return integers(entry.low, entry.high, log=entry.log, step=entry.step)
+    if entry.step is not None:
+        return choice([entry.low + i * entry.step for i in range(round((entry.high - entry.low) / entry.step) + 1)])
+    return (log_uniform if entry.log else uniform)(entry.low, entry.high)
 
 
 _REAL = checks.Interval(-np.inf, np.inf, low_open=True, high_open=True)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import lectopt as lo
-from lectopt.search.settings import Settings, as_settings, canonical, groups
+from lectopt.search.setting_columns import canonical
+from lectopt.search.settings import Settings, as_settings, groups
 from lectopt.search.space import Static
 
 pytestmark = pytest.mark.filterwarnings("error")
