@@ -13,6 +13,7 @@ from lectopt._internal.files import checked_path, read_arrays, save_arrays
 from lectopt._internal.tables import import_pandas
 from lectopt.search.missing_scores import MissingScores
 from lectopt.search.out_of_fold import out_of_fold
+from lectopt.search.setting_columns import python_value
 from lectopt.search.settings import Settings, as_settings
 from lectopt.search.space import Static
 from lectopt.training.run import Run
