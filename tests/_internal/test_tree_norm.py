@@ -80,6 +80,6 @@ def test_what_it_lowers_to():
         assert text.count("reducer(") == (0 if branches else len(leaves))
 
 
-def test_what_a_cpu_runs():
+def test_what_a_cpu_runs(cpu_alone):
     text = jax.jit(tree_norm).lower([jax.ShapeDtypeStruct((4, 3), np.float32)]).compile().as_text()
     assert text.count(" conditional(") == 1

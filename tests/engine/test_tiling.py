@@ -76,7 +76,7 @@ def test_an_accelerator_is_filled_before_a_cpu_would_be():
         tiling, left, spent, sizes = Tiling(4096, 5, 1, None, pace=pace), 4096, 0.0, []
         while left > 0:
             shape = tiling.shape
-            took = 0.03 * max(1.0, shape.lanes / 3000)
+            took = 0.04 * max(1.0, shape.lanes / 3000)
             left, spent = left - shape.rows, spent + took
             sizes.append(shape.rows)
             tiling.report(took, max(left, 0), compile_seconds=0.2)

@@ -173,7 +173,7 @@ def test_nnx_optimizer(make):
     assert copies(text) == []
 
 
-def test_watched_weights_are_copied():
+def test_watched_weights_are_copied(cpu_alone):
     """Since they are measured as they were, and nothing says that this comes before they are overwritten."""
     optimizer = optax.chain(lo.sgd(0.1), lo.watch_norms("weight"))
     text = text_of(optimizer, ARRAYS)
@@ -181,7 +181,7 @@ def test_watched_weights_are_copied():
     assert sorted(copies(text)) == ["f32[3,4]", "f32[5]"]
 
 
-def test_a_look_ahead_is_copied_where_w_decays():
+def test_a_look_ahead_is_copied_where_w_decays(cpu_alone):
     """Since w is the difference from it, and it is overwritten in the same step; nothing else is."""
     for inner, copied in ((lo.nesterov(0.1), ["f32[3,4]", "f32[5]"]), (lo.momentum(0.1), [])):
         optimizer = lo.average_params(lo.decay_weights(inner, 0.1))
@@ -210,7 +210,7 @@ COUNTERPARTS = {  # in Optax, and how many scalars a step of ours has to itself:
 
 
 @pytest.mark.parametrize(("ours", "theirs", "scalars"), COUNTERPARTS.values(), ids=COUNTERPARTS)
-def test_no_kernel_runs_over_a_leaf_beyond_those_of_optax(ours, theirs, scalars):
+def test_no_kernel_runs_over_a_leaf_beyond_those_of_optax(ours, theirs, scalars, cpu_alone):
     assert kernels(text_of(ours, LEAVES)) <= kernels(text_of(theirs, LEAVES)) + scalars
 
 

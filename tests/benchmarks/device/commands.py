@@ -15,6 +15,8 @@ from tests.benchmarks.device.rows import Row
 
 SUITE = ("tests/optim", "tests/norms", "tests/initializers", "tests/training")
 COUNT = re.compile(r"(\d+) (passed|failed|error|skipped)")
+LAST_TESTS = 40
+"""Seconds that are left to the tests which are running when no more begin."""
 
 
 def main_job(seconds: float) -> Iterator[Row]:
@@ -37,10 +39,12 @@ def main_job(seconds: float) -> Iterator[Row]:
 def suite(seconds: float) -> Iterator[Row]:
     """The tests of what computes, as many as run in so many seconds."""
     known = {"gpu": "cuda,cpu", "tpu": "tpu,cpu"}.get(jax.default_backend(), "cpu")
-    environment = {"JAX_PLATFORMS": known, **os.environ, "PYTEST_SECONDS": str(seconds - 20)}
+    environment = {"JAX_PLATFORMS": known, **os.environ, "PYTEST_SECONDS": str(seconds - LAST_TESTS)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.benchmarks.device.stop_in_time", *SUITE]
     if (cores := os.cpu_count() or 1) >= 8 and importlib.util.find_spec("xdist"):
         command += ["-n", str(min(cores // 2, 8))]
+    if importlib.util.find_spec("pytest_timeout"):
+        command += ["--timeout", str(LAST_TESTS - 10)]
     try:
         ran = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=seconds

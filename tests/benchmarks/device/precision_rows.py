@@ -60,8 +60,8 @@ def autocast(layers: list[int], x: np.ndarray, y: np.ndarray) -> Callable[[], An
     def train() -> None:
         torch.manual_seed(0)
         pairs = itertools.pairwise(layers)
-        parts = [part for a, b in pairs for part in (torch.nn.Linear(a, b), torch.nn.ReLU())]
-        model = torch.nn.Sequential(*parts[:-1]).to(device)
+        parts = [part for a, b in pairs for part in (torch.nn.Linear(a, b, device=device), torch.nn.ReLU())]
+        model = torch.nn.Sequential(*parts[:-1])
         optimizer = torch.optim.SGD(model.parameters(), RATE, MOMENTUM)
         for rows in torch.randperm(len(x), device=device).split(BATCH):
             optimizer.zero_grad()
