@@ -6,7 +6,7 @@
   around an optimizer `decay_weights`, `average_params`; `eval_params`, `register_eval_params`, `accept_dicts`.
 - Schedules: `linear_decay`, `cosine_decay`, `exponential_decay`, `robbins_monro`, `momentum_ramp`, `constant`;
   `warmup`, `join`; `steps_per_epoch`.
-- Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`.
+- Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`; `Dropout`.
 - Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`,
   `stream`, with `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets`
   (`lectopt.data.datasets`).
@@ -47,6 +47,7 @@ from lectopt.monitoring import diagnose as diagnose
 from lectopt.monitoring import inspect as inspect
 from lectopt.monitoring import rescale as rescale
 from lectopt.norms import BatchNorm as BatchNorm
+from lectopt.norms import Dropout as Dropout
 from lectopt.norms import LayerNorm as LayerNorm
 from lectopt.norms import Standardize as Standardize
 from lectopt.optim import accept_dicts as accept_dicts
@@ -114,16 +115,16 @@ from lectopt.training import update_batch_statistics as update_batch_statistics
 from lectopt.training import watch as watch
 
 __all__ = [
-    "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Folds", "Halving", "History", "Keep", "LayerNorm",
-    "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer", "accept_dicts",
-    "adagrad", "adam", "adamw", "add_l2", "average_params", "check", "classification", "clip_by_norm", "clip_by_value",
-    "clip_layers_by_norm", "compare", "constant", "cosine_decay", "cross_validate", "datasets", "decay_weights",
-    "diagnose", "ensemble", "eval_params", "exponential_decay", "few_labels", "fit", "from_indices", "grid", "holdout",
-    "initializers", "inspect", "join", "k_fold", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
-    "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "register_eval_params",
-    "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "sample", "scale_by_adagrad",
-    "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select",
-    "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep",
-    "trace_momentum", "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "warmup",
-    "watch", "watch_norms", "whole_set",
+    "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Dropout", "Folds", "Halving", "History", "Keep",
+    "LayerNorm", "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer",
+    "accept_dicts", "adagrad", "adam", "adamw", "add_l2", "average_params", "check", "classification", "clip_by_norm",
+    "clip_by_value", "clip_layers_by_norm", "compare", "constant", "cosine_decay", "cross_validate", "datasets",
+    "decay_weights", "diagnose", "ensemble", "eval_params", "exponential_decay", "few_labels", "fit", "from_indices",
+    "grid", "holdout", "initializers", "inspect", "join", "k_fold", "leave_one_out", "linear_decay", "load",
+    "minibatches", "momentum", "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder",
+    "pretrain_layers", "register_eval_params", "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro",
+    "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search",
+    "search_architecture", "select", "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream",
+    "suggest_learning_rate", "sweep", "trace_momentum", "trace_nesterov", "train", "transfer",
+    "update_batch_statistics", "use_all_cores", "warmup", "watch", "watch_norms", "whole_set",
 ]  # fmt: skip

@@ -1,11 +1,13 @@
 """Normalization of activities: of inputs (`Standardize`), over the batch (`BatchNorm`), over the layer (`LayerNorm`).
 
 Flax NNX modules, and the moments that they share: without cancellation, over masks and devices, pooled and running.
+And `Dropout`, whose rate may be traced.
 
 Imports `_internal` only.
 """
 
 from lectopt.norms.batch_norm import BatchNorm as BatchNorm
+from lectopt.norms.dropout import Dropout as Dropout
 from lectopt.norms.layer_norm import LayerNorm as LayerNorm
 from lectopt.norms.moment_checks import check_learnable as check_learnable
 from lectopt.norms.moments import Moments as Moments
