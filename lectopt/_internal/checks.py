@@ -78,6 +78,15 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_traceable_count(name: str, value: Any) -> Any:
+    """Returns `value`, a whole number of at least 1, as an int; one that is traced passes, and has to be int32[]."""
+    if not is_traced(value):
+        return check_count(name, value)
+    if value.shape or not jax.dtypes.issubdtype(value.dtype, np.integer):
+        raise TypeError(f"{name} must be a whole number; got {value.dtype}{list(value.shape)}")
+    return value
+
+
 def check_flag(name: str, value: Any) -> bool:
     """Returns `value` as a bool, raising unless it is one: "no" and 0.0 are taken neither for True nor for False."""
     if not isinstance(value, (bool, np.bool_)):

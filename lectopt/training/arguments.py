@@ -30,6 +30,7 @@ class TrainingArguments:
     validate_every: int | None = None
     batch_size: int | None = None
     epochs: int | None = None
+    max_epochs: int | None = None
     steps: int | None = None
     shuffle: bool = True
     key: Any
@@ -57,6 +58,27 @@ def as_batch_size(batch_size: Any, count: int) -> int:
             stacklevel=4,
         )
     return min(batch_size, count)
+
+
+def epoch_limit(epochs: Any, max_epochs: Any, validate_every: Any) -> Any:
+    """Returns after how many epochs, perhaps traced, a training ends that has room for more; None without max_epochs.
+
+    Raises:
+        ValueError: if it is more than max_epochs, or there are no epochs, or validations at other steps.
+        TypeError: if epochs is traced without max_epochs, or one of them is no whole number.
+    """
+    if max_epochs is None:
+        if checks.is_traced(epochs):
+            raise TypeError("epochs must be a whole number; a traced one needs max_epochs, the most that it may be")
+        return None
+    if epochs is None:
+        raise ValueError("max_epochs is the most that epochs may be: give it together with epochs")
+    if validate_every is not None:
+        raise ValueError("max_epochs needs validations at the ends of epochs; got validate_every too")
+    epochs, most = checks.check_traceable_count("epochs", epochs), checks.check_count("max_epochs", max_epochs)
+    if not checks.is_traced(epochs) and epochs > most:
+        raise ValueError(f"epochs must be at most max_epochs, {most}; got {epochs}")
+    return epochs
 
 
 def step_count(epochs: Any, steps: Any, per_epoch: int) -> int:

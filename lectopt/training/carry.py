@@ -29,7 +29,7 @@ class Judge(NamedTuple):
 
     metric: str
     maximizes: bool
-    patience: int | None  # validations without a gain; None never ends the training
+    patience: int | None  # validations without a gain; None never ends the training, unless `Data` has a traced one
     min_delta: float  # what a gain has to exceed
 
 
@@ -89,6 +89,8 @@ class Data(NamedTuple):
     key: jax.Array
     window: Window | None = None  # if the examples come from a stream
     valid_weights: dict[str, Array] | None = None  # float32[examples of the arrays of each]
+    epochs: Array | None = None  # int32[], after how many it ends, where that is less than the plan has room for
+    patience: Array | None = None  # int32[], where it is traced
 
     def holds_examples(self, batch: Array, batch_size: int) -> Array:
         """Tells which batches of an epoch hold an example; some do not where other parts are larger."""

@@ -20,7 +20,7 @@ def end_epoch(plan: Plan, data: Data, carry: Carry) -> Carry:
     judged: dict[str, Any] = {"running": healthy}
     if plan.validate_every is None:
         metrics |= validate(plan, data, learner)
-        better, verdict = judge(plan, carry, learner, healthy, metrics)
+        better, verdict = judge(plan, data, carry, learner, healthy, metrics)
         judged = verdict._asdict()
     else:  # of an epoch in which patience ran out, the loss was recorded then
         record = carry.epoch_records["train_loss"]
@@ -46,7 +46,7 @@ def validate_here(plan: Plan, data: Data, carry: Carry) -> Carry:
     finite, _ = _examine(plan, data, carry)
     healthy = carry.running & finite
     metrics = {"train_loss": carry.loss_sum / carry.counted, **validate(plan, data, carry.learner)}
-    better, verdict = judge(plan, carry, carry.learner, healthy, metrics)
+    better, verdict = judge(plan, data, carry, carry.learner, healthy, metrics)
     stops = healthy & ~verdict.running
     losses = carry.epoch_records["train_loss"]
     loss = jnp.where(stops, metrics["train_loss"], losses[carry.epoch])

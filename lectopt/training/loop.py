@@ -92,6 +92,10 @@ class Loop:
         def epoch(_: int, carry: Carry) -> Carry:
             return self.end_epoch(self._steps(carry, 0, self._plan.steps_per_epoch))
 
+        if (limit := self._data.epochs) is not None:
+            return jax.lax.while_loop(
+                lambda c: (c.epoch < jnp.minimum(limit, whole)) & c.running, functools.partial(epoch, 0), carry
+            )
         carry = jax.lax.fori_loop(0, whole, epoch, carry)
         return self.end_epoch(self._steps(carry, 0, rest)) if rest else carry
 

@@ -40,14 +40,13 @@ def as_run(setup: Setup, carry: Carry, eval_params: Callable[[Learner], Params] 
     losses = told.step_records["loss"].reshape(-1)[: plan.steps]
     lasted = xp.where(told.running, told.epoch, -(-ended // plan.steps_per_epoch))
     lasted = lasted - (told.diverged_at >= 0).astype(lasted.dtype)
+    known = (told.diverged_at < 0) & (True if data.epochs is None else data.epochs <= plan.epochs)
     return Run(
         params=eval_params(learner),
         model_state=learner.state,
         opt_state=learner.opt_state,
         lookahead_params=learner.params,
-        metrics={
-            name: _nan_unless(told.has_metrics[name] & (told.diverged_at < 0), x) for name, x in told.metrics.items()
-        },
+        metrics={name: _nan_unless(told.has_metrics[name] & known, x) for name, x in told.metrics.items()},
         history=History(
             steps={name: _nan_unless(done, r.reshape(-1)[: plan.steps]) for name, r in told.step_records.items()},
             epochs={name: _nan_unless(epoch < lasted, record) for name, record in told.epoch_records.items()},

@@ -17,6 +17,7 @@ from lectopt.training.arguments import (
     as_batch_size,
     check_augmented,
     check_callable,
+    epoch_limit,
     step_count,
 )
 from lectopt.training.carry import Data, Learner, Plan
@@ -73,12 +74,14 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
     batch_size = as_batch_size(given.batch_size, train.capacity)
     if mesh is not None:
         meshes.check_mesh(mesh, batch_size, task.adapter.specs())
+    limit = epoch_limit(given.epochs, given.max_epochs, given.validate_every)
+    epochs = given.epochs if limit is None else given.max_epochs
     judge = as_judge(given.patience, given.best_by, given.direction, given.min_delta, valid, task)
     check_callable(given.augment)
     plan = Plan(
         task=task,
         batch_size=batch_size,
-        steps=step_count(given.epochs, given.steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
+        steps=step_count(epochs, given.steps, per_epoch := steps_per_epoch(train.capacity, batch_size)),
         steps_per_epoch=per_epoch,
         shuffle=checks.check_flag("shuffle", given.shuffle),
         valid_names=tuple(valid),
@@ -98,7 +101,8 @@ def prepare(given: TrainingArguments, mesh: Mesh | None = None) -> Setup:
         check_examples(task, part, valid_name(valid, name))
     weights = None if given.weights is None else as_weights(given.weights, train, task)
     valid_weights = as_weights_of_validation(given.weight_validation, given.weights, valid, train, task)
-    data = Data(train, valid, weights, key, valid_weights=valid_weights)
+    patience: Any = given.patience if checks.is_traced(given.patience) else None
+    data = Data(train, valid, weights, key, valid_weights=valid_weights, epochs=limit, patience=patience)
     if given.augment is not None:
         check_augmented(given.augment, batch_shapes(train, batch_size))
     earlier = earlier_history(given.start)

@@ -27,6 +27,7 @@ def train(
     validate_every: int | None = None,
     batch_size: int | None = None,
     epochs: int | None = None,
+    max_epochs: int | None = None,
     steps: int | None = None,
     shuffle: bool = True,
     key: Any,
@@ -59,7 +60,11 @@ def train(
             in `run.history.validated_steps`. None validates after each epoch.
         batch_size: the number of examples in a minibatch, at least 1; the last minibatch of an epoch may be smaller. If
             there are fewer examples, all of them are one batch (with a warning).
-        epochs: the number of passes through the examples, at least 1; give either this or steps.
+        epochs: the number of passes through the examples, at least 1; give either this or steps. With `max_epochs` it
+            may be traced, int32[], so that it can be searched in one program.
+        max_epochs: the most that `epochs` may be, at least 1: what records have room for. A training that is past its
+            own epochs waits unchanged for the others; one whose traced epochs are above this, or below 1, has no
+            metrics (NaN). None takes epochs, which must then be known.
         steps: the number of updates in all, at least 1; give either this or epochs.
         shuffle: whether the minibatches are drawn anew in each epoch; False takes the same ones, in order, in every
             epoch.
@@ -86,8 +91,8 @@ def train(
         patience: a whole number of at least 1: training ends, and returns the best parameters, after so many
             validations in a row without a gain: a lower "valid_loss" (of several sets, the loss of the first), or what
             `best_by` names. A validation that is not finite is never the best; until one is finite, the best parameters
-            are the latest. Under `vmap`, a training that has ended waits
-            unchanged for the others. None trains to the end.
+            are the latest. It may be traced, int32[]; then less than 1 counts as 1. Under `vmap`, a training that has
+            ended waits unchanged for the others. None trains to the end.
         best_by: the name of the metric by which the best parameters are known, such as "valid_f1"; with it, they are
             returned without patience too. None takes the loss under patience, and returns the last ones without.
         direction: "minimize" or "maximize", for best_by; a loss is minimized if this is None, other metrics must say.
@@ -147,6 +152,7 @@ def train(
             validate_every=validate_every,
             batch_size=batch_size,
             epochs=epochs,
+            max_epochs=max_epochs,
             steps=steps,
             shuffle=shuffle,
             key=key,

@@ -40,7 +40,7 @@ def validate(plan: Plan, data: Data, learner: Learner) -> dict[str, Array]:
 
 
 def judge(
-    plan: Plan, carry: Carry, learner: Learner, healthy: Array, metrics: dict[str, Array]
+    plan: Plan, data: Data, carry: Carry, learner: Learner, healthy: Array, metrics: dict[str, Array]
 ) -> tuple[Array, Verdict]:
     """Returns whether the learner is to be kept as the best one so far, and what follows from that.
 
@@ -57,7 +57,8 @@ def judge(
     gained = lower if carry.bar is None else healthy & (loss < carry.bar - plan.judge.min_delta)
     bar = None if carry.bar is None else jnp.where(gained, loss, carry.bar)
     failures = jnp.where(gained, 0, carry.failures + 1)
-    running = healthy if plan.judge.patience is None else healthy & (failures < plan.judge.patience)
+    patience = plan.judge.patience if data.patience is None else jnp.maximum(data.patience, 1)
+    running = healthy if patience is None else healthy & (failures < patience)
     return better, Verdict(running, best, least, failures, bar)
 
 

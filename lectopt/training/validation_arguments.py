@@ -47,7 +47,7 @@ def as_judge(
 ) -> Judge | None:
     """Returns by what the best validation is known; None where the last one counts."""
     if patience is not None:
-        patience = checks.check_count("patience", patience)
+        patience = checks.check_traceable_count("patience", patience)
         if not valid:
             raise ValueError("patience counts validations: give it together with valid")
     checks.check_number("min_delta", min_delta, checks.NON_NEGATIVE)
@@ -63,7 +63,8 @@ def as_judge(
         raise ValueError("best_by judges validations: give it together with valid")
     metric = f"{next(iter(valid))}_loss" if best_by is None else best_by
     _check_metric(metric, valid, task)
-    return Judge(metric, _maximizes(metric, direction), patience, float(min_delta))
+    static = None if checks.is_traced(patience) else patience
+    return Judge(metric, _maximizes(metric, direction), static, float(min_delta))
 
 
 def as_weights_of_validation(
