@@ -11,8 +11,8 @@
   `stream`, with `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets`
   (`lectopt.data.datasets`).
 - Training: a `Task`, such as `classification` and `regression` define (`whole_set` marks metrics); `train` and `fit`,
-  which return a `Run` with its `History`; `Keep`; `load`, `compare`, `Comparison`, `watch`, `ensemble`;
-  `update_batch_statistics`.
+  which return a `Run` with its `History`; metrics of whole sets, `roc_auc`, `f1`, `balanced_accuracy`, `r2`; `Keep`;
+  `load`, `compare`, `Comparison`, `watch`, `ensemble`; `update_batch_statistics`.
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
 - Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
 - Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`, `settings`; `sweep`, `cross_validate`,
@@ -99,8 +99,12 @@ from lectopt.search import space as space
 from lectopt.search import suggest_learning_rate as suggest_learning_rate
 from lectopt.search import sweep as sweep
 from lectopt.tasks import Task as Task
+from lectopt.tasks import balanced_accuracy as balanced_accuracy
 from lectopt.tasks import classification as classification
+from lectopt.tasks import f1 as f1
+from lectopt.tasks import r2 as r2
 from lectopt.tasks import regression as regression
+from lectopt.tasks import roc_auc as roc_auc
 from lectopt.tasks import whole_set as whole_set
 from lectopt.training import Comparison as Comparison
 from lectopt.training import History as History
@@ -117,14 +121,15 @@ from lectopt.training import watch as watch
 __all__ = [
     "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Dropout", "Folds", "Halving", "History", "Keep",
     "LayerNorm", "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer",
-    "accept_dicts", "adagrad", "adam", "adamw", "add_l2", "average_params", "check", "classification", "clip_by_norm",
-    "clip_by_value", "clip_layers_by_norm", "compare", "constant", "cosine_decay", "cross_validate", "datasets",
-    "decay_weights", "diagnose", "ensemble", "eval_params", "exponential_decay", "few_labels", "fit", "from_indices",
-    "grid", "holdout", "initializers", "inspect", "join", "k_fold", "leave_one_out", "linear_decay", "load",
-    "minibatches", "momentum", "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder",
-    "pretrain_layers", "register_eval_params", "regression", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro",
-    "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search",
-    "search_architecture", "select", "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream",
-    "suggest_learning_rate", "sweep", "trace_momentum", "trace_nesterov", "train", "transfer",
-    "update_batch_statistics", "use_all_cores", "warmup", "watch", "watch_norms", "whole_set",
+    "accept_dicts", "adagrad", "adam", "adamw", "add_l2", "average_params", "balanced_accuracy", "check",
+    "classification", "clip_by_norm", "clip_by_value", "clip_layers_by_norm", "compare", "constant", "cosine_decay",
+    "cross_validate", "datasets", "decay_weights", "diagnose", "ensemble", "eval_params", "exponential_decay", "f1",
+    "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect", "join", "k_fold",
+    "leave_one_out", "linear_decay", "load", "minibatches", "momentum", "momentum_ramp", "nested_cross_validate",
+    "nesterov", "pretrain_encoder", "pretrain_layers", "r2", "register_eval_params", "regression", "rescale", "rmsprop",
+    "rmsprop_nesterov", "robbins_monro", "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam",
+    "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "settings", "sgd", "space",
+    "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum",
+    "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "warmup", "watch", "watch_norms",
+    "whole_set",
 ]  # fmt: skip

@@ -81,7 +81,8 @@ def public_names():
     found = {}
     for namespace in NAMESPACES:
         module = importlib.import_module(namespace)
-        for name, thing in vars(module).items():
+        for name, found_there in vars(module).items():
+            thing = inspect.unwrap(found_there) if callable(found_there) else found_there  # what is marked by whole_set
             if name.startswith("_") or not (inspect.isclass(thing) or inspect.isfunction(thing)):
                 continue
             if not thing.__module__.startswith("lectopt"):

@@ -10,3 +10,7 @@ from lectopt.tasks.metrics import whole_set as whole_set
 from lectopt.tasks.standard_tasks import classification as classification
 from lectopt.tasks.standard_tasks import regression as regression
 from lectopt.tasks.task import Task as Task
+from lectopt.tasks.whole_set_metrics import balanced_accuracy as balanced_accuracy
+from lectopt.tasks.whole_set_metrics import f1 as f1
+from lectopt.tasks.whole_set_metrics import r2 as r2
+from lectopt.tasks.whole_set_metrics import roc_auc as roc_auc

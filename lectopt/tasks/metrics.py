@@ -1,5 +1,6 @@
 """Metrics: numbers of single examples, or of all outputs at once."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,10 +12,16 @@ PerExample: TypeAlias = Callable[[Any, Any], Array]
 
 
 class WholeSetMetric:
-    """A metric of all outputs at once, made by `whole_set`."""
+    """A metric of all outputs at once, made by `whole_set`; called, it is the function that it marks."""
 
-    def __init__(self, function: Callable[[Any, Any, Array], Numeric]):
+    def __init__(self, function: Callable[..., Numeric], maximizes: bool | None = None):
+        functools.update_wrapper(self, function)
         self.function = function
+        self.maximizes = maximizes  # None where that is not known
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Numeric:
+        """Computes the metric."""
+        return self.function(*args, **kwargs)
 
 
 def whole_set(function: Callable[[Any, Any, Array], Numeric]) -> WholeSetMetric:

@@ -123,7 +123,8 @@ def fit(
             are the latest. None trains to the end.
         best_by: the name of the metric by which the best parameters are known, such as "valid_f1"; with it, they are
             returned without patience too. None takes the loss under patience, and returns the last ones without.
-        direction: "minimize" or "maximize", for best_by; a loss is minimized if this is None, other metrics must say.
+        direction: "minimize" or "maximize", for best_by; if this is None, a loss is minimized, `lo.roc_auc`, `lo.f1`,
+            `lo.balanced_accuracy` and `lo.r2` are maximized; other metrics must say.
         min_delta: under patience, how much a validation has to be better than the one that last counted as a gain, a
             number of at least 0. The best parameters are the best all the same.
         weights: the weight of each example in the loss: float[n], one number of at least 0 per example of the arrays;

@@ -6,6 +6,7 @@ from typing import Any
 from lectopt._internal import checks
 from lectopt._internal.arrays import as_array
 from lectopt.data.subsets import Subset, as_subset
+from lectopt.tasks.metrics import WholeSetMetric
 from lectopt.tasks.task import Task
 from lectopt.training.carry import Judge
 from lectopt.training.example_weights import as_valid_weights
@@ -64,7 +65,7 @@ def as_judge(
     metric = f"{next(iter(valid))}_loss" if best_by is None else best_by
     _check_metric(metric, valid, task)
     static = None if checks.is_traced(patience) else patience
-    return Judge(metric, _maximizes(metric, direction), static, float(min_delta))
+    return Judge(metric, _maximizes(metric, direction, valid, task), static, float(min_delta))
 
 
 def as_weights_of_validation(
@@ -86,9 +87,14 @@ def _check_metric(metric: Any, valid: Mapping[str, Subset], task: Task) -> None:
         raise ValueError(f"best_by must be one of {', '.join(map(repr, names))}; got {metric!r}")
 
 
-def _maximizes(metric: str, direction: Any) -> bool:
+def _maximizes(metric: str, direction: Any, valid: Mapping[str, Subset], task: Task) -> bool:
     if direction is None and metric.endswith("_loss"):
         return False
+    of_whole = {
+        f"{name}_{key}": m for name in valid for key, m in task.metrics.items() if isinstance(m, WholeSetMetric)
+    }
+    if direction is None and metric in of_whole and (known := of_whole[metric].maximizes) is not None:
+        return known
     if direction not in _DIRECTIONS:
         got = "" if direction is None else f"; got {checks.value_and_type(direction)}"
         raise ValueError(f"direction must be 'minimize' or 'maximize', which best_by={metric!r} does not tell{got}")
