@@ -26,8 +26,9 @@ class OutcomeTable:
 
     def next(self, shape: Rectangle) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows and pairs of the next lanes to run, at most as many as the rectangle has."""
-        rows = np.flatnonzero(~self.done.all(axis=1))[: shape.rows]
-        return rows, np.flatnonzero(~self.done[rows].all(axis=0))[: shape.pairs]
+        rows = np.flatnonzero(~self.done.all(axis=1))
+        rows = rows[(self.done[rows] == self.done[rows[0]]).all(axis=1)][: shape.rows]  # that lack the same pairs
+        return rows, np.flatnonzero(~self.done[rows[0]])[: shape.pairs]
 
     def restore(self) -> int:
         """Puts in what the records hold; returns how many lanes that is."""

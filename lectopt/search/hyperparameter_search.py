@@ -1,6 +1,7 @@
 """A whole search: its groups of settings and its rungs, one after the other."""
 
 import dataclasses
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -12,10 +13,8 @@ from lectopt._internal.ahead import ahead
 from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.progress import ProgressBar
-from lectopt._internal.run_directories import claim, fingerprint
 from lectopt.data.folds import Folds
 from lectopt.engine import devices
-from lectopt.engine.claimed_directory import ClaimedDirectory
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lane_records import LaneRecords
 from lectopt.engine.lanes import FoldAndSeed, Shared, Trial, TrialLane
@@ -29,19 +28,8 @@ from lectopt.search.plan import costs, plan
 from lectopt.search.replaying import Replay
 from lectopt.search.results import Results
 from lectopt.search.scores import Scores
+from lectopt.search.search_directory import GroupKey, SearchDirectory, described
 from lectopt.search.settings import Group, Settings, as_settings, groups
-
-
-class GroupKey(NamedTuple):
-    """Which of a search's groups of lanes this is."""
-
-    rung: int
-    group: int  # of settings with equal static values
-
-    @property
-    def directory(self) -> str:
-        """The name of the directory that keeps its lanes."""
-        return f"rung{self.rung}-group{self.group}"
 
 
 class PreparedGroup(NamedTuple):
@@ -73,6 +61,7 @@ class Search:
     spent_before: tuple[float, float] = (0.0, 0.0)  # on programs that an earlier search traced
     placed: Shared | None = None  # on the devices, once for all programs
     finished: bool = False
+    kept: SearchDirectory | None = None  # what keeps the outcomes, once it is claimed
 
     @classmethod
     def of(
@@ -122,7 +111,7 @@ class Search:
 
     def run(self) -> Results:
         """Runs all lanes."""
-        setting_groups = groups(self.settings)
+        self.kept, setting_groups = None, groups(self.settings)
         rungs = [(0, self.shape[0])] if self.halving is None else self.halving.rungs(self.shape[0])
         lanes = sum(count for _, count in rungs) * len(self.pairs.fold)
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
@@ -208,7 +197,7 @@ class Search:
         check_metrics(self.metric, self.maximizes, first.metrics, program.outcome.metrics)
         lanes = LaneGroup(numbers, self.pairs, before.kept, program.place(self.placed or self.shared))
         self.placed = lanes.data[1]
-        table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, lanes))
+        table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, lanes, rows))
         run = LaneRun(table, program, lanes, self.options)
         run.begin(threads)
         return PreparedGroup(key.group, lane, places, rows, run)
@@ -237,14 +226,23 @@ class Search:
             )
         return self.programs[cache_key]
 
-    def _records(self, key: GroupKey, program: LaneProgram, group: LaneGroup) -> LaneRecords | None:
-        directory = self.options.directory
-        if directory is None:
+    def _records(self, key: GroupKey, program: LaneProgram, group: LaneGroup, rows: np.ndarray) -> LaneRecords | None:
+        if self.options.directory is None:
             return None
-        digest = fingerprint(program.text, (group.data, group.pairs, group.numbers, group.starts))
-        if key == (0, 0):
-            claim(directory, digest, "search")
-        return LaneRecords(ClaimedDirectory(directory / key.directory, digest))
+        if self.kept is None:
+            halving = "" if self.halving is None else str([epochs for epochs, _ in self.halving.rungs(1)])
+            self.kept = SearchDirectory(self.options.directory, halving, self._programs((program, group)))
+        ranked = {"metric": self.metric, "maximizes": self.maximizes, "shape": self.shape[1:]}
+        about = described(self.settings, rows, metrics=sorted(program.outcome.metrics), **ranked)
+        return self.kept.records(key, program, group, about)
+
+    def _programs(self, first: tuple[LaneProgram, LaneGroup]) -> Iterator[tuple[LaneProgram, LaneGroup]]:
+        """Yields the programs of the first rung, with their lanes; those that nobody asks for are not traced."""
+        yield first
+        for group in groups(self.settings)[1:] if self.halving is None else ():
+            numbers = self.settings.numbers(group.rows)
+            program = self._program(0, TrialLane(self.trial, group.static), numbers, None)
+            yield program, LaneGroup(numbers, self.pairs, None, program.place(self.shared))
 
     def _results(self, scores: Scores, progress: Progress) -> Results:
         def cube(leaf: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def sweep(
             None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
         directory: folder that keeps the outcomes of finished lanes; it is created if necessary. A search that was
             interrupted in any way continues from there when it is called again with the same arguments, and ends as an
-            uninterrupted one would. None keeps nothing on disk.
+            uninterrupted one would; with more settings or seeds, only what is new runs. None keeps nothing on disk.
         progress: whether to print the plan of the search and a progress bar on standard error; True by default.
 
     Returns:
@@ -170,7 +170,7 @@ def cross_validate(
             None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
         directory: folder that keeps the outcomes of finished lanes; it is created if necessary. A search that was
             interrupted in any way continues from there when it is called again with the same arguments, and ends as an
-            uninterrupted one would. None keeps nothing on disk.
+            uninterrupted one would; with more settings or seeds, only what is new runs. None keeps nothing on disk.
         progress: whether to print the plan of the search and a progress bar on standard error; True by default.
 
     Returns:

@@ -117,7 +117,7 @@ def test_what_is_finished_is_not_computed_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path / "a")
     stops = False
-    done = sorted((tmp_path / "a" / "rung0-group0").glob("lanes-*.npz"))
+    done = lanes_of(tmp_path / "a")
     assert len(done) == 2
     done[1].rename(done[1].with_name("lanes-9.npz.77.part"))  # killed while it was being written
     ran.clear()
@@ -247,7 +247,7 @@ def searched(of_the_module, tmp_path):
 
 
 def lanes_of(directory):
-    return sorted((directory / "rung0-group0").glob("lanes-*.npz"))
+    return sorted(directory.glob("rung0-*/lanes-*.npz"))
 
 
 def spoilt(path, **changes):
@@ -337,8 +337,7 @@ def test_a_search_in_the_home_directory(tmp_path, monkeypatch, right):
 @pytest.mark.parametrize(
     "change",
     [
-        {"trial": other_trial}, {"rates": (0.01, 0.03, 0.1, 0.3, 0.5, 1.1)}, {"rates": (0.01, 0.03)}, {"folds": 4},
-        {"split": 1}, {"key": 1}, {"seeds": 2}, {"halving": lo.Halving(4, factor=2)},
+        {"trial": other_trial}, {"folds": 4}, {"split": 1}, {"key": 1}, {"halving": lo.Halving(4, factor=2)},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
@@ -347,6 +346,74 @@ def test_a_directory_of_another_search_is_refused(searched, change):
     with pytest.raises(ValueError, match="directory must be new, or of the same search"):
         search(searched, **change)
     assert {path: path.stat().st_mtime_ns for path in searched.rglob("*")} == before  # nothing is lost
+
+
+@pytest.mark.parametrize(
+    ("more", "trainings"),
+    [
+        ({"rates": (0.02, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 2.0)}, 2 * 3),
+        ({"rates": (0.1, 0.01)}, 0),
+        ({"seeds": 2}, 6 * 3),
+        ({"rates": (0.5, 0.02), "seeds": 3}, 3 * 2 + 3 * 3),
+    ],
+    ids=["more settings", "some of them", "more seeds", "both"],
+)
+def test_a_directory_with_more_settings_or_seeds_runs_what_is_new(searched, monkeypatch, more, trainings):
+    from lectopt.engine import running  # noqa: PLC0415
+
+    ran, run = [], running.run_rectangle
+
+    def counted(*arguments):
+        ran.append(len(arguments[-2]) * len(arguments[-1]))
+        return run(*arguments)
+
+    monkeypatch.setattr(running, "run_rectangle", counted)
+    found = search(searched, **more)
+    assert sum(ran) == trainings
+    np.testing.assert_array_equal(found.metrics["valid_loss"], search(None, **more).metrics["valid_loss"])
+    ran.clear()
+    search(searched)  # the first ones are there still
+    search(searched, **more)
+    assert not ran
+
+
+def test_a_directory_of_an_earlier_version_goes_on(tmp_path, right, ctrl_c, monkeypatch):
+    """Which had the numbers of all settings in its digest, and the places of lanes in their files."""
+    from lectopt._internal.run_directories import claim  # noqa: PLC0415
+    from lectopt.search import search_directory  # noqa: PLC0415
+
+    def earlier(self, path, context, programs):
+        self._path, self._is_former = path, True
+        claim(path, search_directory._former_digest(*next(iter(programs))), "search")
+
+    with monkeypatch.context() as context:
+        context.setattr(search_directory.SearchDirectory, "__init__", earlier)
+        ctrl_c(2)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path)
+    assert [path.name for path in lanes_of(tmp_path)] == ["lanes-0-1-0-2.npz", "lanes-2-3-0-2.npz"]
+    ctrl_c(1)  # what is left is a single rectangle
+    np.testing.assert_array_equal(search(tmp_path).metrics["valid_loss"], right.metrics["valid_loss"])
+    assert len(lanes_of(tmp_path)) == 3
+    with pytest.raises(ValueError, match="directory must be new, or of the same search"):
+        search(tmp_path, rates=(0.01,))
+
+
+@pytest.mark.filterwarnings("ignore:the best width")
+def test_a_directory_goes_on_with_other_static_values_beside_those_it_was_begun_with(tmp_path):
+    def scored(setting, key):
+        return {"loss": setting["rate"] * setting["width"]}
+
+    def swept(widths):
+        settings = lo.settings([{"width": width, "rate": 0.5} for width in widths], static=["width"])
+        return lo.sweep(scored, settings, minimize="loss", key=0, directory=tmp_path, progress=False)
+
+    swept([1, 2])
+    before = set(tmp_path.rglob("lanes-*"))
+    assert swept([3, 2, 1]).mean().tolist() == [1.5, 1.0, 0.5]
+    assert len(set(tmp_path.rglob("lanes-*")) - before) == 1
+    with pytest.raises(ValueError, match="directory must be new, or of the same search"):
+        swept([4, 5])
 
 
 def test_a_directory_of_something_else_is_refused(tmp_path):
