@@ -7,9 +7,9 @@
 - Schedules: `linear_decay`, `cosine_decay`, `exponential_decay`, `robbins_monro`, `momentum_ramp`, `constant`;
   `warmup`, `join`; `steps_per_epoch`.
 - Models: `lectopt.initializers`; `Standardize`, `BatchNorm`, `LayerNorm`; `Dropout`.
-- Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `from_indices`, `few_labels`, `minibatches`,
-  `stream`, with `Subset`, `Folds`, `Minibatches`; small real data sets in `lectopt.datasets`
-  (`lectopt.data.datasets`).
+- Data: `holdout`, `k_fold`, `stratified_k_fold`, `leave_one_out`, `leave_one_group_out`, `time_series_split`,
+  `repeated`, `from_indices`, `few_labels`, `minibatches`, `stream`, with `Subset`, `Folds`, `Minibatches`; small real
+  data sets in `lectopt.datasets` (`lectopt.data.datasets`).
 - Training: a `Task`, such as `classification` and `regression` define (`whole_set` marks metrics); `train` and `fit`,
   which return a `Run` with its `History`; metrics of whole sets, `roc_auc`, `f1`, `balanced_accuracy`, `r2`; `Keep`;
   `load`, `compare`, `Comparison`, `watch`, `ensemble`; `update_batch_statistics`.
@@ -35,11 +35,14 @@ from lectopt.data import few_labels as few_labels
 from lectopt.data import from_indices as from_indices
 from lectopt.data import holdout as holdout
 from lectopt.data import k_fold as k_fold
+from lectopt.data import leave_one_group_out as leave_one_group_out
 from lectopt.data import leave_one_out as leave_one_out
 from lectopt.data import minibatches as minibatches
+from lectopt.data import repeated as repeated
 from lectopt.data import steps_per_epoch as steps_per_epoch
 from lectopt.data import stratified_k_fold as stratified_k_fold
 from lectopt.data import stream as stream
+from lectopt.data import time_series_split as time_series_split
 from lectopt.engine import use_all_cores as use_all_cores
 from lectopt.monitoring import Diagnosis as Diagnosis
 from lectopt.monitoring import check as check
@@ -125,11 +128,11 @@ __all__ = [
     "classification", "clip_by_norm", "clip_by_value", "clip_layers_by_norm", "compare", "constant", "cosine_decay",
     "cross_validate", "datasets", "decay_weights", "diagnose", "ensemble", "eval_params", "exponential_decay", "f1",
     "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect", "join", "k_fold",
-    "leave_one_out", "linear_decay", "load", "minibatches", "momentum", "momentum_ramp", "nested_cross_validate",
-    "nesterov", "pretrain_encoder", "pretrain_layers", "r2", "register_eval_params", "regression", "rescale", "rmsprop",
-    "rmsprop_nesterov", "robbins_monro", "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam",
-    "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "settings", "sgd", "space",
-    "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "trace_momentum",
-    "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "warmup", "watch", "watch_norms",
-    "whole_set",
+    "leave_one_group_out", "leave_one_out", "linear_decay", "load", "minibatches", "momentum", "momentum_ramp",
+    "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "r2", "register_eval_params",
+    "regression", "repeated", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "roc_auc", "sample",
+    "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture",
+    "select", "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate",
+    "sweep", "time_series_split", "trace_momentum", "trace_nesterov", "train", "transfer", "update_batch_statistics",
+    "use_all_cores", "warmup", "watch", "watch_norms", "whole_set",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What may be given for folds: a number of them, a held-out share, or existing folds."""
+"""What may be given for folds: a number of them, a held-out share, existing folds, or what makes them."""
 
 import warnings
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt.data.folds import Folds, join
+from lectopt.data.folds import Folds, from_indices, join
 from lectopt.data.holdouts import holdout
 from lectopt.data.k_folds import k_fold, stratified_k_fold
 from lectopt.data.labels import has_labels, labels_of
@@ -17,7 +17,16 @@ _SHARE = checks.Interval(0, 1, low_open=True, high_open=True)
 
 
 def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Folds:
-    """Converts a number of folds, a held-out share, or existing Folds to Folds."""
+    """Converts a number of folds, a held-out share, existing Folds, or what makes them of the examples to Folds."""
+    if hasattr(folds, "split") and not isinstance(folds, str):
+        return from_indices(examples, folds)
+    if callable(folds):
+        folds, made_by = folds(examples), folds
+        if not isinstance(folds, Folds):
+            raise TypeError(
+                f"{name} must return lectopt.Folds where it is a function of the examples; {made_by!r} returned "
+                f"{checks.type_description(folds)}"
+            )
     if isinstance(folds, Folds):
         _check_within(folds, examples, name)
         return folds
@@ -25,7 +34,10 @@ def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Fol
         checks.check_number(name, folds, _SHARE)
         return join([holdout(examples, float(folds), key=key, stratify=_can_stratify(examples, 2, name))])
     if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, a share in (0, 1) or lectopt.Folds; got {folds!r}")
+        raise TypeError(
+            f"{name} must be a whole number, a share in (0, 1) or lectopt.Folds, or what makes them: a splitter "
+            f"of scikit-learn's, or a function of the examples; got {folds!r}"
+        )
     folds = checks.check_count(name, folds, least=2)
     return (stratified_k_fold if _can_stratify(examples, folds, name) else k_fold)(examples, folds, key=key)
 

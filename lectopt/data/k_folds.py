@@ -131,6 +131,44 @@ def leave_one_out(examples: Any) -> Folds:
     return _validate_on_each(whole, np.arange(len(whole)), len(whole))
 
 
+def leave_one_group_out(examples: Any, *, groups: Any) -> Folds:
+    """Makes one fold for each group of examples, which is validated on alone.
+
+    Args:
+        examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`.
+        groups: [n], one entry per example, of at least 2 different ones: numbers, strings, or others that can be
+            sorted. No entry may be missing (NaN, None).
+
+    Returns:
+        A `Folds` with a pair for each group, in the order of the sorted groups, equal to those of scikit-learn's
+        `LeaveOneGroupOut`.
+
+    Raises:
+        ValueError: if there are fewer than 2 groups, not one for each example, or one is missing.
+        TypeError: if the groups cannot be sorted, or they or the indices are being traced.
+
+    Example:
+        >>> import jax.numpy as jnp, lectopt as lo
+        >>> folds = lo.leave_one_group_out((jnp.arange(5.0),), groups=["b", "a", "b", "c", "a"])
+        >>> [valid.indices.tolist() for train, valid in folds]
+        [[1, 4], [0, 2], [3]]
+
+    Source: M. Stone (1974), "Cross-validatory choice and assessment of statistical predictions", Journal of the Royal
+    Statistical Society B 36(2).
+    """
+    whole = as_subset(examples)
+    check_concrete(whole, None)
+    members = group_numbers(groups, whole, np.arange(len(whole)))
+    if members.max() < 1:
+        raise ValueError("groups must be at least 2, to leave one out; got 1")
+    _, first = np.unique(members, return_index=True)
+    try:
+        ranks = np.unique(np.asarray(groups, object)[first], return_inverse=True)[1]
+    except TypeError as error:
+        raise TypeError(f"groups must be numbers, strings, or others that can be sorted: {error}") from error
+    return _validate_on_each(whole, ranks[members], len(first))
+
+
 def _fold_count(folds: Any, most: int, of: str) -> int:
     folds = checks.check_count("folds", folds, least=2)
     if folds > most:

@@ -77,8 +77,8 @@ def nested_cross_validate(
     settings: Any,
     examples: Any,
     *,
-    outer: int | Folds = 5,
-    inner: int | float = 5,
+    outer: int | Folds | Any = 5,
+    inner: int | float | Any = 5,
     minimize: str | None = None,
     maximize: str | None = None,
     seeds: int = 1,
@@ -111,12 +111,15 @@ def nested_cross_validate(
             program; strings, flags and columns of type `lo.space.Static` stay Python values, and each combination of
             them is compiled separately.
         examples: all examples, a tuple of arrays [n, ...], inputs first and targets last, or a `Subset`.
-        outer: the number of outer folds, at least 2 and by default 5, or `Folds` over these examples. Folds that are
-            made here are stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of
+        outer: the number of outer folds, at least 2 and by default 5, or `Folds` over these examples, or a function of
+            the examples that returns `Folds`, or one of scikit-learn's splitters. Folds that are made here of a number
+            are stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of
             which each value occurs at least once per fold.
         inner: the number of inner folds within each outer training part, at least 2 and by default 5; or a share in (0,
             1) to hold out as a single validation part. They are stratified by the same rule (each label at least twice,
-            for a single part), and do not keep groups together.
+            for a single part), and do not keep groups together. For groups and time, a function of the part (a
+            `Subset`) that returns `Folds` within it, such as `lambda part: lo.time_series_split(part, 3)` or `lambda
+            part: lo.k_fold(part, 3, key=0, groups=groups[part.indices])`; or one of scikit-learn's splitters.
         minimize: name of the metric to choose by if lower is better, such as "valid_loss". Exactly one of `minimize`
             and `maximize` must be given.
         maximize: name of the metric to choose by if higher is better, such as "valid_accuracy"; None if `minimize` is
@@ -190,8 +193,9 @@ def nested_cross_validate(
     with compile_threads() as threads:
         refit.begin_early(outside.at(0)[0], threads)
         results = run_or_keep_partial(search)
-    every, count = np.arange(len(results)), len(inside[0])
-    chosen = [part_of(results, every, slice(i * count, (i + 1) * count)).best_index for i in range(len(pairs))]
+    every, ends = np.arange(len(results)), np.cumsum([0, *map(len, inside)])
+    parts = [slice(*ends[i : i + 2]) for i in range(len(pairs))]
+    chosen = [part_of(results, every, part).best_index for part in parts]
     settings = [results.settings.row(row) for row in chosen]
     if not search.finished:
         return NestedResults(settings, {}, results)

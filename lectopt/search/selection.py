@@ -50,7 +50,7 @@ def select(
     settings: Any,
     examples: Any,
     *,
-    folds: int | float | Folds = 5,
+    folds: int | float | Folds | Any = 5,
     test: Any = None,
     minimize: str | None = None,
     maximize: str | None = None,
@@ -83,7 +83,8 @@ def select(
         examples: all examples but the test set: a tuple of arrays [n, ...], inputs first and targets last, or a
             `Subset`.
         folds: the number of folds, at least 2, by default 5; or a share in (0, 1) to hold out as a single validation
-            part; or `Folds` over these examples, such as `lo.k_fold` makes with groups. Folds that are made here are
+            part; or `Folds` over these examples, such as `lo.k_fold` makes with groups; or a function of the examples,
+            a Subset, that returns `Folds`; or one of scikit-learn's splitters. Folds that are made here of a number are
             stratified if the targets look like labels, that is, if they are whole numbers of shape [n] of which each
             value occurs at least once per fold (twice, for a single part). Otherwise they are drawn at random.
         test: examples to score the retrained setting on, a tuple of arrays or a `Subset`; None skips this.

@@ -281,6 +281,29 @@ def test_nested_cross_validation_keeps_the_outer_part_out():
         seen.mean("valid_loss")
 
 
+def test_inner_folds_may_be_a_function_of_each_outer_training_part():
+    """Whole groups stay together, and the parts may have different numbers of folds."""
+    x, y = np.arange(12, dtype=np.float32)[:, None], np.arange(12, dtype=np.float32)[:, None]
+    groups, parts = np.array([0, 0, 1, 1, 2, 2, 3, 3, 3, 3, 3, 3]), []
+    outer = lo.leave_one_group_out((x, y), groups=groups % 3)  # the training parts hold 2, 2 and 2 or 3 groups
+    task = lo.regression(lambda rngs: nnx.Linear(1, 1, rngs=rngs))
+
+    def inner(part):
+        parts.append(lo.leave_one_group_out(part, groups=groups[part.indices]))
+        return parts[-1]
+
+    def trial(setting, train, valid, key):
+        return lo.train(task, lo.sgd(setting["rate"]), train, valid=valid, batch_size=4, epochs=1, key=key)
+
+    seen = lo.nested_cross_validate(trial, {"rate": [0.0, 1e-3]}, (x, y), outer=outer, inner=inner, **quiet)
+    assert [len(folds) for folds in parts] == [2, 3, 3]
+    scores = seen.inner.metrics["valid_loss"]
+    assert scores.shape == (2, 8, 1)
+    best = [scores[:, rows, 0].mean(axis=1).argmin() for rows in (slice(0, 2), slice(2, 5), slice(5, 8))]
+    assert [setting["rate"] for setting in seen.settings] == pytest.approx([[0.0, 1e-3][row] for row in best])
+    assert seen.test_metrics["loss"].shape == (3,)
+
+
 @pytest.mark.slow
 def test_nested_is_honest_where_there_is_nothing_to_learn():
     """On labels that chance drew, the best mean of a cross-validation looks better than chance; nested does not."""
