@@ -5,7 +5,7 @@ The user's trial becomes one, as a pure function (numbers of the setting, fold a
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,14 +52,16 @@ class Trial:
     def check(self, *, folds: bool, halving: bool) -> None:
         """Raises TypeError unless the function takes the arguments that it will be called with."""
         names = ["setting", "train", "valid", "key"] if folds else ["setting", "key"]
-        extra = ["epochs", "start"] if halving else []
+        self.check_call(names, ["epochs", "start"] if halving else [], " for halving" if halving else "")
+
+    def check_call(self, names: Sequence[str], extra: Sequence[str], why: str) -> None:
+        """Raises TypeError unless the function can be called with these arguments, and these by name."""
         try:
             inspect.signature(self.function).bind(*names, **dict.fromkeys(extra))
         except ValueError:  # of some builtins nothing is known
             return
         except TypeError as error:
             call = ", ".join([*names, *(f"{name}=" for name in extra)])
-            why = " for halving" if halving else ""
             raise TypeError(f"trial must be a function that can be called as trial({call}){why}; {error}") from error
 
     def call(self, setting: Mapping[str, Any], pair: FoldAndSeed, shared: Shared, **extra: Any) -> Any:

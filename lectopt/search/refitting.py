@@ -19,9 +19,10 @@ from lectopt.training.run import Run
 class Refit:
     """A search's trial on a training part as a whole, with nothing to validate on."""
 
-    def __init__(self, search: Search, fold: int):
-        """Uses the key of a fold that the search does not have."""
+    def __init__(self, search: Search, fold: int, epochs: int | None = None):
+        """Uses the key of a fold that the search does not have; the trial is told `epochs`, if they are given."""
         self.search = search
+        self._epochs = epochs
         self._key = FoldAndSeed(fold, 0).key(search.shared.key)
         self._traced: dict[int, TracedProgram] = {}  # by the first row of a group
         self._programs: dict[int, Programs] = {}
@@ -37,6 +38,8 @@ class Refit:
                 "trial must accept valid=None: the best setting is retrained on all examples by trial(setting, train, "
                 f"None, key), which raised {type(error).__name__}: {error}"
             ) from error
+        if self._epochs is not None:
+            _check_epochs(returned, self._epochs)
         if needs_run and not isinstance(returned, Run):
             raise TypeError(f"trial must return a lectopt.Run to be tested; it returned {type(returned).__name__}")
 
@@ -54,7 +57,7 @@ class Refit:
 
     def begin_early(self, train: Subset, threads: Executor) -> None:
         """Begins to compile before it is known which setting is the best, where all of them share a program."""
-        if len(groups(self.search.settings)) == 1:
+        if len(groups(self.search.settings)) == 1 and self._epochs is None:
             self.begin(0, train, threads)
 
     def __call__(self, row: int, train: Subset) -> Any:
@@ -83,12 +86,24 @@ class Refit:
 
     def _function(self, group: Group) -> Callable[..., Any]:
         halving = self.search.halving
-        extra = {} if halving is None else {"epochs": halving.epochs, "start": None}
+        extra: dict[str, Any] = {} if halving is None else {"epochs": halving.epochs, "start": None}
+        if self._epochs is not None:
+            extra = {"epochs": self._epochs}
 
         def retrain(numbers: dict[str, Any], train: Subset, key: jax.Array) -> Any:
             return self.search.trial.function({**group.static, **numbers}, train, None, key, **extra)
 
         return retrain
+
+
+def _check_epochs(returned: Any, epochs: int) -> None:
+    """Raises unless a run has so many epochs."""
+    if not isinstance(returned, Run):
+        raise TypeError(f'trial must return a lectopt.Run for epochs="best"; it returned {type(returned).__name__}')
+    if (found := max(len(record) for record in returned.history.epochs.values())) != epochs:
+        raise ValueError(
+            f'trial must pass epochs on to lectopt.train for epochs="best"; given {epochs}, its run has {found}'
+        )
 
 
 def _place(train: Subset) -> tuple[Any, ...]:

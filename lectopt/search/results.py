@@ -15,6 +15,7 @@ from lectopt.search.missing_scores import MissingScores
 from lectopt.search.out_of_fold import out_of_fold
 from lectopt.search.setting_columns import python_value
 from lectopt.search.settings import Settings, as_settings
+from lectopt.search.simplest import simplest_row
 from lectopt.search.space import Static
 from lectopt.training.run import Run
 
@@ -198,34 +199,28 @@ class Results:
         """
         return self.settings.row(self.best_index)
 
-    def one_standard_error(self, complexity: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    def one_standard_error(self, complexity: str | Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         r"""Returns the simplest setting whose mean is within one standard error of the best.
 
         Among the settings h with :math:`|\bar s_h - \bar s_{\mathrm{best}}| \le \operatorname{sem}_{\mathrm{best}}`
         (and as many completed rungs) it is the one of least complexity; of equally simple ones, the best.
 
         Args:
-            complexity: a function of a setting `{"name": value}` that returns something to sort by, lower for simpler
-                ones, such as `lambda setting: -setting["coefficient"]`.
+            complexity: the name of a hyperparameter that is a number, lower for simpler settings, such as "width"; or a
+                function of a setting `{"name": value}` that returns something to sort by, lower for simpler ones, such
+                as `lambda setting: -setting["coefficient"]`.
 
         Returns:
             The setting as Python values, `{"name": value}`.
 
         Raises:
-            ValueError: if there is no standard error, with a single fold and seed, or no setting has a finite mean.
-            TypeError: if `complexity` is not a function.
+            ValueError: if there is no standard error, with a single fold and seed, no setting has a finite mean, or
+                there is no hyperparameter of this name.
+            TypeError: if `complexity` is neither a function nor the name of a number.
 
         Source: Breiman, Friedman, Olshen and Stone (1984), "Classification and regression trees", section 3.4.3.
         """
-        if not callable(complexity):
-            raise TypeError(f"complexity must be a function of a setting; got {complexity!r}")
-        best = self.best_index
-        error = float(self.sem()[best])
-        if np.isnan(error):
-            raise ValueError("one_standard_error needs at least 2 folds, or 2 seeds")
-        apart = np.abs(self.mean() - self.mean()[best])
-        near = [i for i in self.ranking() if apart[i] <= error and self.rungs[i] == self.rungs[best]]
-        return self.settings.row(min(near, key=lambda i: complexity(self.settings.row(i))))
+        return self.settings.row(simplest_row(self, complexity))
 
     def difference(self, a: int, b: int | None = None, metric: str | None = None) -> Difference:
         """Returns a metric of setting a minus that of setting b, paired by fold.

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from lectopt._internal import checks
 from lectopt._internal.arrays import as_array
 from lectopt._internal.progress import ProgressBar
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds
 from lectopt.data.subsets import Subset, as_subset
+from lectopt.engine.lanes import Trial
 from lectopt.engine.program_cache import compile_threads
 from lectopt.search.halving import Halving
 from lectopt.search.hyperparameter_search import Search
@@ -20,6 +22,7 @@ from lectopt.search.refitting import Refit
 from lectopt.search.result_parts import part_of
 from lectopt.search.result_warnings import warn_of_edges
 from lectopt.search.results import Results
+from lectopt.search.simplest import as_complexity, simplest_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +30,20 @@ class Selection:
     """The outcome of `lo.select`.
 
     Attributes:
-        setting: the setting with the best mean over folds, `{"name": value}`.
+        setting: the setting that was chosen, `{"name": value}`.
         results: the `Results` of the cross-validation, with the scores of all settings.
         run: the `Run` (or whatever else the trial returns) of that setting, retrained on all of `examples`; None if the
             search was ended by Ctrl-C.
         test_metrics: `{"loss": float, "<metric>": float}`: the loss and metrics of `run` on the test set, by which
             nothing was chosen; None without a test set.
+        epochs: how many epochs the retraining was told to take; None without `epochs="best"`.
     """
 
     setting: dict[str, Any]
     results: Results
     run: Any
     test_metrics: dict[str, float] | None
+    epochs: int | None = None
 
     def __repr__(self) -> str:
         tested = "" if self.test_metrics is None else f", test_metrics={self.test_metrics}"
@@ -57,6 +62,9 @@ def select(
     seeds: int = 1,
     key: Any,
     halving: Halving | None = None,
+    rule: str = "best",
+    complexity: str | Callable[[dict[str, Any]], Any] | None = None,
+    epochs: str | None = None,
     chunk: int | None = None,
     memory: int | None = None,
     directory: str | Path | None = None,
@@ -96,6 +104,16 @@ def select(
         key: an int or a `jax.random.key`, from which the folds and the keys of all lanes are derived.
         halving: a `lo.Halving`, which stops the worse settings early; the trial is then called with two more keyword
             arguments, `epochs` and `start`. The retraining takes all its epochs. None trains every setting to the end.
+        rule: "best" (the default) takes the setting with the best mean; "one_standard_error" the simplest one whose
+            mean is within one standard error of it, by `Results.one_standard_error`.
+        complexity: which settings are simpler, for `rule="one_standard_error"`: the name of a hyperparameter that is a
+            number, lower for simpler settings, such as "width"; or a function of a setting that returns something to
+            sort by, lower for simpler ones, such as `lambda setting: -setting["coefficient"]`. None under "best".
+        epochs: "best" retrains for as many epochs as were best on the folds: the median of `Run.best_epoch` over the
+            runs of the chosen setting, rounded. These are trained once more, as `Results.runs` does; the trial is then
+            called as `trial(setting, train, None, key, epochs=n)`, with a Python int to be passed on to `lo.train`,
+            while for the folds it takes its default. It gives `patience` where `valid` is not None. None leaves the
+            retraining to the trial.
         chunk: number of settings that are trained at once. None starts with about 40 lanes per device and then chooses
             the fastest number by timing, as far as memory allows.
         memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
@@ -107,9 +125,9 @@ def select(
         progress: whether to print the plan of the search and a progress bar on standard error; True by default.
 
     Returns:
-        A `Selection` with the fields `setting`, `results`, `run` and `test_metrics`. In an interactive session (a
-        notebook, IPython or the Python prompt), Ctrl-C during the cross-validation returns the best setting so far,
-        with a warning; `run` and `test_metrics` are then None.
+        A `Selection` with the fields `setting`, `results`, `run`, `test_metrics` and `epochs`. In an interactive
+        session (a notebook, IPython or the Python prompt), Ctrl-C during the cross-validation returns the best setting
+        so far, with a warning; `run` and `test_metrics` are then None.
 
     Warns:
         UserWarning: if labels are too rare to stratify by; if the best value of a hyperparameter lies at an end of the
@@ -119,7 +137,7 @@ def select(
     Raises:
         ValueError: before anything is compiled, if an argument is not as described above, or if the trial does not
             return the metric; if `directory` holds another search; if even a single lane needs more than `memory`; if
-            the trial fails with `valid=None`; if no setting has a finite score.
+            the trial fails with `valid=None` or does not pass `epochs` on; if no setting has a finite score.
         TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
             neither a `Run` nor a dictionary of scalars, or no `Run` although there is a test set. Other exceptions
             raised by the trial are passed on; a note says so where a traced number would have to be static.
@@ -141,6 +159,7 @@ def select(
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Validation" and "Cross-validation" (example
     application); Goodfellow, Bengio and Courville (2016), "Deep Learning", section 5.3.
     """
+    _check_rule(trial, rule, complexity, epochs, halving)
     rest = as_subset(examples)
     tested = None if test is None else as_subset(test, "test", as_array)
     search = Search.of(
@@ -157,15 +176,44 @@ def select(
         directory=directory,
         progress=progress,
     )
-    refit = Refit(search, len(search.shared.folds or ()))
+    if rule != "best":
+        as_complexity(complexity, search.settings)
+        if search.shape[1:] == (1, 1):
+            raise ValueError("one_standard_error needs at least 2 folds, or 2 seeds")
+    fold = len(search.shared.folds or ())
+    refit = Refit(search, fold, None if epochs is None else 1)
     refit.check(rest, needs_run=tested is not None)
     with compile_threads() as threads:
         refit.begin_early(rest, threads)
         results = run_or_keep_partial(search)
     if not search.finished:
         return Selection(results.best(), results, None, None)
-    (chosen,) = retrained(refit, warn_of_edges(results), [np.arange(len(results))], rest, tested)
-    return dataclasses.replace(chosen, results=results)
+    warn_of_edges(results)
+    row = results.best_index if rule == "best" else simplest_row(results, complexity)
+    count = None if epochs is None else _best_epochs(results, row)
+    (run,) = _retrained(refit if count is None else Refit(search, fold, count), [row], rest)
+    return Selection(results.settings.row(row), results, run, None if tested is None else run.evaluate(tested), count)
+
+
+def _check_rule(trial: Any, rule: Any, complexity: Any, epochs: Any, halving: Any) -> None:
+    """Raises unless the arguments that say what is retrained, and for how long, go together."""
+    checks.check_choice("rule", rule, ("best", "one_standard_error"))
+    if (complexity is None) != (rule == "best"):
+        raise ValueError(
+            f'complexity goes with rule="one_standard_error", and that with it; got {rule=}, {complexity=}'
+        )
+    if epochs is None:
+        return
+    checks.check_choice("epochs", epochs, ("best",))
+    if halving is not None:
+        raise ValueError('epochs="best" is for searches without halving, which says how many epochs there are')
+    if callable(trial):
+        Trial(trial).check_call(["setting", "train", "valid", "key"], ["epochs"], ' for epochs="best"')
+
+
+def _best_epochs(results: Results, row: int) -> int:
+    """Returns the median of the best numbers of epochs over the folds and seeds of a setting."""
+    return max(int(np.floor(np.median([run.best_epoch for run in results.runs(row)]) + 0.5)), 1)
 
 
 def retrained(
@@ -174,7 +222,16 @@ def retrained(
     """Returns the best setting among each of some rows, retrained on the rest and tested; they compile together."""
     found = [part_of(results, rows) for rows in parts]
     best = [int(rows[part.best_index]) for rows, part in zip(parts, found, strict=True)]
-    runs = []
+    runs = _retrained(refit, best, rest)
+    return [
+        Selection(part.best(), part, run, None if test is None else run.evaluate(test))
+        for part, run in zip(found, runs, strict=True)
+    ]
+
+
+def _retrained(refit: Refit, best: Sequence[int], rest: Subset) -> list[Any]:
+    """Returns what the trial returns for these settings on the rest."""
+    runs: list[Any] = []
     with (
         compile_threads() as threads,
         ProgressBar("retrainings", len(best), show=refit.search.options.progress) as bar,
@@ -184,7 +241,4 @@ def retrained(
         for row in best:
             runs.append(refit(row, rest))
             bar.update(len(runs))
-    return [
-        Selection(part.best(), part, run, None if test is None else run.evaluate(test))
-        for part, run in zip(found, runs, strict=True)
-    ]
+    return runs

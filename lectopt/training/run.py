@@ -23,6 +23,7 @@ from lectopt.tasks.models import Params
 from lectopt.tasks.task import Task
 from lectopt.training import checkpoints
 from lectopt.training.archives import Archive
+from lectopt.training.best_epochs import best_epoch
 from lectopt.training.history import History
 from lectopt.training.starting import Start
 
@@ -82,6 +83,15 @@ class Run:
         """
         self.check_single()
         return self.task.present(self.params, self.model_state)
+
+    @property
+    def best_epoch(self) -> Numeric:
+        """The number of epochs that led to the returned parameters: int, or int32[] where it is traced.
+
+        Under patience, or by `best_by`, those up to the best validation (an epoch that it lies in counts); otherwise
+        all. 0 after divergence, or if nothing was better than what the training started from.
+        """
+        return best_epoch(self.metrics, self.history)
 
     @property
     def start(self) -> Start:

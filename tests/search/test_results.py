@@ -81,8 +81,14 @@ def test_the_simplest_within_one_standard_error():
     assert set(near) == {2, 3}
     assert found.one_standard_error(lambda s: s["name"])["name"] == "c"
     assert found.one_standard_error(lambda s: -s["rate"])["name"] == "d"
-    with pytest.raises(TypeError, match="complexity must be a function of a setting; got 'rate'"):
-        found.one_standard_error("rate")
+    assert found.one_standard_error("rate") == found.one_standard_error(lambda s: s["rate"])
+    for name, error, message in [
+        (3, TypeError, "complexity must be a function of a setting, or a hyperparameter's name; got 3"),
+        ("width", ValueError, "complexity must be one of .*, or a function; got 'width'"),
+        ("name", TypeError, "complexity must be the name of a number, or a function; name has 'a'"),
+    ]:
+        with pytest.raises(error, match=message):
+            found.one_standard_error(name)
     with pytest.raises(ValueError, match="needs at least 2 folds, or 2 seeds"):
         results(LOSS[:, :1, :1]).one_standard_error(len)
 

@@ -53,6 +53,7 @@ def test_epochs_that_there_is_no_room_for_have_no_metrics(of_epochs):
     assert (of_epochs.diverged_at == -1).all()
 
 
+@pytest.mark.slow
 def test_each_lane_has_its_own_patience():
     patience = [1, 2, 8]
     runs = jax.jit(jax.vmap(lambda n: trained(epochs=8, patience=n)))(jnp.array(patience))

@@ -1,0 +1,99 @@
+"""What `select` retrains, and for how long: the best number of epochs of the folds, the rule of one standard error."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import lectopt as lo
+
+pytestmark = pytest.mark.filterwarnings("ignore:the best .*, lies at")
+FLOWERS = lo.datasets.iris()
+REST, TEST = lo.holdout(FLOWERS, 0.2, key=0, stratify=True)
+TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
+RATES = {"rate": [0.3, 0.1, 0.5]}
+FOLDS = lo.stratified_k_fold(REST, 3, key=0)
+quiet = {"folds": FOLDS, "minimize": "valid_loss", "key": 0, "progress": False}
+
+
+def patient(setting, train, valid, key, epochs=25):
+    patience = None if valid is None else 3
+    optimizer = lo.momentum(setting["rate"], 0.9)
+    return lo.train(TASK, optimizer, train, valid=valid, batch_size=30, epochs=epochs, patience=patience, key=key)
+
+
+def test_the_retraining_takes_the_median_of_the_best_epochs():
+    chosen = lo.select(patient, RATES, REST, test=TEST, epochs="best", **quiet)
+    found = [run.best_epoch for run in chosen.results.runs()]
+    assert np.median(found) not in (min(found), max(found))
+    assert chosen.epochs == int(np.median(found))
+    assert chosen.epochs != 25
+    assert len(chosen.run.history.epochs["train_loss"]) == chosen.epochs
+    np.testing.assert_allclose(chosen.run.evaluate(TEST)["loss"], chosen.test_metrics["loss"], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_simplest_within_one_standard_error_is_retrained():
+    near = {"rate": [0.01, 0.012, 0.014]}
+    best = lo.select(patient, near, REST, **quiet)
+    simple = lo.select(patient, near, REST, rule="one_standard_error", complexity="rate", **quiet)
+    assert best.epochs is simple.epochs is None
+    assert simple.setting == simple.results.one_standard_error(lambda setting: setting["rate"])
+    other = lo.select(
+        patient, near, REST, rule="one_standard_error", complexity=lambda s: -s["rate"], epochs="best", **quiet
+    )
+    assert other.setting == other.results.one_standard_error(lambda s: -s["rate"])
+    assert other.setting["rate"] > simple.setting["rate"]
+    row = other.results.settings["rate"].tolist().index(np.float32(other.setting["rate"]))
+    assert other.epochs == int(np.median([run.best_epoch for run in other.results.runs(row)]))
+    for chosen in (simple, other):
+        numbers = chosen.setting
+        alone = patient(numbers, REST, None, _key(), epochs=chosen.epochs or 25)
+        np.testing.assert_allclose(chosen.run.metrics["train_loss"], alone.metrics["train_loss"], rtol=1e-3)
+
+
+def _key():
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 3), 0)
+
+
+def deaf(setting, train, valid, key, epochs=9):
+    return lo.train(TASK, lo.sgd(setting["rate"]), train, valid=valid, batch_size=30, epochs=2, key=key)
+
+
+def scores_only(setting, train, valid, key, epochs=9):
+    return {"valid_loss": setting["rate"]}
+
+
+BAD = {
+    "another rule": (patient, {"rule": "worst"}, ValueError, "rule must be one of 'best', 'one_standard_error'"),
+    "no complexity": (patient, {"rule": "one_standard_error"}, ValueError, "complexity goes with rule="),
+    "complexity alone": (patient, {"complexity": "rate"}, ValueError, "complexity goes with rule="),
+    "no such name": (
+        patient,
+        {"rule": "one_standard_error", "complexity": "width"},
+        ValueError,
+        "complexity must be one of 'rate', or a function; got 'width'",
+    ),
+    "one part": (
+        patient,
+        {"rule": "one_standard_error", "complexity": "rate", "folds": 0.2},
+        ValueError,
+        "one_standard_error needs at least 2 folds",
+    ),
+    "a number": (patient, {"epochs": 5}, ValueError, "epochs must be one of 'best'; got 5"),
+    "halving": (patient, {"epochs": "best", "halving": lo.Halving(epochs=2)}, ValueError, "without halving"),
+    "no argument": (
+        lambda setting, train, valid, key: scores_only(setting, train, valid, key),  # noqa: PLW0108
+        {"epochs": "best"},
+        TypeError,
+        r'trial must be a function that can be called as .* for epochs="best"; got an unexpected',
+    ),
+    "not passed on": (deaf, {"epochs": "best"}, ValueError, "trial must pass epochs on .*; given 1, its run has 2"),
+    "no run": (scores_only, {"epochs": "best"}, TypeError, "trial must return a lectopt.Run for epochs="),
+}
+
+
+@pytest.mark.parametrize(("trial", "options", "error", "message"), BAD.values(), ids=BAD)
+def test_rules_that_are_refused(trial, options, error, message):
+    with pytest.raises(error, match=message):
+        lo.select(trial, RATES, REST, **quiet | options)
