@@ -16,8 +16,9 @@
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
 - Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
 - Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`, `settings`; `sweep`, `cross_validate`,
-  `select`, `nested_cross_validate`, `Halving`, `Results`; `suggest_learning_rate`; `search_architecture`,
-  `ArchitectureSpace`; strategies and Optuna in `lectopt.search` and `lectopt.search.optuna`; `use_all_cores`.
+  `select`, `nested_cross_validate`, `Halving`, `Results`; `learning_curve`, `validation_curve`;
+  `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`; strategies and Optuna in `lectopt.search` and
+  `lectopt.search.optuna`; `use_all_cores`.
 - Estimators for scikit-learn in `lectopt.sklearn`, which is not imported here.
 
 The lecture: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Training Algorithms".
@@ -94,6 +95,7 @@ from lectopt.search import Halving as Halving
 from lectopt.search import Results as Results
 from lectopt.search import cross_validate as cross_validate
 from lectopt.search import grid as grid
+from lectopt.search import learning_curve as learning_curve
 from lectopt.search import nested_cross_validate as nested_cross_validate
 from lectopt.search import sample as sample
 from lectopt.search import select as select
@@ -101,6 +103,7 @@ from lectopt.search import settings as settings
 from lectopt.search import space as space
 from lectopt.search import suggest_learning_rate as suggest_learning_rate
 from lectopt.search import sweep as sweep
+from lectopt.search import validation_curve as validation_curve
 from lectopt.tasks import Task as Task
 from lectopt.tasks import balanced_accuracy as balanced_accuracy
 from lectopt.tasks import classification as classification
@@ -128,11 +131,11 @@ __all__ = [
     "classification", "clip_by_norm", "clip_by_value", "clip_layers_by_norm", "compare", "constant", "cosine_decay",
     "cross_validate", "datasets", "decay_weights", "diagnose", "ensemble", "eval_params", "exponential_decay", "f1",
     "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect", "join", "k_fold",
-    "leave_one_group_out", "leave_one_out", "linear_decay", "load", "minibatches", "momentum", "momentum_ramp",
-    "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "r2", "register_eval_params",
-    "regression", "repeated", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro", "roc_auc", "sample",
-    "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture",
-    "select", "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream", "suggest_learning_rate",
-    "sweep", "time_series_split", "trace_momentum", "trace_nesterov", "train", "transfer", "update_batch_statistics",
-    "use_all_cores", "warmup", "watch", "watch_norms", "whole_set",
+    "learning_curve", "leave_one_group_out", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
+    "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "r2",
+    "register_eval_params", "regression", "repeated", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro",
+    "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search",
+    "search_architecture", "select", "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream",
+    "suggest_learning_rate", "sweep", "time_series_split", "trace_momentum", "trace_nesterov", "train", "transfer",
+    "update_batch_statistics", "use_all_cores", "validation_curve", "warmup", "watch", "watch_norms", "whole_set",
 ]  # fmt: skip

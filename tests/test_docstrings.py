@@ -60,6 +60,7 @@ RETURNED = [
     "lectopt.search.learning_rate.RateSuggestion",
     "lectopt.search.nesting.NestedResults",
     "lectopt.search.results.Difference",
+    "lectopt.search.score_curves.ScoreCurve",
     "lectopt.search.selection.Selection",
     "lectopt.tasks.model_state.ModelState",
     "lectopt.training.ensembling.Ensemble",

@@ -13,6 +13,8 @@ from lectopt.search.halving import Halving as Halving
 from lectopt.search.learning_rate import suggest_learning_rate as suggest_learning_rate
 from lectopt.search.nesting import nested_cross_validate as nested_cross_validate
 from lectopt.search.results import Results as Results
+from lectopt.search.score_curves import learning_curve as learning_curve
+from lectopt.search.score_curves import validation_curve as validation_curve
 from lectopt.search.selection import select as select
 from lectopt.search.settings import settings as settings
 from lectopt.search.sweeping import cross_validate as cross_validate
@@ -26,6 +28,6 @@ from lectopt.strategies import reinforce as reinforce
 
 __all__ = [
     "ZOPH_LE", "Architecture", "Controller", "Halving", "Layer", "Record", "Results", "cross_validate", "evolve",
-    "grid", "nested_cross_validate", "random_choices", "reinforce", "sample", "select", "settings", "space",
-    "suggest_learning_rate", "sweep",
+    "grid", "learning_curve", "nested_cross_validate", "random_choices", "reinforce", "sample", "select", "settings",
+    "space", "suggest_learning_rate", "sweep", "validation_curve",
 ]  # fmt: skip
