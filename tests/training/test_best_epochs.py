@@ -38,6 +38,7 @@ def test_lanes_side_by_side():
     losses = np.asarray(runs.history.epochs["valid_loss"])
     np.testing.assert_array_equal(found, 1 + np.nanargmin(losses, axis=1))
     assert found[0] < found[1]
+    assert np.isfinite(losses).sum(axis=1).tolist() == [found[0] + 1, 12]
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(runs.best_epoch, found)
 
