@@ -16,7 +16,7 @@
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
 - Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
 - Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`, `settings`; `sweep`, `cross_validate`,
-  `select`, `nested_cross_validate`, `Halving`, `Results`; `learning_curve`, `validation_curve`;
+  `select`, `nested_cross_validate`, `Halving`, `population`, `Results`; `learning_curve`, `validation_curve`;
   `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`; strategies and Optuna in `lectopt.search` and
   `lectopt.search.optuna`; `use_all_cores`.
 - Estimators for scikit-learn in `lectopt.sklearn`, which is not imported here.
@@ -97,6 +97,7 @@ from lectopt.search import cross_validate as cross_validate
 from lectopt.search import grid as grid
 from lectopt.search import learning_curve as learning_curve
 from lectopt.search import nested_cross_validate as nested_cross_validate
+from lectopt.search import population as population
 from lectopt.search import sample as sample
 from lectopt.search import select as select
 from lectopt.search import settings as settings
@@ -132,7 +133,7 @@ __all__ = [
     "cross_validate", "datasets", "decay_weights", "diagnose", "ensemble", "eval_params", "exponential_decay", "f1",
     "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect", "join", "k_fold",
     "learning_curve", "leave_one_group_out", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
-    "momentum_ramp", "nested_cross_validate", "nesterov", "pretrain_encoder", "pretrain_layers", "r2",
+    "momentum_ramp", "nested_cross_validate", "nesterov", "population", "pretrain_encoder", "pretrain_layers", "r2",
     "register_eval_params", "regression", "repeated", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro",
     "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search",
     "search_architecture", "select", "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream",

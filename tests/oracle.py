@@ -193,3 +193,26 @@ def denoise(h, layer, decoder, batches, activation, corrupt, learning_rate, vali
         w, b = w - learning_rate * noisy.T @ below, b - learning_rate * below.sum(0)
         of_valid.append(np.mean((act(corrupt(valid) @ w + b) @ u + c - valid) ** 2))
     return (w, b), (u, c), losses, of_valid
+
+
+def population_round(losses, numbers, replaced, uniforms, factors, ranges, drawn=None, resampled=None):
+    """What a population does between two rounds, member by member in plain Python: (parents, numbers of the next).
+
+    losses: one a member, NaN for none; replaced: how many of the worst; uniforms choose among the best; factors and
+    ranges by name; where `resampled`, the drawn values take the place of multiplied ones.
+    """
+    n = len(losses)
+    scored = sorted((i for i in range(n) if losses[i] == losses[i]), key=lambda i: (losses[i], i))
+    order = scored + [i for i in range(n) if losses[i] != losses[i]]
+    worst = [i for place, i in enumerate(order) if place >= n - replaced or losses[i] != losses[i]]
+    best = scored[:replaced]
+    parents, following = list(range(n)), {name: list(column) for name, column in numbers.items()}
+    for i in worst if best else []:
+        parents[i] = best[int(np.float32(uniforms[i]) * np.float32(len(best)))]
+        for name, column in numbers.items():
+            low, high = ranges[name]
+            value = np.float32(column[parents[i]]) * np.float32(factors[name][i])
+            if resampled is not None and resampled[i]:
+                value = np.float32(drawn[name][i])
+            following[name][i] = min(max(value, np.float32(low)), np.float32(high))
+    return parents, following

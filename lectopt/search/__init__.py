@@ -12,6 +12,7 @@ from lectopt.search.drawing import sample as sample
 from lectopt.search.halving import Halving as Halving
 from lectopt.search.learning_rate import suggest_learning_rate as suggest_learning_rate
 from lectopt.search.nesting import nested_cross_validate as nested_cross_validate
+from lectopt.search.population import population as population
 from lectopt.search.results import Results as Results
 from lectopt.search.score_curves import learning_curve as learning_curve
 from lectopt.search.score_curves import validation_curve as validation_curve
@@ -27,7 +28,26 @@ from lectopt.strategies import random_choices as random_choices
 from lectopt.strategies import reinforce as reinforce
 
 __all__ = [
-    "ZOPH_LE", "Architecture", "Controller", "Halving", "Layer", "Record", "Results", "cross_validate", "evolve",
-    "grid", "learning_curve", "nested_cross_validate", "random_choices", "reinforce", "sample", "select", "settings",
-    "space", "suggest_learning_rate", "sweep", "validation_curve",
+    "ZOPH_LE",
+    "Architecture",
+    "Controller",
+    "Halving",
+    "Layer",
+    "Record",
+    "Results",
+    "cross_validate",
+    "evolve",
+    "grid",
+    "learning_curve",
+    "nested_cross_validate",
+    "population",
+    "random_choices",
+    "reinforce",
+    "sample",
+    "select",
+    "settings",
+    "space",
+    "suggest_learning_rate",
+    "sweep",
+    "validation_curve",
 ]  # fmt: skip

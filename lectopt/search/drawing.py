@@ -126,7 +126,7 @@ def sample(
         raise ValueError(f"n must be at most the {total} settings that the space holds; got {n}: take lectopt.grid")
     if checks.is_traced(key):
         raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
-    streams = {name: _uniforms(as_key(key), name) for name in space}
+    streams = {name: uniforms_of(as_key(key), name) for name in space}
     takes, size = _where(where), n if where is None else max(n, _LEAST_DRAWS)
     rows: dict[tuple, tuple] = {}  # by what tells them apart, in the order drawn
     for since in itertools.count():
@@ -164,8 +164,8 @@ def _where(where: Any) -> Callable[[dict[str, Any]], bool] | None:
     return where
 
 
-def _uniforms(key: jax.Array, name: str) -> Callable[[int], np.ndarray]:
-    """Returns a function that draws n more uniforms at each call."""
+def uniforms_of(key: jax.Array, name: str) -> Callable[[int], np.ndarray]:
+    """Returns a function that draws n more uniforms at each call, float64[n]; each name has a stream of its own."""
     stream: Iterator[jax.Array] = (
         jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), i) for i in itertools.count()
     )

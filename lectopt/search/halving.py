@@ -1,19 +1,12 @@
 """Successive halving: all settings train a little, the better part of them goes on."""
 
-import dataclasses
 import math
-from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt._internal.trees import unflatten_in_order
-from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial, outcome
-from lectopt.training.run import Run
 
 
 class Halving(NamedTuple):
@@ -81,44 +74,6 @@ class Halving(NamedTuple):
         return self
 
 
-class RungLane:
-    """One rung as a lane: some epochs more, and what the next one starts from."""
-
-    def __init__(self, trial: Trial, static: Mapping[str, Any], index: int, epochs: int, before: "RungLane | None"):
-        self._trial = trial
-        self.static = static
-        self._index = index
-        self._epochs = epochs
-        self._before = before
-        self._run: Any = None  # the shapes of a run at the end of this rung, known once it has been traced
-
-    def __call__(self, numbers: dict[str, Any], pair: FoldAndSeed, start: Any, shared: Shared) -> Outcome:
-        """Returns the outcome of a lane; `start` is what the previous rung kept."""
-        run = self.run(
-            numbers,
-            pair,
-            None if self._before is None else unflatten_in_order("start", start, self._before._run),
-            shared,
-        )
-        bare = _without_records(run)
-        self._run = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), bare)
-        return outcome(run)._replace(kept=[as_data(leaf) for leaf in jax.tree.leaves(bare)])
-
-    def run(self, numbers: Mapping[str, Any], pair: FoldAndSeed, start: Run | None, shared: Shared) -> Run:
-        """Returns the run at the end of this rung."""
-        if self._index:  # another shuffling than in the epochs before
-            shared = shared._replace(key=jax.random.fold_in(shared.key, self._index))
-        start = None if start is None else _without_records(start)  # each rung has a history of its own
-        run = self._trial.call({**self.static, **numbers}, pair, shared, epochs=self._epochs, start=start)
-        if not isinstance(run, Run):
-            raise TypeError(f"trial must return a lectopt.Run for halving; it returned {type(run).__name__}")
-        if (epochs := max(len(record) for record in run.history.epochs.values())) != self._epochs:
-            raise ValueError(
-                f"trial must pass epochs on to lectopt.train for halving; given {self._epochs}, its run has {epochs}"
-            )
-        return run
-
-
 class FinishedRung(NamedTuple):
     """The last rung that a group of settings has finished; all None before the first."""
 
@@ -133,14 +88,3 @@ class FinishedRung(NamedTuple):
         return FinishedRung(
             self.lane, places, jax.tree.map(lambda leaf: leaf[np.searchsorted(self.places, places)], self.kept)
         )
-
-
-def _without_records(run: Run) -> Run:
-    records: dict[str, Any] = {"steps": {}, "epochs": {}, "layers": OrderedDict(), "validations": {}}
-    history = dataclasses.replace(run.history, **records, diverged_at=jnp.int32(-1))
-    return dataclasses.replace(run, metrics={}, history=history, diverged_at=jnp.int32(-1))
-
-
-def as_data(leaf: jax.Array) -> jax.Array:
-    """Returns a leaf as an array of numbers: of a random key, its data."""
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf

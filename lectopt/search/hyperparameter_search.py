@@ -22,8 +22,9 @@ from lectopt.engine.objective import check_metrics, checked_metric
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
 from lectopt.engine.program_cache import compile_threads
+from lectopt.engine.rungs import RungLane
 from lectopt.engine.running import LaneRun, Progress
-from lectopt.search.halving import FinishedRung, Halving, RungLane
+from lectopt.search.halving import FinishedRung, Halving
 from lectopt.search.plan import costs, plan
 from lectopt.search.replaying import Replay
 from lectopt.search.results import Results

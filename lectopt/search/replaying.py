@@ -14,8 +14,8 @@ from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial, outcome
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
+from lectopt.engine.rungs import RungLane, as_data
 from lectopt.engine.running import LaneRun, Progress
-from lectopt.search.halving import RungLane, as_data
 from lectopt.search.settings import Settings, group_of
 from lectopt.training.run import Run
 

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +12,9 @@ from lectopt._internal import checks
 from lectopt._internal.chunk_sizes import next_size
 from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.run_directories import fingerprint
-from lectopt.engine.tracing import CompiledProgram, TracedProgram, compiled
-from lectopt.strategies.rounds import Rounds, RoundState
+from lectopt.engine.program_cache import Programs, programs_of
+from lectopt.engine.tracing import CompiledProgram, TracedProgram
+from lectopt.strategies.rounds import RoundState
 
 _SECONDS = 0.5
 """After about so many the program comes back, so that what is done can be shown and kept."""
@@ -22,7 +24,12 @@ class RoundProgram:
     """A search as one program, which can be looked at before it runs."""
 
     @jit_without_nan_checks()
-    def __init__(self, rounds: Rounds, key: jax.Array):
+    def __init__(self, rounds: Any, key: jax.Array, owner: Callable[..., Any] | None = None):
+        """Traces rounds: `Rounds`, or what starts and advances a state as they do.
+
+        What is compiled is kept for later searches, as long as there is the user's function `owner`.
+        """
+        self.owner = owner
         self.rounds, self.start = rounds, rounds.start(key)
         self._structure = jax.tree.structure(self.start)
 
@@ -36,7 +43,7 @@ class RoundProgram:
             error.add_note("score and reward must be JAX functions; with host=True, score may be any Python function")
             raise
         self._size = 1  # rounds at once
-        self._compiled: CompiledProgram | None = None
+        self.compile_seconds = 0.0  # of what was not there before
 
     @property
     def is_traced(self) -> bool:
@@ -60,9 +67,10 @@ class RoundProgram:
     @jit_without_nan_checks()
     def compile(self) -> CompiledProgram:
         """Returns the program, compiled on the first call."""
-        if self._compiled is None:
-            self._compiled = compiled(self._lowered)
-        return self._compiled
+        if "rounds" not in self._programs:
+            self._programs.begin("rounds", self._lowered, None)
+            self.compile_seconds = self._programs.seconds("rounds")
+        return self._programs.get("rounds")
 
     def advance(self, state: RoundState) -> RoundState:
         """Returns the state some rounds later."""
@@ -77,6 +85,10 @@ class RoundProgram:
 
     def _state(self, leaves: list[Any]) -> RoundState:
         return jax.tree.unflatten(self._structure, leaves)
+
+    @functools.cached_property
+    def _programs(self) -> Programs:
+        return Programs() if self.owner is None else programs_of(self.owner, self._lowered.as_text)
 
     @functools.cached_property
     def _lowered(self) -> jax.stages.Lowered:

@@ -51,6 +51,12 @@ def run_method(
     return run_program(program, directory, progress, finite=True)["it"]
 
 
+def best_score(records: Mapping[str, Record], done: int) -> str:
+    """Returns the best score of the rounds that are done, as a progress bar shows it."""
+    scores = np.concatenate([np.asarray(record.scores[:done]).ravel() for record in records.values()])
+    return f"best {np.nanmax(scores):.4g}" if np.isfinite(scores).any() else ""
+
+
 def _none_smaller(program: RoundProgram, error: Exception) -> RoundProgram:
     raise error
 
@@ -63,9 +69,11 @@ def run_program(
     *,
     finite: bool = False,
     smaller: Callable[[RoundProgram, Exception], RoundProgram] = _none_smaller,
-) -> dict[str, Record]:
-    """Runs all rounds of a program, from where the directory left off; `finite` forbids other scores.
+    best: Callable[[Any, int], str] = best_score,
+) -> Any:
+    """Runs all rounds of a program, from where the directory left off; returns their records.
 
+    `finite` forbids other scores; `best` (records, rounds that are done) is what the progress bar shows.
     Where a device runs out of memory, `smaller` (program, error) says what to go on with.
     """
     snapshots = None if directory is None else Snapshots(ClaimedDirectory(directory, program.fingerprint))
@@ -78,7 +86,7 @@ def run_program(
         program, state = run_fitted(program, lambda program: program.advance(state), smaller)
         return state
 
-    return _run(advance, start, program.rounds.total, snapshots, progress, finite=finite)
+    return _run(advance, start, program.rounds.total, snapshots, progress, finite=finite, best=best)
 
 
 def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> dict[str, Record]:
@@ -109,7 +117,8 @@ def _run(
     progress: bool,
     *,
     finite: bool,
-) -> dict[str, Record]:
+    best: Callable[[Any, int], str] = best_score,
+) -> Any:
     """Returns the records of all rounds; after Ctrl-C in an interactive session, with a warning, of those done."""
     done = int(state.round)
     try:
@@ -121,7 +130,7 @@ def _run(
                 done = int(state.round)
                 if snapshots is not None:
                     snapshots.write(state)
-                bar.update(done, _best(state.records, done))
+                bar.update(done, best(state.records, done))
     except KeyboardInterrupt:
         if not interactive() or not done:
             raise
@@ -140,8 +149,3 @@ def check_finite(records: Mapping[str, Record], first: int, last: int) -> None:
                 f"score must return finite numbers, the lowest one for what cannot be scored; for {vector} in round "
                 f"{first + row} it returned {scores[row, child]}"
             )
-
-
-def _best(records: Mapping[str, Record], done: int) -> str:
-    scores = np.concatenate([np.asarray(record.scores[:done]).ravel() for record in records.values()])
-    return f"best {np.nanmax(scores):.4g}" if np.isfinite(scores).any() else ""
