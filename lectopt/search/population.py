@@ -139,8 +139,7 @@ def population(
     checks.check_number("exploit", exploit, checks.Interval(0, 0.5, low_open=True))
     if settings.count < 2:
         raise ValueError(f"settings must be at least 2, a population; got {settings.count}")
-    options = SearchOptions.of(chunk=chunk, memory=memory, directory=directory, progress=progress)
-    called = Trial(trial)
+    options, called = _options(chunk, memory, directory, progress), Trial(trial)
     names = ["setting", "key"] if folds is None else ["setting", "train", "valid", "key"]
     called.check_call(names, ["epochs", "start"], f" for {_NEEDS}")
     shared, draws = Shared(folds, as_key(key)), jax.random.fold_in(as_key(key), rounds)
@@ -165,8 +164,6 @@ def population(
         outcome=outcome,
         total=rounds,
     )
-    if options.directory is not None:
-        make_directory("directory", options.directory)
     program = _fitted(whole, options.memory, trial)
     began = time.perf_counter()
     records = run_program(program, options.directory, options.progress, smaller=_halved, best=whole.best)
@@ -175,6 +172,14 @@ def population(
     return PopulationResults.of(
         whole, records, (len(pairs.fold) // seeds, seeds), first.steps, replay, program.compile_seconds, seconds
     )
+
+
+def _options(chunk: Any, memory: Any, directory: Any, progress: Any) -> SearchOptions:
+    """Returns the checked options; the directory is made, since a fault of it is to be known before compiling."""
+    options = SearchOptions.of(chunk=chunk, memory=memory, directory=directory, progress=progress)
+    if options.directory is not None:
+        make_directory("directory", options.directory)
+    return options
 
 
 def _pairs(folds: Folds | None, seeds: int) -> FoldAndSeed:
