@@ -41,6 +41,10 @@ class Replay:
             return jax.jit(lane.run)(*arguments)
         return lane.run(*arguments)  # each rung is a program, as in the search
 
+    def of(self, settings: Settings, rungs: np.ndarray) -> "Replay":
+        """Returns the same for other settings."""
+        return dataclasses.replace(self, settings=settings, rungs=rungs, _kept={})
+
     def runs(self, row: int) -> list[Run]:
         """Returns the runs of all lanes of a setting, fold by fold, all seeds of a fold beside each other."""
         if row not in self._kept:

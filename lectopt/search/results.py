@@ -1,7 +1,6 @@
 """What a search found: scores of each setting over folds and seeds, and what follows from them."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,20 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt._internal.files import checked_path, read_arrays, save_arrays
 from lectopt._internal.tables import import_pandas
+from lectopt.search.merging import merged
 from lectopt.search.missing_scores import MissingScores
 from lectopt.search.out_of_fold import out_of_fold
+from lectopt.search.result_files import read_directory, read_results, write_results
 from lectopt.search.setting_columns import python_value
-from lectopt.search.settings import Settings, as_settings
+from lectopt.search.settings import Settings
 from lectopt.search.simplest import simplest_row
-from lectopt.search.space import Static
 from lectopt.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_FORMAT = "lectopt results 1"
 
 
 class Difference(NamedTuple):
@@ -351,29 +348,7 @@ class Results:
             ValueError: if something exists at `path`, or it cannot be written.
             TypeError: if a setting holds anything but numbers, strings, flags and None.
         """
-        path = checked_path("path", path)
-        if path.exists():
-            raise ValueError(f"path must be new; there is something at {path} already")
-        static = {name: list(column) for name, column in self.settings.items() if isinstance(column, Static)}
-        for name, column in static.items():
-            if odd := [v for v in column if not (v is None or isinstance(v, (str, int, float, bool)))]:
-                raise TypeError(
-                    f"settings must hold numbers, strings, flags or None to be saved; {name} has {odd[0]!r}"
-                )
-        about = {
-            "format": _FORMAT,
-            "names": list(self.settings),
-            "logarithmic": [name for name in self.settings if self.settings.is_logarithmic(name)],
-            "static": static,
-            "missing": {name: np.flatnonzero(lacks).tolist() for name, lacks in self.settings.missing.items()},
-            "metric": self.metric,
-            "maximizes": self.maximizes,
-            "seconds": [self.compile_seconds, self.run_seconds, self.trace_seconds],
-        }
-        numbers = {f"setting {name}": column for name, column in self.settings.items() if name not in static}
-        metrics = {f"metric {name}": values for name, values in self.metrics.items()}
-        arrays: dict[str, Any] = {"diverged_at": self.diverged_at, "rungs": self.rungs, **numbers, **metrics}
-        save_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
+        write_results(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Results":
@@ -389,29 +364,47 @@ class Results:
             FileNotFoundError: if there is nothing at `path`.
             ValueError: if the file holds something else, or is damaged.
         """
-        path = checked_path("path", path)
-        if not path.exists():
-            raise FileNotFoundError(f"path must be a file that Results.save wrote; there is nothing at {path}")
-        try:
-            arrays = read_arrays(path)
-            about = json.loads(str(arrays.pop("about")))
-        except (ValueError, LookupError) as error:
-            raise ValueError(f"path must be a file that Results.save wrote; {path} is not: {error}") from error
-        if not isinstance(about, dict) or about.get("format") != _FORMAT:
-            raise ValueError(f"path must hold the format {_FORMAT!r}; {path} does not")
-        static = {name: Static(column) for name, column in about["static"].items()}
-        columns = {name: static[name] if name in static else arrays[f"setting {name}"] for name in about["names"]}
-        metrics = {name.removeprefix("metric "): a for name, a in arrays.items() if name.startswith("metric ")}
-        # Earlier versions wrote two.
-        seconds = dict(zip(("compile_seconds", "run_seconds", "trace_seconds"), about["seconds"], strict=False))
-        settings = as_settings(columns)
-        lacking = about.get("missing", {}).items()  # earlier versions wrote none
-        settings.missing = {name: np.isin(np.arange(settings.count), rows) for name, rows in lacking}
-        settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
-        return cls(
-            settings, metrics, arrays["diverged_at"], about["metric"], about["maximizes"], arrays["rungs"],
-            **seconds,
-        )  # fmt: skip
+        return cls(**read_results(path))
+
+    @classmethod
+    def partial(cls, directory: str | Path) -> "Results":
+        """Reads what is done of a search that is running, was interrupted, or has ended.
+
+        Args:
+            directory: the `directory` of a search.
+
+        Returns:
+            The `Results` of the settings of which a training is done, without a trial to replay; those that are not
+            done on all folds from all seeds hold NaN and rank last. Values in settings that are no numbers, strings,
+            flags or None are text.
+
+        Warns:
+            UserWarning: if a file is damaged, which is left out.
+
+        Raises:
+            FileNotFoundError: if there is no such directory.
+            ValueError: if it holds no outcomes yet, or those of a search that an earlier version of lectopt began.
+        """
+        return cls(**read_directory(directory))
+
+    def merge(self, other: "Results") -> "Results":
+        """Returns the results of the settings of both searches.
+
+        Args:
+            other: the `Results` of another search with the same trial, folds, seeds and key. What a file does not tell
+                (trial, folds and key) is not compared for results that were read from one.
+
+        Returns:
+            The `Results` of all settings, first those of this search; a setting of both is there once, as this search
+            has it unless the other ran more of it.
+
+        Raises:
+            ValueError: if the two differ in anything but their settings.
+            TypeError: if `other` is no `Results`.
+        """
+        if not isinstance(other, Results):
+            raise TypeError(f"other must be lectopt.Results; got {type(other).__name__}")
+        return dataclasses.replace(self, **merged(self, other))
 
     def plot(self) -> "Figure":
         """Plots the score against each hyperparameter, with the best setting marked.

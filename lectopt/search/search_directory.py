@@ -6,6 +6,7 @@ So a search with more settings, in another order, or with more seeds runs only w
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lane_records import LaneNames, LaneRecords
 from lectopt.search.settings import Settings
 from lectopt.search.space import Static
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""In a text for a function: it is another one in the next process."""
 
 
 class GroupKey(NamedTuple):
@@ -68,9 +72,18 @@ def described(settings: Settings, rows: np.ndarray, **others: Any) -> dict[str, 
     static = [name for name, column in settings.items() if isinstance(column, Static)]
     shown = [settings.row(int(i)) for i in rows]
     plain = (type(None), str, int, float, bool)
-    values = [{name: v if isinstance(v, plain) else repr(v) for name, v in row.items()} for row in shown]
+    values = [
+        {name: v if isinstance(v, plain) else _ADDRESS.sub("", repr(v)) for name, v in row.items()} for row in shown
+    ]
     logarithmic = [name for name in settings if settings.is_logarithmic(name)]
-    return {"settings": values, "static": static, "logarithmic": logarithmic, "places": rows.tolist(), **others}
+    return {
+        "settings": values,
+        "missing": list(settings.missing),
+        "static": static,
+        "logarithmic": logarithmic,
+        "places": rows.tolist(),
+        **others,
+    }
 
 
 def _former_digest(program: LaneProgram, group: LaneGroup) -> str:
@@ -78,10 +91,11 @@ def _former_digest(program: LaneProgram, group: LaneGroup) -> str:
 
 
 def _row_names(numbers: dict[str, np.ndarray], about: dict[str, Any]) -> np.ndarray:
-    """Returns S16[rows]: a digest of the numbers of each setting."""
+    """Returns S16[rows]: a digest of each setting; programs tell apart what has the same text."""
     found = []
     for i in range(len(about["settings"])):
-        digest = hashlib.sha256()
+        row = about["settings"][i]
+        digest = hashlib.sha256(json.dumps([[name, row[name]] for name in sorted(about["static"])]).encode())
         for name in sorted(numbers):
             digest.update(json.dumps([name, str(numbers[name].dtype)]).encode() + numbers[name][i].tobytes())
         found.append(digest.hexdigest()[:16].encode())

@@ -141,7 +141,8 @@ def select(
         TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
             neither a `Run` nor a dictionary of scalars, or no `Run` although there is a test set. Other exceptions
             raised by the trial are passed on; a note says so where a traced number would have to be static.
-        KeyboardInterrupt: on Ctrl-C outside interactive sessions. Outcomes in `directory` are kept.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions; its attribute `results` holds the results so far, if
+            there are any. Outcomes in `directory` are kept.
 
     Example:
         >>> import lectopt as lo

@@ -78,7 +78,8 @@ def sweep(
         TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
             neither a `Run` nor a dictionary of scalars. Other exceptions raised by the trial are passed on; a note says
             so where a traced number would have to be static.
-        KeyboardInterrupt: on Ctrl-C outside interactive sessions. Outcomes in `directory` are kept.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions; its attribute `results` holds the results so far, if
+            there are any. Outcomes in `directory` are kept.
 
     Example:
         >>> import lectopt as lo
@@ -188,7 +189,8 @@ def cross_validate(
         TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
             neither a `Run` nor a dictionary of scalars. Other exceptions raised by the trial are passed on; a note says
             so where a traced number would have to be static.
-        KeyboardInterrupt: on Ctrl-C outside interactive sessions. Outcomes in `directory` are kept.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions; its attribute `results` holds the results so far, if
+            there are any. Outcomes in `directory` are kept.
 
     Example:
         >>> import lectopt as lo

@@ -170,6 +170,16 @@ def test_ctrl_c_gives_back_what_is_done(tmp_path, person, ctrl_c):
     assert again.rungs.tolist() == [1] * 6
 
 
+def test_ctrl_c_tells_a_program_what_is_done(tmp_path, ctrl_c, right):
+    ctrl_c(2)
+    with pytest.raises(KeyboardInterrupt) as error:
+        search(tmp_path)
+    for found in (error.value.results, lo.Results.partial(tmp_path)):
+        assert found.rungs[:4].tolist() == [1] * 4
+        np.testing.assert_array_equal(found.metrics["valid_loss"][:4], right.metrics["valid_loss"][:4])
+    assert error.value.results.rungs[4:].tolist() == [0, 0]
+
+
 @pytest.mark.slow
 def test_ctrl_c_on_a_later_rung_keeps_the_scores_of_the_one_before(person, ctrl_c):
     ctrl_c(4)
