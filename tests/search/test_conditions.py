@@ -31,13 +31,13 @@ def test_a_conditional_hyperparameter_is_missing_where_it_does_not_apply():
 
 def test_a_grid_has_settings_that_differ_in_nothing_that_applies_once():
     deep = {
-        "units": lo.space.when("depth", [2, 3], lo.space.choice([8, 16], static=True)),
+        "units": lo.space.when("depth", [1, 3], lo.space.choice([8, 16], static=True)),
         "depth": lo.space.when("kind", "mlp", lo.space.integers(1, 3)),
         "kind": lo.space.choice(["mlp", "linear"]),
     }
     found = lo.grid(deep)
     rows = {tuple(found.row(i).values()) for i in range(found.count)}
-    mlps = {(None, 1, "mlp")} | {(units, depth, "mlp") for units in (8, 16) for depth in (2, 3)}
+    mlps = {(None, 2, "mlp")} | {(units, depth, "mlp") for units in (8, 16) for depth in (1, 3)}
     assert rows == mlps | {(None, None, "linear")}
     assert found.count == 6
     assert isinstance(found["units"], Static)

@@ -92,6 +92,10 @@ def test_a_directory_is_read_while_a_search_is_not_done(tmp_path):
     assert isinstance(found.settings["width"], Static)
     next(iter(sorted(tmp_path.rglob("lanes-*")))).unlink()
     assert len(lo.Results.partial(tmp_path)) == 3
+    searched([0.1], seeds=3, directory=tmp_path, chunk=1)
+    found = lo.Results.partial(tmp_path)  # those of the other rate have no third seed yet
+    assert sorted(zip(found.settings["rate"].tolist(), found.rungs.tolist(), strict=True))[-1][1] == 0
+    assert found.rungs.sum() == 2
 
 
 def test_a_directory_of_a_halving_is_read(tmp_path):
