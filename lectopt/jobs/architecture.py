@@ -33,6 +33,8 @@ BY_HAND = Architecture((Layer(25, 5), Layer(25, 3), Layer(25, 3)), (2, 2, 2))
 TRAINING: dict[str, Any] = {"optimizer": adam(0.01), "batch_size": 32, "epochs": 20, "folds": 0.2}
 ROUNDS, CHILDREN = 5, 5
 """25 evaluations: 10 % of the space."""
+FINALISTS = 3
+"""Of each method, trained by themselves in the end."""
 SEEDS = 20
 AT_A_TIME = 43
 
@@ -58,9 +60,8 @@ def architecture_job(output: Path, seed: int) -> None:
     table = _scores_of_all(rest, seed)
     ranks = {name: _ranks(method, table) for name, method in METHODS.items()}
     console.print(_rank_table(ranks))
-    found = search_architecture(
-        SPACE, rest, test=test, rounds=ROUNDS, children=CHILDREN, by_hand=BY_HAND, finalists=3, key=seed, **TRAINING
-    )
+    counts = {"rounds": ROUNDS, "children": CHILDREN, "finalists": FINALISTS}
+    found = search_architecture(SPACE, rest, test=test, by_hand=BY_HAND, key=seed, **counts, **TRAINING)
     console.print(f"The search itself, {ROUNDS} rounds of {CHILDREN} children for each method:")
     console.print(str(found), highlight=False, soft_wrap=True)
     from lectopt.plots.ranks import plot_ranks  # noqa: PLC0415, matplotlib is heavy

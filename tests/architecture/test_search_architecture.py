@@ -175,7 +175,7 @@ def test_convolutions_in_two_dimensions(data):
     rest, test = lo.holdout((x.reshape(-1, 8, 8, 1), y), 0.5, key=0, stratify=True)
     space = lo.ArchitectureSpace(depth=[1, 2], width=[4, 8], kernel_size=[3, 5], norm=["batch", "none"], strides=2)
     results = lo.search_architecture(
-        space, rest, test=test, by_hand=Architecture((Layer(8, 3),), (2,)), **OPTIONS | {"epochs": 4}
+        space, rest, test=test, by_hand=Architecture((Layer(8, 3),), (2,)), finalists=1, **OPTIONS | {"epochs": 4}
     )
     assert results.test_metrics["accuracy"] > 0.5
 

@@ -16,7 +16,14 @@ METHODS = ["reinforce", "reinforce, as Zoph & Le", "evolve", "random"]
 @pytest.mark.usefixtures("fully_compiled")
 def test_the_job(monkeypatch, tmp_path, capsys):
     space = lo.ArchitectureSpace(depth=[1, 2], width=[8, 16], kernel_size=[5, 7], strides=2)
-    small = {"SPACE": space, "ROUNDS": 2, "CHILDREN": 3, "SEEDS": 3, "AT_A_TIME": 8}  # the last of the table are fewer
+    small = {
+        "SPACE": space,
+        "ROUNDS": 2,
+        "CHILDREN": 3,
+        "FINALISTS": 1,
+        "SEEDS": 3,
+        "AT_A_TIME": 8,
+    }  # the last of the table are fewer
     for name, value in small.items():
         monkeypatch.setattr(architecture, name, value)
     monkeypatch.setitem(architecture.TRAINING, "epochs", 12)
