@@ -59,9 +59,9 @@ RETURNED = [
     "lectopt.pretraining.transfer_learning.TransferRow",
     "lectopt.search.learning_rate.RateSuggestion",
     "lectopt.search.nesting.NestedResults",
-    "lectopt.search.results.Difference",
     "lectopt.search.score_curves.ScoreCurve",
     "lectopt.search.selection.Selection",
+    "lectopt.search.significance.Difference",
     "lectopt.tasks.model_state.ModelState",
     "lectopt.training.ensembling.Ensemble",
 ]

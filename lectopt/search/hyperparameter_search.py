@@ -31,6 +31,7 @@ from lectopt.search.results import Results
 from lectopt.search.scores import Scores
 from lectopt.search.search_directory import GroupKey, SearchDirectory, described
 from lectopt.search.settings import Group, Settings, as_settings, groups
+from lectopt.search.significance import valid_per_train
 
 
 class PreparedGroup(NamedTuple):
@@ -246,22 +247,20 @@ class Search:
             yield program, LaneGroup(numbers, self.pairs, None, program.place(self.shared))
 
     def _results(self, scores: Scores, progress: Progress) -> Results:
-        def cube(leaf: np.ndarray) -> np.ndarray:
-            return leaf.reshape(self.shape)
-
         trace_seconds, compile_seconds = (
             after - before for after, before in zip(self._spent, self.spent_before, strict=True)
         )
         return Results(
             settings=self.settings,
-            metrics={name: cube(values) for name, values in scores.metrics.items()},
-            diverged_at=cube(scores.diverged_at),
+            metrics={name: values.reshape(self.shape) for name, values in scores.metrics.items()},
+            diverged_at=scores.diverged_at.reshape(self.shape),
             metric=self.metric,
             maximizes=self.maximizes,
             rungs=scores.rungs,
             compile_seconds=compile_seconds,
             run_seconds=progress.run_seconds,
             trace_seconds=trace_seconds,
+            valid_per_train=valid_per_train(self.shared.folds),
             _replay=Replay(
                 self.trial,
                 self.settings,

@@ -39,6 +39,7 @@ def write_results(results: Any, path: str | Path) -> None:
         "metric": results.metric,
         "maximizes": results.maximizes,
         "seconds": [results.compile_seconds, results.run_seconds, results.trace_seconds],
+        "valid_per_train": None if np.isnan(results.valid_per_train) else results.valid_per_train,
     }
     numbers = {f"setting {name}": column for name, column in settings.items() if name not in static}
     metrics = {f"metric {name}": values for name, values in results.metrics.items()}
@@ -77,6 +78,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
         "metric": about["metric"],
         "maximizes": about["maximizes"],
         "rungs": arrays["rungs"],
+        "valid_per_train": np.nan if (ratio := about.get("valid_per_train")) is None else ratio,
         **seconds,
     }
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,27 +15,12 @@ from lectopt.search.out_of_fold import out_of_fold
 from lectopt.search.result_files import read_directory, read_results, write_results
 from lectopt.search.setting_columns import python_value
 from lectopt.search.settings import Settings
+from lectopt.search.significance import Difference, corrected_t_test, holm
 from lectopt.search.simplest import simplest_row
 from lectopt.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class Difference(NamedTuple):
-    """A metric of one setting minus that of another, paired by fold: what `Results.difference` returns.
-
-    Attributes:
-        values: float32[folds]: the difference on each fold, averaged over seeds; float32[seeds] if there is a single
-            fold.
-        mean: the mean of `values`.
-        sem: the standard error of the mean; NaN for a single value. It is somewhat too small, since the training parts
-            of the folds overlap.
-    """
-
-    values: np.ndarray
-    mean: float
-    sem: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +44,8 @@ class Results:
             and beside what runs, so that less of the wall clock goes by.
         run_seconds: seconds spent on training.
         trace_seconds: seconds spent on tracing the trial and on lowering what was traced, before compiling.
+        valid_per_train: how many examples were validated on for each one that was trained on, of which p values are
+            made; 0 for `lo.sweep`, NaN if that is not known.
 
     Example:
         >>> import lectopt as lo
@@ -80,6 +67,7 @@ class Results:
     compile_seconds: float = 0.0
     run_seconds: float = 0.0
     trace_seconds: float = 0.0
+    valid_per_train: float = np.nan
     _replay: Any = None  # a `Replay`, which is made where results are
 
     def __len__(self) -> int:
@@ -239,8 +227,32 @@ class Results:
         """
         values = self._values(metric)
         apart = values[self._row("a", a)] - values[self.best_index if b is None else self._row("b", b)]
-        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else np.nan
-        return Difference(apart, float(apart.mean()), float(error))
+        return Difference.of(apart, self._overlap)
+
+    def p_values(self, metric: str | None = None) -> np.ndarray:
+        """Returns how likely each setting would be as far from the best as it is, if they did not differ.
+
+        The p values are those of `difference`, corrected by Holm's method for as many comparisons as there are: of the
+        settings whose p value is below 0.05, all differ from the best, except in one of twenty searches. Since the best
+        setting is the best of many, they are somewhat too small.
+
+        Args:
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            float64[n]; NaN for the best setting itself, for settings without a mean or that a `lo.Halving` dropped
+            before it, and where there is no p value of a difference.
+
+        Raises:
+            ValueError: if there is no such metric.
+
+        Source: S. Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+        Statistics 6(2); C. Nadeau and Y. Bengio (2003), "Inference for the generalization error", Machine Learning 52.
+        """
+        values, best = self._values(metric), int(self.ranking()[0])
+        found = np.array([corrected_t_test(row - values[best], self._overlap) for row in values])
+        found[(self.rungs != self.rungs[best]) | (np.arange(len(self)) == best)] = np.nan
+        return holm(found)
 
     def replay(self, setting: int, fold: int = 0, seed: int = 0) -> Any:
         """Runs the trial once more for a single lane.
@@ -320,8 +332,9 @@ class Results:
         """Returns a table with one row per setting.
 
         The columns are the hyperparameters; the mean of each metric and, as `<metric>_sem`, its standard error;
-        "diverged", the number of diverged lanes; and "rank", 1 for the best setting. Where a hyperparameter already has
-        such a name, the other column is called `metric_<name>`, "search_diverged" or "search_rank".
+        "diverged", the number of diverged lanes; "rank", 1 for the best setting; and, where they are known, the
+        "p_value" of the difference from it, as `p_values` returns them. Where a hyperparameter already has such a name,
+        the other column is called `metric_<name>`, "search_diverged", "search_rank" or "search_p_value".
 
         Returns:
             A `pandas.DataFrame`.
@@ -334,7 +347,8 @@ class Results:
         rank = np.empty(len(self), int)
         rank[self.ranking()] = np.arange(1, len(self) + 1)
         diverged = (self.diverged_at >= 0).sum(axis=(1, 2))
-        for name, values in (("diverged", diverged), ("rank", rank)):
+        known = {} if np.isnan(p_values := self.p_values()).all() else {"p_value": p_values}
+        for name, values in ({"diverged": diverged, "rank": rank} | known).items():
             columns[_free("search", name, taken)] = values
         return import_pandas().DataFrame(columns)
 
@@ -476,6 +490,11 @@ class Results:
         if self._replay is None:
             raise ValueError("results from a file have no trial to replay")
         return self._replay
+
+    @property
+    def _overlap(self) -> float:
+        """What corrects a t test for training parts that overlap; nothing over the seeds of a single fold."""
+        return 0.0 if self.diverged_at.shape[1] == 1 else self.valid_per_train
 
     def _row(self, name: str, value: Any) -> int:
         if isinstance(value, Mapping):
