@@ -15,6 +15,7 @@ from flax import nnx
 from lectopt._internal import checks
 from lectopt._internal.types import Array
 from lectopt.architecture.masked import MaskedNetwork
+from lectopt.architecture.sizes import Size, size_of, sizes_worth_compiling, smallest
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds
@@ -80,6 +81,7 @@ class Children:
     folds: Folds
     devices: Sequence[Any]
     at_once: int  # children side by side on a device
+    sizes: tuple[Size, ...] = ()  # that they are trained in, from small to large; () for the largest only
 
     @classmethod
     def of(
@@ -121,16 +123,51 @@ class Children:
             at_once=usual if chunk is None else checks.check_count("chunk", chunk),
         )
 
-    def model(self, vector: Array) -> Callable[[nnx.Rngs], nnx.Module]:
-        """Returns a child as masks, as a model for a task."""
-        return lambda rngs: MaskedNetwork(self.space, vector, self.shape, self.outputs, rngs=rngs)
+    def sorted_for(self, count: int) -> "Children":
+        """Returns the same for a search that trains so many, in sizes that are worth compiling."""
+        seen = count * self.recipe.epochs * self.folds.train.indices.size
+        return dataclasses.replace(self, sizes=sizes_worth_compiling(self.space, self.shape, self.outputs, seen))
+
+    def model(self, vector: Array, size: Size | None = None) -> Callable[[nnx.Rngs], nnx.Module]:
+        """Returns a child as masks, as a model for a task, cut to a size that it fits in."""
+        return lambda rngs: MaskedNetwork(self.space, vector, self.shape, self.outputs, size=size, rngs=rngs)
 
     def __call__(self, vectors: Array, key: jax.Array) -> Array:
         """Returns float32[children]: the scores of int32[children, decisions], means over the folds.
 
         All start from one key: children differ by what they are, not by how their weights were drawn.
         """
+        if len(self.used_sizes(vectors.shape[0])) > 1:
+            return self._sorted(vectors, key)
         return self.side_by_side(lambda vector, key: self.score(self.model(vector), key), vectors, key)
+
+    def _sorted(self, vectors: Array, key: jax.Array) -> Array:
+        """Returns the scores; each chunk has children of like sizes, and shapes that suffice for them."""
+        count, devices = vectors.shape[0], len(self.devices)
+        chunks = -(-count // (devices * self.at_once))
+        each = -(-count // (devices * chunks))
+        needed = jax.vmap(functools.partial(size_of, self.space))(vectors)
+        order = jnp.argsort(jax.vmap(lambda size: smallest(self.sizes, *size))(needed))
+        # Padded with the smallest again; dealt out, so that all devices have as much to do.
+        padded = jnp.resize(order, (chunks * each * devices,))
+        padded = jnp.concatenate([padded[count:], padded[:count]])
+        dealt = padded.reshape(chunks * each, devices).T.ravel()
+
+        def trained_in(size: Size) -> Callable[[Array, jax.Array], Array]:
+            return jax.vmap(lambda vector, key: self.score(self.model(vector, size), key), in_axes=(0, None))
+
+        def chunk(rows: tuple[Array, Array], key: jax.Array) -> Array:
+            vectors, needed = rows
+            branches = [trained_in(size) for size in self.sizes]
+            return jax.lax.switch(smallest(self.sizes, *jnp.max(needed, axis=0)), branches, vectors, key)
+
+        def part(rows: tuple[Array, Array], key: jax.Array) -> Array:
+            chunked = jax.tree.map(lambda leaf: leaf.reshape(chunks, each, -1), rows)
+            return jax.lax.map(lambda rows: chunk(rows, key), chunked).ravel()
+
+        split = DeviceRow(self.devices, "children").split(part, in_axes=(0, None), out_axes=0)
+        scores = split((vectors[dealt], needed[dealt]), key)
+        return jnp.zeros(count, scores.dtype).at[dealt].set(scores)
 
     def score(self, model: Any, key: jax.Array) -> Array:
         """Returns float32[]: the score of one network, the mean over the folds."""
@@ -142,6 +179,20 @@ class Children:
         if len(self.folds) == 1:
             return on(jnp.int32(0))  # without the axis of folds, which makes normalization twice as slow
         return jnp.mean(jax.vmap(on)(jnp.arange(len(self.folds))))
+
+    def plan(self, count: int) -> str:
+        """Returns a line on a round of so many children: in what shapes they are trained, each compiled once."""
+        sizes = self.used_sizes(count)
+        shapes = ", ".join(map(str, sizes))
+        return (
+            f"{count} children a round on {len(self.devices)} device(s), sorted into {len(sizes)} size(s) of "
+            f"layers x width, each compiled once: {shapes}"
+        )
+
+    def used_sizes(self, count: int) -> tuple[Size, ...]:
+        """Returns the sizes that so many children are sorted into: one, where all of them are trained at once."""
+        one_chunk = count <= len(self.devices) * self.at_once
+        return (Size(self.space.deepest, max(self.space.width)),) if one_chunk or not self.sizes else self.sizes
 
     def halved(self, error: Exception) -> "Children":
         """Returns the same with half as many side by side, after a device ran out of memory.

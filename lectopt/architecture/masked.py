@@ -1,17 +1,18 @@
 """A child as masks of one network: the largest of its space, with all sizes fixed and everything chosen traced."""
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from lectopt._internal.numerics import standard_promotion
 from lectopt._internal.types import Array
 from lectopt.architecture.design import ACTIVATIONS, thin
+from lectopt.architecture.sizes import Size
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.norms.batch_norm import BatchNorm
 from lectopt.norms.layer_norm import LayerNorm
@@ -22,17 +23,19 @@ class ArchitectureChoice(nnx.Variable):
 
 
 class MaskedNetwork(nnx.Module):
-    r"""Equal to the network of an architecture, in the shapes of the largest one of the space.
+    r"""Equal to the network of an architecture, in the shapes of a larger one, by default the largest of the space.
 
     Of the kernel of each layer only the taps, inputs and units that the architecture has are used, the others are
     multiplied by 0; they start at 0 and get no gradient, so that the optimizer leaves them there. Initial weights
-    have the variance 1/m with the number m of inputs that the architecture has, as in Flax (`lecun_normal`).
+    have the variance 1/m with the number m of inputs that the architecture has, as in Flax (`lecun_normal`). They are
+    drawn in the shapes of the largest network and then cut, so that they are the same whatever the size.
 
     Args:
         space: the architectures.
         vector: int[decisions], which one; may be traced.
         inputs: the shape of one example, as for `Architecture.network`.
         outputs: how many outputs there are.
+        size: at least that of the architecture; None for the largest of the space.
         param_dtype: of the parameters.
         rngs: the source of keys for the initial weights.
     """
@@ -45,10 +48,12 @@ class MaskedNetwork(nnx.Module):
         inputs: Sequence[int],
         outputs: int,
         *,
+        size: Size | None = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
     ):
         widest = max(space.width)
+        size = size or Size(space.deepest, widest)
         depth = space.values("depth", 0, vector)
         used = [jnp.ones(inputs[-1], bool)]
         layers = []
@@ -58,15 +63,17 @@ class MaskedNetwork(nnx.Module):
             sources = [j for j in range(number) if space.skip or j == number - 1]
             chosen = [True if j == number - 1 else space.values("skip", number, vector, j) for j in sources]
             reads = jnp.concatenate([used[j] & chosen[i] for i, j in enumerate(sources)])
+            kept = np.concatenate([np.arange(len(used[j])) < (size.width if j else inputs[-1]) for j in sources])
             gathered = tuple((j, space.largest.step(j, number)) for j in sources)
+            cut = Cut(np.flatnonzero(kept), size.width)
             layers.append(
-                MaskedHidden(space, vector, number, gathered, reads, units, len(inputs) - 1, param_dtype, rngs)
+                MaskedHidden(space, vector, number, gathered, reads, units, cut, len(inputs) - 1, param_dtype, rngs)
             )
             used.append(units)
-        self.layers = nnx.List(layers)
+        self.layers = nnx.List(layers[: size.depth])  # the others only took their keys
         last = jnp.stack(used[1:])[depth - 1]
-        self.depth, self.last = ArchitectureChoice(jnp.asarray(depth)), ArchitectureChoice(last)
-        kernel = _scaled(rngs.params(), (widest, outputs), last[:, None], param_dtype)
+        self.depth, self.last = ArchitectureChoice(jnp.asarray(depth)), ArchitectureChoice(last[: size.width])
+        kernel = _scaled(rngs.params(), (widest, outputs), last[:, None], param_dtype)[: size.width]
         self.kernel, self.bias = nnx.Param(kernel), nnx.Param(jnp.zeros(outputs, param_dtype))
 
     @standard_promotion()
@@ -78,6 +85,13 @@ class MaskedNetwork(nnx.Module):
         means = jnp.stack([jnp.mean(h, axis=tuple(range(1, x.ndim - 1))) for h in found[1:]])
         features = jnp.einsum("d,dnc->nc", jnp.arange(1, len(found)) == self.depth[...], means)
         return features @ (self.kernel[...] * self.last[...][:, None]) + self.bias[...]
+
+
+class Cut(NamedTuple):
+    """What is kept of the largest hidden layer."""
+
+    inputs: np.ndarray  # int[], which
+    width: int  # of its units, the first
 
 
 class MaskedHidden(nnx.Module):
@@ -92,6 +106,7 @@ class MaskedHidden(nnx.Module):
         sources: tuple[tuple[int, int], ...],
         reads: Array,
         units: Array,
+        cut: "Cut",
         dimensions: int,
         param_dtype: Any,
         rngs: nnx.Rngs,
@@ -101,10 +116,11 @@ class MaskedHidden(nnx.Module):
         self.activations, self.norms = space.activation, space.norm
         self.activation = ArchitectureChoice(jnp.asarray(space.values("activation", number, vector)))
         self.norm = ArchitectureChoice(jnp.asarray(space.values("norm", number, vector)))
-        self.reads, self.units = ArchitectureChoice(reads), ArchitectureChoice(units)
-        self.taps = ArchitectureChoice(_taps(self.sizes, space.values("kernel_size", number, vector)))
-        shape = (math.prod(self.sizes), len(reads), len(units))
-        self.kernel = nnx.Param(_scaled(rngs.params(), shape, self._mask(), param_dtype))
+        taps = _taps(self.sizes, space.values("kernel_size", number, vector))
+        drawn = _scaled(rngs.params(), (len(taps), len(reads), len(units)), _mask(taps, reads, units), param_dtype)
+        units = units[: cut.width]
+        self.reads, self.units = ArchitectureChoice(reads[cut.inputs]), ArchitectureChoice(units)
+        self.taps, self.kernel = ArchitectureChoice(taps), nnx.Param(drawn[:, cut.inputs, : cut.width])
         has_bias = set(space.norm) != {"batch"}
         self.bias = nnx.Param(jnp.zeros(len(units), param_dtype)) if has_bias else nnx.data(None)
         # At most one of the two is used: the other one's scale and bias get no gradient.
@@ -116,13 +132,9 @@ class MaskedHidden(nnx.Module):
     def __call__(self, found: Sequence[jax.Array]) -> jax.Array:
         """Its outputs, of the input and the outputs of all layers so far."""
         x = jnp.concatenate([thin(found[j], step) for j, step in self.sources], axis=-1)
-        kernel = self.kernel[...] * self._mask()
+        kernel = self.kernel[...] * _mask(self.taps[...], self.reads[...], self.units[...])
         z = _patches(x, self.sizes, self.stride) @ kernel.reshape(-1, kernel.shape[-1])
         return self._activate(self._normalise(z if self.bias is None else z + self._bias()))
-
-    def _mask(self) -> Array:
-        """Returns which entries of the kernel [taps, inputs, units] the architecture has."""
-        return self.taps[...][:, None, None] & self.reads[...][:, None] & self.units[...]
 
     def _bias(self) -> Array:
         """Returns the bias; there is none before BatchNorm."""
@@ -141,6 +153,11 @@ class MaskedHidden(nnx.Module):
 
     def _activate(self, z: Array) -> Array:
         return _select(self.activation[...], [ACTIVATIONS[name](z) for name in self.activations])
+
+
+def _mask(taps: Array, reads: Array, units: Array) -> Array:
+    """Returns which entries of a kernel [taps, inputs, units] the architecture has."""
+    return taps[:, None, None] & reads[:, None] & units
 
 
 def _select(place: Array, values: list[Array]) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
 
 from lectopt._internal import checks
 from lectopt._internal.arrays import as_array
@@ -60,8 +61,9 @@ def search_architecture(
     r"""Searches for a network architecture with a recurrent controller that learns by reinforcement.
 
     In each round the controller, an LSTM with parameters :math:`\theta`, samples architectures :math:`a_1, \dots, a_m`.
-    All of these *children* are trained side by side, each as masks of the largest network of the space, and their
-    metric on the validation part is the reward :math:`R_k`. The controller then takes a step of Adam along
+    All of these *children* are trained side by side, each as masks of the largest network of the space, or in a long
+    search, sorted by size, of one of up to four networks that has room for it; their metric on the validation part is
+    the reward :math:`R_k`. The controller then takes a step of Adam along
 
     .. math:: \nabla_\theta J \approx \frac{1}{m} \sum_{k=1}^m \sum_t
         \nabla_\theta \log P_\theta(a_{k,t} \mid a_{k,1}, \dots, a_{k,t-1}) (R_k - b)
@@ -161,7 +163,7 @@ def search_architecture(
     methods = _methods(space, children, controller)
     if options.directory is not None:
         make_directory("directory", options.directory)
-    program = _fitted(options.memory, methods, trained, rounds, key)
+    program = _fitted(options, methods, trained, rounds, key)
     began = time.perf_counter()
     found = run_program(program, options.directory, options.progress, smaller=_halved)
     seconds = time.perf_counter() - began
@@ -191,10 +193,14 @@ def _methods(space: ArchitectureSpace, children: int, controller: Any) -> dict[s
     }
 
 
-def _fitted(budget: int, methods: Mapping[str, Method], trained: Children, rounds: int, key: jax.Array) -> RoundProgram:
-    """Returns the search as a program that fits into memory."""
-    devices = len(trained.devices)
-    wanted = -(-sum(method.children for method in methods.values()) // devices)
+def _fitted(
+    options: SearchOptions, methods: Mapping[str, Method], children: Children, rounds: int, key: jax.Array
+) -> RoundProgram:
+    """Returns the search as a program that fits into memory, after saying in which sizes children are compiled."""
+    count, devices, budget = sum(method.children for method in methods.values()), len(children.devices), options.memory
+    trained, wanted = children.sorted_for(rounds * count), -(-count // devices)
+    if options.progress:
+        Console(stderr=True).print(trained.plan(count), highlight=False, soft_wrap=True)
 
     def program(at_once: int) -> RoundProgram:
         return RoundProgram(Rounds(methods, dataclasses.replace(trained, at_once=at_once), rounds), key)

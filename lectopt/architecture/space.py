@@ -256,11 +256,21 @@ class ArchitectureSpace:
         Returns:
             An int, the output layer included.
         """
-        largest = self.largest
-        if self.skip:
-            layers = [layer._replace(skips=tuple(range(i))) for i, layer in enumerate(largest.layers)]
-            largest = Architecture(tuple(layers), self.strides)
-        return largest.multiplications(inputs, outputs)
+        return self.masked(self.deepest, max(self.width)).multiplications(inputs, outputs)
+
+    def masked(self, depth: int, width: int) -> Architecture:
+        """Returns the architecture whose linear maps the masked network takes when cut to a size.
+
+        Args:
+            depth: number of hidden layers.
+            width: number of units, or of filters, of each of them.
+
+        Returns:
+            A `lo.search.Architecture` with the largest kernels and all possible skips.
+        """
+        largest = self.largest.layers[0]._replace(width=width)
+        layers = [largest._replace(skips=tuple(range(i)) if self.skip else ()) for i in range(depth)]
+        return Architecture(tuple(layers), self.strides[:depth])
 
     def __repr__(self) -> str:
         shown = {
