@@ -60,7 +60,7 @@ def architecture_job(output: Path, seed: int) -> None:
     table = _scores_of_all(rest, seed)
     ranks = {name: _ranks(method, table) for name, method in METHODS.items()}
     console.print(_rank_table(ranks))
-    counts = {"rounds": ROUNDS, "children": CHILDREN, "finalists": FINALISTS}
+    counts: dict[str, Any] = {"rounds": ROUNDS, "children": CHILDREN, "finalists": FINALISTS}
     found = search_architecture(SPACE, rest, test=test, by_hand=BY_HAND, key=seed, **counts, **TRAINING)
     console.print(f"The search itself, {ROUNDS} rounds of {CHILDREN} children for each method:")
     console.print(str(found), highlight=False, soft_wrap=True)
