@@ -13,6 +13,7 @@ from lectopt.search.merging import merged
 from lectopt.search.missing_scores import MissingScores
 from lectopt.search.out_of_fold import out_of_fold
 from lectopt.search.result_files import read_directory, read_results, write_results
+from lectopt.search.result_tables import pivoted, table_of_lanes, table_of_settings
 from lectopt.search.setting_columns import python_value
 from lectopt.search.settings import Settings
 from lectopt.search.significance import Difference, corrected_t_test, holm
@@ -339,18 +340,62 @@ class Results:
         Returns:
             A `pandas.DataFrame`.
         """
-        columns: dict[str, Any] = {**self.settings.shown()}
-        taken = set(columns)
-        called = {name: _free("metric", name, taken) for name in self.metrics}
-        for name, column in called.items():
-            columns |= {column: self.mean(name), _free("metric", f"{column}_sem", taken): self.sem(name)}
+        diverged = (self.diverged_at >= 0).sum(axis=(1, 2))
         rank = np.empty(len(self), int)
         rank[self.ranking()] = np.arange(1, len(self) + 1)
-        diverged = (self.diverged_at >= 0).sum(axis=(1, 2))
         known = {} if np.isnan(p_values := self.p_values()).all() else {"p_value": p_values}
-        for name, values in ({"diverged": diverged, "rank": rank} | known).items():
-            columns[_free("search", name, taken)] = values
-        return import_pandas().DataFrame(columns)
+        others = {"diverged": diverged, "rank": rank} | known
+        statistics = {name: (self.mean(name), self.sem(name)) for name in self.metrics}
+        return table_of_settings(self.settings, statistics, others)
+
+    def by_fold(self) -> Any:
+        """Returns a table with one row per training: setting by setting, fold by fold, seed by seed.
+
+        The columns are the hyperparameters, "fold", "seed", each metric and "diverged_at". Where a hyperparameter
+        already has such a name, the other column is called `metric_<name>` or `search_<name>`.
+
+        Returns:
+            A `pandas.DataFrame`.
+        """
+        return table_of_lanes(self.settings, self.metrics, self.diverged_at)
+
+    def pivot(self, rows: str, columns: str, metric: str | None = None) -> Any:
+        """Returns a table of one hyperparameter by another.
+
+        Args:
+            rows: name of the hyperparameter whose values are the rows.
+            columns: name of the one whose values are the columns.
+            metric: name of a metric; None takes the one that settings are ranked by.
+
+        Returns:
+            A `pandas.DataFrame` of means over folds and seeds. Where several settings share both values, that of the
+            best of them (by `ranking`); NaN where there is none.
+
+        Raises:
+            ValueError: if there is no such metric or hyperparameter, or `rows` and `columns` are the same.
+        """
+        down, across, scores = pivoted(self.settings, rows, columns, self.mean(metric), self.ranking())
+        names = import_pandas().Index(down, name=rows), import_pandas().Index(across, name=columns)
+        return import_pandas().DataFrame(scores, *names)
+
+    def heatmap(self, rows: str, columns: str) -> "Figure":
+        """Plots the score as colors over the values of two hyperparameters, as for a grid; the best is framed.
+
+        Args:
+            rows: name of the hyperparameter whose values are the rows.
+            columns: name of the one whose values are the columns. Where several settings share both values, the best
+                of them is shown.
+
+        Returns:
+            A matplotlib figure.
+
+        Raises:
+            ValueError: if there is no such hyperparameter, or `rows` and `columns` are the same.
+        """
+        from lectopt.plots.heatmap import plot_heatmap  # noqa: PLC0415, matplotlib is heavy
+
+        grid = pivoted(self.settings, rows, columns, self.mean(), self.ranking())
+        return plot_heatmap(*grid, names=(rows, columns), metric=self.metric, maximizes=self.maximizes)
 
     def save(self, path: str | Path) -> None:
         """Writes the results to a new file of arrays and JSON, which `lo.Results.load` reads.
@@ -505,14 +550,6 @@ class Results:
         if checks.check_count(name, value, least=0) >= len(self):
             raise ValueError(f"{name} must be below the number of settings, {len(self)}; got {value}")
         return int(value)
-
-
-def _free(kind: str, name: str, taken: set[str]) -> str:
-    """Returns a column name that is not taken, with its kind in front if needed, and takes it."""
-    while name in taken:
-        name = f"{kind}_{name}"
-    taken.add(name)
-    return name
 
 
 def _spread(mean: float, std: float) -> str:

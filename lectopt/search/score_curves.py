@@ -68,7 +68,7 @@ class ScoreCurve:
         """
         table = self.results.to_pandas()
         constant = [name for name in self.results.settings if name != self.name]
-        return table.drop(columns=[*constant, "rank"], errors="ignore")
+        return table.drop(columns=[*constant, "rank", "p_value"], errors="ignore")
 
     def plot(self, metric: str | None = None) -> "Figure":
         """Plots the means over folds and seeds, with standard deviations over folds as bands.

@@ -284,3 +284,60 @@ def test_the_best_five_are_shown():
     assert len(alone.splitlines()) == 6
     assert "±" not in alone  # one score has no spread
     assert "nan" not in alone
+
+
+def grid_of_two():
+    """Three rates by two names, the last pair not there, and a third hyperparameter that doubles the first pair."""
+    columns = {
+        "rate": np.array([0.1, 0.1, 0.01, 0.1, 1, 0.01], np.float32),
+        "name": Static("aabbaa"),
+        "other": np.array([0, 1, 0, 0, 0, 0], np.int32),
+    }
+    return results(settings=Settings(columns))
+
+
+def test_a_table_of_trainings():
+    frame = results(with_nan((2, 4, 1))).by_fold()
+    assert list(frame) == ["rate", "name", "fold", "seed", "loss", "score", "diverged_at"]
+    assert len(frame) == LOSS.size
+    for i, fold, seed in [(0, 0, 0), (2, 4, 1), (5, 1, 2)]:
+        (row,) = frame[(frame.name == "abcdef"[i]) & (frame.fold == fold) & (frame.seed == seed)].itertuples()
+        assert row.rate == results().settings.row(i)["rate"]
+        np.testing.assert_array_equal(row.loss, np.nan if i == 2 else LOSS[i, fold, seed])
+        assert row.diverged_at == (4 if i == 2 else -1)
+    odd = results(settings=Settings({"fold": np.arange(6.0), "loss": np.arange(6.0)})).by_fold()
+    assert list(odd) == ["fold", "loss", "search_fold", "seed", "metric_loss", "score", "diverged_at"]
+
+
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_one_hyperparameter_by_another(maximizes):
+    mean = LOSS.mean(axis=(1, 2))
+    table = grid_of_two().pivot("rate", "name")
+    if maximizes:
+        found = results(maximizes=True, settings=grid_of_two().settings)
+        table = -found.pivot("rate", "name")
+        np.testing.assert_allclose(found.pivot("rate", "name", "loss"), table, rtol=1e-5)
+    assert list(table.index) == [0.01, 0.1, 1]
+    assert (table.index.name, table.columns.name, list(table)) == ("rate", "name", ["a", "b"])
+    np.testing.assert_allclose(table["a"], [mean[5], mean[:2].min(), mean[4]], rtol=1e-5)
+    np.testing.assert_allclose(table["b"], [mean[2], mean[3], np.nan], rtol=1e-5)
+    for call, said in [
+        (("x", "name"), "rows must be one of 'rate', 'name', 'other'; got 'x'"),
+        (("rate", "x"), "columns must be one of"),
+        (("rate", "rate"), "columns must be another hyperparameter than rows"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            grid_of_two().heatmap(*call)
+
+
+@pytest.mark.parametrize("maximizes", [False, True])
+def test_a_heatmap_frames_the_best(maximizes):
+    found = results(maximizes=maximizes, settings=grid_of_two().settings)
+    axis, bar = found.heatmap("rate", "name").axes
+    (frame,) = axis.patches
+    assert frame.get_xy() == (0.5, -0.5)  # setting 2: name b, rate 0.01
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["0.01", "0.1", "1"]
+    assert (axis.get_ylabel(), axis.get_xlabel(), bar.get_ylabel()) == ("rate", "name", found.metric)
+    assert sorted(text.get_text() for text in axis.texts) == sorted(
+        f"{score:.3g}" for score in found.pivot("rate", "name").to_numpy().ravel() if not np.isnan(score)
+    )
