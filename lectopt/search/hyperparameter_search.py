@@ -120,7 +120,7 @@ class Search:
             self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
             self.spent_before = self._spent
-            self.progress.print(plan(self.shape, lanes, len(setting_groups), self.halving is not None, self.options))
+            self.progress.print(plan(self.shape, lanes, len(setting_groups), len(rungs), self.options))
             with jit_without_nan_checks(), compile_threads() as threads:
                 self._run_rungs(setting_groups, rungs, self.scores, self.progress, threads)
         self.finished = True

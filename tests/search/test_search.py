@@ -20,8 +20,10 @@ from strict_modes import MODES
 
 import lectopt as lo
 from lectopt.engine import program_cache
+from lectopt.engine.options import SearchOptions
 from lectopt.search.boundaries import boundary_of
 from lectopt.search.hyperparameter_search import Search
+from lectopt.search.plan import plan
 from lectopt.search.results import Results
 from lectopt.search.space import Static
 
@@ -657,3 +659,12 @@ def test_a_trial_that_begins_anew_at_each_rung_is_refused_for_halving():
 
     with pytest.raises(ValueError, match=r"trial must pass start on to lectopt\.train for halving"):
         lo.sweep(trial, {"a": [0.1, 0.2]}, minimize="train_loss", key=0, progress=False, halving=lo.Halving(3))
+
+
+def test_the_plan_says_how_many_programs_there_are_and_how_many_compile_at_a_time(monkeypatch):
+    monkeypatch.setattr("lectopt.engine.devices.cores", lambda: 2)
+    options = SearchOptions.of(chunk=None, memory=1, directory=None, progress=False)
+    assert "360 trainings in 3 program(s) for each of 2 rungs, 2 compiled at a time, on" in plan(
+        (9, 5, 8), 360, 3, 2, options
+    )
+    assert "in 1 program(s) on" in plan((9, 5, 8), 360, 1, 1, options)
