@@ -17,7 +17,8 @@ def plan(shape: tuple[int, int, int], lanes: int, programs: int, rungs: int, opt
     return (
         f"{settings} settings x {folds} folds x {seeds} seeds: {lanes} trainings in {programs} program(s)"
         f"{f' for each of {rungs} rungs' if rungs > 1 else ''}"
-        f"{f', {together} compiled at a time,' if together > 1 else ''} on {count * jax.process_count()} device(s){hint}"
+        f"{f', {together} compiled at a time,' if together > 1 else ''}"
+        f" on {count * jax.process_count()} device(s){hint}"
     )
 
 
