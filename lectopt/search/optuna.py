@@ -18,19 +18,19 @@ from lectopt.search.hyperparameter_search import Search
 from lectopt.search.results import Results
 from lectopt.search.setting_columns import canonical
 from lectopt.search.settings import Settings
-from lectopt.search.space import Choice, Distribution, Integers, LogUniform, Static, Uniform, as_distribution
+from lectopt.search.space import Choice, Static, as_distribution
 
 try:
     import optuna
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import BaseDistribution
     from optuna.trial import TrialState
+
+    from lectopt.search.optuna_ranges import labels, lacks, optuna_distribution, searched_range, stored
 except ImportError as error:
     raise ImportError("lectopt.search.optuna needs Optuna: pip install 'lectopt[search]'") from error
 
 _RUNNER = "lectopt runner"
 _UNRUN = "lectopt not run"
-_KINDS = (type(None), bool, int, float, str)
-"""What Optuna's storages keep as it is."""
 
 
 def optimize(
@@ -113,7 +113,7 @@ def optimize(
     if not isinstance(space, Mapping) or not space:
         raise ValueError('space must be a dictionary {"name": distribution} of at least 1; got ' + repr(space))
     space = {name: as_distribution(name, entry) for name, entry in space.items()}
-    distributions = {name: _optunas(name, entry) for name, entry in space.items()}
+    distributions = {name: optuna_distribution(name, entry) for name, entry in space.items()}
     n_trials, batch_size = checks.check_count("n_trials", n_trials), checks.check_count("batch_size", batch_size)
     checks.check_flag("progress", progress)
     options: dict[str, Any] = {"seeds": seeds, "key": key, "memory": memory, "progress": False}
@@ -162,24 +162,64 @@ def setting_of(params: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str,
     return {name: _value(name, as_distribution(name, space[name]), param) for name, param in params.items()}
 
 
+def to_study(results: Results) -> optuna.Study:
+    """Converts the results of a search to an Optuna study in memory.
+
+    Optuna's own plots and importances then work on them, such as `optuna.visualization.plot_contour(study)` and
+    `optuna.importance.get_param_importances(study)`.
+
+    Args:
+        results: the `Results` of `lo.sweep`, `lo.cross_validate`, or of a `Selection`.
+
+    Returns:
+        A study with one trial for each setting that was run, whose value is the mean over folds and seeds of the metric
+        that settings are ranked by; trials without a finite mean are pruned. The means of all metrics are in
+        `user_attrs["means"]`. Tuples, functions and the like are stored as text, a hyperparameter that does not apply
+        to a setting is left out, and numbers have the range that was searched.
+
+    Raises:
+        TypeError: if `results` is no `Results`.
+
+    Example:
+        >>> import lectopt as lo, optuna
+        >>> from lectopt.search.optuna import to_study
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> results = lo.sweep(lambda setting, key: {"loss": (setting["x"] - 1) ** 2}, {"x": [0, 1, 3]},
+        ...                    minimize="loss", key=0)
+        >>> study = to_study(results)
+        >>> study.best_params, study.best_value, len(study.trials)
+        ({'x': 1}, 0.0, 3)
+
+    Source: Akiba, Sano, Yanase, Ohta and Koyama (2019), "Optuna: a next-generation hyperparameter optimization
+    framework", KDD.
+    """
+    if not isinstance(results, Results):
+        raise TypeError(f"results must be a lectopt.Results; got {type(results).__name__}")
+    study = optuna.create_study(direction="maximize" if results.maximizes else "minimize")
+    shown = results.settings.shown()
+    searched = {name: searched_range(results.settings, name, shown[name]) for name in shown}
+    means = {name: results.mean(name) for name in results.metrics}
+    for i in map(int, np.flatnonzero(results.rungs)):
+        row = {name: column[i] for name, column in shown.items() if not lacks(results.settings, name, i)}
+        value = float(means[results.metric][i])
+        state: dict[str, Any] = {"state": TrialState.PRUNED} if np.isnan(value) else {"value": value}
+        found = optuna.trial.create_trial(
+            params={name: stored(searched[name], value) for name, value in row.items()},
+            distributions={name: optuna_distribution(name, searched[name]) for name in row},
+            user_attrs={"means": {name: float(values[i]) for name, values in means.items()}},
+            **state,
+        )
+        study.add_trial(found)
+    return study
+
+
 def _value(name: str, distribution: Any, param: Any) -> Any:
     if not isinstance(distribution, Choice):
         return param
-    labels = _labels(distribution)
-    if param not in labels:
-        raise ValueError(f"params[{name!r}] must be one of {', '.join(map(repr, labels))}; got {param!r}")
-    return distribution.values[labels.index(param)]
-
-
-def _labels(distribution: Choice) -> list[Any]:
-    """Returns the choices as Optuna stores them, in order: the same in every process, and all different."""
-    found: list[Any] = []
-    for number, value in enumerate(distribution.values):
-        label = value if isinstance(value, _KINDS) else getattr(value, "__name__", repr(value))
-        if isinstance(label, str) and " at 0x" in label:  # the place in this process's memory
-            label = f"{type(value).__name__} {number}"
-        found.append(f"{label} ({number})" if label in found else label)
-    return found
+    found = labels(distribution)
+    if param not in found:
+        raise ValueError(f"params[{name!r}] must be one of {', '.join(map(repr, found))}; got {param!r}")
+    return distribution.values[found.index(param)]
 
 
 def _programs(space: Mapping[str, Any]) -> int:
@@ -227,22 +267,6 @@ def _asked(study: optuna.Study, distributions: dict[str, BaseDistribution], coun
             else:
                 _put_back(study, left.number, left.params)
         raise
-
-
-def _optunas(name: str, distribution: Distribution) -> BaseDistribution:
-    match distribution:
-        case Uniform(low, high):
-            return FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return FloatDistribution(low, high, log=True)
-        case Integers(low, high, log=log, step=step) if not (log and step > 1):
-            return IntDistribution(low, high, log=log, step=step)
-        case Choice():
-            return CategoricalDistribution(_labels(distribution))
-    raise TypeError(
-        f"space[{name!r}] must be made by lectopt.space for Optuna, without when, nor log and step together; got "
-        f"{distribution if isinstance(distribution, Integers) else type(distribution).__name__}"
-    )
 
 
 def _runner() -> str:

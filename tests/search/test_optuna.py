@@ -15,7 +15,7 @@ optuna = pytest.importorskip("optuna")
 from optuna.trial import TrialState  # noqa: E402
 
 from lectopt.engine import program_cache, running  # noqa: E402
-from lectopt.search.optuna import optimize, setting_of  # noqa: E402
+from lectopt.search.optuna import optimize, setting_of, to_study  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -299,3 +299,35 @@ def test_bad_input(call, error, message):
 def test_params_of_another_space_are_refused_by_name(params, said):
     with pytest.raises(ValueError, match=said):
         setting_of(params, {"widths": lo.space.choice([(8,)], static=True)})
+
+
+@pytest.mark.filterwarnings("ignore:the best .* lies at")
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_results_as_a_study(direction):
+    def trial(setting, key):
+        loss = jnp.log10(setting["rate"]) ** 2 + setting["count"] + (setting["kind"] == (8,))
+        return {"loss": jnp.where(setting["rate"] > 5, jnp.nan, loss), "other": setting["rate"]}
+
+    space = {"rate": lo.space.log_uniform(0.1, 10.0), "count": lo.space.integers(1, 3),
+             "kind": lo.space.choice([(8,), (16, 8)], static=True)}  # fmt: skip
+    found = lo.sweep(trial, lo.grid(space, points=3), key=0, progress=False, **{direction: "loss"})
+    study = to_study(found)
+    assert study.direction.name.lower() == direction
+    assert len(study.trials) == len(found) == 18
+    for one, mean, setting in zip(study.trials, found.mean(), map(found.settings.row, range(18)), strict=True):
+        assert one.state is (TrialState.PRUNED if np.isnan(mean) else TrialState.COMPLETE)
+        assert np.isnan(mean) or one.value == pytest.approx(float(mean))
+        assert setting_of(one.params, space) == setting
+        assert one.user_attrs["means"]["other"] == pytest.approx(setting["rate"])
+    assert one.distributions["rate"] == optuna.distributions.FloatDistribution(0.1, 10.0, log=True)
+    assert one.distributions["count"] == optuna.distributions.IntDistribution(1, 3)
+    assert setting_of(study.best_params, space) == found.best()
+    with pytest.raises(TypeError, match=r"results must be a lectopt\.Results; got int"):
+        to_study(3)
+
+
+def test_a_study_leaves_out_what_does_not_apply():
+    space = {"kind": lo.space.choice(["a", "b"]), "x": lo.space.when("kind", "b", lo.space.uniform(0.0, 1.0))}
+    rows = lo.settings([{"kind": "a"}, {"kind": "b", "x": 0.5}], space=space)
+    study = to_study(lo.sweep(lambda s, key: {"loss": s["x"]}, rows, minimize="loss", key=0, progress=False))
+    assert [one.params for one in study.trials] == [{"kind": "a"}, {"kind": "b", "x": 0.5}]
