@@ -1,9 +1,9 @@
 """Examples and the parts of them: hold-outs, folds, minibatches, small real data sets.
 
 A part is a `Subset`: indices into one device copy of the arrays, of which nothing is copied. `subsets` stands below all
-other modules; `holdouts`, `k_folds`, `time_series`, `repeats` and `folds` make parts, with `shuffling`, `labels` and
-`groups`; `batches` says which examples each step of a training takes. What does not fit into memory is a stream
-(`streams`, of arrays on disk `memory_maps`), whose batches `readers` reads and checks. Imports `_internal` only.
+other modules; `holdouts`, `k_folds`, `time_series`, `repeats` and `folds` make parts, with `shuffling`, `labels`,
+`strata` and `groups`; `batches` says which examples each step of a training takes. What does not fit into memory is a
+stream (`streams`, of arrays on disk `memory_maps`), whose batches `readers` reads and checks. Imports `_internal` only.
 """
 
 from lectopt.data import datasets as datasets

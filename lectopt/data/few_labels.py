@@ -8,7 +8,7 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.keys import as_key
-from lectopt.data.labels import labels_of
+from lectopt.data.strata import strata_of
 from lectopt.data.subsets import Subset, as_subset
 
 
@@ -17,7 +17,7 @@ def few_labels(examples: Any, per_class: int, *, key: Any) -> Subset:
 
     Args:
         examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`; the last array holds the labels, whole
-            numbers [n].
+            numbers [n], or [n, columns]: then each combination that occurs is a class.
         per_class: how many examples of each class that occurs, a whole number of at least 1.
         key: an int or a `jax.random.key`. It may be traced, so that the lanes of a search draw differently.
 
@@ -38,13 +38,13 @@ def few_labels(examples: Any, per_class: int, *, key: Any) -> Subset:
     whole, per_class = as_subset(examples), checks.check_count("per_class", per_class)
     if whole.indices.ndim != 1:
         raise ValueError(f"examples must be one part; got {len(whole.indices)} folds: take one, folds[0]")
-    classes, place, sizes = np.unique(labels_of(whole, "few_labels"), return_inverse=True, return_counts=True)
+    classes = strata_of(whole, True, "few_labels")
+    sizes = classes.sizes
     if per_class > sizes.min():
         raise ValueError(
-            f"per_class must be at most {sizes.min()}, as many examples as class {classes[sizes.argmin()]} has; got "
-            f"{per_class}"
+            f"per_class must be at most {sizes.min()}, as many examples as {classes.rarest} has; got {per_class}"
         )
     # By class, and within a class at random: the first of each class are its draw.
-    order = jnp.lexsort((jax.random.uniform(as_key(key), (len(whole),)), jnp.asarray(place)))
+    order = jnp.lexsort((jax.random.uniform(as_key(key), (len(whole),)), jnp.asarray(classes.of_examples)))
     chosen = order[(np.cumsum(sizes) - sizes)[:, None] + np.arange(per_class)].ravel()
     return Subset(whole.arrays, whole.indices[chosen].astype(jnp.int32), jnp.int32(chosen.size), least=chosen.size)

@@ -7,8 +7,8 @@ import numpy as np
 from lectopt._internal import checks
 from lectopt.data.folds import Folds, pack
 from lectopt.data.groups import consecutive_numbers, group_numbers
-from lectopt.data.labels import labels_of
 from lectopt.data.shuffling import check_concrete, shuffled
+from lectopt.data.strata import strata_of
 from lectopt.data.subsets import Subset, as_subset
 
 
@@ -50,18 +50,21 @@ def k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
     return _validate_on_each(whole, parts, folds)
 
 
-def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None) -> Folds:
+def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None, stratify: Any = True) -> Folds:
     """Splits examples at random into parts of equal size, in each of which every class has its share.
 
     Args:
         examples: a tuple of arrays [n, ...] such as (x, y), or a `Subset`; the last array holds the labels, whole
-            numbers [n].
+            numbers [n], or [n, columns], of which each combination is a class.
         folds: m, the number of parts, a whole number from 2 to the size of the smallest class (or the number of
             groups).
         key: an int or a `jax.random.key`, which shuffles the examples.
         groups: [n], one entry per example: those of a group stay together, and shares are as equal as a greedy choice,
             the most uneven groups first, makes them. No entry may be missing (NaN, None). None lets every example stand
             for itself.
+        stratify: True takes the labels for classes; a whole number q of at least 2 takes q quantiles of the targets,
+            real numbers [n] or [n, 1] in the last array, instead (equal targets are in the same one); an array of whole
+            numbers, [n] or [n, columns], takes the classes it holds, one row for each example.
 
     Returns:
         A `Folds` of m pairs, over one copy of the data. Without groups, sizes differ by at most one, and so do the
@@ -69,27 +72,31 @@ def stratified_k_fold(examples: Any, folds: int, *, key: Any, groups: Any = None
 
     Raises:
         ValueError: if folds is below 2 or above the number of members of a class (the message names it) or of groups,
-            or there are no labels.
-        TypeError: if folds is not a whole number, or the examples or the key are being traced.
+            there are no labels or finite targets, or stratify is False or does not have one row for each example.
+        TypeError: if folds is not a whole number, stratify is none of the above, or the examples, the key, or what to
+            stratify by are being traced.
 
     Example:
         >>> import lectopt as lo, numpy as np
         >>> folds = lo.stratified_k_fold(lo.datasets.iris(), 4, key=0)
         >>> [np.bincount(valid.examples()[1]).tolist() for train, valid in folds]
         [[13, 13, 12], [13, 13, 12], [12, 12, 13], [12, 12, 13]]
+        >>> lo.stratified_k_fold(lo.datasets.diabetes(), 4, key=0, stratify=10)
+        Folds(4 x (331 to 332 training, 110 to 111 validation examples))
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Cross-validation" (Stratified CV); R.
     Kohavi (1995), "A study of cross-validation and bootstrap for accuracy estimation and model selection", IJCAI.
     """
     whole, order = shuffled(examples, key)
     folds = _fold_count(folds, len(whole), "examples")
-    labels = labels_of(whole)
-    values, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    if sizes.min() < folds:
-        rarest = sizes.argmin()
+    if isinstance(stratify, (bool, np.bool_)) and not stratify:
+        raise ValueError("stratify must not be False: take lectopt.k_fold")
+    strata = strata_of(whole, stratify)
+    classes, fewest = strata.of_examples, strata.sizes.min()
+    if fewest < folds:
         raise ValueError(
-            f"folds must be at most the number of members of each class; got {folds}, and class {values[rarest]} has "
-            f"{sizes[rarest]}"
+            f"folds must be at most the number of members of each {strata.noun}; got {folds}, and {strata.rarest} has "
+            f"{fewest}"
         )
     parts = np.empty(len(whole), int)
     if groups is None:

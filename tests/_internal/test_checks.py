@@ -223,6 +223,7 @@ GOOD = {  # arguments beside which a flag is the only thing that is wrong
     "integers": {"low": 1, "high": 2},
     "choice": {"values": [1, 2]},
     "holdout": {"examples": EXAMPLES, "fraction": 0.5},
+    "stratified_k_fold": {"examples": EXAMPLES, "folds": 2},
     "classification": MODEL,
     "regression": MODEL,
     "Task": MODEL,

@@ -451,7 +451,12 @@ BAD = {
         "got 4, and class 6 has 3",
     ),
     "no labels": (lambda: stratified((np.ones(9),), 3, key=0), ValueError, r"stratify needs labels:.*whole numbers"),
-    "labels of 2 columns": (lambda: stratified((np.ones((9, 2), int),), 3, key=0), ValueError, r"of shape \(n,\)"),
+    "labels of 2 axes": (lambda: stratified((np.ones((9, 2, 1), int),), 3, key=0), ValueError, r"of shape \(n,\)"),
+    "columns of floats": (
+        lambda: stratified((np.ones((9, 2)),), 3, key=0),
+        ValueError,
+        r"or \(n, columns\); got float32",
+    ),
     "no key": (lambda: k_fold(examples(9), 3, key=None), TypeError, "key must be an int.*got None"),
     "two keys": (lambda: k_fold(examples(9), 3, key=jax.random.split(jax.random.key(0))), TypeError, "key must be an"),
     "text as key": (lambda: stratified(examples(9), 3, key="a"), TypeError, "key must be an int.*got 'a'"),
