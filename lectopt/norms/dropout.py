@@ -79,8 +79,10 @@ class Dropout(nnx.Dropout):
 
         Raises:
             ValueError: if there is nothing to draw a mask from.
+            TypeError: if `deterministic` is not a flag.
         """
-        mode = self.deterministic if deterministic is None else deterministic
+        given = deterministic is not None
+        mode = checks.check_flag("deterministic", deterministic) if given else self.deterministic
         if mode:
             return inputs
         if not isinstance(self.rate, nnx.Variable) or mode is None:

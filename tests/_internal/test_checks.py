@@ -206,6 +206,7 @@ GOOD = {  # arguments beside which a flag is the only thing that is wrong
     "BatchNorm.__call__": BATCH_NORM,
     "BatchNorm.set_view": BATCH_NORM,
     "LayerNorm": LAYER,
+    "Dropout.__call__": {"self": lo.Dropout(0.5, rngs=nnx.Rngs(0)), "inputs": EXAMPLES[0]},
     "pretrain_encoder": NETWORK | {"encoder": net, "inputs": EXAMPLES[0]},
     "pretrain_layers": NETWORK | {"inputs": EXAMPLES[0]},
     "search_architecture": TRAINING
@@ -217,6 +218,9 @@ GOOD = {  # arguments beside which a flag is the only thing that is wrong
     "Controller": {},
     "sweep": SEARCH,
     "cross_validate": SEARCH,
+    "population": SEARCH | {"settings": {"learning_rate": [0.1, 0.2]}, "rounds": 1, "epochs_per_round": 1},
+    "learning_curve": SEARCH | {"setting": {}},
+    "validation_curve": SEARCH | {"setting": {}, "name": "learning_rate", "values": [0.1]},
     "select": SEARCH | {"examples": EXAMPLES},
     "nested_cross_validate": SEARCH | {"examples": EXAMPLES, "outer": 2, "inner": 2},
     "optimize": SEARCH | {"space": {"x": lo.space.uniform(0, 1)}, "metric": "loss", "n_trials": 1},

@@ -65,6 +65,7 @@ def test_diabetes_is_well_with_its_mean_as_bias():
     assert "trained on 309 examples, the loss of 133 others" in seen.notes[2]
 
 
+@pytest.mark.slow
 def test_targets_in_another_order():
     """The true order is worth no more than nine others; everything else is well."""
     (finding,) = lo.check(iris_task(), permuted(IRIS), progress=False)

@@ -41,6 +41,7 @@ def test_gradients_are_finite_and_evaluation_drops_nothing():
     np.testing.assert_array_equal(layer(X, rngs=key), nnx.Dropout(0.5)(X, rngs=key))
 
 
+@pytest.mark.slow
 def test_dropout_is_searched_in_one_program(capsys):
     train, valid = lo.holdout(lo.datasets.iris(), 0.3, key=0, stratify=True)
 

@@ -98,6 +98,7 @@ def test_a_directory_is_read_while_a_search_is_not_done(tmp_path):
     assert found.rungs.sum() == 2
 
 
+@pytest.mark.slow
 def test_a_directory_of_a_halving_is_read(tmp_path):
     task = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs), standardize=True)
 

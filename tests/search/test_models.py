@@ -30,6 +30,7 @@ def results():
     return lo.cross_validate(trial, RATES, FOLDS, seeds=2, **quiet)
 
 
+@pytest.mark.slow
 def test_runs_are_those_that_the_search_scored(results):
     runs = results.runs()
     best = results.best_index
@@ -69,6 +70,7 @@ def test_runs_of_settings_that_halving_dropped_and_kept():
         np.testing.assert_array_equal(scores, halved.metrics["valid_loss"][setting, :, 0])
 
 
+@pytest.mark.slow
 def test_runs_of_a_sweep_are_those_of_its_seeds():
     parts = FOLDS[0]
     swept = lo.sweep(lambda setting, key: trial(setting, *parts, key), RATES, seeds=2, **quiet)
@@ -85,6 +87,7 @@ def made_here(setting, train, valid, key):
     return lo.train(task, lo.sgd(0.1), train, valid=valid, batch_size=30, epochs=1, key=key)
 
 
+@pytest.mark.slow
 def test_a_task_that_the_trial_makes_has_the_numbers_of_its_setting():
     found = lo.cross_validate(made_here, {"smoothing": [0.0, 0.2]}, FOLDS, **quiet)
     run = found.runs(1)[0]

@@ -100,6 +100,7 @@ def test_higher_is_better_and_settings_drawn_again():
     assert for_accuracy.scores[-1, for_accuracy.best_member] == for_accuracy.scores[-1].max()
 
 
+@pytest.mark.slow
 def test_a_lineage_trained_alone_is_what_its_members_were():
     """Weights, optimizer state and settings were all copied: else the scores were others."""
     copied = np.flatnonzero(found().parents[-1] != np.arange(10))
@@ -158,6 +159,7 @@ def test_killed_it_goes_on(tmp_path, monkeypatch):
         population(directory=tmp_path, key=1)
 
 
+@pytest.mark.slow
 # members that diverge -------------------------------------------------------------------------------------------------
 def test_all_that_diverge_are_replaced():
     columns = {

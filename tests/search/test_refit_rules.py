@@ -22,6 +22,7 @@ def patient(setting, train, valid, key, epochs=25):
     return lo.train(TASK, optimizer, train, valid=valid, batch_size=30, epochs=epochs, patience=patience, key=key)
 
 
+@pytest.mark.slow
 def test_the_retraining_takes_the_median_of_the_best_epochs():
     chosen = lo.select(patient, RATES, REST, test=TEST, epochs="best", **quiet)
     found = [run.best_epoch for run in chosen.results.runs()]

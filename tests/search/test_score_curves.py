@@ -80,6 +80,7 @@ def learning():
                              **quiet)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_trainings_are_those_of_the_parts_one_by_one(learning):
     """A part of its own, of a smaller shape and without padding, gives the same: means of inputs, steps, and scores."""
     shuffled = shuffled_training(FLOWERS, as_key(0))

@@ -363,7 +363,7 @@ def test_a_directory_of_another_search_is_refused(searched, change):
     [
         ({"rates": (0.02, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0, 2.0)}, 2 * 3),
         ({"rates": (0.1, 0.01)}, 0),
-        ({"seeds": 2}, 6 * 3),
+        pytest.param({"seeds": 2}, 6 * 3, marks=pytest.mark.slow),
         ({"rates": (0.5, 0.02), "seeds": 3}, 3 * 2 + 3 * 3),
     ],
     ids=["more settings", "some of them", "more seeds", "both"],

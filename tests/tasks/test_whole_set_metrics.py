@@ -211,6 +211,7 @@ def run(results):
     return results[1].replay(1)
 
 
+@pytest.mark.slow
 def test_lanes_are_scored_as_scikit_learn_does(results, run):
     folds, found = results
     x, y = folds[0][1].examples()

@@ -26,6 +26,7 @@ def softmax():
     return runs_of(lo.classification(net(3), standardize=True), LABELS)
 
 
+@pytest.mark.slow
 def test_the_mean_of_probabilities(softmax):
     together = lo.ensemble(softmax)
     mean = np.mean([run.probabilities(X) for run in softmax], axis=0)

@@ -42,6 +42,7 @@ def of_epochs():
     return jax.jit(jax.vmap(lambda n: trained(epochs=n, max_epochs=6)))(jnp.array([2, 6, 4, 7, 0]))
 
 
+@pytest.mark.slow
 def test_each_lane_trains_for_its_own_epochs(of_epochs):
     for lane, epochs in enumerate([2, 6, 4]):
         check_lane(of_epochs, lane, jax.jit(lambda epochs=epochs: trained(epochs=epochs))())
