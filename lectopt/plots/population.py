@@ -1,6 +1,6 @@
 """A population round by round: what its members trained with, how good they were, and which led to the best."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +12,6 @@ from lectopt.plots.names import display_name
 from lectopt.plots.score_range import score_range, set_score_limits
 from lectopt.plots.style import COLOURS, GREY, style_axes
 
-_MAGNITUDES = 20
-"""Positive values that span more than this factor stand on a logarithmic axis."""
-
 
 def plot_population(
     settings: Mapping[str, np.ndarray],
@@ -24,6 +21,7 @@ def plot_population(
     *,
     metric: str,
     maximizes: bool,
+    logarithmic: Collection[str],
 ) -> Figure:
     """Draws a panel for the scores and one for each hyperparameter, with a line for each member.
 
@@ -34,6 +32,7 @@ def plot_population(
         lineage: int[rounds], the members that led to the best.
         metric: the name of the score.
         maximizes: whether more of it is better.
+        logarithmic: the hyperparameters that are spread over magnitudes.
     """
     figure, axes = panel_grid(1 + len(settings), width=4.4, height=3.4)
     rows = np.arange(len(lineage))
@@ -43,7 +42,7 @@ def plot_population(
     axes[0].set_ylabel(display_name(metric))
     axes[0].set_title(f"best in the end: {scores[rows, lineage][-1]:.3g}", fontsize=10)
     for axis, (name, values) in zip(axes[1:], settings.items(), strict=True):
-        if values.min() > 0 and values.max() > _MAGNITUDES * values.min():
+        if name in logarithmic and values.min() > 0:  # a function that explores may have gone to 0
             axis.set_yscale("log")
         _draw(axis, values.astype(float), parents, lineage)
         axis.set_ylabel(display_name(name))

@@ -168,9 +168,15 @@ def population(
     began = time.perf_counter()
     records = run_program(program, options.directory, options.progress, smaller=_halved, best=whole.best)
     seconds = time.perf_counter() - began
-    replay = PopulationReplay(called, shared, epochs)
     return PopulationResults.of(
-        whole, records, (len(pairs.fold) // seeds, seeds), first.steps, replay, program.compile_seconds, seconds
+        whole,
+        records,
+        (len(pairs.fold) // seeds, seeds),
+        first.steps,
+        PopulationReplay(called, shared, epochs),
+        program.compile_seconds,
+        seconds,
+        frozenset(filter(settings.is_logarithmic, settings)),
     )
 
 

@@ -87,6 +87,7 @@ class PopulationResults:
     compile_seconds: float
     run_seconds: float
     _replay: PopulationReplay
+    _logarithmic: frozenset[str]  # the hyperparameters that are spread over magnitudes
 
     @staticmethod
     def of(
@@ -97,6 +98,7 @@ class PopulationResults:
         replay: PopulationReplay,
         compile_seconds: float,
         run_seconds: float,
+        logarithmic: frozenset[str],
     ) -> "PopulationResults":
         """Returns what the records of a population tell."""
         found: Any = jax.tree.map(np.asarray, records)
@@ -112,6 +114,7 @@ class PopulationResults:
             compile_seconds=compile_seconds,
             run_seconds=run_seconds,
             _replay=replay,
+            _logarithmic=logarithmic,
         )
 
     @property
@@ -210,7 +213,13 @@ class PopulationResults:
         from lectopt.plots.population import plot_population  # noqa: PLC0415, matplotlib is heavy
 
         return plot_population(
-            self.settings, self.scores, self.parents, self.lineage(), metric=self.metric, maximizes=self.maximizes
+            self.settings,
+            self.scores,
+            self.parents,
+            self.lineage(),
+            metric=self.metric,
+            maximizes=self.maximizes,
+            logarithmic=self._logarithmic,
         )
 
     def _along(self, name: str, members: np.ndarray) -> np.ndarray:

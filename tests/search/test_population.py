@@ -1,5 +1,6 @@
 """A population that learns while it trains: who copies whom, which settings follow, and that nothing else changes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -291,3 +292,10 @@ def test_the_picture_tells_the_schedule():
     line = found().lineage()
     (drawn,) = (x for x in figure.axes[1].get_lines() if x.get_label() == "what led to the best")
     np.testing.assert_array_equal(drawn.get_ydata(), found().settings["learning_rate"][np.arange(5), line])
+
+
+def test_what_was_drawn_evenly_stands_on_an_even_axis_however_small_its_least_value():
+    wide = {**found().settings, "momentum": np.geomspace(1e-3, 0.9, 50).reshape(5, 10)}
+    narrow = {**wide, "learning_rate": np.linspace(0.1, 0.2, 50).reshape(5, 10)}
+    figure = dataclasses.replace(found(), settings=narrow).plot()
+    assert [axis.get_yscale() for axis in figure.axes] == ["linear", "log", "linear"]
