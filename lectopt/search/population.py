@@ -168,16 +168,9 @@ def population(
     began = time.perf_counter()
     records = run_program(program, options.directory, options.progress, smaller=_halved, best=whole.best)
     seconds = time.perf_counter() - began
-    return PopulationResults.of(
-        whole,
-        records,
-        (len(pairs.fold) // seeds, seeds),
-        first.steps,
-        PopulationReplay(called, shared, epochs),
-        program.compile_seconds,
-        seconds,
-        frozenset(filter(settings.is_logarithmic, settings)),
-    )
+    replay, logarithmic = PopulationReplay(called, shared, epochs), filter(settings.is_logarithmic, settings)
+    counts, times = (len(pairs.fold) // seeds, seeds), (program.compile_seconds, seconds)
+    return PopulationResults.of(whole, records, counts, first.steps, replay, frozenset(logarithmic), *times)
 
 
 def _options(chunk: Any, memory: Any, directory: Any, progress: Any) -> SearchOptions:

@@ -96,9 +96,9 @@ class PopulationResults:
         pairs: tuple[int, int],
         steps: int,
         replay: PopulationReplay,
+        logarithmic: frozenset[str],
         compile_seconds: float,
         run_seconds: float,
-        logarithmic: frozenset[str],
     ) -> "PopulationResults":
         """Returns what the records of a population tell."""
         found: Any = jax.tree.map(np.asarray, records)
