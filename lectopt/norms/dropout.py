@@ -37,7 +37,7 @@ class Dropout(nnx.Dropout):
 
     Raises:
         ValueError: if the rate is not in [0, 1], or not of shape ().
-        TypeError: if it is not a number.
+        TypeError: if it is not a number, `deterministic` is not a flag, or `broadcast_dims` are not whole numbers.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -60,8 +60,12 @@ class Dropout(nnx.Dropout):
         rngs: Any = None,
     ):
         checks.check_number("rate", rate, _SHARE)
+        if deterministic is not None:
+            checks.check_flag("deterministic", deterministic)
+        if not isinstance(broadcast_dims, Sequence) or not all(isinstance(dim, int) for dim in broadcast_dims):
+            raise TypeError(f"broadcast_dims must be a list of dimensions, whole numbers; got {broadcast_dims!r}")
         # A Python number is Flax's affair, and stays out of the arrays that are saved.
-        held: Any = DropoutRate(as_array("rate", rate)) if hasattr(rate, "dtype") else rate
+        held: Any = DropoutRate(_as_real(rate)) if hasattr(rate, "dtype") else rate
         super().__init__(
             held, broadcast_dims=broadcast_dims, deterministic=deterministic, rng_collection=rng_collection, rngs=rngs
         )
@@ -78,13 +82,17 @@ class Dropout(nnx.Dropout):
             An array of the shape and dtype of the inputs.
 
         Raises:
-            ValueError: if there is nothing to draw a mask from.
-            TypeError: if `deterministic` is not a flag.
+            ValueError: if there is nothing to draw a mask from, or the inputs lack one of `broadcast_dims`.
+            TypeError: if the inputs are not floating-point numbers, or `deterministic` is not a flag.
         """
-        given = deterministic is not None
-        mode = checks.check_flag("deterministic", deterministic) if given else self.deterministic
+        mode = self.deterministic if deterministic is None else checks.check_flag("deterministic", deterministic)
         if mode:
             return inputs
+        if not jnp.issubdtype(getattr(inputs, "dtype", object), jnp.inexact):
+            kind = getattr(inputs, "dtype", type(inputs).__name__)
+            raise TypeError(f"inputs must be an array of floating-point numbers; got {kind}")
+        if odd := [dim for dim in self.broadcast_dims if not -inputs.ndim <= dim < inputs.ndim]:
+            raise ValueError(f"broadcast_dims must be dimensions of the inputs, {inputs.ndim} of them; got {odd[0]}")
         if not isinstance(self.rate, nnx.Variable) or mode is None:
             return super().__call__(inputs, deterministic=mode, rngs=rngs)
         keep = 1 - self.rate[...]
@@ -92,8 +100,15 @@ class Dropout(nnx.Dropout):
         if stream is None:
             raise ValueError("rngs must be given to Dropout, or to its call, to draw a mask in training")
         stream = stream[self.rng_collection] if isinstance(stream, nnx.Rngs) else stream
-        shape = tuple(1 if i in self.broadcast_dims else size for i, size in enumerate(inputs.shape))
+        together = {dim % inputs.ndim for dim in self.broadcast_dims}
+        shape = tuple(1 if i in together else size for i, size in enumerate(inputs.shape))
         mask = jax.random.bernoulli(stream() if callable(stream) else stream, keep, shape)
         # Nothing is kept at a rate of 1, whose quotient would have no gradient.
         divisor = jnp.where(keep > 0, keep, jnp.ones_like(keep)).astype(inputs.dtype)
         return jnp.where(mask, inputs / divisor, jnp.zeros_like(inputs))
+
+
+def _as_real(rate: Any) -> Array:
+    """Returns the rate as an array of floating-point numbers: 0 and 1 are rates too."""
+    rate = as_array("rate", rate)
+    return rate if jnp.issubdtype(rate.dtype, jnp.inexact) else rate.astype(float)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
+from lectopt._internal.arrays import as_array
 from lectopt._internal.types import Array
 from lectopt.search.drawing import uniforms_of
 from lectopt.search.settings import Settings
@@ -65,12 +66,18 @@ class Exploration:
     ) -> Mapping[str, Array]:
         n = len(next(iter(numbers.values())))
         keys = jax.random.split(jax.random.fold_in(self.key, round_), n)
-        new = jax.vmap(function)(numbers, keys)
-        if not isinstance(new, Mapping) or set(new) != set(numbers):
-            raise ValueError(f"explore must return a setting with the names {', '.join(numbers)}; it returned {new!r}")
-        if odd := [name for name, value in new.items() if jnp.shape(value) != (n,)]:
-            raise ValueError(f"explore must return numbers; {odd[0]!r} has shape {jnp.shape(new[odd[0]])[1:]}")
-        return new
+
+        def explored(setting: dict[str, Array], key: Array) -> dict[str, Array]:
+            new = function(setting, key)
+            if not isinstance(new, Mapping) or set(new) != set(setting):
+                names = ", ".join(setting)
+                raise ValueError(f"explore must return a setting with the names {names}; it returned {new!r}")
+            found = {name: as_array(f"explore's {name}", value) for name, value in new.items()}
+            if odd := [name for name, value in found.items() if value.shape]:
+                raise ValueError(f"explore must return numbers; {odd[0]!r} has shape {found[odd[0]].shape}")
+            return found
+
+        return jax.vmap(explored)(numbers, keys)
 
 
 def checked_explore(explore: Any) -> Any:

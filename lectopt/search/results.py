@@ -544,6 +544,8 @@ class Results:
     def _row(self, name: str, value: Any) -> int:
         if isinstance(value, Mapping):
             wanted = {key: python_value(entry) for key, entry in value.items()}
+            if odd := [entry for entry in wanted.values() if isinstance(entry, np.ndarray)]:
+                raise TypeError(f"{name} must hold one value for each name; got {odd[0]!r}")
             if found := [i for i in range(len(self)) if self.settings.row(i) == wanted]:
                 return found[0]
             raise ValueError(f"{name} must be one of those that were searched; got {wanted}")

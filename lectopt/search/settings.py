@@ -1,6 +1,6 @@
 """Settings: a column of values for each hyperparameter."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,7 +162,8 @@ def settings(rows: Any, *, space: Mapping[str, Any] | None = None, static: Seque
     Raises:
         ValueError: if there are no rows, they have different names, two of them are equal, a number is not finite, or a
             value is missing; if a name in `static`, or of the settings, is not there.
-        TypeError: if `rows` is none of the above, a name is not a string, or a value is not hashable.
+        TypeError: if `rows` is none of the above, a name is not a string, a value is not hashable, or `static` is not a
+            list.
 
     Example:
         >>> import lectopt as lo
@@ -178,10 +179,10 @@ def settings(rows: Any, *, space: Mapping[str, Any] | None = None, static: Seque
     if space and (apart := columns.keys() ^ space.keys()):
         names = ", ".join(map(repr, sorted(apart, key=str)))
         raise ValueError(f"settings must have the names of the space, {', '.join(space)}; only one of them has {names}")
-    if isinstance(static, str) or (unknown := [name for name in static if name not in columns]):
-        raise ValueError(
-            f"static must be a list of names of settings; got {static if isinstance(static, str) else unknown}"
-        )
+    if isinstance(static, str) or not isinstance(static, Collection):
+        raise TypeError(f"static must be a list of names of settings; got {static!r}")
+    if unknown := [name for name in static if not isinstance(name, str) or name not in columns]:
+        raise ValueError(f"static must be a list of names of settings; got {unknown}")
     kept = {*static, *(name for name, entry in space.items() if getattr(_inner(entry), "static", False))}
     columns, missing = apply_conditions(space, columns)
     made = {name: Static(map(python_value, column)) if name in kept else column for name, column in columns.items()}

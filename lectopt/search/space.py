@@ -1,7 +1,7 @@
 """What values a hyperparameter may take, and how it is distributed."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -561,6 +561,8 @@ def when(name: str, value: Any, distribution: Any) -> When:
     values = tuple(value) if isinstance(value, list) else (value,)
     if not values:
         raise ValueError("value must be a value, or a list of at least 1; got []")
+    if odd := [one for one in values if not isinstance(one, Hashable)]:
+        raise TypeError(f"value must be a number, a string or another value that can be hashed; got {odd[0]!r}")
     inner = as_distribution("distribution", distribution)
     if isinstance(inner, When):
         raise TypeError("distribution must not be conditional itself; the other hyperparameter may be")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lectopt._internal.arrays import as_array
 from lectopt._internal.numerics import widen
 from lectopt._internal.types import Array
 from lectopt.tasks.metrics import WholeSetMetric
@@ -157,7 +158,7 @@ def r2(outputs: Any, targets: Any, weights: Any = None) -> Array:
 
     Source: N. R. Draper and H. Smith (1998), "Applied Regression Analysis", 3rd edition, section 1.3.
     """
-    outputs, targets = widen(jnp.asarray(outputs)), jnp.asarray(targets)
+    outputs, targets = _as_arrays(outputs, targets)
     if outputs.shape != targets.shape or outputs.ndim == 0:
         raise ValueError(f"r2 takes targets of the shape of the outputs; got {targets.shape} for {outputs.shape}")
     weights = _as_weights("r2", weights, outputs)[:, None]
@@ -185,7 +186,7 @@ class _Labelled(NamedTuple):
 
     @classmethod
     def of(cls, metric: str, outputs: Any, targets: Any, weights: Any) -> "_Labelled":
-        outputs, targets = widen(jnp.asarray(outputs)), jnp.asarray(targets)
+        outputs, targets = _as_arrays(outputs, targets)
         whole = jnp.issubdtype(targets.dtype, jnp.integer) or targets.dtype == bool
         if outputs.ndim not in (1, 2) or targets.shape != outputs.shape[:1] or not whole:
             raise ValueError(
@@ -221,8 +222,16 @@ class _Labelled(NamedTuple):
         return jnp.where(self.known, value, jnp.nan)
 
 
+def _as_arrays(outputs: Any, targets: Any) -> tuple[Array, Array]:
+    """Returns both as arrays of at least one example, outputs as wide as sums need."""
+    outputs, targets = as_array("outputs", outputs), as_array("targets", targets)
+    if 0 in outputs.shape:
+        raise ValueError(f"outputs must hold at least 1 example; got an array of shape {outputs.shape}")
+    return widen(outputs), targets
+
+
 def _as_weights(metric: str, weights: Any, outputs: Array) -> Array:
-    weights = jnp.ones(outputs.shape[:1]) if weights is None else jnp.asarray(weights)
+    weights = jnp.ones(outputs.shape[:1]) if weights is None else as_array("weights", weights)
     if weights.shape != outputs.shape[:1]:
         raise ValueError(f"{metric} takes one weight per example, of shape {outputs.shape[:1]}; got {weights.shape}")
     return weights.astype(outputs.dtype)

@@ -12,7 +12,7 @@ X = np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize("dims", [(), (1,)])
+@pytest.mark.parametrize("dims", [(), (1,), (-2,)])
 def test_the_numbers_are_flaxs(rate, dims):
     theirs = nnx.Dropout(rate, broadcast_dims=dims, rngs=nnx.Rngs(3))(X)
 
@@ -77,3 +77,23 @@ def test_a_rate_for_each_input_is_refused(rate):
 def test_no_stream():
     with pytest.raises(ValueError, match="rngs must be given"):
         lo.Dropout(jnp.float32(0.5))(X)
+
+
+def test_a_rate_of_whole_numbers():
+    np.testing.assert_array_equal(lo.Dropout(jnp.int32(1), rngs=nnx.Rngs(0))(X), 0)
+
+
+WRONG = {
+    "deterministic": ({"deterministic": "no"}, X, TypeError, "deterministic must be True or False"),
+    "dims": ({"broadcast_dims": "a"}, X, TypeError, "broadcast_dims must be a list of dimensions"),
+    "a dim": ({"broadcast_dims": (2,)}, X, ValueError, "broadcast_dims must be dimensions of the inputs, 2 .*got 2"),
+    "integers": ({}, np.arange(3), TypeError, "inputs must be an array of floating-point numbers; got int64"),
+    "a number": ({}, 1.0, TypeError, "inputs must be an array of floating-point numbers; got float"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "inputs", "error", "message"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("rate", [0.5, np.float32(0.5)])
+def test_what_does_not_fit(rate, arguments, inputs, error, message):
+    with pytest.raises(error, match=message):
+        lo.Dropout(rate, rngs=nnx.Rngs(0), **arguments)(inputs)

@@ -260,6 +260,7 @@ BAD = {
     "own epochs": ({"trial": own_epochs}, ValueError, "trial must pass epochs on .* for a population; given 2"),
     "folds": ({"folds": 3}, TypeError, "folds must be lectopt.Folds"),
     "memory": ({"memory": 10}, ValueError, "memory must be enough"),
+    "explored word": ({"explore": lambda s, key: {**s, "learning_rate": "a"}}, TypeError, "explore's .* must be"),
     "explored": ({"explore": lambda s, key: {"x": 1.0}}, ValueError, "explore must return a setting with the names"),
     "function": ({"trial": 3}, TypeError, "trial must be a function"),
 }

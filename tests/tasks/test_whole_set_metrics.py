@@ -165,6 +165,25 @@ def test_what_does_not_fit(name, outputs, targets, weights, message):
         OF_LABELS[name][0](outputs.astype(np.float32), targets, weights)
 
 
+NO_NUMBERS = {
+    "no outputs": ((None, [1]), TypeError, "outputs must be an array of numbers"),
+    "words": ((np.zeros(2, np.float32), ["a", "b"]), TypeError, "targets must be an array of numbers"),
+    "weights": (
+        (np.zeros(2, np.float32), np.zeros(2, np.int32), "ab"),
+        TypeError,
+        "weights must be an array of numbers",
+    ),
+    "no examples": ((np.zeros((0, 3)), np.zeros(0, int)), ValueError, "outputs must hold at least 1 example"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), NO_NUMBERS.values(), ids=NO_NUMBERS)
+@pytest.mark.parametrize("metric", [lo.roc_auc, lo.f1, lo.balanced_accuracy, lo.r2])
+def test_what_is_no_array_of_numbers(metric, arguments, error, message):
+    with pytest.raises(error, match=message):
+        metric(*arguments)
+
+
 def test_under_strict_modes():
     with strict():
         scores = [metric(LOGITS["classes"], LABELS["classes"].astype(np.int32)) for metric, _ in OF_LABELS.values()]
