@@ -78,7 +78,7 @@ def programs_end_where_they_are_too_many():
     yield
     _context_of.cache_clear()  # which keeps all constants of its programs
     mappings = pathlib.Path("/proc/self/maps")
-    if not mappings.exists() or mappings.read_bytes().count(b"\n") > 6_000:
+    if not mappings.exists() or mappings.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
 
 

@@ -85,6 +85,7 @@ def test_more_sizes_where_more_is_trained():
     assert sizes_worth_compiling(one, (64,), 10, 10**12) == (Size(2, 8),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "depth"), [("dense", 2), ("dense", 4), pytest.param("conv1d", 2, marks=pytest.mark.slow)]
 )

@@ -213,6 +213,7 @@ def test_numbers_against_numpy(full_precision):
     np.testing.assert_allclose(look.baseline_loss, -(shares * np.log(shares)).sum(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dead_units_are_counted_after_the_activation(eager):
     def net(rngs):
         first = nnx.Linear(64, 8, rngs=rngs)
@@ -296,6 +297,7 @@ def test_table_picture_and_html(eager):
     assert "saturated units" in figure.get_suptitle()
 
 
+@pytest.mark.slow
 def test_rescale_gives_every_layer_unit_deviation(eager):
     task = deep(nnx.relu, jax.nn.initializers.normal(1.0), depth=6)
     start = lo.rescale(task, BATCH, key=0)

@@ -136,6 +136,7 @@ def averaged(rate=0.3, decay=0.8):
     return lo.average_params(lo.nesterov(rate), decay)
 
 
+@pytest.mark.slow
 def test_a_training_returns_averages_and_goes_on_from_the_last_weights(tmp_path):
     """As if it had never stopped; also after it was saved. Its scores are those of the averages."""
     options = OPTIONS | {"valid": VALID, "progress": False, "hyperparameters": {"rate": 0.3, "decay": 0.8}}

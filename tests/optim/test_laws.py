@@ -416,6 +416,7 @@ def test_master_weights_with_bfloat16_gradients(case):
     assert_close(actual, np.array([w for w, _ in loop]), 5e-6)
 
 
+@pytest.mark.slow
 @every_case_the_links_first
 def test_state_never_changes_its_shape(case):
     """Whatever the numbers are, weakly typed ones too, compiled or not."""
@@ -635,6 +636,7 @@ MODES = {
 }
 
 
+@pytest.mark.slow
 @every_case_with("mode", MODES)
 def test_modes_of_jax_that_find_mistakes(case, mode):
     """With all numbers scheduled, where some gradients are 0 and then all are."""

@@ -177,6 +177,7 @@ with ocp.StandardCheckpointer() as checkpointer:
 """
 
 
+@pytest.mark.slow
 def test_saved_on_devices_that_are_not_here(tmp_path):
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
     subprocess.run([sys.executable, "-c", SHARDED, str(tmp_path / "a")], env=environment, check=True)

@@ -88,6 +88,7 @@ def expected_rounds(found, settings, *, resample=0.0, factors=(0.8, 1.2), maximi
             np.testing.assert_array_equal(found.settings[name][i + 1], np.float32(numbers[name]))
 
 
+@pytest.mark.slow
 def test_each_round_follows_from_the_scores_before():
     expected_rounds(found(), SETTINGS)
     assert (found().parents[1:] != np.arange(10)).sum() == 4 * 2

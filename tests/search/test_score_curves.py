@@ -102,6 +102,7 @@ def test_a_training_that_diverged_has_no_score_of_its_training_part():
     assert np.isfinite(curve.train[0]).all()
 
 
+@pytest.mark.slow
 def test_pictures(learning):
     axis = learning.plot().axes[0]
     assert axis.get_xlabel() == "training examples"

@@ -281,6 +281,7 @@ def test_nested_cross_validation_keeps_the_outer_part_out():
         seen.mean("valid_loss")
 
 
+@pytest.mark.slow
 def test_inner_folds_may_be_a_function_of_each_outer_training_part():
     """Whole groups stay together, and the parts may have different numbers of folds."""
     x, y = np.arange(12, dtype=np.float32)[:, None], np.arange(12, dtype=np.float32)[:, None]

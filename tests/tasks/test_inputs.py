@@ -49,6 +49,7 @@ def fit(task, examples, optimizer=None, **options):
     return lo.fit(task, optimizer or lo.momentum(0.01), examples, progress=False, **options)
 
 
+@pytest.mark.slow
 def test_two_inputs_are_those_of_one_array_split():
     whole = fit(lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs)), (X, Y), valid=(X, Y))
     start = {"out": whole.task.init(jax.random.fold_in(jax.random.key(0), 2), (X, Y))[0]}

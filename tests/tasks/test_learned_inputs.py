@@ -66,6 +66,7 @@ def test_regression_starts_at_the_mean():
     assert run.evaluate((x, t))["loss"] == pytest.approx(t.var(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["NNX", *(pytest.param(k, marks=pytest.mark.slow) for k in ("Linen", "functions"))])
 def test_inputs_are_standardised_alike_everywhere(kind, full_precision):
     """Training on raw inputs with standardize equals training on inputs that were standardised by hand."""

@@ -119,6 +119,7 @@ def test_what_cannot_be_predicted_is_refused(run, x, options, error, message, re
         getattr(run, read)(x, **options)
 
 
+@pytest.mark.slow
 def test_outputs_that_are_not_of_rows_are_refused(eager):
     model = (lambda key, x: (jnp.ones(()), ()), lambda params, state, x, key, training: (x[:1] * params, state))
     task = lo.Task(model, lambda outputs, targets: targets * jnp.sum(outputs))

@@ -61,6 +61,7 @@ def deep(rngs, **arguments):
     return nnx.Sequential(nnx.Linear(64, 8, rngs=rngs), norm, nnx.Linear(8, 10, rngs=rngs))
 
 
+@pytest.mark.slow
 def test_they_belong_to_the_averages():
     """One batch of all examples: the moments of what the layer gets at the averaged weights, in a trial too."""
     task = lo.classification(deep, standardize=True)

@@ -77,6 +77,7 @@ def test_products_are_half_and_all_that_is_kept_is_float32(kind, dtype):
     }
 
 
+@pytest.mark.slow
 def test_steps_equal_those_of_a_loop_that_rounds_weights_and_inputs():
     order = lo.minibatches((X, Y), 32, shuffle=False)
 

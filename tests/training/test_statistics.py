@@ -151,6 +151,7 @@ def unwatched(run):
     return run.params, run.model_state, run.opt_state, run.metrics, run.history.steps, run.history.epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "tolerance"),
     [
@@ -552,6 +553,7 @@ def test_all_is_kept_on_disk(run, lanes, tmp_path):
     assert_kept(lo.load(tmp_path / "run", LINEAR).history, run.history)
 
 
+@pytest.mark.slow
 def test_a_history_kept_under_an_older_name_of_the_baseline_loss(run, tmp_path):
     run.history.save(tmp_path / "history.npz")
     with np.load(tmp_path / "history.npz") as records:

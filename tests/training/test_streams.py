@@ -185,6 +185,7 @@ def test_steps_may_end_within_a_pass_and_after_it(steps):
     assert run.history.steps_per_epoch == 6  # a pass without end is one epoch
 
 
+@pytest.mark.slow
 def test_windows_and_chunks_change_nothing(chunks_of, monkeypatch):
     chunks_of(2)
     wanted = in_memory()
@@ -496,6 +497,7 @@ def test_a_stream_on_a_mesh_trains_as_the_arrays_would(several_devices):
     assert_same(fit(lo.stream(batches), PLAIN, mesh=mesh), in_memory(PLAIN, mesh=mesh))
 
 
+@pytest.mark.slow
 def test_augment_patience_and_watch_are_as_in_memory():
     options = {"valid": (X, Y), "patience": 1, "watch": 3, "epochs": 6, "augment": mirrored}
     run, wanted = fit(lo.stream(batches), PLAIN, **options), in_memory(PLAIN, **options)

@@ -43,6 +43,7 @@ def test_runs_are_those_that_the_search_scored(results):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), alone, runs[5])
 
 
+@pytest.mark.slow
 def test_another_setting_by_number_or_by_name_compiles_nothing_again(results):
     results.runs()
     log = compilations()
@@ -133,6 +134,7 @@ def fitted_line(setting, train, valid, key):
 LINES = {"rate": [0.1, 0.01]}
 
 
+@pytest.mark.slow
 def test_out_of_fold_is_what_scikit_learn_predicts():
     splitter = KFold(4, shuffle=True, random_state=0)  # 30 examples: folds of 8 and of 7
     folds = lo.from_indices((X, Y), splitter)
