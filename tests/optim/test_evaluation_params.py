@@ -291,6 +291,7 @@ def test_what_cannot_be_registered(arguments, error, match):
         lo.register_eval_params(AverageState, lambda s, p: p, like="mean", includes_inner="count")
 
 
+@pytest.mark.slow
 def test_a_training_is_scored_at_what_the_state_says():
     """fit knows nothing of the optimizer: its validation and what it returns are at x, and it goes on from y."""
     x = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)

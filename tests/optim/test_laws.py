@@ -230,6 +230,7 @@ INSIDE = {  # gradients of {"head": [3], "used": [2]}, from one that is an argum
 }
 
 
+@pytest.mark.slow
 @every_case_with("gradient", INSIDE)
 def test_gradients_that_are_constants_inside_the_program(case, gradient):
     """What XLA knows to be 0 or tiny it computes with at compile time, and must not make NaN of it."""
@@ -519,6 +520,7 @@ def test_parts_with_optimizers_of_their_own(case):
     chex.assert_trees_all_equal(w["bias"], {"c": jnp.ones(3)})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Flax may warn of its own future
 @pytest.mark.parametrize(
     ("case", "wrapper"),

@@ -43,6 +43,7 @@ def agree(module, x, network, theirs):
     np.testing.assert_allclose(module(jnp.asarray(x)), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dense_layers_and_norms(tmp_path):
     """The second kernel is square: only its outputs show whether it was turned."""
     torch.manual_seed(1)

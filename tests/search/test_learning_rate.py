@@ -37,6 +37,7 @@ def test_the_highest_stable_rate_of_a_quadratic(found):
     assert np.isnan(found.losses[-1]).all()
 
 
+@pytest.mark.slow
 def test_each_lane_is_a_training_of_its_own():
     found = suggest(lo.momentum, batch_size=30, hyperparameters={"momentum": 0.5})
     for seed in range(2):

@@ -241,6 +241,7 @@ def test_lanes_are_scored_as_scikit_learn_does(results, run):
         np.testing.assert_allclose(run.evaluate((x, y))[name], wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_more_is_better_without_a_word(results, run):
     seen = run.history.epochs["valid_auc"]
     assert run.metrics["valid_auc"] == np.max(seen) > seen[0]

@@ -203,6 +203,7 @@ def test_the_rate_is_recorded_only_where_it_is_known(task):
     assert "learning_rate" not in lo.fit(task, two, TRAIN, **options).history.steps
 
 
+@pytest.mark.slow
 # Going on -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "optimizer", [lo.nesterov(*schedules()), pytest.param(lo.adam(lo.linear_decay(0.05, 12)), marks=pytest.mark.slow)]
