@@ -192,7 +192,7 @@ def test_killed_and_called_again_it_ends_as_it_would_have(found, data, tmp_path,
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("lectopt.strategies.running._best", kill)
+        patched.setattr("lectopt.strategies.running.ProgressBar.update", kill)
         with pytest.raises(Killed):
             lo.search_architecture(SPACE, data[0], test=data[1], directory=tmp_path / "kept", **OPTIONS)
     rounds = np.load(tmp_path / "kept" / "status.npz")["leaf0000"]
