@@ -106,7 +106,7 @@ class MaskedHidden(nnx.Module):
         sources: tuple[tuple[int, int], ...],
         reads: Array,
         units: Array,
-        cut: "Cut",
+        cut: Cut,
         dimensions: int,
         param_dtype: Any,
         rngs: nnx.Rngs,

@@ -20,7 +20,7 @@ from lectopt.architecture.results import ArchitectureResults
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.data.folds import Folds
 from lectopt.data.subsets import as_subset
-from lectopt.engine.memory import fitted
+from lectopt.engine.memory import fitted_count
 from lectopt.engine.options import SearchOptions
 from lectopt.strategies.evolution import Evolution
 from lectopt.strategies.random_search import RandomSearch
@@ -205,17 +205,13 @@ def _fitted(
     def program(at_once: int) -> RoundProgram:
         return RoundProgram(Rounds(methods, dataclasses.replace(trained, at_once=at_once), rounds), key)
 
-    def smaller(at_once: int, memory: int) -> int | None:
-        return None if at_once == 1 else max(1, min(at_once - 1, at_once * budget // memory))
-
-    return fitted(
+    return fitted_count(
         min(trained.at_once, wanted),
         program,
-        smaller,
         budget,
         devices=devices,
         name=lambda _: f"one child as large as the largest of the space on each of {devices} device(s)",
-    )[1]
+    )
 
 
 def _halved(program: RoundProgram, error: Exception) -> RoundProgram:

@@ -159,3 +159,9 @@ def _stack(arrays: tuple[Any, ...], parts: list[np.ndarray]) -> Subset:
 def _fold(part: Subset, i: Numeric) -> Subset:
     index: Array = part.indices[i]
     return dataclasses.replace(part, indices=index, size=part.size[i])
+
+
+def check_folds(folds: Any) -> None:
+    """Raises TypeError unless these are folds."""
+    if not isinstance(folds, Folds):
+        raise TypeError(f"folds must be lectopt.Folds, as lectopt.k_fold returns; got {type(folds).__name__}")

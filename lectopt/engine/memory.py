@@ -50,6 +50,17 @@ def fitted(
     return candidate, program
 
 
+def fitted_count(
+    count: int, compile_: Callable[[int], P], budget: int, *, devices: int, name: Callable[[int], str]
+) -> P:
+    """Returns the program for as many of something at once as fit into memory, at most `count`; see `fitted`."""
+
+    def smaller(count: int, memory: int) -> int | None:
+        return None if count == 1 else max(1, min(count - 1, count * budget // memory))
+
+    return fitted(count, compile_, smaller, budget, devices=devices, name=name)[1]
+
+
 def _ran_out(error: BaseException) -> bool:
     """Returns whether an error is a device's that has no memory left for what it was to run."""
     return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

@@ -14,10 +14,10 @@ from lectopt._internal import checks
 from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.run_directories import make_directory
-from lectopt.data.folds import Folds
+from lectopt.data.folds import Folds, check_folds
 from lectopt.engine.lane_program import LaneProgram
 from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared, Trial
-from lectopt.engine.memory import fitted
+from lectopt.engine.memory import fitted_count
 from lectopt.engine.objective import check_metrics, checked_metric
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.rungs import RungLane
@@ -131,8 +131,8 @@ def population(
     """
     if not callable(trial):
         raise TypeError(f"trial must be a function; got {type(trial).__name__}")
-    if folds is not None and not isinstance(folds, Folds):
-        raise TypeError(f"folds must be lectopt.Folds, as lectopt.k_fold returns; got {type(folds).__name__}")
+    if folds is not None:
+        check_folds(folds)
     metric, settings = checked_metric(minimize, maximize), as_settings(settings)
     rounds, seeds = checks.check_count("rounds", rounds), checks.check_count("seeds", seeds)
     epochs = checks.check_count("epochs_per_round", epochs_per_round)
@@ -215,19 +215,15 @@ def _fitted(rounds: PopulationRounds, budget: int, trial: Callable[..., Any]) ->
     def program(at_once: int) -> RoundProgram:
         return RoundProgram(dataclasses.replace(rounds, at_once=at_once), rounds.shared.key, trial)
 
-    def smaller(at_once: int, memory: int) -> int | None:
-        return None if at_once == 1 else max(1, min(at_once - 1, at_once * budget // memory))
-
     count = len(rounds.devices)
     each = -(-rounds.uniforms.shape[1] // count)
-    return fitted(
+    return fitted_count(
         min(rounds.at_once, each),
         program,
-        smaller,
         budget,
         devices=count,
         name=lambda _: f"{each} members, and the training of one, on each of {count} device(s)",
-    )[1]
+    )
 
 
 def _halved(program: RoundProgram, error: Exception) -> RoundProgram:

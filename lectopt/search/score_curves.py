@@ -11,7 +11,7 @@ import numpy as np
 
 from lectopt._internal.keys import as_key
 from lectopt._internal.types import Array
-from lectopt.data.folds import Folds
+from lectopt.data.folds import Folds, check_folds
 from lectopt.data.subsets import Subset
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
@@ -173,10 +173,20 @@ def learning_curve(
     key = as_key(key)
     counts = _counts(sizes, folds.train.least)
     function = _OnFirstExamples(trial, int(counts[0])) if callable(trial) else trial
-    options: dict[str, Any] = {"minimize": minimize, "maximize": maximize, "seeds": seeds, "key": key}
-    options |= {"chunk": chunk, "memory": memory, "directory": directory, "progress": progress}
-    search = Search.of(function, _varied(base, _EXAMPLES, counts), shuffled_training(folds, key), **options)
-    return ScoreCurve(_EXAMPLES, run_or_keep_partial(search))
+    return _curve(
+        _EXAMPLES,
+        function,
+        _varied(base, _EXAMPLES, counts),
+        shuffled_training(folds, key),
+        minimize=minimize,
+        maximize=maximize,
+        seeds=seeds,
+        key=key,
+        chunk=chunk,
+        memory=memory,
+        directory=directory,
+        progress=progress,
+    )
 
 
 def validation_curve(
@@ -253,10 +263,25 @@ def validation_curve(
     if not isinstance(name, str):
         raise TypeError(f"name must be the name of a hyperparameter; got {name!r}")
     function = _Scored(trial) if callable(trial) else trial
-    options: dict[str, Any] = {"minimize": minimize, "maximize": maximize, "seeds": seeds, "key": key}
-    options |= {"chunk": chunk, "memory": memory, "directory": directory, "progress": progress}
-    search = Search.of(function, _varied(base, name, values), folds, **options)
-    return ScoreCurve(name, run_or_keep_partial(search))
+    return _curve(
+        name,
+        function,
+        _varied(base, name, values),
+        folds,
+        minimize=minimize,
+        maximize=maximize,
+        seeds=seeds,
+        key=key,
+        chunk=chunk,
+        memory=memory,
+        directory=directory,
+        progress=progress,
+    )
+
+
+def _curve(name: str, trial: Any, settings: Settings, folds: Folds, **options: Any) -> ScoreCurve:
+    """Returns the scores of settings that differ in one hyperparameter."""
+    return ScoreCurve(name, run_or_keep_partial(Search.of(trial, settings, folds, **options)))
 
 
 def shuffled_training(folds: Folds, key: jax.Array) -> Folds:
@@ -309,8 +334,7 @@ class _OnFirstExamples:
 
 def _one_setting(setting: Any, folds: Any) -> Settings:
     """Returns a setting as columns of one row, none if it is empty, after checking the folds as well."""
-    if not isinstance(folds, Folds):
-        raise TypeError(f"folds must be lectopt.Folds, as lectopt.k_fold returns; got {type(folds).__name__}")
+    check_folds(folds)
     if not isinstance(setting, Mapping):
         raise TypeError(f'setting must be a dictionary {{"name": value}}; got {type(setting).__name__}')
     found = setting if isinstance(setting, Settings) or not setting else as_settings([dict(setting)])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lectopt.data.folds import Folds
+from lectopt.data.folds import Folds, check_folds
 from lectopt.search.halving import Halving
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
@@ -211,8 +211,7 @@ def cross_validate(
     "Cross-validatory choice and assessment of statistical predictions", Journal of the Royal Statistical Society B 36;
     Goodfellow, Bengio and Courville (2016), "Deep Learning", section 5.3.1.
     """
-    if not isinstance(folds, Folds):
-        raise TypeError(f"folds must be lectopt.Folds, as lectopt.k_fold returns; got {type(folds).__name__}")
+    check_folds(folds)
     search = Search.of(
         trial,
         settings,
