@@ -14,6 +14,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the time goes into compiling what then runs for a moment: the same programs by XLA, but machine code without
 # LLVM's optimizations, which the fixture `fully_compiled` turns on. (For all tests: JAX_DISABLE_MOST_OPTIMIZATIONS=0.)
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# What one process compiled, the others need not: workers, searches that are killed and begun again, notebooks.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache/d/jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax
 import jaxlib
