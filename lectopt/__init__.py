@@ -19,11 +19,13 @@
   `select`, `nested_cross_validate`, `Halving`, `population`, `Results`; `learning_curve`, `validation_curve`;
   `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`; strategies and Optuna in `lectopt.search` and
   `lectopt.search.optuna`; `use_all_cores`.
+- Exercises: an optimizer, schedule, norm or initializer of a student's beside the lecture's, in `lectopt.exercises`.
 - Estimators for scikit-learn in `lectopt.sklearn`, which is not imported here.
 
 The lecture: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Training Algorithms".
 """
 
+from lectopt import exercises as exercises
 from lectopt import initializers as initializers
 from lectopt import search as search
 from lectopt.architecture import ArchitectureSpace as ArchitectureSpace
@@ -130,13 +132,14 @@ __all__ = [
     "LayerNorm", "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer",
     "accept_dicts", "adagrad", "adam", "adamw", "add_l2", "average_params", "balanced_accuracy", "check",
     "classification", "clip_by_norm", "clip_by_value", "clip_layers_by_norm", "compare", "constant", "cosine_decay",
-    "cross_validate", "datasets", "decay_weights", "diagnose", "ensemble", "eval_params", "exponential_decay", "f1",
-    "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect", "join", "k_fold",
-    "learning_curve", "leave_one_group_out", "leave_one_out", "linear_decay", "load", "minibatches", "momentum",
-    "momentum_ramp", "nested_cross_validate", "nesterov", "population", "pretrain_encoder", "pretrain_layers", "r2",
-    "register_eval_params", "regression", "repeated", "rescale", "rmsprop", "rmsprop_nesterov", "robbins_monro",
-    "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate", "scale_by_rmsprop", "search",
-    "search_architecture", "select", "settings", "sgd", "space", "steps_per_epoch", "stratified_k_fold", "stream",
-    "suggest_learning_rate", "sweep", "time_series_split", "trace_momentum", "trace_nesterov", "train", "transfer",
-    "update_batch_statistics", "use_all_cores", "validation_curve", "warmup", "watch", "watch_norms", "whole_set",
+    "cross_validate", "datasets", "decay_weights", "diagnose", "ensemble", "eval_params", "exercises",
+    "exponential_decay", "f1", "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect",
+    "join", "k_fold", "learning_curve", "leave_one_group_out", "leave_one_out", "linear_decay", "load", "minibatches",
+    "momentum", "momentum_ramp", "nested_cross_validate", "nesterov", "population", "pretrain_encoder",
+    "pretrain_layers", "r2", "register_eval_params", "regression", "repeated", "rescale", "rmsprop", "rmsprop_nesterov",
+    "robbins_monro", "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate",
+    "scale_by_rmsprop", "search", "search_architecture", "select", "settings", "sgd", "space", "steps_per_epoch",
+    "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "time_series_split", "trace_momentum",
+    "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "validation_curve", "warmup",
+    "watch", "watch_norms", "whole_set",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 import lectopt
 
 NAMESPACES = ["lectopt", "lectopt.initializers", "lectopt.data.datasets", "lectopt.search", "lectopt.search.space",
-              "lectopt.search.optuna", "lectopt.sklearn"]  # fmt: skip
+              "lectopt.search.optuna", "lectopt.sklearn", "lectopt.exercises"]  # fmt: skip
 
 # Taken from no lecture and no paper: how data are split and stored, how JAX and its programs are handled.
 WITHOUT_SOURCE = {
@@ -33,6 +33,7 @@ WITHOUT_SOURCE = {
     "lectopt.Run",
     "lectopt.Subset",
     "lectopt.Task",
+    "lectopt.exercises.Verdict",
 }
 
 # What the public functions return, and users read the fields of.
@@ -261,7 +262,9 @@ def test_documentation_is_complete(name):
     assert not complaints(name, PUBLIC[name])
 
 
-@pytest.mark.parametrize("namespace", ["lectopt", "lectopt.initializers", "lectopt.search", "lectopt.sklearn"])
+@pytest.mark.parametrize(
+    "namespace", ["lectopt", "lectopt.initializers", "lectopt.search", "lectopt.sklearn", "lectopt.exercises"]
+)
 def test_the_reference_shows_what_a_namespace_imports(namespace):
     module = importlib.import_module(namespace)
     imports = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.ImportFrom)]

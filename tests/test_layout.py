@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # each other. All imports count, those inside functions and those for types too.
 FLOORS = [
     ["_internal"],
-    ["plots", "norms", "initializers", "optim", "data"],
+    ["plots", "norms", "initializers", "optim", "data", "exercises"],
     ["tasks"],
     ["training"],
     ["engine", "monitoring"],
