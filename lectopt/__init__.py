@@ -20,6 +20,7 @@
   `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`; strategies and Optuna in `lectopt.search` and
   `lectopt.search.optuna`; `use_all_cores`.
 - Exercises: an optimizer, schedule, norm or initializer of a student's beside the lecture's, in `lectopt.exercises`.
+- Teaching: `racer`, a `Racer`, which is a page to play with; `style` and `label_lines` for pictures.
 - Estimators for scikit-learn in `lectopt.sklearn`, which is not imported here.
 
 The lecture: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Training Algorithms".
@@ -115,6 +116,10 @@ from lectopt.tasks import r2 as r2
 from lectopt.tasks import regression as regression
 from lectopt.tasks import roc_auc as roc_auc
 from lectopt.tasks import whole_set as whole_set
+from lectopt.teaching import Racer as Racer
+from lectopt.teaching import label_lines as label_lines
+from lectopt.teaching import racer as racer
+from lectopt.teaching import style as style
 from lectopt.training import Comparison as Comparison
 from lectopt.training import History as History
 from lectopt.training import Keep as Keep
@@ -129,17 +134,17 @@ from lectopt.training import watch as watch
 
 __all__ = [
     "ArchitectureSpace", "BatchNorm", "Comparison", "Diagnosis", "Dropout", "Folds", "Halving", "History", "Keep",
-    "LayerNorm", "Minibatches", "Pretrained", "Results", "Run", "Standardize", "Subset", "Task", "Transfer",
+    "LayerNorm", "Minibatches", "Pretrained", "Racer", "Results", "Run", "Standardize", "Subset", "Task", "Transfer",
     "accept_dicts", "adagrad", "adam", "adamw", "add_l2", "average_params", "balanced_accuracy", "check",
     "classification", "clip_by_norm", "clip_by_value", "clip_layers_by_norm", "compare", "constant", "cosine_decay",
     "cross_validate", "datasets", "decay_weights", "diagnose", "ensemble", "eval_params", "exercises",
     "exponential_decay", "f1", "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect",
-    "join", "k_fold", "learning_curve", "leave_one_group_out", "leave_one_out", "linear_decay", "load", "minibatches",
-    "momentum", "momentum_ramp", "nested_cross_validate", "nesterov", "population", "pretrain_encoder",
-    "pretrain_layers", "r2", "register_eval_params", "regression", "repeated", "rescale", "rmsprop", "rmsprop_nesterov",
-    "robbins_monro", "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam", "scale_by_learning_rate",
-    "scale_by_rmsprop", "search", "search_architecture", "select", "settings", "sgd", "space", "steps_per_epoch",
-    "stratified_k_fold", "stream", "suggest_learning_rate", "sweep", "time_series_split", "trace_momentum",
-    "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores", "validation_curve", "warmup",
-    "watch", "watch_norms", "whole_set",
+    "join", "k_fold", "label_lines", "learning_curve", "leave_one_group_out", "leave_one_out", "linear_decay", "load",
+    "minibatches", "momentum", "momentum_ramp", "nested_cross_validate", "nesterov", "population", "pretrain_encoder",
+    "pretrain_layers", "r2", "racer", "register_eval_params", "regression", "repeated", "rescale", "rmsprop",
+    "rmsprop_nesterov", "robbins_monro", "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam",
+    "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "settings", "sgd", "space",
+    "steps_per_epoch", "stratified_k_fold", "stream", "style", "suggest_learning_rate", "sweep", "time_series_split",
+    "trace_momentum", "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores",
+    "validation_curve", "warmup", "watch", "watch_norms", "whole_set",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ WITHOUT_SOURCE = {
     "lectopt.History",
     "lectopt.Keep",
     "lectopt.Minibatches",
+    "lectopt.Racer",
     "lectopt.Results",
     "lectopt.Run",
     "lectopt.Subset",

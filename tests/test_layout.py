@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     ["_internal"],
     ["plots", "norms", "initializers", "optim", "data", "exercises"],
-    ["tasks"],
+    ["tasks", "teaching"],
     ["training"],
     ["engine", "monitoring"],
     ["pretraining", "strategies"],
