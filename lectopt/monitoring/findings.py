@@ -32,3 +32,13 @@ def list_layers(layers: list[str]) -> str:
     """Layers, each with its number, as evidence."""
     more = f" and {len(layers) - _MAX_LISTED} layers more" if len(layers) > _MAX_LISTED else ""
     return ", ".join(layers[:_MAX_LISTED]) + more
+
+
+def dead_units_remedy(same_for_all: bool) -> str:
+    """What to do about units that are 0 for every example, given whether they were so before the activation too."""
+    if same_for_all:
+        return (
+            "Draw the initial weights at random (initializers.glorot_uniform): the outputs are the same for every "
+            "example, as they are if all weights, or all inputs, are 0."
+        )
+    return "Start with small positive biases (initializers.relu_bias), smaller weights or a smaller rate."

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from lectopt.monitoring.findings import Finding, list_layers
+from lectopt.monitoring.findings import Finding, dead_units_remedy, list_layers
 from lectopt.monitoring.layer_reports import LayerReport
 from lectopt.monitoring.thresholds import THRESHOLDS
 
 _GLOROT = "Glorot and Bengio 2010"
+_SATURATED = "Start with smaller weights (initializers.glorot_uniform) or normalise (lo.LayerNorm)."
 _START = "Goodfellow et al. 2016, section 8.4"
 
 
@@ -23,8 +24,8 @@ def inspection_findings(
         _size_change("outputs", "vanishing", outputs, loss, rounding),
         _size_change("gradients", "exploding", gradients, loss, rounding),
         _size_change("gradients", "vanishing", gradients, loss, rounding),
-        _over_share("dead units", [(x.name, x.dead) for x in layers], THRESHOLDS.dead),
-        _over_share("saturated units", [(x.name, x.saturated) for x in layers], THRESHOLDS.saturated),
+        _over_share("dead units", [(x.name, x.dead) for x in layers], THRESHOLDS.dead, _dead_remedy(layers)),
+        _over_share("saturated units", [(x.name, x.saturated) for x in layers], THRESHOLDS.saturated, _SATURATED),
         _alike_examples(weighted[:-1]),
         loss_finding(loss, baseline, trained),
     ]
@@ -58,16 +59,18 @@ def _size_change(what: str, how: str, sizes: list[tuple[str, float]], loss: floa
     return Finding(f"{how} {what}", evidence, remedy, _GLOROT)
 
 
-def _over_share(name: str, shares: list[tuple[str, float]], allowed: float) -> Finding | None:
+def _dead_remedy(layers: list[LayerReport]) -> str:
+    """What to do, by the first layer that is dead: the others may be dead because of it."""
+    first = next((x for x in layers if x.dead > THRESHOLDS.dead), None)
+    return dead_units_remedy(first is not None and first.output_std <= THRESHOLDS.constant * abs(first.output_mean))
+
+
+def _over_share(name: str, shares: list[tuple[str, float]], allowed: float, remedy: str) -> Finding | None:
     over = [(layer, share) for layer, share in shares if share > allowed]
     if not over:
         return None
     evidence = list_layers([f"{share:.0%} in {layer}" for layer, share in over])
-    remedies = {
-        "dead units": "Start with small positive biases (initializers.relu_bias), smaller weights or a smaller rate.",
-        "saturated units": "Start with smaller weights (initializers.glorot_uniform) or normalise (lo.LayerNorm).",
-    }
-    return Finding(name, evidence, remedies[name], _GLOROT)
+    return Finding(name, evidence, remedy, _GLOROT)
 
 
 def _alike_examples(layers: list[LayerReport]) -> Finding | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lectopt.monitoring.findings import Finding, list_layers
+from lectopt.monitoring.findings import Finding, dead_units_remedy, list_layers
 from lectopt.monitoring.loss_curves import LossCurves
 from lectopt.monitoring.thresholds import THRESHOLDS
 from lectopt.training.history import History
@@ -42,7 +42,8 @@ def dead_units(history: History, curves: LossCurves) -> Finding | None:
     """Units that are 0 for every example."""
     if history.batch_size < THRESHOLDS.dead_batch:
         return None
-    remedy = "Start with small positive biases (initializers.relu_bias), smaller weights or a smaller rate."
+    first = next((layer for layer in history.layers.values() if _final_share(layer, "dead") > THRESHOLDS.dead), {})
+    remedy = dead_units_remedy({"output_std", "output_mean"} <= first.keys() and _is_constant(first))
     return _over_share(history, "dead", "dead units", THRESHOLDS.dead, "of the units", remedy)
 
 
@@ -89,12 +90,21 @@ def _gradient_ratio(history: History) -> tuple[float, str, str]:
 
 def _over_share(history: History, statistic: str, name: str, allowed: float, of: str, remedy: str) -> Finding | None:
     final_shares = {
-        layer: _median((shares := _record(records, statistic))[len(shares) // 2 :])  # what training left so
-        for layer, records in history.layers.items()
-        if statistic in records
+        layer: _final_share(records, statistic) for layer, records in history.layers.items() if statistic in records
     }
     over = [f"{share:.0%} {of} of {layer}" for layer, share in final_shares.items() if share > allowed]
     return Finding(name, list_layers(over), remedy, _GLOROT) if over else None
+
+
+def _final_share(layer: Mapping[str, object], statistic: str) -> float:
+    """Returns the share over the second half of the training: what training left so; NaN if it was not recorded."""
+    shares = _record(layer, statistic) if statistic in layer else np.zeros(0)
+    return _median(shares[len(shares) // 2 :])
+
+
+def _is_constant(layer: Mapping[str, object]) -> bool:
+    """Returns whether a layer's outputs are the same for all units and examples, before the activation."""
+    return _median(_record(layer, "output_std")) <= THRESHOLDS.constant * abs(_median(_record(layer, "output_mean")))
 
 
 def _record(layer: Mapping[str, object], statistic: str) -> np.ndarray:

@@ -154,6 +154,10 @@ class Thresholds:
         0.5, "shares of the units", "a choice: half of a healthy ReLU layer is active at a time (Glorot et al. 2011)"
     )
     """More dead units in a layer are too many."""
+    constant: float = _threshold(
+        1e-5, "means", "a choice: float32 rounds the mean of equal numbers to about 1e-7 of it"
+    )
+    """Outputs whose standard deviation is at most so large are the same for every example."""
     saturated: float = _threshold(
         0.3, "shares of the values", "Glorot and Bengio 2010, figure 2: layers above it had stalled"
     )

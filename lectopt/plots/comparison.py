@@ -10,15 +10,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from lectopt.plots.curves import draw_curve, set_scale, smooth
-from lectopt.plots.epoch_panels import Panels, draw_panels
+from lectopt.plots.epoch_panels import Panels, add_shared_legend, draw_panels
 from lectopt.plots.names import by_metric, display_name, distinct_names
 from lectopt.plots.style import COLOURS, LINE_STYLES
 
 Curve: TypeAlias = tuple[ArrayLike, ArrayLike]
 """x, in epochs, and y."""
-
-_CHARACTERS = 11
-"""Of a legend in an inch."""
 
 
 def plot_comparison(epochs: Mapping[str, Mapping[str, Curve]], gradient_norms: Mapping[str, Curve]) -> Figure:
@@ -36,8 +33,8 @@ def plot_comparison(epochs: Mapping[str, Mapping[str, Curve]], gradient_norms: M
     )
     shown = dict(zip(epochs, distinct_names(epochs), strict=True))
     panels: Panels = [(display_name(name), partial(_draw_overlaid, curves, name, shown)) for name, curves in overlaid]
-    figure = draw_panels(panels, legends=False)
-    _add_legend(figure, list(shown.values()))
+    figure = draw_panels(panels)
+    add_shared_legend(figure, list(shown.values()))
     return figure
 
 
@@ -48,11 +45,3 @@ def _draw_overlaid(curves: Mapping[str, Curve], name: str, shown: Mapping[str, s
             draw_curve(axis, x, np.asarray(y, float), COLOURS[i % 8], label, linestyle=LINE_STYLES[i // 8 % 4])
     if "loss" in name or "norm" in name:
         set_scale(axis, np.concatenate([np.asarray(y, float) for _, y in curves.values()]))
-
-
-def _add_legend(figure: Figure, names: list[str]) -> None:
-    lines = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
-    named = [name for name in names if name in lines]  # not all have a curve in every panel
-    room = _CHARACTERS * figure.get_figwidth() // (max(map(len, named), default=0) + 5)
-    columns = int(max(1, min(len(named), 6, room)))
-    figure.legend([lines[n] for n in named], named, loc="outside lower center", ncols=columns, frameon=False)

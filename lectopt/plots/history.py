@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from lectopt.plots.curves import Records, draw_batches, draw_curve, set_scale
-from lectopt.plots.epoch_panels import Panels, draw_panels
+from lectopt.plots.epoch_panels import Panels, add_legend_above_curves, add_shared_legend, draw_panels
 from lectopt.plots.layers import layer_panels
-from lectopt.plots.names import by_metric, display_name
+from lectopt.plots.names import by_metric, display_name, distinct_names
 from lectopt.plots.style import COLOURS, GREY
 
 Curves: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -54,11 +54,16 @@ def plot_history(
     metrics = {metric: {name: curves[name] for name in names} for metric, names in by_metric(curves).items()}
     losses = metrics.pop("loss", {})
     panels: Panels = [("loss", partial(_draw_loss, step_ends, batches["loss"], losses, baseline_loss))]
-    panels += [(display_name(metric), partial(_draw_curves, records)) for metric, records in metrics.items()]
+    for metric, records in metrics.items():
+        title = display_name(metric if len(records) > 1 else next(iter(records)))  # of one set of examples: of which
+        panels.append((title, partial(_draw_curves, records)))
     panels.append(("gradient norm", partial(_draw_gradient, step_ends, batches)))
     if "learning_rate" in batches:
         panels.append(("learning rate", partial(_draw_learning_rate, step_ends, batches["learning_rate"])))
-    figure = draw_panels(panels + layer_panels(layer_ends, layers), legends=True)
+    figure = draw_panels(panels + layer_panels(layer_ends, layers))
+    for axis in figure.axes[: len(panels)]:
+        add_legend_above_curves(axis)
+    add_shared_legend(figure, distinct_names(layers))
     end = float(step_ends[-1])
     for axis in figure.axes:
         axis.set_xlim(-0.02 * end, 1.02 * end)
@@ -72,7 +77,7 @@ def _draw_loss(
     baseline: float | None,
     axis: Axes,
 ) -> None:
-    draw_batches(axis, step_ends, batches, COLOURS[5], "batches, smoothed")
+    draw_batches(axis, step_ends, batches, COLOURS[7], "batches, smoothed")
     _draw_curves(curves, axis)
     if baseline is not None and np.isfinite(baseline) and baseline > 0:
         axis.axhline(baseline, color=GREY, linestyle=":", linewidth=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from lectopt.plots.curves import SMOOTHING, Records, draw_curve, set_scale, smooth
 from lectopt.plots.epoch_panels import Panels
 from lectopt.plots.names import distinct_names
-from lectopt.plots.style import COLOURS
+from lectopt.plots.style import COLOURS, GREY
 
 HEALTHY_RATIO = (3e-4, 3e-3)
 """The band around 1e-3 that a layer's update, relative to its weights, should keep to (Bottou; Karpathy, CS231n)."""
@@ -38,7 +39,9 @@ def layer_panels(layer_ends: np.ndarray, layers: Mapping[str, Mapping[str, Array
 
 def _draw_statistic(layer_ends: np.ndarray, records: Records, statistic: str, axis: Axes) -> None:
     if statistic == "update_ratio":
-        axis.axhspan(*HEALTHY_RATIO, color=COLOURS[2], alpha=0.15, linewidth=0, label="about 1e-3")
+        axis.axhspan(*HEALTHY_RATIO, color=COLOURS[2], alpha=0.15, linewidth=0)
+        left: dict[str, Any] = {"va": "bottom", "fontsize": 7, "color": GREY}
+        axis.text(0.02, HEALTHY_RATIO[0], "about 1e-3", transform=axis.get_yaxis_transform(), **left)
     _draw_layers(layer_ends, records, axis)
     if statistic in _SHARES:
         axis.set_yscale("linear")

@@ -812,6 +812,23 @@ def test_wrong_types(wrong):
         lo.diagnose(wrong)
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "remedy"),
+    [
+        (0.0, 0.0, "at random"),
+        (-5.0, 2e-7, "at random"),
+        (-5.0, 1.0, "positive biases"),
+        (0.0, 1e-9, "positive biases"),
+    ],
+)
+def test_units_that_are_dead_because_all_weights_are_0_need_other_weights(mean, std, remedy):
+    """The first dead layer decides: what follows may be dead because of it."""
+    dead, alive = ({"dead": share, "output_mean": mean, "output_std": std} for share in (1.0, 0.0))
+    after = {"dead": 1.0, "output_mean": 0.0, "output_std": 0.0}
+    (finding,) = lo.diagnose(healthy(layers={"first": alive, "second": dead, "third": after}))
+    assert remedy in finding.remedy
+
+
 def test_print_and_html():
     well = lo.diagnose(healthy())
     assert not len(well)

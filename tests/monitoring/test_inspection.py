@@ -12,6 +12,7 @@ from watched_networks import LinenNet, Mixed, Rematerialized, Stacked
 
 import lectopt as lo
 from lectopt.monitoring.inspection_findings import inspection_findings
+from lectopt.monitoring.layer_reports import LayerReport
 
 X, Y = lo.datasets.digits()
 BATCH = (X[:256], Y[:256])
@@ -223,6 +224,14 @@ def test_dead_units_are_counted_after_the_activation(eager):
     look = lo.inspect(lo.classification(net), BATCH)
     assert look.layers[0].dead == 6 / 8
     assert "dead units" in names(look)
+
+
+@pytest.mark.parametrize(("mean", "std", "remedy"), [(0.0, 0.0, "at random"), (-5.0, 1.0, "positive biases")])
+def test_units_that_are_dead_because_all_weights_are_0_need_other_weights(mean, std, remedy):
+    values = dict.fromkeys(LayerReport._fields, 0.0) | {"name": "first", "dead": 1.0, "weight_std": np.nan}
+    layer = LayerReport(**values | {"output_mean": mean, "output_std": std})
+    (finding,) = inspection_findings([layer], 1.0, 1.0, trained=False)
+    assert remedy in finding.remedy
 
 
 class Convolutions(nnx.Module):

@@ -57,9 +57,9 @@ def drawn_from(given):
 
 
 def test_panels():
-    assert list(drawn_from(history())) == ["loss", "accuracy", "gradient norm", "learning rate"]
+    assert list(drawn_from(history())) == ["loss", "validation accuracy", "gradient norm", "learning rate"]
     assert list(drawn_from(history(layers=2))) == [
-        "loss", "accuracy", "gradient norm", "learning rate", *TITLES.values()
+        "loss", "validation accuracy", "gradient norm", "learning rate", *TITLES.values()
     ]  # fmt: skip
     bare = history()
     del bare["steps"]["learning_rate"], bare["epochs"]["valid_accuracy"]
@@ -141,12 +141,13 @@ def test_a_logarithmic_axis_is_for_a_factor_of_five(low, scale):
 def test_layers():
     """In the order of the calls, at the steps at which they were recorded."""
     given = history(layers=8)
-    drawn = drawn_panels(plot_history(**given))
+    figure = plot_history(**given)
+    drawn = drawn_panels(figure)
+    assert legend_texts(figure.legends[0]) == list(given["layers"])
     for statistic, title in TITLES.items():
         found = {label: line for label, line in lines(drawn[title]).items() if label.startswith("layer")}
         assert list(found) == list(given["layers"])
-        legend = legend_texts(drawn[title].get_legend())
-        assert [label for label in legend if label.startswith("layer")] == list(given["layers"])
+        assert drawn[title].get_legend() is None
         assert len({line.get_color() for line in drawn[title].get_lines()}) == 8
         for name, line in found.items():
             same(line, 0.1 + np.arange(10), given["layers"][name][statistic])
@@ -156,11 +157,32 @@ def test_layers():
     assert drawn[TITLES["dead"]].get_yticklabels()[-1].get_text() == "100%"
     (band,) = drawn[TITLES["update_ratio"]].patches
     assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((3e-4, 3e-3))
+    assert [text.get_text() for text in drawn[TITLES["update_ratio"]].texts] == ["about 1e-3"]
+
+
+@pytest.mark.parametrize("loss", [curve(2, 0.1, 100), np.linspace(2, 1, 100), np.linspace(1, 2, 100)])
+def test_a_legend_lies_on_no_curve(loss):
+    """On logarithmic axes and others."""
+    axis = drawn_panels(plot_history(**history(loss=loss, baseline_loss=loss.max())))["loss"]
+    below = axis.transData.inverted().transform(axis.get_legend().get_window_extent())[0, 1]
+    assert below > max(line.get_ydata()[0] for line in axis.get_lines())
+
+
+@pytest.mark.parametrize(("layers", "dead", "columns"), [(0, 1, 4), (2, 0, 4), (2, 1, 3)])
+def test_hardly_a_place_is_empty(layers, dead, columns):
+    """Four panels stand in a row, eight in two, nine in three."""
+    given = history(layers=layers)
+    for layer in given["layers"].values():
+        layer["dead"] = dead * layer["dead"]
+    grid = plot_history(**given).axes[0].get_gridspec()
+    assert grid.ncols == columns
+    assert grid.nrows * grid.ncols == len(plot_history(**given).axes)
 
 
 def test_of_more_than_eight_layers_the_first_and_the_last_are_named():
-    axis = drawn_from(history(layers=9))[TITLES["output_std"]]
-    assert legend_texts(axis.get_legend()) == ["layer 9", "layer 1"]
+    figure = plot_history(**history(layers=9))
+    axis = panels(figure)[TITLES["output_std"]]
+    assert legend_texts(figure.legends[0]) == ["layer 9", "layer 1"]
     assert len(axis.get_lines()) == 9
     assert len({line.get_color() for line in axis.get_lines()}) == 9
 
@@ -241,18 +263,18 @@ def test_names_are_shown_as_they_are(tmp_path):
     figure = plot_history(**given)
     figure.savefig(tmp_path / "picture.png")
     titles = list(panels(figure))
-    assert "invalid x" in titles
-    assert FORMULA.replace("$", r"\$") in titles
+    assert "validation invalid x" in titles
+    assert "validation " + FORMULA.replace("$", r"\$") in titles
     assert max(map(len, titles)) < 60
-    shown = legend_texts(panels(figure)[TITLES["update_ratio"]].get_legend())
-    assert len(shown) == 4
-    assert shown[2].lstrip("\u200b") == HIDDEN
-    assert shown[3].startswith("mmm")
-    (invalid,) = panels(figure)["invalid x"].get_lines()
+    shown = legend_texts(figure.legends[0])
+    assert len(shown) == 3
+    assert shown[1].lstrip("\u200b") == HIDDEN
+    assert shown[2].startswith("mmm")
+    (invalid,) = panels(figure)["validation invalid x"].get_lines()
     assert invalid.get_label() == "validation invalid x"
 
 
 def test_metrics_that_differ_by_an_underscore_have_a_panel_each():
     given = history()
     given["epochs"] |= {"valid_a_b": curve(1, 2, 10), "valid_a b": curve(3, 4, 10)}
-    assert [axis.get_title() for axis in plot_history(**given).axes].count("a b") == 2
+    assert [axis.get_title() for axis in plot_history(**given).axes].count("validation a b") == 2
