@@ -1,0 +1,92 @@
+"""Plants mistakes in lectopt, one at a time, and runs the tests that concern each: which survive?
+
+    python -m tests.mutants [package or file below lectopt/ ...] [--sample N] [--seed S]
+
+Prints each survivor, and counts. The first time, and after changes, it finds out which tests run which lines, which
+takes a few times as long as these tests. Mistakes that no test can find, since nothing that is promised changes, stand
+in equivalent.txt with the reason.
+"""
+
+import argparse
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from .coverage import PACKAGE, tests_of
+from .forks import LATE, Planted, in_child, run_tests
+from .mutations import Mutation, compiled, mutations
+
+EQUIVALENT = Path(__file__).with_name("equivalent.txt")
+NO_TESTS = 5
+SECONDS = 120
+
+
+class Only:
+    """A plugin of pytest: of the tests that are found, these, in this order."""
+
+    def __init__(self, names: list[str]):
+        self._place = {name: i for i, name in enumerate(names)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Picks and sorts."""
+        items[:] = sorted((x for x in items if x.nodeid in self._place), key=lambda x: self._place[x.nodeid])
+
+
+def outcome(mutation: Mutation) -> str:
+    """Runs the tests that concern a mistake; returns what became of it."""
+    path = PACKAGE / mutation.module
+    code = compiled(mutation, path.read_text(), str(path))
+    name = "lectopt." + mutation.module.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    there, elsewhere = tests_of(mutation.module, mutation.line)
+
+    def work(names: list[str]) -> int:
+        import sys  # noqa: PLC0415
+
+        sys.meta_path.insert(0, Planted(name, path, code))
+        return int(run_tests(sorted({name.partition("::")[0] for name in names}), Only(names)))
+
+    for names in (there, elsewhere):
+        status = in_child(lambda names=names: work(names), SECONDS) if names else NO_TESTS
+        if status not in (0, NO_TESTS):
+            return "killed in time" if status == LATE else "killed"
+    return "survived" if there else "survived, since no test runs the line"
+
+
+def equivalent() -> dict[tuple[str, ...], str]:
+    """Returns the mistakes that nothing depends on, with the reasons."""
+    lines = [line.split(" | ") for line in EQUIVALENT.read_text().splitlines() if " | " in line]
+    return {tuple(fields[:3]): fields[3] for fields in lines}
+
+
+def chosen(targets: list[str], sample: int | None, seed: int) -> list[Mutation]:
+    """Returns the mistakes to plant."""
+    files = [f for target in targets or [""] for f in sorted((PACKAGE / target).rglob("*.py"))] or []
+    files += [PACKAGE / target for target in targets if (PACKAGE / target).is_file()]
+    found = [m for f in files for m in mutations(str(f.relative_to(PACKAGE)), f.read_text())]
+    if sample is None or sample >= len(found):
+        return found
+    return sorted(random.Random(seed).sample(found, sample), key=lambda m: (m.module, m.line))
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("targets", nargs="*")
+    parser.add_argument("--sample", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    mutants = chosen(arguments.targets, arguments.sample, arguments.seed)
+    reasons, counts, began = equivalent(), Counter[str](), time.monotonic()
+    for mutation in mutants:
+        found = "equivalent" if mutation.key in reasons else outcome(mutation)
+        counts[found] += 1
+        if found.startswith("survived"):
+            print(f"{found}: {mutation}", flush=True)
+    seconds = time.monotonic() - began
+    told = ", ".join(f"{count} {found}" for found, count in sorted(counts.items()))
+    print(f"{len(mutants)} mutants of {', '.join(arguments.targets) or 'lectopt'}: {told}; {seconds:.0f} s")
+
+
+main()
