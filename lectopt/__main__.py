@@ -1,6 +1,7 @@
 """`python -m lectopt`: the main job, and others by name."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from lectopt.engine.devices import use_all_cores
@@ -11,7 +12,7 @@ from lectopt.jobs.pretrain import pretrain_job
 from lectopt.jobs.rate import rate_job
 
 
-def _at_least(least: int):
+def _at_least(least: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text)
         if value < least:

@@ -8,7 +8,7 @@ import jax
 from lectopt._internal.checks import is_traced
 from lectopt._internal.weak_keys import SameObject, weak_parts
 
-_passed: set[tuple] = set()
+_passed: set[tuple[Any, ...]] = set()
 
 
 def check_once(check: Callable[[], None], arrays: Sequence[Any], *facts: Any) -> None:
@@ -20,7 +20,7 @@ def check_once(check: Callable[[], None], arrays: Sequence[Any], *facts: Any) ->
     if is_traced(arrays) or not all(isinstance(array, jax.Array) for array in arrays):
         check()
         return
-    key: list[tuple] = []  # filled below: the callbacks in the key refer to it
+    key: list[tuple[Any, ...]] = []  # filled below: the callbacks in the key refer to it
     passed = _passed  # held here, since Python clears a module's names when it ends
 
     def forget(_: Any) -> None:

@@ -12,13 +12,13 @@ import jax
 from lectopt._internal.weak_keys import weak_parts
 
 
-def cached_jit(function: Callable, *static: Any, donate: int | None = None) -> "CachedJit":
+def cached_jit(function: Callable[..., Any], *static: Any, donate: int | None = None) -> "CachedJit":
     """`jax.jit` of `function(*static, ...)` as a function of the other arguments, of which `donate` may be donated.
 
     Asked for again with equal static arguments it compiles nothing again, until one of them, or a part of one, is
     collected. JAX itself would keep a static argument for ever, with the program and all that it refers to.
     """
-    cache_key: list[tuple] = []  # filled below: the callbacks in the key refer to it
+    cache_key: list[tuple[Any, ...]] = []  # filled below: the callbacks in the key refer to it
     programs = _programs  # held here, since Python clears a module's names when it ends
 
     def forget(_: Any) -> None:
@@ -34,12 +34,12 @@ def cached_jit(function: Callable, *static: Any, donate: int | None = None) -> "
 class _Program:
     """A jitted function, which knows its static arguments only while it is called."""
 
-    def __init__(self, function: Callable, donate: int | None):
+    def __init__(self, function: Callable[..., Any], donate: int | None):
         self._current = threading.local()
         self.jitted = jax.jit(functools.partial(_call, function, self._current), donate_argnums=donate)
 
     @contextlib.contextmanager
-    def with_static(self, static: tuple) -> Iterator[Any]:
+    def with_static(self, static: tuple[Any, ...]) -> Iterator[Any]:
         """The jitted function, to be called inside with the other arguments."""
         previous = getattr(self._current, "static", ())
         self._current.static = static
@@ -49,7 +49,7 @@ class _Program:
             self._current.static = previous
 
 
-_programs: dict[tuple, _Program] = {}
+_programs: dict[tuple[Any, ...], _Program] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class CachedJit:
     """A program with its static arguments."""
 
     program: _Program
-    static: tuple
+    static: tuple[Any, ...]
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function returns."""
@@ -80,6 +80,6 @@ class CachedJit:
             return jitted.eval_shape(*arguments)
 
 
-def _call(function: Callable, current: threading.local, *arguments: Any) -> Any:
+def _call(function: Callable[..., Any], current: threading.local, *arguments: Any) -> Any:
     """What is jitted. Its name is in lowered programs, and so in the fingerprints of directories."""
     return function(*current.static, *arguments)

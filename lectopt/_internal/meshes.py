@@ -42,7 +42,7 @@ def check_mesh(mesh: Mesh, batch_size: int, specs: Specs) -> None:
                 )
 
 
-def as_context(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+def as_context(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
     """The mesh as JAX's own for what runs inside, whatever one the caller has set (`jax.set_mesh`).
 
     Not with several processes: one looks at its copies alone, and under a mesh of all it would wait for the others.

@@ -145,7 +145,7 @@ def safe_divide(g: Array, denominator: Array) -> Array:
 
 
 def map_leaves(
-    rule: Callable[..., tuple],
+    rule: Callable[..., tuple[Any, ...]],
     gradients: ArrayTree,
     *states: ArrayTree,
     params: ArrayTree | None = None,
@@ -161,7 +161,7 @@ def map_leaves(
     leaves, treedef = jax.tree.flatten(gradients, is_leaf=lambda g: g is None)
     columns = [treedef.flatten_up_to(tree) for tree in (gradients if params is None else params, *states)]
 
-    def at_leaf(numbers: dict[str, jax.Array], g: Any, p: Any, *old: Array) -> tuple:
+    def at_leaf(numbers: dict[str, jax.Array], g: Any, p: Any, *old: Array) -> tuple[Any, ...]:
         wide = jnp.asarray(g, working_dtype(_widest(g, p, *old)))
         wide_old = (jnp.asarray(o, wide.dtype if jnp.iscomplexobj(o) else real_dtype(wide)) for o in old)
         update, *new = rule(wide, *wide_old, **{name: x.astype(real_dtype(wide)) for name, x in numbers.items()})

@@ -10,7 +10,7 @@ from lectopt._internal.checks import ArgumentError
 from lectopt._internal.jit_cache import CachedJit
 
 
-def output_shapes(problem: str, function: Callable, *arguments: Any) -> Any:
+def output_shapes(problem: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """The shapes of what the function returns for arguments of these shapes; nothing is computed.
 
     A `cached_jit` is traced once for equal shapes.

@@ -25,7 +25,7 @@ def weak_parts(value: Any, forget: Callable[[Any], None]) -> Iterator[Any]:
         yield from weak_parts(part, forget)
 
 
-class SameObject(weakref.ref):
+class SameObject(weakref.ref[Any]):
     """A reference that equals only those to the very same object, for what cannot be compared, such as an array."""
 
     def __init__(self, value: Any, forget: Callable[[Any], None]):

@@ -18,7 +18,7 @@ from lectopt.norms.batch_norm import BatchNorm
 from lectopt.norms.layer_norm import LayerNorm
 
 
-class ArchitectureChoice(nnx.Variable):
+class ArchitectureChoice(nnx.Variable[Any]):
     """What an architecture says about the network: not trained, and traced."""
 
 

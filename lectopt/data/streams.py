@@ -116,7 +116,7 @@ def as_stream(examples: Any) -> Stream:
     return examples if isinstance(examples, Stream) else Stream(examples, None)
 
 
-def _takes_epoch(function: Callable) -> bool:
+def _takes_epoch(function: Callable[..., Any]) -> bool:
     try:
         return "epoch" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # of some that are built in

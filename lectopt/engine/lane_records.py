@@ -71,7 +71,7 @@ class LaneRecords:
             if len(rows) and len(pairs):
                 yield rows, pairs, jax.tree.unflatten(structure, leaves)
 
-    def _check(self, name: str, stored: StoredArrays, wanted: list, shape: tuple[int, ...]) -> None:
+    def _check(self, name: str, stored: StoredArrays, wanted: list[Any], shape: tuple[int, ...]) -> None:
         """Raises DamagedError unless the file is of lanes of this search."""
         path, labels = self._directory.path / name, stored.labels
         fingerprint = self._directory.fingerprint

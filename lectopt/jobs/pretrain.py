@@ -1,6 +1,6 @@
 """The pre-training job: what better starts are worth on the digits, by how many labels there are."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ EXPERIMENTS = {
 }
 
 
-def network(classes: int):
+def network(classes: int) -> Callable[[nnx.Rngs], nnx.Module]:
     """rngs -> the network of all trainings."""
 
     def make(rngs: nnx.Rngs) -> nnx.Module:

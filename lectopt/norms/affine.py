@@ -61,7 +61,7 @@ def parameter(
     return variable
 
 
-def value(variable: nnx.Variable | None) -> Array | None:
+def value(variable: nnx.Variable[Any] | None) -> Array | None:
     """Returns the array of a variable, or None if there is no variable."""
     return None if variable is None else variable[...]
 

@@ -14,7 +14,7 @@ from lectopt._internal.types import Array, Numeric
 _SHARE = checks.Interval(0, 1)
 
 
-class DropoutRate(nnx.Variable):
+class DropoutRate(nnx.Variable[Any]):
     """The rate of a `Dropout` that is an array: not trained, but kept with the model."""
 
 

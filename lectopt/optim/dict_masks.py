@@ -60,7 +60,7 @@ def _with_known_extra_args(optimizer: optax.GradientTransformation) -> optax.Gra
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def _with_dicts_if_needed(function: Callable, *trees: Any) -> Any:
+def _with_dicts_if_needed(function: Callable[..., Any], *trees: Any) -> Any:
     """Calls the function with the trees as they are, or with dictionaries if its own trees are dictionaries."""
     try:
         return function(*trees)

@@ -188,7 +188,7 @@ def _fields(kind: Any) -> tuple[str, ...]:
     return kind._fields
 
 
-def _rebuild_state(kind: type, fields: Mapping) -> Any:
+def _rebuild_state(kind: type, fields: Mapping[Any, Any]) -> Any:
     """Rebuilds a state from its fields; Orbax leaves None where a mask was, Flax an empty dictionary."""
     like = _REGISTERED[kind].like
     state = kind(**dict.fromkeys(_fields(kind), ()) | {str(name): value for name, value in fields.items()})

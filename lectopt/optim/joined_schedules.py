@@ -113,7 +113,7 @@ def _as_steps(value: Numeric) -> Numeric:
     return np.int32(value) if whole else numerics.as_constant(value)
 
 
-def _in_turn(schedules: list[Callable], boundaries: list[Numeric], count: Numeric) -> jax.Array:
+def _in_turn(schedules: list[Callable[..., Any]], boundaries: list[Numeric], count: Numeric) -> jax.Array:
     value = numerics.at_step(schedules[0], count)
     for schedule, boundary in zip(schedules[1:], boundaries, strict=True):
         since = jnp.asarray(count, jnp.result_type(boundary)) - boundary
@@ -121,6 +121,6 @@ def _in_turn(schedules: list[Callable], boundaries: list[Numeric], count: Numeri
     return value
 
 
-def _rise(start: jax.Array, steps: Numeric, schedule: Callable, count: Numeric) -> jax.Array:
+def _rise(start: jax.Array, steps: Numeric, schedule: Callable[..., Any], count: Numeric) -> jax.Array:
     done = jnp.minimum(jnp.asarray(count, start.dtype) / jnp.asarray(steps, start.dtype), 1)
     return (1 - done) * start + done * numerics.at_step(schedule, 0)

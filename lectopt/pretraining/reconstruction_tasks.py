@@ -116,7 +116,7 @@ class _CorruptingProbe(Probe):
         return super().call(call)
 
 
-def _with_decoder(task: Task, decoder: Callable[..., nnx.Module], objective: Callable) -> Task:
+def _with_decoder(task: Task, decoder: Callable[..., nnx.Module], objective: Callable[..., Any]) -> Task:
     stage = Task(decoder, objective=objective, standardize=task.standardize, compute_dtype=task.compute_dtype)
     stage.adapter = NetworkWithDecoder(task.adapter, stage.adapter)
     return stage

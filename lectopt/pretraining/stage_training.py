@@ -76,7 +76,7 @@ class Recipe:
         """Returns the network's parameters and state that `train` would start from with this key."""
         return init_from_inputs(self.task, self.key, self.inputs)
 
-    def check(self, what: str, task: Task, function: Callable) -> None:
+    def check(self, what: str, task: Task, function: Callable[..., Any]) -> None:
         """Raises ValueError, before anything compiles, unless (params, state, ...) -> ... takes the inputs."""
 
         def call(key: jax.Array, x: Any) -> Any:

@@ -128,7 +128,7 @@ def sample(
         raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
     streams = {name: uniforms_of(as_key(key), name) for name in space}
     takes, size = _where(where), n if where is None else max(n, _LEAST_DRAWS)
-    rows: dict[tuple, tuple] = {}  # by what tells them apart, in the order drawn
+    rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by what tells them apart, in the order drawn
     for since in itertools.count():
         uniforms = {name: streams[name](size) for name in space}
         drawn = {name: checked_values(name, space[name].drawn(u), size) for name, u in uniforms.items()}

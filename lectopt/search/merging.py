@@ -17,7 +17,7 @@ def merged(first: Any, other: Any) -> dict[str, Any]:
     """
     _check_alike(first, other)
     settings = first.settings + other.settings
-    found: dict[tuple, tuple[Any, int]] = {}
+    found: dict[tuple[Any, ...], tuple[Any, int]] = {}
     for results in (first, other):
         for i in range(len(results)):
             row = results.settings.row(i)

@@ -132,7 +132,7 @@ def _read(file: Path) -> tuple[int, dict[str, Any], dict[str, np.ndarray]] | Non
     return int(file.parent.name.partition("-")[0].removeprefix("rung")), about, arrays
 
 
-def _score(files: list, place: dict[str, int], seeds: int, scores: Scores) -> None:
+def _score(files: list[Any], place: dict[str, int], seeds: int, scores: Scores) -> None:
     """Writes the scores of the settings all of whose lanes on a rung are done."""
     names = files[0][0]["metrics"]
     table = np.full((len(names) + 1, *scores.diverged_at.shape), np.nan)

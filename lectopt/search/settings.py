@@ -10,7 +10,7 @@ from lectopt.search.setting_columns import by_name, columns_of, python_value
 from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, When, as_distribution
 
 
-class Settings(dict):
+class Settings(dict[Any, Any]):
     """Columns of values, one for each hyperparameter; row i of all columns is setting i. A dictionary.
 
     `lo.grid` and `lo.sample` return it. A column is an array [n] of numbers, which a search traces, or a
@@ -103,7 +103,7 @@ class Group(NamedTuple):
 def groups(settings: Settings) -> list[Group]:
     """Groups the settings by their static values, in the order of first appearance."""
     static = [name for name, column in settings.items() if isinstance(column, Static)]
-    found: dict[tuple, list[int]] = {}
+    found: dict[tuple[Any, ...], list[int]] = {}
     for i in range(settings.count):
         # By type too, since True equals 1.
         found.setdefault(tuple((type(settings[name][i]), settings[name][i]) for name in static), []).append(i)
@@ -130,7 +130,7 @@ def as_settings(settings: Any) -> Settings:
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"settings must be columns of equal length, at least 1; got lengths {lengths}")
     found = Settings(columns, getattr(settings, "space", None), getattr(settings, "missing", None))
-    seen: dict[tuple, int] = {}
+    seen: dict[tuple[Any, ...], int] = {}
     for i in range(found.count):
         first = seen.setdefault(identity(found.row(i).values()), i)
         if first != i:
@@ -246,6 +246,6 @@ def _joined(first: Settings, others: Any) -> Settings:
     return found.take(list(taken_rows(found, None)))
 
 
-def identity(row: Iterable[Any]) -> tuple:
+def identity(row: Iterable[Any]) -> tuple[Any, ...]:
     """Returns what tells a setting from others: by type too, since True equals 1."""
     return tuple((isinstance(value, bool), value) for value in row)

@@ -9,7 +9,7 @@ import numpy as np
 from lectopt._internal import checks
 
 
-class Static(list):
+class Static(list[Any]):
     """A column of Python values, which a search does not trace: it compiles one program for each of them.
 
     It serves for what decides shapes or branches, such as widths and batch sizes.

@@ -88,7 +88,9 @@ def interned(name: str, function: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=_TASKS)
-def _partial(function: Callable, args: tuple, keywords: tuple[tuple[str, Any], ...]) -> functools.partial:
+def _partial(
+    function: Callable[..., Any], args: tuple[Any, ...], keywords: tuple[tuple[str, Any], ...]
+) -> functools.partial[Any]:
     return functools.partial(function, *args, **dict(keywords))
 
 

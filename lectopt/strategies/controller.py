@@ -35,7 +35,7 @@ class ControllerNetwork(nnx.Module):
         def uniform(key: jax.Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
             return jax.random.uniform(key, shape, dtype, -init_scale, init_scale)
 
-        def parameter(*shape: int) -> nnx.Param:
+        def parameter(*shape: int) -> nnx.Param[Any]:
             return nnx.Param(uniform(rngs.params(), shape))
 
         count, most = len(decisions.options), decisions.most

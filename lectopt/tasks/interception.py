@@ -86,7 +86,9 @@ def _intercepted(layer_class: type) -> type:
     return type(layer_class.__name__, (layer_class,), {"__call__": call})
 
 
-def _intercept(handler: Handler, layer: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
+def _intercept(
+    handler: Handler, layer: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any
+) -> Any:
     if context.method_name != "__call__":
         return layer(*args, **kwargs)
     return handler(LayerCall(context.module.path, type(context.module), layer, args, kwargs))

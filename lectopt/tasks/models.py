@@ -223,7 +223,7 @@ class FunctionAdapter:
     has_weights = False
     has_layers = False
 
-    def __init__(self, init: Callable, apply: Callable):
+    def __init__(self, init: Callable[..., Any], apply: Callable[..., Any]):
         self._init = init
         self._apply = apply
 

@@ -46,7 +46,7 @@ def check_arrays(module: nnx.Module) -> None:
                 )
 
 
-def check_factory(factory: Callable) -> bool:
+def check_factory(factory: Callable[..., Any]) -> bool:
     """Tells whether a factory takes random streams by the name `rngs`, not by position; raises if it takes none."""
     try:
         signature = _signature(factory)
@@ -70,7 +70,7 @@ def _signature(factory: Any) -> inspect.Signature:
     return inspect.signature(_constructor(factory))
 
 
-def _constructor(factory: Any) -> Callable:
+def _constructor(factory: Any) -> Callable[..., Any]:
     """Returns the function itself, or a class's constructor without `self`, which NNX's metaclass hides."""
     if not isinstance(factory, type):
         return factory

@@ -270,7 +270,7 @@ def _variance(targets: Array, weights: Array) -> Array:
     return jnp.sum(jnp.where(differ, variances, 0))
 
 
-def _per_example(values: Array, reduce: Callable) -> Array:
+def _per_example(values: Array, reduce: Callable[..., Any]) -> Array:
     return reduce(values.reshape(values.shape[0], -1), axis=1)
 
 

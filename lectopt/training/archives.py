@@ -134,7 +134,7 @@ def _place(i: int) -> str:
     return f"{i:06}"
 
 
-def _unpacked(notes: list[list], packed: dict[str, Any]) -> dict[LeafPath, Any]:
+def _unpacked(notes: list[list[Any]], packed: dict[str, Any]) -> dict[LeafPath, Any]:
     """Returns the arrays of one tree by their paths."""
     return {
         tuple(step): np.asarray(np.zeros(shape) if 0 in shape else packed[_place(i)], dtype)

@@ -133,7 +133,7 @@ class _MeasuringAdapter:
             object.__setattr__(layer, name, decay)
         return result
 
-    def _intercept(self, layer: Callable, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
+    def _intercept(self, layer: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], context: Any) -> Any:
         if isinstance(context.module, linen.BatchNorm):
             object.__setattr__(context.module, "momentum", self._decay)
         return layer(*args, **kwargs)

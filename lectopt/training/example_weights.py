@@ -76,14 +76,14 @@ def _balanced(labels: Array, train: Subset, task: Task) -> Array:
     return jnp.where(alike > 0, 1 / alike, 0)
 
 
-def _check_classes(weights: Mapping, labels: Array) -> None:
+def _check_classes(weights: Mapping[Any, Any], labels: Array) -> None:
     for label, weight in weights.items():
         if not checks.is_traced(labels) and not np.any(np.asarray(labels) == label):
             raise ValueError(f"weights must be of classes that occur in train; {label!r} does not")
         checks.check_number(f"weights[{label}]", weight, checks.NON_NEGATIVE)
 
 
-def _by_class(labels: Array, weights: Mapping) -> Array:
+def _by_class(labels: Array, weights: Mapping[Any, Any]) -> Array:
     values = jnp.ones(labels.shape)
     for label, weight in weights.items():
         values = jnp.where(labels == label, weight, values)

@@ -253,7 +253,9 @@ def _deviation(x: Array, mask: Array) -> Array:
     return scale * jnp.std(x / scale, where=mask)
 
 
-def _output_statistics(name: str, probe: Probe, mask: Array, squashing: Mapping[str, Callable]) -> dict[str, Array]:
+def _output_statistics(
+    name: str, probe: Probe, mask: Array, squashing: Mapping[str, Callable[..., Any]]
+) -> dict[str, Array]:
     precision = jnp.finfo(probe.outputs[name].dtype)
     close = (_CLOSE if precision.bits >= 32 else _CLOSE_NARROW) * float(precision.eps)
     z = widen(probe.outputs[name])

@@ -25,7 +25,7 @@ def initial_scale(compute_dtype: jnp.dtype | None) -> LossScale | None:
     return LossScale(jnp.float32(_START), jnp.int32(0)) if compute_dtype == jnp.float16 else None
 
 
-def value_and_grad(function: Callable, scale: LossScale | None) -> Callable:
+def value_and_grad(function: Callable[..., Any], scale: LossScale | None) -> Callable[..., Any]:
     """Returns `jax.value_and_grad` of (params, perturbations) -> (loss, aux), by both, of the loss times the scale."""
     if scale is None:
         return jax.value_and_grad(function, argnums=(0, 1), has_aux=True)

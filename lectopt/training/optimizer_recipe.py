@@ -72,7 +72,7 @@ def _transformation(optimizer: Any) -> Any:
     return optimizer.gradient_transformation() if isinstance(optimizer, optax.MultiSteps) else optimizer
 
 
-def _check_names(optimizer: Callable, hyperparameters: dict[str, Any]) -> None:
+def _check_names(optimizer: Callable[..., Any], hyperparameters: dict[str, Any]) -> None:
     parameters = inspect.signature(optimizer).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         unknown = [str(name) for name in hyperparameters if name not in parameters]

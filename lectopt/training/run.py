@@ -159,7 +159,7 @@ class Run:
         """
         return self._in_batches(prediction.classes, x, batch_size)
 
-    def _in_batches(self, reading: Callable, x: Any, batch_size: int) -> Any:
+    def _in_batches(self, reading: Callable[..., Any], x: Any, batch_size: int) -> Any:
         self.check_single()
         batch_size = checks.check_count("batch_size", batch_size)
         if reading is not prediction.predict and not self.task.knows_classes:
