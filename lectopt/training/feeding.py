@@ -17,16 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import meshes
+from lectopt._internal.chunk_sizes import next_size
 from lectopt._internal.interrupts import Interrupt
 from lectopt.data.readers import Place, Reader
 from lectopt.training import compiled_loop
 from lectopt.training.carry import Carry, Plan, Window
 from lectopt.training.setup import Setup
 
-_BYTES = 2**25  # of a window: some three of them are there at a time
+_BYTES = 2**25  # of a window
+_WINDOWS = 3  # that there is memory for: one the loop is in, the next, and one to read into
 _MOST_BATCHES = 1024
+_FIRST = 4  # batches in the first window, so that the loop need not wait for long before it begins
+_GROWTH = 4
 _ALIGNMENT = 64  # bytes
-_SECONDS = 0.25  # a window is handed over after so long, full or not
+_SECONDS = 0.25  # for which the loop is in a window, or it is read, full or not: new memory costs more than a copy
 _POLL_SECONDS = 0.1  # between two looks whether Ctrl-C was pressed
 ROOM = 4096
 """Records that there is room for at first, where the length of an epoch is to be found."""
@@ -64,6 +68,8 @@ class Feed:
         self._kept: dict[str, Any] | None = None
         self._queue: queue.Queue[_Portion | BaseException] = queue.Queue(maxsize=1)
         self._free: queue.Queue[list[np.ndarray]] = queue.Queue()  # to be written to again: new memory takes longer
+        self._windows = 0  # that have memory
+        self._limit, self._began = _FIRST, 0.0  # batches in the next window that is read; when the loop got its own
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -88,7 +94,9 @@ class Feed:
                 return carry, step
             if self._portion is not None:
                 self._free.put(self._portion.leaves)  # which the loop has done with
-            self._portion, window = found
+                filled, seconds = max(self._portion.filled, 1), time.monotonic() - self._began
+                self._limit = next_size(filled, seconds, target=_SECONDS, growth=_GROWTH)
+            (self._portion, window), self._began = found, time.monotonic()
             self.setup = self.setup._replace(data=self.setup.data._replace(window=window))
             was_known, carry = self._length is not None, self._reshaped(carry, self._portion)
             if not was_known and self._length == step:  # the end of the first pass is seen only now
@@ -203,10 +211,10 @@ class Feed:
         like = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(reader.first)]
         most = batches_at_once(like, self._steps if reader.length is None else reader.length)
         while not self._is_over():
-            place = reader.place()
+            place, limit = reader.place(), min(self._limit, most)
             leaves = self._room([(most, *shape) for shape, _ in like], [np.dtype(dtype) for _, dtype in like])
             weights, count, began, error = np.zeros((most, reader.batch_size), np.float32), 0, time.monotonic(), None
-            while count < most and time.monotonic() < began + _SECONDS and not self._is_over():
+            while count < limit and time.monotonic() < began + _SECONDS and not self._is_over():
                 try:
                     batch = reader.read()
                 except BaseException as raised:
@@ -220,15 +228,22 @@ class Feed:
                 count += 1
             if count or reader.length != place.length:
                 yield _Portion(leaves, weights, count, place if count else reader.place(), reader.length)
+            else:
+                self._free.put(leaves)
             if error is not None:
                 raise error
 
     def _room(self, shapes: list[tuple[int, ...]], dtypes: list[np.dtype]) -> list[np.ndarray]:
-        """Returns arrays to read into."""
-        try:
-            return self._free.get_nowait()
-        except queue.Empty:
-            return list(map(_aligned, shapes, dtypes))
+        """Returns arrays to read into, once there are some; what is read when all has ended is handed to nobody."""
+        while not self._ended.is_set():
+            is_full = self._windows == _WINDOWS
+            try:
+                return self._free.get(is_full, _POLL_SECONDS)
+            except queue.Empty:
+                if not is_full:
+                    break
+        self._windows += 1
+        return list(map(_aligned, shapes, dtypes))
 
 
 def _put(plan: Plan, arrays: Any, weights: np.ndarray, first: np.int32) -> Window:

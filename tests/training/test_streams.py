@@ -18,6 +18,8 @@ from flax import nnx
 
 import lectopt as lo
 from lectopt.training import checkpoints
+from lectopt.training.arguments import TrainingArguments
+from lectopt.training.stream_setup import prepare_stream
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -220,6 +222,16 @@ def test_no_more_is_read_than_is_trained_on():
 
     fit(lo.stream(counted()), PLAIN, steps=6)
     assert read == list(range(6))
+
+
+def test_there_is_memory_for_three_windows_and_the_first_is_short():
+    stream = lo.stream(lambda: itertools.cycle(batches()), 100)
+    feed = prepare_stream(TrainingArguments(PLAIN, MOMENTUM, stream, epochs=1, key=0), None)
+    portions = feed._portions()
+    held = [next(portions) for _ in range(3)]
+    assert [portion.filled for portion in held] == [4, 4, 4]
+    threading.Timer(0.05, lambda: feed._free.put(held[0].leaves)).start()
+    assert next(portions).leaves is held[0].leaves
 
 
 # What is learned from all examples ------------------------------------------------------------------------------------
