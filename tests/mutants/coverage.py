@@ -18,6 +18,7 @@ BESIDE = {  # whose tests, beside its own, concern a package
     "_internal": ["data", "optim", "tasks"],
     "engine": ["search"],
     "strategies": ["architecture"],
+    "training": ["tasks"],
 }
 MOST_SECONDS = 1200
 

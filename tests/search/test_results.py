@@ -19,7 +19,7 @@ def results(loss=LOSS, maximizes=False, **changes):
     fields = {
         "settings": Settings(columns),
         "metrics": {"loss": loss, "score": -loss},
-        "diverged_at": np.where(np.isnan(loss), 4, -1).astype(np.int32),
+        "diverged_at": np.where(np.isnan(loss), 0, -1).astype(np.int32),
         "metric": "score" if maximizes else "loss",
         "maximizes": maximizes,
         "rungs": np.ones(len(loss), np.int32),
@@ -304,7 +304,7 @@ def test_a_table_of_trainings():
         (row,) = frame[(frame.name == "abcdef"[i]) & (frame.fold == fold) & (frame.seed == seed)].itertuples()
         assert row.rate == results().settings.row(i)["rate"]
         np.testing.assert_array_equal(row.loss, np.nan if i == 2 else LOSS[i, fold, seed])
-        assert row.diverged_at == (4 if i == 2 else -1)
+        assert row.diverged_at == (0 if i == 2 else -1)
     odd = results(settings=Settings({"fold": np.arange(6.0), "loss": np.arange(6.0)})).by_fold()
     assert list(odd) == ["fold", "loss", "search_fold", "seed", "metric_loss", "score", "diverged_at"]
 

@@ -118,6 +118,18 @@ def diary(x):
     return lambda key: np.asarray(lo.fit(task, lo.sgd(0.1), (x, x), key=key, **options).model_state.variables["seen"])
 
 
+def test_augmentation_and_model_draw_from_keys_of_their_own():
+    def apply(params, state, x, key, training):
+        return params * x, jnp.stack([jax.random.uniform(key), x[0]])
+
+    task = lo.Task((lambda key, x: (jnp.zeros(()), jnp.zeros(2)), apply), lambda outputs, targets: outputs)
+    augment = lambda key, batch: (jnp.broadcast_to(jax.random.uniform(key), batch[0].shape), batch[1])  # noqa: E731
+    x = np.zeros(5, np.float32)
+    run = lo.train(task, lo.sgd(0.1), (x, x), batch_size=5, steps=1, augment=augment, key=0)
+    draw, augmented = run.model_state.variables
+    assert draw != augmented
+
+
 @pytest.mark.slow
 def test_every_step_draws_from_keys_of_its_own():
     run = diary(jnp.arange(10.0))

@@ -15,7 +15,7 @@ from watched_networks import LinenNet, Mixed, Rematerialized, Stacked
 
 import lectopt as lo
 from lectopt.training import checkpoints, layer_statistics, running
-from lectopt.training.layer_statistics import OUTPUT_STATISTICS, WEIGHT_STATISTICS
+from lectopt.training.layer_statistics import OUTPUT_STATISTICS, WEIGHT_STATISTICS, _owners
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -353,6 +353,12 @@ def test_all_weights_count_once(model):
     squares = sum(layer["weight_norm"][0] ** 2 for layer in run.history.layers.values())
     np.testing.assert_allclose(squares, sum(np.sum(np.square(p)) for p in numbers(run.params)), rtol=1e-5)
     assert np.isfinite(numbers(run.history.layers)).all()
+
+
+def test_weights_belong_to_the_innermost_layer_or_to_the_place_where_they_are():
+    params = {"alone": 0, "in": {"w": 0}, "layer": {"inner": {"w": 0}, "w": 0}, "of": {"a": {"scan": {"b": 0, "w": 0}}}}
+    layers = {("layer",): "outer", ("layer", "inner"): "inner", ("of", "a", "other"): "other"}
+    assert _owners(params, layers) == ["alone", "in", "inner", "outer", "of/a/scan", "of/a/scan"]
 
 
 @pytest.mark.slow
