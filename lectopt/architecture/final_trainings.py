@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._internal.out_of_memory import run_fitted
 from lectopt._internal.progress import ProgressBar
 from lectopt._internal.types import Array
 from lectopt.architecture.children import Children
 from lectopt.architecture.design import Architecture
 from lectopt.architecture.results import Finalist
 from lectopt.data.subsets import Subset
-from lectopt.engine.memory import run_fitted
 from lectopt.strategies.choices import Record, best_of
 from lectopt.tasks import evaluation
 from lectopt.tasks.example_checks import check_examples

@@ -11,10 +11,11 @@ import numpy as np
 from rich.console import Console
 
 from lectopt._internal.interrupts import deferred_interrupts
+from lectopt._internal.out_of_memory import run_fitted
 from lectopt._internal.progress import ProgressBar
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lanes import Outcome
-from lectopt.engine.memory import fitted, run_fitted
+from lectopt.engine.memory import fitted
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
 from lectopt.engine.tiling import Rectangle, Tiling, pace

@@ -13,10 +13,10 @@ from lectopt._internal import checks
 from lectopt._internal.files import checked_path
 from lectopt._internal.keys import as_key
 from lectopt._internal.numerics import jit_without_nan_checks
+from lectopt._internal.out_of_memory import run_fitted
 from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt.engine.claimed_directory import ClaimedDirectory
-from lectopt.engine.memory import run_fitted
 from lectopt.strategies.choices import Record
 from lectopt.strategies.round_program import RoundProgram
 from lectopt.strategies.rounds import Method, Rounds, RoundState, Score, checked_scores

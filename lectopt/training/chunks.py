@@ -18,6 +18,7 @@ class Chunks:
         self._program = program
         self.is_measured = program in _sizes
         self.size = _sizes.get(program, 1)
+        self._most: int | None = None  # steps that there was memory for
 
     def of(self, program: Any) -> "Chunks":
         """Returns these sizes, or, if the program is another, its own."""
@@ -25,5 +26,11 @@ class Chunks:
 
     def update(self, steps: int, seconds: float) -> None:
         """Sets the size after a chunk that ran so many steps in so many seconds."""
-        self.size = _sizes[self._program] = next_size(max(steps, 1), seconds, target=_SECONDS, growth=_GROWTH)
+        size = next_size(max(steps, 1), seconds, target=_SECONDS, growth=_GROWTH)
+        self.size = _sizes[self._program] = min(size, self._most or size)
         self.is_measured = True
+
+    def halved(self, steps: int) -> int:
+        """Returns half of so many steps, for which there was no memory; no later chunk is longer."""
+        self._most = max(1, steps // 2)
+        return self._most

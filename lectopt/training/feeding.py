@@ -4,6 +4,7 @@ A thread reads the next batches while the loop runs on those before. How they ar
 the same numbers from any step to any other.
 """
 
+import contextlib
 import dataclasses
 import math
 import queue
@@ -19,6 +20,7 @@ import numpy as np
 from lectopt._internal import meshes
 from lectopt._internal.chunk_sizes import next_size
 from lectopt._internal.interrupts import Interrupt
+from lectopt._internal.out_of_memory import ran_out
 from lectopt.data.readers import Place, Reader
 from lectopt.training import compiled_loop
 from lectopt.training.carry import Carry, Plan, Window
@@ -65,6 +67,7 @@ class Feed:
         self._length = reader.length
         self._portion: _Portion | None = None  # what the window holds
         self._next: tuple[_Portion, Window] | BaseException | None = None
+        self._read: _Portion | BaseException | None = None  # and not yet on the device
         self._kept: dict[str, Any] | None = None
         self._queue: queue.Queue[_Portion | BaseException] = queue.Queue(maxsize=1)
         self._free: queue.Queue[list[np.ndarray]] = queue.Queue()  # to be written to again: new memory takes longer
@@ -105,9 +108,13 @@ class Feed:
         return carry, min(stop, self._portion.end)
 
     def prefetch(self) -> None:
-        """Brings the next window to the device, if it has been read."""
-        if self._next is None and not self._queue.empty():
-            self._next = self._on_device(self._queue.get())
+        """Brings the next window to the device, if it has been read, and there is memory for it beside this one."""
+        if self._next is None and (self._read is not None or not self._queue.empty()):
+            try:
+                self._receive()
+            except jax.errors.JaxRuntimeError as error:
+                if not ran_out(error):
+                    raise
 
     def place(self) -> dict[str, Any]:
         """Returns the place of the window; those of its batches that are done will be read again, and passed over."""
@@ -150,14 +157,18 @@ class Feed:
         while self._next is None:
             if interrupt.pressed:
                 return None
-            try:
-                self._next = self._on_device(self._queue.get(timeout=_POLL_SECONDS))
-            except queue.Empty:
-                continue
+            with contextlib.suppress(queue.Empty):
+                self._receive()
         if isinstance(self._next, BaseException):
             raise self._next
         found, self._next = self._next, None
         return found
+
+    def _receive(self) -> None:
+        """Brings the next window to the device; if that raises, it is not lost."""
+        self._read = self._queue.get(timeout=_POLL_SECONDS) if self._read is None else self._read
+        self._next = self._on_device(self._read)
+        self._read = None
 
     def _on_device(self, read: _Portion | BaseException) -> tuple[_Portion, Window] | BaseException:
         if isinstance(read, BaseException):

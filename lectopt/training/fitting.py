@@ -175,6 +175,8 @@ def fit(
             flag or None.
         ImportError: if log_dir is given and tensorboardX is not installed.
         OSError: if the disk is full during training; what was kept is kept.
+        MemoryError: if the device has no memory for a step. Where it has none for a chunk, half as many steps run at
+            once, with a warning.
 
     Example:
         >>> import lectopt as lo

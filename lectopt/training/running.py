@@ -14,6 +14,7 @@ import numpy as np
 
 from lectopt._internal import interrupts, meshes
 from lectopt._internal.files import checked_path
+from lectopt._internal.out_of_memory import run_fitted
 from lectopt._internal.progress import ProgressBar, interactive
 from lectopt._internal.run_directories import fingerprint, make_directory
 from lectopt.training import compiled_loop
@@ -86,7 +87,11 @@ def _run(
                 failure = error
                 break
             chunks = chunks.of(compiled_loop.program(source.setup))
-            carry = _run_chunk(source, carry, status.step, stop, chunks)
+            try:
+                carry = _run_chunk(source, carry, status.step, stop, chunks)
+            except MemoryError as error:  # of the device; likewise
+                failure = error
+                break
             last, status, bar.total = status, status_of(source.setup.plan, carry), source.steps
             bar.update(
                 status.step, status.words(source.epochs, source.setup.plan.shown_metric, last), stage=str(status.epoch)
@@ -108,17 +113,40 @@ def _run(
 
 
 def _run_chunk(source: Source, carry: Carry, step: int, stop: int, chunks: Chunks) -> Carry:
-    """Runs the steps from `step` to `stop`, and measures how long they take."""
+    """Runs the steps from `step` to `stop`, or as many as the device has memory for; measures how long they take.
+
+    Raises:
+        MemoryError: if it has none for a single one; the carry is as it was.
+    """
     setup, last = source.setup, np.int32(source.setup.plan.steps)
     if not meshes.broadcast_from_first(setup.plan.mesh, chunks.is_measured):
         # Without a step, it compiles: the time of the first one is to be its own.
         carry = compiled_loop.advance(setup, carry, np.int32(step), last)
     began = time.perf_counter()
-    carry = compiled_loop.advance(setup, carry, np.int32(stop), last)
-    source.prefetch()
-    carry = jax.block_until_ready(carry)
-    chunks.update(stop - step, time.perf_counter() - began)
-    return carry
+
+    def run(steps: int) -> Carry:
+        advanced = compiled_loop.advance(setup, carry, np.int32(step + steps), last)
+        source.prefetch()
+        return jax.block_until_ready(advanced)
+
+    def fewer(steps: int, error: Exception) -> int:
+        if meshes.spans_processes(setup.plan.mesh) or any(leaf.is_deleted() for leaf in jax.tree.leaves(carry)):
+            raise error  # the others do not know of it, or what it was given is gone
+        if steps == 1:
+            raise MemoryError(
+                f"the device must have memory for a step, and ran out of it after {step} of {setup.plan.steps}: take "
+                f"a smaller batch_size, or a smaller model. {error}"
+            ) from error
+        warnings.warn(
+            f"the device ran out of memory in a chunk of {steps} steps; training goes on with {steps // 2} at once. "
+            "Nothing that was done is lost",
+            stacklevel=7,
+        )
+        return chunks.halved(steps)
+
+    done, advanced = run_fitted(stop - step, run, fewer)
+    chunks.update(done, time.perf_counter() - began)
+    return advanced
 
 
 def _stops(plan: Plan, step: int, hooks: Sequence[Hook], store: Store | None) -> Iterator[int]:

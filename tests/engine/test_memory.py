@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from lectopt.engine.memory import fitted, run_fitted
+from lectopt._internal.out_of_memory import run_fitted
+from lectopt.engine.memory import fitted
 
 
 def halves(compiled):
