@@ -71,10 +71,15 @@ def clear_leftovers(parent: Path, *, owned: bool = False) -> None:
     """Removes what processes that do not live any more were writing in this folder; see `is_leftover`."""
     for leftover in [path for path in parent.iterdir() if is_leftover(path, owned=owned)]:
         with contextlib.suppress(OSError), locked(leftover):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink()
+            remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, whichever it is by now."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, write: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lectopt._internal.files import DamagedError
+from lectopt._internal.files import DamagedError, remove
 from lectopt.engine.claimed_directory import ClaimedDirectory, StoredArrays
 from lectopt.engine.lanes import Outcome
 
@@ -61,7 +61,7 @@ class LaneRecords:
                 self._check(path.name, stored, wanted, shape)
             except DamagedError as error:
                 warnings.warn(f"{error}: removed, and its trainings are run again", stacklevel=2)
-                path.unlink(missing_ok=True)
+                remove(path)
                 continue
             leaves = [leaf.view(like.dtype) for leaf, like in zip(stored.leaves, wanted, strict=True)]
             rows, pairs = stored.labels["rows"], stored.labels["pairs"]

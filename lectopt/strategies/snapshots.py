@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lectopt._internal.files import remove
 from lectopt._internal.trees import leaves_by_path, to_numpy, unflatten_in_order, unflatten_like
 from lectopt.engine.claimed_directory import ClaimedDirectory
 
@@ -45,7 +46,7 @@ class Snapshots:
                     continue
                 if problems:
                     warnings.warn(f"{problems[0]}: removed; the search continues from the previous state", stacklevel=2)
-                    (self._directory.path / _LAST).unlink()
+                    remove(self._directory.path / _LAST)
                 return state
         if problems:
             raise ValueError(f"directory must hold an undamaged state; {'; '.join(problems)}. Delete it to start again")

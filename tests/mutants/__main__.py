@@ -2,19 +2,21 @@
 
     python -m tests.mutants [package or file below lectopt/ ...] [--sample N] [--seed S]
 
-Prints each survivor, and counts. The first time, and after changes, it finds out which tests run which lines, which
-takes a few times as long as these tests. Mistakes that no test can find, since nothing that is promised changes, stand
-in equivalent.txt with the reason.
+Runs the fast tests first, those of them first that run the line; of what survives these, the slow tests of the files
+that are named after the module or import it. Prints each survivor, and counts. The first time, and after changes, it
+finds out which tests run which lines, which takes a few times as long as these tests. Mistakes that no test can find,
+since nothing that is promised changes, stand in equivalent.txt with the reason.
 """
 
 import argparse
 import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .coverage import PACKAGE, tests_of
+from .coverage import PACKAGE, slow_files, tests_of
 from .forks import LATE, Planted, in_child, run_tests
 from .mutations import Mutation, compiled, mutations
 
@@ -42,16 +44,20 @@ def outcome(mutation: Mutation) -> str:
     there, elsewhere = tests_of(mutation.module, mutation.line)
 
     def work(names: list[str]) -> int:
-        import sys  # noqa: PLC0415
-
         sys.meta_path.insert(0, Planted(name, path, code))
         return int(run_tests(sorted({name.partition("::")[0] for name in names}), Only(names)))
+
+    def slow_work() -> int:
+        sys.meta_path.insert(0, Planted(name, path, code))
+        return int(run_tests(list(map(str, slow_files(mutation.module))), marked="slow"))
 
     for names in (there, elsewhere):
         status = in_child(lambda names=names: work(names), SECONDS) if names else NO_TESTS
         if status not in (0, NO_TESTS):
             return "killed in time" if status == LATE else "killed"
-    return "survived" if there else "survived, since no test runs the line"
+    if slow_files(mutation.module) and in_child(slow_work, 3 * SECONDS) not in (0, NO_TESTS):
+        return "killed by a slow test"
+    return "survived" if there else "survived, since no fast test runs the line"
 
 
 def equivalent() -> dict[tuple[str, ...], str]:

@@ -35,6 +35,16 @@ def test_files(module: str) -> list[Path]:
     return [file for folder in folders for file in sorted(folder.glob("test_*.py"))]
 
 
+def slow_files(module: str) -> list[Path]:
+    """Returns the files whose slow tests concern a module: that is named after it, and those that import it."""
+    stem = Path(module).stem
+    dotted = "lectopt." + module.removesuffix(".py").replace("/", ".")
+    files = test_files(module)
+    return [
+        f for f in files if f.stem == f"test_{stem}" or dotted in f.read_text() or f"import {stem}" in f.read_text()
+    ]
+
+
 def tests_of(module: str, line: int) -> tuple[list[str], list[str]]:
     """Returns the tests that run a line, and the others that run some line of its module; the quickest first."""
     there, elsewhere = [], []

@@ -59,10 +59,10 @@ def in_child(work: Callable[[], int], seconds: float) -> int:
     return LATE if code in (-signal.SIGKILL, -signal.SIGXCPU) else code
 
 
-def run_tests(files: list[str], *plugins: object) -> int:
-    """Runs the fast tests of some files in this process, up to the first that fails; returns pytest's status."""
+def run_tests(files: list[str], *plugins: object, marked: str = "not slow") -> int:
+    """Runs the tests of some files in this process, up to the first that fails; returns pytest's status."""
     os.chdir(ROOT)
-    quiet = ["-q", "-x", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "-m", "not slow"]
+    quiet = ["-q", "-x", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "-m", marked]
     return pytest.main([*quiet, "--hypothesis-seed=0", "--strict-markers", *files], plugins=[conftest, *plugins])
 
 

@@ -1,0 +1,63 @@
+"""What can go wrong around a training or search, tried on all of them: is anything lost, or silently another result?
+
+    python -m tests.faults [fit | stream | search | ... ]
+
+Prints what is bad, and counts: of each kind of fault, how often the result was the same as without it, and how often an
+error said what is wrong and where.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.mutants.forks import in_child  # noqa: F401, it imports what takes long, as the tests have it
+
+from .outcomes import LOST, Outcome
+from .processes import RESUMED, of_processes
+
+TIMES = {"a flipped bit": 6, "cut short": 3, "others": 1}
+
+
+def cases(scratch: Path, names: list[str]) -> Iterator[Outcome]:
+    """Yields all outcomes; what starts processes comes first, before this one computes."""
+    for name in RESUMED:
+        if name in names or not names:
+            yield from of_processes(scratch, name)
+    from .damage import damaged, foreign  # noqa: PLC0415, they compute
+    from .hindrances import refused  # noqa: PLC0415
+    from .works import WORKS  # noqa: PLC0415
+
+    wholes = {name: WORKS[name](_new(scratch, f"{name} whole") / "kept") for name in names or WORKS}
+    for name, whole in wholes.items():
+        yield from damaged(scratch, name, WORKS[name], whole, TIMES)
+        yield from refused(scratch, name, WORKS[name], whole)
+    if not names:
+        yield from foreign(scratch, wholes)
+
+
+def _new(scratch: Path, name: str) -> Path:
+    (scratch / name).mkdir()
+    return scratch / name
+
+
+def main() -> int:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("works", nargs="*")
+    began, counts = time.monotonic(), Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        for found in cases(Path(folder), parser.parse_args().works):
+            counts[found.kind] += 1
+            if found.kind == LOST:
+                print(f"{found.case}: {found.detail}", flush=True)
+    print(f"{counts.total()} cases: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}; "
+          f"{time.monotonic() - began:.0f} s")  # fmt: skip
+    return int(counts[LOST] > 0)
+
+
+sys.exit(main())
