@@ -62,6 +62,7 @@ class LaneProgram:
 
         What is compiled is kept for later searches, as long as there is the user's function `trial`.
         """
+        self.lane = lane
         began = time.perf_counter()
         arguments = (dict(numbers), FoldAndSeed(jnp.int32(0), jnp.int32(0)), start, shared)
         try:

@@ -30,5 +30,13 @@ def check_metrics(metric: str, maximizes: bool, first: Iterable[str], found: Ite
         )
 
 
+def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
+    """Raises ValueError unless a trial returns all metrics that were named."""
+    if lacking := [name for name in wanted if name not in found]:
+        raise ValueError(
+            f"metric and constraints must be metrics that trial returns, {_names(found)}; got {lacking[0]!r}"
+        )
+
+
 def _names(metrics: Iterable[str]) -> str:
     return ", ".join(map(repr, metrics)) or "and that has none"

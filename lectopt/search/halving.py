@@ -1,6 +1,7 @@
 """Successive halving: all settings train a little, the better part of them goes on."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -72,6 +73,24 @@ class Halving(NamedTuple):
         if checks.check_count("least", self.least) > epochs:
             raise ValueError(f"least must be at most epochs; got least={self.least}, epochs={epochs}")
         return self
+
+
+class RungEnd(NamedTuple):
+    """The end of a rung, after which some settings go on."""
+
+    epochs: int  # for which they have been trained
+    settings: int  # that are to go on
+
+
+GoingOn = Callable[[Any, np.ndarray, RungEnd], np.ndarray]
+"""What decides that: from the results so far and bool[n], which settings were still training, to which go on."""
+
+
+def best_on_rung(results: Any, alive: np.ndarray, end: RungEnd) -> np.ndarray:
+    """Returns bool[n]: the best on the last rung, fewer if others have no score; dropped ones stay dropped."""
+    scored = alive & ~np.isnan(results.mean())
+    order = results.ranking()
+    return np.isin(np.arange(len(alive)), order[scored[order]][: end.settings])
 
 
 class FinishedRung(NamedTuple):

@@ -18,13 +18,13 @@ from lectopt.engine import devices
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lane_records import LaneRecords
 from lectopt.engine.lanes import FoldAndSeed, Shared, Trial, TrialLane
-from lectopt.engine.objective import check_metrics, checked_metric
+from lectopt.engine.objective import check_metrics, check_names, checked_metric
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
 from lectopt.engine.program_cache import compile_threads
 from lectopt.engine.rungs import RungLane
 from lectopt.engine.running import LaneRun, Progress
-from lectopt.search.halving import FinishedRung, Halving
+from lectopt.search.halving import FinishedRung, GoingOn, Halving, RungEnd, best_on_rung
 from lectopt.search.plan import costs, plan
 from lectopt.search.replaying import Replay
 from lectopt.search.results import Results
@@ -64,6 +64,8 @@ class Search:
     placed: Shared | None = None  # on the devices, once for all programs
     finished: bool = False
     kept: SearchDirectory | None = None  # what keeps the outcomes, once it is claimed
+    going_on: GoingOn = best_on_rung
+    also: tuple[str, ...] = ()  # other metrics that a trial has to return
 
     @classmethod
     def of(
@@ -124,7 +126,7 @@ class Search:
             with jit_without_nan_checks(), compile_threads() as threads:
                 self._run_rungs(setting_groups, rungs, self.scores, self.progress, threads)
         self.finished = True
-        results = self._results(self.scores, self.progress)
+        results = self.results(self.scores, self.progress.run_seconds)
         self.progress.print(costs(results))
         return results
 
@@ -143,7 +145,7 @@ class Search:
         """Returns what an interrupted search has run on all folds from all seeds; None if nothing."""
         if self.scores is None or self.progress is None or not self.scores.rungs.any():
             return None
-        return self._results(self.scores, self.progress)
+        return self.results(self.scores, self.progress.run_seconds)
 
     def _run_rungs(
         self,
@@ -157,7 +159,8 @@ class Search:
         alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None, None)] * len(setting_groups)
         for rung, (epochs, count) in enumerate(rungs):
             if rung:
-                alive = self._going_on(self._results(scores, progress), alive, count)
+                so_far = self.results(scores, progress.run_seconds)
+                alive = self.going_on(so_far, alive, RungEnd(rungs[rung - 1][0], count))
             more = epochs - (rungs[rung - 1][0] if rung else 0)
             places = [np.flatnonzero(alive[group.rows]) for group in setting_groups]
             prepared = (
@@ -169,13 +172,6 @@ class Search:
             for one in ahead(prepared, devices.cores()):
                 kept = self._run_group(one, scores, progress)
                 finished[one.number] = FinishedRung(one.lane, one.places, kept)
-
-    @staticmethod
-    def _going_on(results: Results, alive: np.ndarray, count: int) -> np.ndarray:
-        """Returns bool[n]: the best on the last rung, fewer if others have no score; dropped ones stay dropped."""
-        scored = alive & ~np.isnan(results.mean())
-        order = results.ranking()
-        return np.isin(np.arange(len(alive)), order[scored[order]][:count])
 
     def _prepare(
         self,
@@ -197,12 +193,19 @@ class Search:
             raise ValueError("trial must pass start on to lectopt.train for halving; its run does not depend on it")
         first = next(iter(self.programs.values())).outcome
         check_metrics(self.metric, self.maximizes, first.metrics, program.outcome.metrics)
+        check_names(self.also, program.outcome.metrics)
         lanes = LaneGroup(numbers, self.pairs, before.kept, program.place(self.placed or self.shared))
         self.placed = lanes.data[1]
         table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, lanes, rows))
-        run = LaneRun(table, program, lanes, self.options)
+        run = LaneRun(table, program, lanes, self._options_on(key.rung))
         run.begin(threads)
-        return PreparedGroup(key.group, lane, places, rows, run)
+        return PreparedGroup(key.group, program.lane, places, rows, run)
+
+    def _options_on(self, rung: int) -> SearchOptions:
+        """Returns how a rung is run: where rectangles are padded to a size, to what a halving leaves of that."""
+        if not self.options.padded or self.halving is None or self.options.chunk is None:
+            return self.options
+        return self.options._replace(chunk=self.halving.rungs(self.options.chunk)[rung][1])
 
     def _run_group(self, group: PreparedGroup, scores: Scores, progress: Progress) -> Any:
         """Runs the lanes of a group, writes their scores, and returns what they keep."""
@@ -219,7 +222,7 @@ class Search:
 
     def _program(self, rung: int, lane: Any, numbers: dict[str, np.ndarray], starts: Any) -> LaneProgram:
         """Returns the program of the lanes with these static values on a rung, traced once per search."""
-        cache_key = (rung, *((name, type(value), value) for name, value in lane.static.items()))
+        cache_key = (rung, *numbers, *((name, type(value), value) for name, value in lane.static.items()))
         if cache_key not in self.programs:
             first = {name: column[0] for name, column in numbers.items()}
             start = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), starts)
@@ -246,7 +249,8 @@ class Search:
             program = self._program(0, TrialLane(self.trial, group.static), numbers, None)
             yield program, LaneGroup(numbers, self.pairs, None, program.place(self.shared))
 
-    def _results(self, scores: Scores, progress: Progress) -> Results:
+    def results(self, scores: Scores, run_seconds: float) -> Results:
+        """Returns these scores of the settings, with what it took to get them."""
         trace_seconds, compile_seconds = (
             after - before for after, before in zip(self._spent, self.spent_before, strict=True)
         )
@@ -258,7 +262,7 @@ class Search:
             maximizes=self.maximizes,
             rungs=scores.rungs,
             compile_seconds=compile_seconds,
-            run_seconds=progress.run_seconds,
+            run_seconds=run_seconds,
             trace_seconds=trace_seconds,
             valid_per_train=valid_per_train(self.shared.folds),
             _replay=Replay(

@@ -21,10 +21,11 @@ def merged(first: Any, other: Any) -> dict[str, Any]:
     for results in (first, other):
         for i in range(len(results)):
             row = results.settings.row(i)
-            name = identity(row[key] for key in settings)
+            name = identity(row.get(key) for key in settings)
             if name not in found or results.rungs[i] > found[name][0].rungs[found[name][1]]:
                 found[name] = results, i
-    rows = [found[identity(settings.row(i).values())] for i in range(settings.count)]
+    shown = settings.shown()
+    rows = [found[identity(column[i] for column in shown.values())] for i in range(settings.count)]
     rungs = np.array([results.rungs[i] for results, i in rows], np.int32)
     replay = None
     if first._replay is not None and other._replay is not None:

@@ -1,106 +1,182 @@
-"""Optuna's samplers and storage on lectopt's engine: a batch of trials is asked for, run as one program, and told."""
+"""Optuna's samplers, pruners and storage on lectopt's engine: trials are asked for in batches, run as one, and told."""
 
 import contextlib
 import dataclasses
 import math
-import os
-import socket
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.progress import ProgressBar, interactive
-from lectopt.data.folds import Folds
+from lectopt.data.folds import Folds, check_folds
+from lectopt.search.halving import Halving
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.results import Results
-from lectopt.search.setting_columns import canonical
-from lectopt.search.settings import Settings
-from lectopt.search.space import Choice, Static, as_distribution
+from lectopt.search.settings import groups
 
 try:
     import optuna
-    from optuna.distributions import BaseDistribution
     from optuna.trial import TrialState
 
-    from lectopt.search.optuna_ranges import labels, lacks, optuna_distribution, searched_range, stored
+    from lectopt.search.optuna_ranges import optuna_distribution, searched_range, stored
+    from lectopt.search.optuna_reports import Report, collected
+    from lectopt.search.optuna_spaces import SuggestedSpace, stands_for
+    from lectopt.search.optuna_trials import AskedTrial, asked_trials, finished, revive
+    from lectopt.search.space import as_distribution
 except ImportError as error:
     raise ImportError("lectopt.search.optuna needs Optuna: pip install 'lectopt[search]'") from error
 
-_RUNNER = "lectopt runner"
-_UNRUN = "lectopt not run"
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class StudyResults(Results):
+    """The `Results` of an Optuna study, which `optimize` returns.
+
+    Everything that `lo.Results` has works on it: tables, plots, `runs`, `out_of_fold`. Trials that the study's pruner
+    ended rank behind those that were trained to the end, and diverged ones last.
+
+    Attributes:
+        settings: the different settings of all trials, `{"name": array[n] or list of n}`.
+        metrics: `{"name": float32[n, folds, seeds]}`; NaN where a lane diverged or the metric is not finite.
+        diverged_at: int32[n, folds, seeds]: the first step whose loss was not finite, or -1.
+        metric: name of the metric that settings are ranked by: with several directions, the first.
+        maximizes: whether higher values of it are better.
+        rungs: int32[n]: how many rungs of the `lo.Halving` each setting completed; without one, 1.
+        compile_seconds: seconds that XLA took to compile in this call.
+        run_seconds: seconds spent on training in this call.
+        trace_seconds: seconds spent on tracing and lowering in this call.
+        valid_per_train: how many examples were validated on for each one that was trained on; 0 without folds.
+        study: the `optuna.Study`; None for results from a file.
+        rows: `{number: row}`: the row of `settings` that a trial of the study has, by the trial's number.
+
+    Example:
+        >>> import lectopt as lo, optuna
+        >>> from lectopt.search.optuna import optimize
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> study = optuna.create_study(directions=["minimize", "minimize"], sampler=optuna.samplers.RandomSampler(0))
+        >>> results = optimize(study, lambda s, key: {"a": s["x"] ** 2, "b": (s["x"] - 1) ** 2},
+        ...                    {"x": lo.space.uniform(-1.0, 2.0)}, metric=["a", "b"], n_trials=9, key=0)
+        >>> [round(results.settings.row(i)["x"], 1) for i in results.front()]
+        [0.6, 0.8, 0.6, 0.3]
+
+    Source: Akiba, Sano, Yanase, Ohta and Koyama (2019), "Optuna: a next-generation hyperparameter optimization
+    framework", KDD.
+    """
+
+    study: Any = None
+    rows: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    def front(self) -> list[int]:
+        """Returns the settings that no other one surpasses: with several directions, the Pareto front.
+
+        Returns:
+            Row numbers of `settings`, one for each of the study's `best_trials`, which satisfy its constraints.
+
+        Raises:
+            ValueError: if the results were read from a file.
+        """
+        if self.study is None:
+            raise ValueError("results from a file have no study")
+        return list(dict.fromkeys(self.rows[one.number] for one in self.study.best_trials if one.number in self.rows))
 
 
 def optimize(
     study: optuna.Study,
     trial: Callable[..., Any],
-    space: Mapping[str, Any],
+    space: Mapping[str, Any] | Callable[[optuna.Trial], dict[str, Any]],
     folds: Folds | None = None,
     *,
-    metric: str,
+    metric: str | Sequence[str],
     n_trials: int,
     batch_size: int = 32,
     seeds: int = 1,
     key: Any,
+    halving: Halving | None = None,
+    static: Collection[str] = (),
+    constraints: Collection[str] = (),
     memory: int | None = None,
     progress: bool = True,
-) -> None:
+) -> StudyResults:
     """Runs an Optuna study whose settings are trained in batches, each batch as one compiled program.
 
     The study's sampler proposes `batch_size` settings at a time, and they are trained as by `lo.cross_validate` (with
     folds) or `lo.sweep` (without). Results are reported to the study: `study.best_params`, Optuna's plots and its
-    dashboard work as usual. A study in a persistent storage (SQLite, a journal) that was interrupted continues when
-    `optimize` is called again; trials that were running at that moment are run again.
+    dashboard work as usual. Batches of any size share one program for each combination of static values (and for each
+    rung of a halving).
+
+    A study in a persistent storage (SQLite, a journal) that was interrupted continues when `optimize` is called again;
+    trials that were running at that moment are run again: those of a process of this machine that no longer exists, or,
+    if the storage has heartbeats, whatever Optuna finds stale and its callback retries. Several processes may call
+    `optimize` on one study at the same time; together they finish exactly `n_trials`. Each returns when nothing is left
+    to begin, and the others may still be running.
 
     If the user's function raises an exception, the trials of its batch are recorded as failed and do not count. Optuna
     stores numbers, strings, flags and None. Other choices (tuples, functions) are stored as text; the trial receives
     the value itself, and `setting_of` converts the text back.
 
     Args:
-        study: an `optuna.Study` with a single direction, and any sampler and storage. It is updated in place.
+        study: an `optuna.Study` with one or several directions, and any sampler, pruner and storage. It is updated in
+            place.
         trial: a pure JAX function `trial(setting, train, valid, key)`, or `trial(setting, key)` without folds, that
             returns a `Run` or a dictionary of scalars `{"metric": value}`. `setting` is a dictionary `{"name": value}`:
             numbers are traced arrays of shape (), everything else is a Python value. `train` and `valid` are the two
             `Subset`s of a fold. `key` is a typed `jax.random.key`.
         space: `{"name": distribution}`, at least one, each made by `lo.space` or one of Optuna's. SciPy's
-            distributions are not supported here, nor `lo.space.when`.
+            distributions are not supported here, nor `lo.space.when`. Or, as Optuna's users define a space, a function
+            of an `optuna.trial.Trial` that suggests values and returns the setting: a dictionary `{"name": value}`,
+            which holds what applies to this trial and is what `trial` is given. Settings with different names compile
+            apart. The function may set constraints of Optuna's, and raise `optuna.TrialPruned` for settings that are
+            not to be run; it is called once more for each trial in the end, to read the setting from the study.
         folds: the `Folds` for cross-validation; None trains without folds.
-        metric: name of the metric whose mean over folds and seeds is reported to the study. Trials without a finite
-            mean, because a training diverged or the metric is undefined on a fold, are reported as pruned: TPE then
-            ranks them below all others, whereas it would ignore failed ones.
-        n_trials: number of finished trials that the study is to hold in the end, earlier ones included. It may be fewer
-            if a `GridSampler` is exhausted.
+        metric: name of the metric whose mean over folds and seeds is reported to the study; for several directions, a
+            list of names, one for each. Trials without a finite mean, because a training diverged or the metric is
+            undefined on a fold, are reported as pruned: TPE then ranks them below all others, whereas it would ignore
+            failed ones, and propose more of them.
+        n_trials: number of finished trials (complete or pruned) that the study is to hold in the end, earlier ones
+            included. It may be fewer if a `GridSampler` is exhausted.
         batch_size: number of trials proposed and trained at once, at least 1; 32 by default. The sampler learns only
             between batches: smaller ones choose better, larger ones run faster.
         seeds: number of trainings of each setting on each fold, at least 1 (the default), each from a key of its own.
         key: an int or a `jax.random.key`, from which the keys of all trainings are derived; they depend on fold and
             seed alone and are the same in all batches, so that settings can be compared in pairs.
+        halving: a `lo.Halving`, at the end of whose rungs the metric is reported to the study, with the number of
+            epochs as the step, and the study's pruner is asked who continues, in place of the best 1/q. The trial is
+            then called with two more keyword arguments, `epochs` and `start`. None trains every setting to the end.
+        static: names of hyperparameters whose numbers stay Python values, where `space` is a function; by default none.
+        constraints: names of metrics whose means must be at most 0 for a trial to be feasible, reported to the study by
+            `set_constraint`, which Optuna's samplers take into account; by default none.
         memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
             None takes half of the host's free memory for CPU devices, and 80 % of the free memory of accelerators.
         progress: whether to show a progress bar on standard error; True by default.
 
     Returns:
-        None; the results are in `study`. In an interactive session (a notebook, IPython or the Python prompt), Ctrl-C
-        ends the call with a warning; finished trials are in the study.
+        The `StudyResults` of all trials in the study that `optimize` has run, in this call, earlier or in other
+        processes, with as many folds and seeds. In an interactive session (a notebook, IPython or the Python prompt),
+        Ctrl-C ends the call with a warning and returns the results so far.
 
     Raises:
-        ValueError: before anything is compiled, if an argument is not as described above; if the study has several
-            directions, the trial does not return the metric, or a single training needs more than `memory`.
+        ValueError: before anything is compiled, if an argument is not as described above, the trial does not return the
+            metrics, or a single training needs more than `memory`; at the end, if no trial of the study was run by
+            `optimize`.
         TypeError: if `study` is not an `optuna.Study`, another argument has the wrong type, or the trial returns
             neither a `Run` nor a dictionary of scalars.
-        KeyboardInterrupt: on Ctrl-C outside interactive sessions.
+        KeyboardInterrupt: on Ctrl-C outside interactive sessions, or before a trial is finished.
 
     Example:
         >>> import lectopt as lo, optuna
         >>> from lectopt.search.optuna import optimize
         >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
         >>> study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
-        >>> optimize(study, lambda setting, key: {"loss": (setting["x"] - 0.3) ** 2},
-        ...          {"x": lo.space.uniform(0.0, 1.0)}, metric="loss", n_trials=48, batch_size=8, key=0)
-        >>> abs(study.best_params["x"] - 0.3) < 0.05
-        True
+        >>> def space(trial):
+        ...     kind = trial.suggest_categorical("kind", ["flat", "bowl"])
+        ...     return {"kind": kind} | ({"x": trial.suggest_float("x", 0, 1)} if kind == "bowl" else {})
+        >>> def loss(setting, key):
+        ...     return {"loss": (setting["x"] - 0.3) ** 2 if setting["kind"] == "bowl" else 0.5}
+        >>> results = optimize(study, loss, space, metric="loss", n_trials=48, batch_size=8, key=0)
+        >>> abs(study.best_params["x"] - 0.3) < 0.05, results.best()["kind"]
+        (True, 'bowl')
 
     Source: Akiba, Sano, Yanase, Ohta and Koyama (2019), "Optuna: a next-generation hyperparameter optimization
     framework", KDD; Bergstra, Bardenet, Bengio and Kégl (2011), "Algorithms for hyper-parameter optimization", NeurIPS
@@ -108,38 +184,51 @@ def optimize(
     """
     if not isinstance(study, optuna.Study):
         raise TypeError(f"study must be an optuna.Study; got {type(study).__name__}")
-    if len(study.directions) != 1:
-        raise ValueError(f"study must have one direction; got {len(study.directions)}")
-    if not isinstance(space, Mapping) or not space:
-        raise ValueError('space must be a dictionary {"name": distribution} of at least 1; got ' + repr(space))
-    space = {name: as_distribution(name, entry) for name, entry in space.items()}
-    distributions = {name: optuna_distribution(name, entry) for name, entry in space.items()}
+    suggested = SuggestedSpace.of(space, static)
     n_trials, batch_size = checks.check_count("n_trials", n_trials), checks.check_count("batch_size", batch_size)
     checks.check_flag("progress", progress)
-    options: dict[str, Any] = {"seeds": seeds, "key": key, "memory": memory, "progress": False}
-    rows = math.ceil(batch_size / min(batch_size, _programs(space)))
-    options["maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"] = metric
-    _revive(study)
-    search: Search | None = None
+    metrics, limited = _metrics(study, metric, halving), _names("constraints", constraints)
+    if folds is not None:
+        check_folds(folds)
+    maximizes = study.directions[0] is optuna.study.StudyDirection.MAXIMIZE
+    search = Search.of(
+        trial,
+        {"": [0.0]},  # for a batch's settings, which are not known yet
+        folds,
+        **{"maximize" if maximizes else "minimize": metrics[0]},
+        seeds=seeds,
+        key=key,
+        halving=halving,
+        memory=memory,
+        progress=False,
+    )
+    search = dataclasses.replace(search, also=(*metrics[1:], *limited))
+    report = Report(study, metrics, limited, None if halving is None else halving.epochs)
+    run_seconds, stopped = 0.0, False
     with ProgressBar("trials", n_trials, show=progress) as bar, _ended_by_hand(study, n_trials):
-        while (done := _finished(study)) < n_trials:
-            bar.update(done, _best_so_far(study))
-            with _asked(study, distributions, min(batch_size, n_trials - done)) as asked:
-                settings, places = _distinct([setting_of(one.params, space) for one in asked], space)
-                if search is None:
-                    search = _padded(Search.of(trial, settings, folds, **options), rows)
-                results = search.of_other(settings).run()
-                stops = [_tell(study, one, results, place) for one, place in zip(asked, places, strict=True)]
-            if any(stops):
-                break
+        while not stopped:
+            revive(study)
+            bar.update(finished(study), _best_so_far(study))
+            with asked_trials(study, n_trials, batch_size, suggested.setting) as asked:
+                if asked is None:
+                    break
+                if asked:
+                    search = _padded(search, batch_size, suggested, asked)
+                    seconds, stopped = _run(search, suggested, report, asked)
+                    run_seconds += seconds
+    results, rows = collected(study, suggested, search, run_seconds)
+    fields = {field.name: getattr(results, field.name) for field in dataclasses.fields(results)}
+    return StudyResults(**fields, study=study, rows=rows)
 
 
-def setting_of(params: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, Any]:
+def setting_of(
+    params: Mapping[str, Any], space: Mapping[str, Any] | Callable[[optuna.Trial], dict[str, Any]]
+) -> dict[str, Any]:
     """Returns the values that the params of an Optuna trial stand for.
 
     Args:
         params: the params of an Optuna trial, such as `study.best_params`.
-        space: the space that `optimize` was given, `{"name": distribution}`.
+        space: the space that `optimize` was given, `{"name": distribution}` or a function of a trial of Optuna's.
 
     Returns:
         The setting, `{"name": value}`, with tuples, functions and the like in place of their text.
@@ -156,10 +245,12 @@ def setting_of(params: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str,
     Source: Akiba, Sano, Yanase, Ohta and Koyama (2019), "Optuna: a next-generation hyperparameter optimization
     framework", KDD.
     """
+    if callable(space):
+        return SuggestedSpace.of(space).setting(optuna.trial.FixedTrial(dict(params)))
     for name in params:
         if name not in space:
             raise ValueError(f"params must have the names of space, {', '.join(space)}; got {name!r}")
-    return {name: _value(name, as_distribution(name, space[name]), param) for name, param in params.items()}
+    return {name: stands_for(name, as_distribution(name, space[name]), param) for name, param in params.items()}
 
 
 def to_study(results: Results) -> optuna.Study:
@@ -200,7 +291,7 @@ def to_study(results: Results) -> optuna.Study:
     searched = {name: searched_range(results.settings, name, shown[name]) for name in shown}
     means = {name: results.mean(name) for name in results.metrics}
     for i in map(int, np.flatnonzero(results.rungs)):
-        row = {name: column[i] for name, column in shown.items() if not lacks(results.settings, name, i)}
+        row = {name: column[i] for name, column in shown.items() if not results.settings.lacks(name, i)}
         value = float(means[results.metric][i])
         state: dict[str, Any] = {"state": TrialState.PRUNED} if np.isnan(value) else {"value": value}
         found = optuna.trial.create_trial(
@@ -213,23 +304,49 @@ def to_study(results: Results) -> optuna.Study:
     return study
 
 
-def _value(name: str, distribution: Any, param: Any) -> Any:
-    if not isinstance(distribution, Choice):
-        return param
-    found = labels(distribution)
-    if param not in found:
-        raise ValueError(f"params[{name!r}] must be one of {', '.join(map(repr, found))}; got {param!r}")
-    return distribution.values[found.index(param)]
+def _metrics(study: optuna.Study, metric: Any, halving: Any) -> tuple[str, ...]:
+    """Returns the metrics, one for each direction of the study."""
+    count = len(study.directions)
+    if count == 1 and isinstance(metric, str):
+        return (metric,)
+    if halving is not None and count > 1:
+        raise ValueError(
+            f"halving must be None for a study with {count} directions, which Optuna does not prune; got {halving}"
+        )
+    found = _names("metric", metric)
+    if len(found) != count:
+        raise ValueError(f"metric must be {count} different names, one for each direction of the study; got {metric!r}")
+    return found
 
 
-def _programs(space: Mapping[str, Any]) -> int:
-    """Returns the number of combinations of static values."""
-    return math.prod(entry.count or 1 for entry in space.values() if getattr(entry, "static", False))
+def _names(argument: str, names: Any) -> tuple[str, ...]:
+    """Returns names of metrics, each once."""
+    listed = isinstance(names, Collection) and not isinstance(names, (bytes, Mapping))
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{argument} must be names of metrics; got {names!r}")
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
-def _padded(search: Search, rows: int) -> Search:
-    """Returns the same search with rectangles of a fixed number of settings: one program for each group."""
-    return dataclasses.replace(search, options=search.options._replace(chunk=rows, padded=True))
+def _padded(search: Search, batch_size: int, space: SuggestedSpace, asked: Sequence[AskedTrial]) -> Search:
+    """Returns the search with rectangles of a fixed number of settings: one program for each group, in all batches."""
+    if search.options.padded:
+        return search
+    count = math.prod(entry.count or 1 for name, entry in space.entries.items() if name in space.static)
+    if not space.entries:
+        count = len(groups(space.settings([one.setting for one in asked])[0]))
+    options = search.options._replace(chunk=math.ceil(batch_size / min(batch_size, count)), padded=True)
+    return dataclasses.replace(search, options=options)
+
+
+def _run(search: Search, space: SuggestedSpace, report: Report, asked: Sequence[AskedTrial]) -> tuple[float, bool]:
+    """Runs a batch and tells the study; returns the seconds of training, and whether the sampler has no more."""
+    settings, places = space.settings([one.setting for one in asked])
+    trials: list[list[optuna.Trial]] = [[] for _ in range(settings.count)]
+    for one, place in zip(asked, places, strict=True):
+        trials[place].append(one.trial)
+    results = dataclasses.replace(search.of_other(settings), going_on=report.pruner(trials)).run()
+    stops = [report.tell(one.trial, results, place) for one, place in zip(asked, places, strict=True)]
+    return results.run_seconds, any(stops)
 
 
 @contextlib.contextmanager
@@ -238,102 +355,15 @@ def _ended_by_hand(study: optuna.Study, n_trials: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if not interactive():
+        if not interactive() or not finished(study):
             raise
         warnings.warn(
-            f"interrupted: {_finished(study)} of {n_trials} trials are finished and in the study. To continue, "
+            f"interrupted: {finished(study)} of {n_trials} trials are finished and in the study. To continue, "
             "call optimize again",
             stacklevel=3,
         )
 
 
-@contextlib.contextmanager
-def _asked(study: optuna.Study, distributions: dict[str, BaseDistribution], count: int) -> Iterator[list[optuna.Trial]]:
-    """Asks for a number of trials to run and report; none is left running, whatever happens."""
-    asked: list[optuna.Trial] = []
-    try:
-        for _ in range(count):
-            asked.append(study.ask(distributions))
-            asked[-1].set_user_attr(_RUNNER, _runner())
-        yield asked
-    except BaseException as error:
-        running = {one.number for one in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-        for left in asked:
-            if left.number not in running:
-                continue
-            if isinstance(error, Exception):
-                left.set_user_attr(_UNRUN, True)
-                study.tell(left, state=TrialState.FAIL)
-            else:
-                _put_back(study, left.number, left.params)
-        raise
-
-
-def _runner() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"
-
-
-def _revive(study: optuna.Study) -> None:
-    """Puts the trials that a process was running when it was killed back into the queue."""
-    for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, pid = left.user_attrs.get(_RUNNER, "").rpartition(" ")
-        if host == socket.gethostname() and not _alive(int(pid)):
-            _put_back(study, left.number, left.params)
-
-
-def _put_back(study: optuna.Study, number: int, params: Mapping[str, Any]) -> None:
-    study.tell(number, state=TrialState.FAIL)
-    study.enqueue_trial(dict(params), user_attrs={"instead of": number})
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _finished(study: optuna.Study) -> int:
-    """Trials that were run to their end; not those that a killed process or an error left."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED))
-    given_up = {trial.user_attrs.get("instead of") for trial in study.get_trials(deepcopy=False)}
-    return sum(trial.number not in given_up and _UNRUN not in trial.user_attrs for trial in trials)
-
-
-def _distinct(params: list[dict[str, Any]], space: Mapping[str, Any]) -> tuple[Settings, list[int]]:
-    """Returns the different settings among these, as JAX rounds them, and which one each of them is."""
-    columns = {name: canonical(name, _column(space[name], [one[name] for one in params])) for name in space}
-    rows = [tuple((type(value), value) for value in row) for row in zip(*columns.values(), strict=True)]
-    first = list(dict.fromkeys(rows))
-    return Settings(columns).take([rows.index(row) for row in first]), [first.index(row) for row in rows]
-
-
-def _column(distribution: Any, values: list[Any]) -> Any:
-    """Returns the values in the dtype of the distribution, whichever of them were drawn."""
-    if getattr(distribution, "static", False):
-        return Static(values)
-    kind = distribution.values if isinstance(distribution, Choice) else values
-    return np.asarray(values, np.asarray(kind).dtype)
-
-
-def _tell(study: optuna.Study, asked: optuna.Trial, results: Results, row: int) -> bool:
-    """Tells the mean of a setting; returns whether the sampler says that it has no more settings."""
-    means = {name: float(results.mean(name)[row]) for name in results.metrics}
-    asked.set_user_attr("means", means)
-    value = means[results.metric]
-    try:
-        study.tell(asked, **{"state": TrialState.PRUNED} if np.isnan(value) else {"values": value})
-    except RuntimeError as error:
-        # A GridSampler calls study.stop() after its last setting, which works only inside of study.optimize.
-        if "stop" not in str(error):
-            raise
-        return True
-    return False
-
-
 def _best_so_far(study: optuna.Study) -> str:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return f"best {study.best_value:.4g}" if complete else ""
+    return f"best {study.best_value:.4g}" if complete and len(study.directions) == 1 else ""

@@ -41,17 +41,12 @@ def optuna_distribution(name: str, distribution: Distribution) -> BaseDistributi
 
 def searched_range(settings: Settings, name: str, shown: list[Any]) -> Distribution:
     """Returns the range of a column of numbers, or the different values of another one."""
-    there = [value for i, value in enumerate(shown) if not lacks(settings, name, i)]
+    there = [value for i, value in enumerate(shown) if not settings.lacks(name, i)]
     if isinstance(settings[name], Static) or not there:
         return Choice(tuple(dict.fromkeys(there or shown)), static=True)
     if settings[name].dtype.kind in "iu":
         return Integers(min(there), max(there), static=False)
     return (LogUniform if settings.is_logarithmic(name) else Uniform)(min(there), max(there))
-
-
-def lacks(settings: Settings, name: str, i: int) -> bool:
-    """Returns whether a hyperparameter does not apply to a setting."""
-    return name in settings.missing and bool(settings.missing[name][i])
 
 
 def stored(distribution: Distribution, value: Any) -> Any:

@@ -36,6 +36,7 @@ def write_results(results: Any, path: str | Path) -> None:
         "logarithmic": [name for name in settings if settings.is_logarithmic(name)],
         "static": static,
         "missing": {name: np.flatnonzero(lacks).tolist() for name, lacks in settings.missing.items()},
+        "omits_missing": settings.omits_missing,
         "metric": results.metric,
         "maximizes": results.maximizes,
         "seconds": [results.compile_seconds, results.run_seconds, results.trace_seconds],
@@ -65,9 +66,10 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"path must hold the format {_FORMAT!r}; {path} does not")
     static = {name: Static(column) for name, column in about["static"].items()}
     columns = {name: static[name] if name in static else arrays[f"setting {name}"] for name in about["names"]}
-    settings = as_settings(columns)
-    lacking = about.get("missing", {}).items()  # earlier versions wrote none
-    settings.missing = {name: np.isin(np.arange(settings.count), rows) for name, rows in lacking}
+    count, lacking = len(arrays["rungs"]), about.get("missing", {}).items()  # earlier versions wrote none
+    missing = {name: np.isin(np.arange(count), rows) for name, rows in lacking}
+    settings = as_settings(Settings(columns, missing=missing))
+    settings.omits_missing = about.get("omits_missing", False)
     settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
     # Earlier versions wrote two.
     seconds = dict(zip(("compile_seconds", "run_seconds", "trace_seconds"), about["seconds"], strict=False))

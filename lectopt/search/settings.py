@@ -27,6 +27,7 @@ class Settings(dict[Any, Any]):
         self.space = dict(space or {})
         self.missing = dict(missing or {})  # {"name": bool[n]}: where a conditional hyperparameter does not apply
         self.logarithmic: dict[str, bool] = {}  # of settings from a file, which have no space
+        self.omits_missing = False  # whether a trial is given no placeholder, but a setting without the name
 
     @property
     def count(self) -> int:
@@ -34,20 +35,32 @@ class Settings(dict[Any, Any]):
         return len(next(iter(self.values())))
 
     def row(self, i: int) -> dict[str, Any]:
-        """Returns setting i as Python values; None for a hyperparameter that does not apply to it."""
+        """Returns setting i as Python values; None for a hyperparameter that does not apply to it, or without it."""
         return {
-            name: None if name in self.missing and self.missing[name][i] else python_value(column[i])
+            name: None if self.lacks(name, i) else python_value(column[i])
             for name, column in self.items()
+            if not self.omits(name, i)
         }
+
+    def lacks(self, name: str, i: int) -> bool:
+        """Returns whether a hyperparameter does not apply to setting i."""
+        return name in self.missing and bool(self.missing[name][i])
+
+    def omits(self, name: str, i: int) -> bool:
+        """Returns whether a trial of setting i is not given a hyperparameter, since it does not apply."""
+        return self.omits_missing and self.lacks(name, i)
 
     def shown(self) -> dict[str, list[Any]]:
         """Returns columns of Python values for tables; None where a hyperparameter does not apply."""
         rows = [self.row(i) for i in range(self.count)]
-        return {name: [row[name] for row in rows] for name in self}
+        return {name: [row.get(name) for row in rows] for name in self}
 
     def numbers(self, rows: Any) -> dict[str, Any]:
-        """Returns the traced values of these rows, or of one."""
-        return {name: column[rows] for name, column in self.items() if not isinstance(column, Static)}
+        """Returns the traced values of these rows of a group, or of one."""
+        traced = {name: column[rows] for name, column in self.items() if not isinstance(column, Static)}
+        if not self.omits_missing:
+            return traced
+        return {name: column for name, column in traced.items() if not self.omits(name, np.ravel(rows)[0])}
 
     def take(self, rows: Any) -> "Settings":
         """Returns the settings at these rows."""
@@ -56,7 +69,7 @@ class Settings(dict[Any, Any]):
             for name, column in self.items()
         }
         found = Settings(columns, self.space, {name: lacks[np.asarray(rows)] for name, lacks in self.missing.items()})
-        found.logarithmic = self.logarithmic
+        found.logarithmic, found.omits_missing = self.logarithmic, self.omits_missing
         return found
 
     def drawable(self) -> dict[str, Any]:
@@ -101,19 +114,29 @@ class Group(NamedTuple):
 
 
 def groups(settings: Settings) -> list[Group]:
-    """Groups the settings by their static values, in the order of first appearance."""
-    static = [name for name, column in settings.items() if isinstance(column, Static)]
+    """Groups the settings by their names and static values, in the order of first appearance."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for i in range(settings.count):
+        given = {name: column for name, column in settings.items() if not settings.omits(name, i)}
+        static = {name: column[i] for name, column in given.items() if isinstance(column, Static)}
         # By type too, since True equals 1.
-        found.setdefault(tuple((type(settings[name][i]), settings[name][i]) for name in static), []).append(i)
-    return [Group(np.array(rows), {name: settings[name][rows[0]] for name in static}) for rows in found.values()]
+        found.setdefault((*given, *((type(value), value) for value in static.values())), []).append(i)
+    return [Group(np.array(rows), _static(settings, rows[0])) for rows in found.values()]
 
 
 def group_of(settings: Settings, row: int) -> Group:
     """Returns the group that a setting is in."""
     (found,) = (group for group in groups(settings) if row in group.rows)
     return found
+
+
+def _static(settings: Settings, i: int) -> dict[str, Any]:
+    """Returns the static values that a trial of setting i is given."""
+    return {
+        name: column[i]
+        for name, column in settings.items()
+        if isinstance(column, Static) and not settings.omits(name, i)
+    }
 
 
 def as_settings(settings: Any) -> Settings:
@@ -130,11 +153,13 @@ def as_settings(settings: Any) -> Settings:
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(f"settings must be columns of equal length, at least 1; got lengths {lengths}")
     found = Settings(columns, getattr(settings, "space", None), getattr(settings, "missing", None))
+    found.omits_missing = getattr(settings, "omits_missing", False)
     seen: dict[tuple[Any, ...], int] = {}
     for i in range(found.count):
-        first = seen.setdefault(identity(found.row(i).values()), i)
+        row = found.row(i)
+        first = seen.setdefault((*row, *identity(row.values())), i)
         if first != i:
-            raise ValueError(f"settings must differ from each other; rows {first} and {i} are both {found.row(i)}")
+            raise ValueError(f"settings must differ from each other; rows {first} and {i} are both {row}")
     return found
 
 
@@ -242,7 +267,7 @@ def _joined(first: Settings, others: Any) -> Settings:
         for name in first.missing | others.missing
     }
     found = Settings(columns_of(columns), first.space, missing)
-    found.logarithmic = first.logarithmic
+    found.logarithmic, found.omits_missing = first.logarithmic, first.omits_missing
     return found.take(list(taken_rows(found, None)))
 
 

@@ -224,16 +224,16 @@ def test_batches_compile_once():
 CHILD = textwrap.dedent("""
     import sys, time, jax, jax.numpy as jnp, optuna, lectopt as lo
     from lectopt.search import optuna as ours
+    tell = optuna.Study.tell
     study = optuna.create_study(study_name="s", storage=sys.argv[1], load_if_exists=True,
                                 sampler=optuna.samplers.RandomSampler(seed=0))
     def trial(setting, key):
         return {"loss": (setting["x"] - 0.3) ** 2}
-    tell = ours._tell
-    def slowly(*arguments):
-        tell(*arguments)
+    def slowly(*arguments, **others):
+        tell(*arguments, **others)
         print("told", flush=True)
         time.sleep(0.05)
-    ours._tell = slowly
+    optuna.Study.tell = slowly
     ours.optimize(study, trial, {"x": lo.space.uniform(0.0, 1.0)}, metric="loss", n_trials=20, batch_size=8, key=0)
 """)
 
@@ -273,7 +273,7 @@ BAD = {
     "two directions": (
         lambda: run(optuna.create_study(directions=["minimize", "maximize"])),
         ValueError,
-        "study must have one direction; got 2",
+        "metric must be 2 different names, one for each direction of the study; got 'loss'",
     ),
     "empty": (lambda: run(optuna.create_study(), space={}), ValueError, "space must be a dictionary"),
     "scipy": (
