@@ -19,22 +19,23 @@ def checked_metric(minimize: Any, maximize: Any) -> str:
     return metric
 
 
-def check_metrics(metric: str, maximizes: bool, first: Iterable[str], found: Iterable[str]) -> None:
-    """Raises ValueError unless a trial returns the metric to choose by, and what it returned for the first setting."""
+def check_metrics(
+    metric: str, maximizes: bool, first: Iterable[str], found: Iterable[str], also: Iterable[str] = ()
+) -> None:
+    """Raises ValueError unless a trial returns the metric to choose by, and what it returned for the first setting.
+
+    Others that were named as metrics or constraints are to be there too.
+    """
     if metric not in found:
         word = "maximize" if maximizes else "minimize"
         raise ValueError(f"{word} must be a metric that trial returns, {_names(found)}; got {metric!r}")
+    if lacking := [name for name in also if name not in found]:
+        raise ValueError(
+            f"metric and constraints must be metrics that trial returns, {_names(found)}; got {lacking[0]!r}"
+        )
     if set(first) != set(found):
         raise ValueError(
             f"trial must return the same metrics for all settings; got {_names(first)} and then {_names(found)}"
-        )
-
-
-def check_names(wanted: Iterable[str], found: Iterable[str]) -> None:
-    """Raises ValueError unless a trial returns all metrics that were named."""
-    if lacking := [name for name in wanted if name not in found]:
-        raise ValueError(
-            f"metric and constraints must be metrics that trial returns, {_names(found)}; got {lacking[0]!r}"
         )
 
 

@@ -18,7 +18,7 @@ from lectopt.engine import devices
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lane_records import LaneRecords
 from lectopt.engine.lanes import FoldAndSeed, Shared, Trial, TrialLane
-from lectopt.engine.objective import check_metrics, check_names, checked_metric
+from lectopt.engine.objective import check_metrics, checked_metric
 from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
 from lectopt.engine.program_cache import compile_threads
@@ -192,8 +192,7 @@ class Search:
         if not program.reads_start():
             raise ValueError("trial must pass start on to lectopt.train for halving; its run does not depend on it")
         first = next(iter(self.programs.values())).outcome
-        check_metrics(self.metric, self.maximizes, first.metrics, program.outcome.metrics)
-        check_names(self.also, program.outcome.metrics)
+        check_metrics(self.metric, self.maximizes, first.metrics, program.outcome.metrics, self.also)
         lanes = LaneGroup(numbers, self.pairs, before.kept, program.place(self.placed or self.shared))
         self.placed = lanes.data[1]
         table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, lanes, rows))
