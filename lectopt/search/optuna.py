@@ -365,5 +365,6 @@ def _ended_by_hand(study: optuna.Study, n_trials: int) -> Iterator[None]:
 
 
 def _best_so_far(study: optuna.Study) -> str:
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return f"best {study.best_value:.4g}" if complete and len(study.directions) == 1 else ""
+    with contextlib.suppress(ValueError, RuntimeError):  # there is none yet that is feasible, or one for each direction
+        return f"best {study.best_value:.4g}"
+    return ""
