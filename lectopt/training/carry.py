@@ -85,7 +85,7 @@ class Data(NamedTuple):
 
     train: Subset  # of a stream the first batch, for its shapes
     valid: dict[str, Subset]  # by name; empty where nothing is validated
-    weights: Array | None  # float32[examples of `train.arrays`], with mean 1 over the training part
+    weights: Array | None  # float32[examples of `train.arrays`], with mean 1; of a window, float32[batches, batch_size]
     key: jax.Array
     window: Window | None = None  # if the examples come from a stream
     valid_weights: dict[str, Array] | None = None  # float32[examples of the arrays of each]

@@ -25,13 +25,12 @@ from lectopt.data.readers import Place, Reader
 from lectopt.training import compiled_loop
 from lectopt.training.carry import Carry, Plan, Window
 from lectopt.training.setup import Setup
+from lectopt.training.window_memory import WindowMemory
 
 _BYTES = 2**25  # of a window
-_WINDOWS = 3  # that there is memory for: one the loop is in, the next, and one to read into
 _MOST_BATCHES = 1024
 _FIRST = 4  # batches in the first window, so that the loop need not wait for long before it begins
 _GROWTH = 4
-_ALIGNMENT = 64  # bytes
 _SECONDS = 0.25  # for which the loop is in a window, or it is read, full or not: new memory costs more than a copy
 _POLL_SECONDS = 0.1  # between two looks whether Ctrl-C was pressed
 ROOM = 4096
@@ -66,14 +65,14 @@ class Feed:
         self._steps = setup.plan.steps
         self._length = reader.length
         self._portion: _Portion | None = None  # what the window holds
-        self._next: tuple[_Portion, Window] | BaseException | None = None
+        self._weighs = setup.data.weights is not None
+        self._next: tuple[_Portion, dict[str, Any]] | BaseException | None = None
         self._read: _Portion | BaseException | None = None  # and not yet on the device
         self._kept: dict[str, Any] | None = None
         self._queue: queue.Queue[_Portion | BaseException] = queue.Queue(maxsize=1)
-        self._free: queue.Queue[list[np.ndarray]] = queue.Queue()  # to be written to again: new memory takes longer
-        self._windows = 0  # that have memory
         self._limit, self._began = _FIRST, 0.0  # batches in the next window that is read; when the loop got its own
         self._ended = threading.Event()
+        self._memory = WindowMemory(self._ended)
         self._thread: threading.Thread | None = None
 
     @property
@@ -96,11 +95,11 @@ class Feed:
             if (found := self._await(interrupt)) is None:
                 return carry, step
             if self._portion is not None:
-                self._free.put(self._portion.leaves)  # which the loop has done with
+                self._memory.give_back(self._portion.leaves)  # which the loop has done with
                 filled, seconds = max(self._portion.filled, 1), time.monotonic() - self._began
                 self._limit = next_size(filled, seconds, target=_SECONDS, growth=_GROWTH)
-            (self._portion, window), self._began = found, time.monotonic()
-            self.setup = self.setup._replace(data=self.setup.data._replace(window=window))
+            (self._portion, parts), self._began = found, time.monotonic()
+            self.setup = self.setup._replace(data=self.setup.data._replace(**parts))
             was_known, carry = self._length is not None, self._reshaped(carry, self._portion)
             if not was_known and self._length == step:  # the end of the first pass is seen only now
                 ends = compiled_loop.end_early if step == self.setup.plan.steps else compiled_loop.end_epoch
@@ -149,8 +148,8 @@ class Feed:
                 self._queue.get()
             self._thread.join(timeout=1)
 
-    def _await(self, interrupt: Interrupt) -> tuple[_Portion, Window] | None:
-        """Returns the next window, None if Ctrl-C is pressed before it is there."""
+    def _await(self, interrupt: Interrupt) -> tuple[_Portion, dict[str, Any]] | None:
+        """Returns the next portion, and the fields of `Data` that hold it; None if Ctrl-C is pressed before."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._produce, name="lectopt-stream", daemon=True)
             self._thread.start()
@@ -170,12 +169,15 @@ class Feed:
         self._next = self._on_device(self._read)
         self._read = None
 
-    def _on_device(self, read: _Portion | BaseException) -> tuple[_Portion, Window] | BaseException:
+    def _on_device(self, read: _Portion | BaseException) -> tuple[_Portion, dict[str, Any]] | BaseException:
         if isinstance(read, BaseException):
             return read
-        arrays = jax.tree.unflatten(jax.tree.structure(self._reader.first), read.leaves)
-        window = _put(self.setup.plan, arrays, read.weights, np.int32(read.place.batch))
-        return read, window
+        arrays, parts = jax.tree.unflatten(jax.tree.structure(self._reader.first), read.leaves), dict[str, Any]()
+        if self._weighs:
+            *arrays, weights = arrays
+            parts["weights"] = meshes.replicate(self.setup.plan.mesh, jax.device_put(weights))
+        parts["window"] = _put(self.setup.plan, tuple(arrays), read.weights, np.int32(read.place.batch))
+        return read, parts
 
     # What is asked for, and how long an epoch is --------------------------------------------------------------------
     def _plan(self, length: int | None, steps: int) -> Plan:
@@ -223,7 +225,7 @@ class Feed:
         most = batches_at_once(like, self._steps if reader.length is None else reader.length)
         while not self._is_over():
             place, limit = reader.place(), min(self._limit, most)
-            leaves = self._room([(most, *shape) for shape, _ in like], [np.dtype(dtype) for _, dtype in like])
+            leaves = self._memory.take([(most, *shape) for shape, _ in like], [np.dtype(dtype) for _, dtype in like])
             weights, count, began, error = np.zeros((most, reader.batch_size), np.float32), 0, time.monotonic(), None
             while count < limit and time.monotonic() < began + _SECONDS and not self._is_over():
                 try:
@@ -240,21 +242,9 @@ class Feed:
             if count or reader.length != place.length:
                 yield _Portion(leaves, weights, count, place if count else reader.place(), reader.length)
             else:
-                self._free.put(leaves)
+                self._memory.give_back(leaves)
             if error is not None:
                 raise error
-
-    def _room(self, shapes: list[tuple[int, ...]], dtypes: list[np.dtype]) -> list[np.ndarray]:
-        """Returns arrays to read into, once there are some; what is read when all has ended is handed to nobody."""
-        while not self._ended.is_set():
-            is_full = self._windows == _WINDOWS
-            try:
-                return self._free.get(is_full, _POLL_SECONDS)
-            except queue.Empty:
-                if not is_full:
-                    break
-        self._windows += 1
-        return list(map(_aligned, shapes, dtypes))
 
 
 def _put(plan: Plan, arrays: Any, weights: np.ndarray, first: np.int32) -> Window:
@@ -263,14 +253,6 @@ def _put(plan: Plan, arrays: Any, weights: np.ndarray, first: np.int32) -> Windo
         return Window(*jax.device_put((arrays, weights, first)))
     arrays = meshes.split_rows(plan.mesh, arrays, axis=1)
     return Window(arrays, *meshes.replicate(plan.mesh, (weights, first)))
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Returns an empty array that JAX takes over on a CPU, without a copy: as long as it is in use, none may write."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    first = -memory.ctypes.data % _ALIGNMENT
-    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 def batches_at_once(like: list[tuple[tuple[int, ...], Any]], most: int) -> int:

@@ -80,8 +80,9 @@ def fit(
               another iterable of tuples of arrays [batch_size, ...] (a list of them in `lectopt.stream`). Its batches
               are taken as they come.
 
-            For these, `history.baseline_loss` is None, since it depends on all examples at once, and `weights` and an
-            `output_bias` are refused; `standardize` takes one pass before training, unless start gives its statistics.
+            For these, `history.baseline_loss` is None; `standardize` takes one pass before training, unless start gives
+            its statistics. `weights` and an `output_bias` depend on all targets at once: of a map, those alone are read
+            into memory, if they are needed; for a stream, both are refused.
         valid: the examples to validate on after each epoch and at the end, a tuple of arrays [n, ...] such as (x, y),
             or a `Subset`; or a stream that ends, which is read into memory; or several sets of them by name,
             {"valid": a, "shifted": b}, whose metrics are "valid_loss", "shifted_loss" and so on; None validates

@@ -57,7 +57,7 @@ class Setup(NamedTuple):
 
     def learner(self) -> Learner:
         """Returns parameters, model state and optimizer state before the first step."""
-        params, state = starting.init_from_examples(self.plan.task, self.data.key, self.data.train)
+        params, state = starting.init_from_examples(self.plan.task, self.data.key, self.data.train, self.start.targets)
         params, state = starting.replace_model(self.start, params, state)
         opt_state = starting.replace_opt_state(self.start, self.recipe.make(self.numbers).init(params))
         return Learner(params, state, opt_state)

@@ -34,6 +34,7 @@ class Start(NamedTuple):
     inputs: Moments | None = None  # how they are standardized
     opt_state: optax.OptState | None = None  # `UntypedTree` after `load`
     history: History | None = None  # that goes on
+    targets: Subset | None = None  # all of them, where the training examples that are there are not all
 
 
 def init_from_inputs(task: Task, key: jax.Array, examples: Subset) -> tuple[Params, ModelState]:
@@ -42,10 +43,15 @@ def init_from_inputs(task: Task, key: jax.Array, examples: Subset) -> tuple[Para
     return params, learn_inputs(state, examples)
 
 
-def init_from_examples(task: Task, key: jax.Array, train: Subset) -> tuple[Params, ModelState]:
-    """Returns the parameters and model state of a training with this key: the targets set the output bias."""
+def init_from_examples(
+    task: Task, key: jax.Array, train: Subset, targets: Subset | None = None
+) -> tuple[Params, ModelState]:
+    """Returns the parameters and model state of a training with this key: the targets set the output bias.
+
+    These are those of `train`, unless given.
+    """
     params, state = init_from_inputs(task, key, train)
-    return task.learn_output_bias(params, train), state
+    return task.learn_output_bias(params, train if targets is None else targets), state
 
 
 def first_examples(examples: Subset) -> Batch:

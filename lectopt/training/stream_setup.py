@@ -21,9 +21,11 @@ from lectopt.norms.moments import Moments, measure
 from lectopt.norms.running_moments import accumulate
 from lectopt.tasks.example_checks import target_check
 from lectopt.tasks.model_state import empty_moments
+from lectopt.tasks.task import Task
 from lectopt.training.arguments import TrainingArguments, as_batch_size, step_count
 from lectopt.training.carry import Window
 from lectopt.training.feeding import ROOM, Feed
+from lectopt.training.mapped_targets import learn_weights, start_with_targets, weighted_data
 from lectopt.training.setup import earlier_history, prepare, training_key
 
 
@@ -35,18 +37,24 @@ def is_streamed(train: Any) -> bool:
 def prepare_stream(given: TrainingArguments, mesh: Mesh | None) -> Feed:
     """Checks the arguments of a training on a stream, with its first batch, and assembles them."""
     _refuse(given, mesh)
-    reader = _reader(given)
-    first = view(reader.first, np.arange(reader.batch_size, dtype=np.int32))
-    whole = dataclasses.replace(given, train=first, batch_size=reader.batch_size, shuffle=False, epochs=1, steps=None)
-    setup = prepare(whole, mesh)
-    reader.check = target_check(given.task, reader.first)
+    weights = learn_weights(given) if given.weights is not None and isinstance(given.task, Task) else None
+    reader = _reader(given, weights)
+    arrays = reader.first if weights is None else reader.first[:-1]
+    first = view(arrays, np.arange(reader.batch_size, dtype=np.int32))
+    alone: dict[str, Any] = {"batch_size": reader.batch_size, "shuffle": False, "epochs": 1, "steps": None}
+    alone |= {"weights": None, "weight_validation": False}  # which need all targets
+    setup = prepare(dataclasses.replace(given, train=first, **alone), mesh)
+    setup = setup._replace(data=weighted_data(given, setup.data), start=start_with_targets(given, setup.start))
+    if (check := target_check(given.task, arrays)) is not None:
+        reader.check = check if weights is None else lambda batch: check(batch[:-1])
     if given.task.standardize and setup.start.inputs is None:
         setup = setup._replace(start=setup.start._replace(inputs=_learn_inputs(given, reader)))
     length = reader.length
     steps = ROOM if length is None and given.steps is None else step_count(given.epochs, given.steps, length or ROOM)
     plan = dataclasses.replace(setup.plan, steps=steps, steps_per_epoch=length or steps)
-    window = Window(jax.tree.map(lambda a: a[None], reader.first), jnp.ones((1, reader.batch_size)), jnp.int32(0))
-    setup = setup._replace(plan=plan, data=setup.data._replace(window=window))
+    window = Window(jax.tree.map(lambda a: a[None], arrays), jnp.ones((1, reader.batch_size)), jnp.int32(0))
+    own = None if weights is None else reader.first[-1][None]
+    setup = setup._replace(plan=plan, data=setup.data._replace(window=window, weights=own))
     return Feed(setup, reader, None if given.epochs is None else int(given.epochs))
 
 
@@ -77,6 +85,10 @@ def _accumulate(moments: Moments, errors: Array, x: Array, mask: Array) -> tuple
 
 def _refuse(given: TrainingArguments, mesh: Mesh | None) -> None:
     step_count(given.epochs, given.steps, 1)
+    if meshes.spans_processes(mesh):
+        raise ValueError("train must be arrays in memory where mesh spans several processes")
+    if is_on_disk(given.train):
+        return
     if given.weights is not None:
         raise ValueError(
             "weights must be None where train is read batch by batch: their mean is 1 over all examples, which are not "
@@ -87,17 +99,16 @@ def _refuse(given: TrainingArguments, mesh: Mesh | None) -> None:
             "output_bias is learned from all targets, which are not known where train is read batch by batch: set it "
             "in the model, with lectopt.initializers.output_bias, or give arrays in memory"
         )
-    if meshes.spans_processes(mesh):
-        raise ValueError("train must be arrays in memory where mesh spans several processes")
 
 
-def _reader(given: TrainingArguments) -> Reader:
-    """Opens the stream, and reads its first batch."""
+def _reader(given: TrainingArguments, weights: np.ndarray | None = None) -> Reader:
+    """Opens the stream, and reads its first batch; with weights, they are the last array of each."""
     if is_on_disk(given.train):
         batch_size = as_batch_size(given.batch_size, len(jax.tree.leaves(given.train)[0]))
         own = training_key(given.key, earlier_history(given.start))
         key = jax.random.fold_in(own, 0) if checks.check_flag("shuffle", given.shuffle) else None
-        stream = mapped_stream(given.train, batch_size, key)
+        arrays = given.train if weights is None else (*given.train, weights)
+        stream = mapped_stream(arrays, batch_size, key)
         return Reader("train", stream, steps_per_epoch(given.train, batch_size))
     stream = as_stream(given.train)
     reader = Reader("train", stream, stream.steps_per_epoch or stream.length)

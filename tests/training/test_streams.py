@@ -1,5 +1,6 @@
 """Training on examples that are read while it runs: the same as in memory, or an error that names the batch."""
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -19,6 +20,7 @@ from flax import nnx
 import lectopt as lo
 from lectopt.training import checkpoints
 from lectopt.training.arguments import TrainingArguments
+from lectopt.training.setup import prepare
 from lectopt.training.stream_setup import prepare_stream
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -137,6 +139,40 @@ def test_a_memory_map_trains_as_the_arrays_would(shuffle, tmp_path):
     assert_same(onward, in_memory(shuffle=shuffle, epochs=1, start=run))
 
 
+BIASED = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs), output_bias=lambda net: net.bias)
+CLASSES = {"weights": {1: 5.0}, "weight_validation": True, "valid": (X, Y)}
+
+
+@pytest.mark.slow
+def test_a_memory_map_trains_with_weights_and_an_output_bias_as_the_arrays_would(tmp_path):
+    whole = fit((X, Y), BIASED, epochs=2, batch_size=SIZE, **CLASSES)
+    assert_same(fit(on_disk(tmp_path), BIASED, epochs=2, batch_size=SIZE, **CLASSES), whole)
+
+
+@pytest.mark.parametrize("weights", [CLASSES, {"weights": "balanced"}, {"weights": np.arange(110.0)}])
+def test_weights_and_an_output_bias_are_learned_from_all_targets_of_a_memory_map(weights, tmp_path):
+    options = {"batch_size": SIZE, "epochs": 1, "shuffle": False, "key": 0} | weights
+    whole = prepare(TrainingArguments(BIASED, MOMENTUM, (X, Y), **options))
+    mapped = prepare_stream(TrainingArguments(BIASED, MOMENTUM, on_disk(tmp_path), **options), None).setup
+    np.testing.assert_array_equal(mapped.data.weights[0], whole.data.weights[:SIZE])
+    np.testing.assert_array_equal(mapped.start.targets.take(mapped.start.targets.indices)[-1], Y)
+    if "valid" in weights:
+        np.testing.assert_array_equal(mapped.data.valid_weights["valid"], whole.data.valid_weights["valid"])
+
+
+def test_of_a_memory_map_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
+    """Not the targets where weights do not depend on them."""
+    x, _ = on_disk(tmp_path)
+    monkeypatch.setattr("lectopt.training.mapped_targets._targets", None)
+    task = lo.regression(lambda rngs: nnx.Linear(64, 64, rngs=rngs))
+    given = TrainingArguments(task, MOMENTUM, (x, x), batch_size=SIZE, epochs=1, key=0, weights=np.ones(110))
+    np.testing.assert_array_equal(prepare_stream(given, None).setup.data.weights, np.ones((1, SIZE)))
+    with pytest.raises(ValueError, match=r"weights must have shape \(110,\)"):
+        prepare_stream(dataclasses.replace(given, weights=np.ones(109)), None)
+    with pytest.raises(ValueError, match="weight_validation weights valid as weights does train"):
+        prepare_stream(dataclasses.replace(given, weights=None, weight_validation=True), None)
+
+
 def test_a_batch_of_more_than_a_memory_map_holds(tmp_path):
     with pytest.warns(UserWarning, match=f"batch_size 999 is larger than the {len(X)} training examples"):
         run = fit(on_disk(tmp_path), PLAIN, batch_size=999, epochs=1)
@@ -230,7 +266,7 @@ def test_there_is_memory_for_three_windows_and_the_first_is_short():
     portions = feed._portions()
     held = [next(portions) for _ in range(3)]
     assert [portion.filled for portion in held] == [4, 4, 4]
-    threading.Timer(0.05, lambda: feed._free.put(held[0].leaves)).start()
+    threading.Timer(0.05, lambda: feed._memory.give_back(held[0].leaves)).start()
     assert next(portions).leaves is held[0].leaves
 
 
@@ -471,19 +507,24 @@ from flax import nnx
 from test_streams import grain_shuffled, net
 lectopt.training.running._SAVE_SECONDS = 0.0
 dataset = grain_shuffled().map(lambda batch: (time.sleep(0.01), batch)[1]).to_iter_dataset()
-run = lo.fit(lo.classification(net), lo.momentum(0.1), dataset, epochs=40, key=0, progress=False, directory=sys.argv[1])
+task, epochs = lo.classification(net), int(sys.argv[3])
+run = lo.fit(task, lo.momentum(0.1), dataset, epochs=epochs, key=0, progress=False, directory=sys.argv[1])
 np.savez(sys.argv[2], loss=run.history.steps["loss"], weights=run.params["layers"][0]["kernel"])
 """
 
 
+KILLS = int(os.environ.get("LECTOPT_TEST_KILLS", "3"))
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
-    """By SIGKILL, while it reads, computes and writes; with Grain's own state."""
+    """By SIGKILL, while it reads, computes and writes; with Grain's own state. LECTOPT_TEST_KILLS=20 tries 20 times."""
     pytest.importorskip("grain.python")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
     def start(directory, result):
         command = [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path / directory), str(tmp_path / result)]
+        command.append(str(14 * KILLS))
         return subprocess.Popen(command, env=environment)
 
     whole, kills, draw = start("whole", "whole.npz"), 0, random.Random(0)
@@ -492,12 +533,12 @@ def test_killed_at_any_moment(tmp_path):
         while process.poll() is None and set((tmp_path / "broken").glob("[0-9]*")) <= kept:
             time.sleep(0.05)
         time.sleep(draw.uniform(0, 0.4))
-        if kills < 3:
+        if kills < KILLS:
             process.send_signal(signal.SIGKILL)
             kills += 1
         assert process.wait() in (0, -signal.SIGKILL)
     assert whole.wait() == 0
-    assert kills == 3
+    assert kills == KILLS
     with np.load(tmp_path / "whole.npz") as wanted, np.load(tmp_path / "broken.npz") as found:
         for name in wanted:
             np.testing.assert_array_equal(found[name], wanted[name])
