@@ -32,7 +32,7 @@ def set_defaults() -> list[str]:
             "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
             "axes.titlesize": 10, "axes.titlelocation": "left", "axes.labelsize": 10, "font.size": 10,
             "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.frameon": False,
-            "lines.linewidth": 1.6, "figure.dpi": 140, "figure.constrained_layout.use": True, "image.cmap": "cividis",
+            "lines.linewidth": 1.6, "figure.dpi": 110, "figure.constrained_layout.use": True, "image.cmap": "cividis",
         }
     )  # fmt: skip
     return list(COLOURS)
