@@ -96,6 +96,31 @@ def fully_compiled(monkeypatch):
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+class Screen:
+    """What IPython's display is told."""
+
+    def __init__(self):
+        self.shown, self.updates = [], []
+
+    def __call__(self, figure, display_id):
+        assert display_id is True
+        self.shown.append(figure)
+        return self
+
+    def update(self, figure):
+        self.updates.append(figure)
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A notebook, to all appearances: what is displayed in it."""
+    display = pytest.importorskip("IPython.display")
+    screen = Screen()
+    monkeypatch.setattr(display, "display", screen)
+    monkeypatch.setattr("lectopt._internal.live_picture.in_notebook", lambda: True)
+    return screen
+
+
 class Forgetful(dict):
     """A dictionary that stays empty."""
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from lectopt._internal import checks
+from lectopt._internal.out_of_memory import warn_of_less
 from lectopt._internal.types import Array
 from lectopt.architecture.masked import MaskedNetwork
 from lectopt.architecture.sizes import Size, size_of, sizes_worth_compiling, smallest
@@ -200,18 +200,8 @@ class Children:
         Raises:
             ValueError: if it did so with one.
         """
-        if self.at_once == 1:
-            raise ValueError(
-                "memory must be enough for one child as large as the largest of the space on each of "
-                f"{len(self.devices)} device(s); one ran out of it: {error}"
-            ) from error
-        half = dataclasses.replace(self, at_once=self.at_once // 2)
-        warnings.warn(
-            f"a device ran out of memory with {self.at_once} children at once; the search goes on with {half.at_once}. "
-            "Nothing that was done is lost; memory= and chunk= set a limit from the start",
-            stacklevel=2,
-        )
-        return half
+        warn_of_less(error, "children", self.at_once, self.at_once // 2)
+        return dataclasses.replace(self, at_once=self.at_once // 2)
 
     def waste(self, vectors: np.ndarray) -> float:
         """Returns the share of multiplications that masks make useless, for these children."""

@@ -14,22 +14,23 @@ from lectopt.training.run import Run
 
 
 class RungLane:
-    """One rung as a lane: some epochs more, and what the next one starts from."""
+    """One rung as a lane: some epochs or steps more, and what the next one starts from."""
 
     def __init__(
         self,
         trial: Trial,
         static: Mapping[str, Any],
         index: int,
-        epochs: int,
+        length: int,
         before: "RungLane | None",
         what: str = "halving",
+        unit: str = "epochs",
     ):
         self._trial = trial
         self._what = what  # asks for it
         self.static = static
         self._index = index
-        self._epochs = epochs
+        self._length, self._unit = length, unit  # how long it is, in epochs or steps
         self._before = before
         self.steps = 0  # of this rung alone, known once it has been traced
         self._run: Any = None  # the shapes of a run at the end of this rung, known once it has been traced
@@ -51,13 +52,14 @@ class RungLane:
         if self._index:  # another shuffling than in the epochs before
             shared = shared._replace(key=jax.random.fold_in(shared.key, self._index))
         start = None if start is None else without_records(start)  # each rung has a history of its own
-        run = self._trial.call({**self.static, **numbers}, pair, shared, epochs=self._epochs, start=start)
+        run = self._trial.call({**self.static, **numbers}, pair, shared, start=start, **{self._unit: self._length})
         if not isinstance(run, Run):
             raise TypeError(f"trial must return a lectopt.Run for {self._what}; it returned {type(run).__name__}")
-        if (epochs := max(len(record) for record in run.history.epochs.values())) != self._epochs:
+        epochs = max(len(record) for record in run.history.epochs.values())
+        if (found := epochs if self._unit == "epochs" else run.history.length) != self._length:
             raise ValueError(
-                f"trial must pass epochs on to lectopt.train for {self._what}; given {self._epochs}, its run has "
-                f"{epochs}"
+                f"trial must pass {self._unit} on to lectopt.train for {self._what}; given {self._length}, its run has "
+                f"{found}"
             )
         return run
 

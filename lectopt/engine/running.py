@@ -3,15 +3,17 @@
 import dataclasses
 import math
 import time
-import warnings
+from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from lectopt._internal.interrupts import deferred_interrupts
-from lectopt._internal.out_of_memory import run_fitted
+from lectopt._internal.live_picture import LivePicture
+from lectopt._internal.out_of_memory import run_fitted, warn_of_less
 from lectopt._internal.progress import ProgressBar
 from lectopt.engine.lane_program import LaneGroup, LaneProgram
 from lectopt.engine.lanes import Outcome
@@ -33,6 +35,8 @@ class Progress:
     done: int = 0
     computed: int = 0
     run_seconds: float = 0.0
+    picture: LivePicture | None = None
+    draw: Callable[[], Any] = lambda: None  # what the picture shows: a figure of what is done, or None
 
     def print(self, text: str) -> None:
         """Prints a line of the plan."""
@@ -53,6 +57,8 @@ class Progress:
         self.best = float(pick.reduce(scores, initial=self.best))
         best = "" if math.isnan(self.best) else f", best {self.metric} {self.best:.4g}"
         self.bar.update(self.done, f"{self.computed / self.run_seconds:.3g} trainings/s{best}")
+        if self.picture is not None and self.done != self.bar.total:
+            self.picture.look(self.draw, is_last=False)
 
 
 class LaneRun:
@@ -122,15 +128,7 @@ def _halved(tiling: Tiling, error: Exception) -> Tiling:
     """Limits the lanes at once to half as many, after the device had no memory for those of a rectangle."""
     shape = tiling.shape
     smaller = tiling.limit(shape.lanes // 2)
-    if smaller is None:
-        raise ValueError(
-            f"memory must be enough for {shape.lanes} training(s) at once; the device ran out of it: {error}"
-        ) from error
-    warnings.warn(
-        f"the device ran out of memory with {shape.lanes} trainings at once; the search goes on with "
-        f"{smaller.lanes}. Nothing that was done is lost; memory= sets a limit from the start",
-        stacklevel=2,
-    )
+    warn_of_less(error, "trainings", shape.lanes, smaller and smaller.lanes)
     return tiling
 
 

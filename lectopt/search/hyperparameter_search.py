@@ -1,5 +1,6 @@
 """A whole search: its groups of settings and its rungs, one after the other."""
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -11,6 +12,7 @@ import numpy as np
 from lectopt._internal import checks
 from lectopt._internal.ahead import ahead
 from lectopt._internal.keys import as_key
+from lectopt._internal.live_picture import LivePicture
 from lectopt._internal.numerics import jit_without_nan_checks
 from lectopt._internal.progress import ProgressBar
 from lectopt.data.folds import Folds
@@ -27,6 +29,7 @@ from lectopt.engine.running import LaneRun, Progress
 from lectopt.search.halving import FinishedRung, GoingOn, Halving, RungEnd, best_on_rung
 from lectopt.search.plan import costs, plan
 from lectopt.search.replaying import Replay
+from lectopt.search.result_parts import part_of
 from lectopt.search.results import Results
 from lectopt.search.scores import Scores
 from lectopt.search.search_directory import GroupKey, SearchDirectory, described
@@ -113,13 +116,13 @@ class Search:
         settings = as_settings(settings)
         return dataclasses.replace(self, settings=settings, shape=(settings.count, *self.shape[1:]), finished=False)
 
-    def run(self) -> Results:
-        """Runs all lanes."""
+    def run(self, picture: LivePicture | None = None) -> Results:
+        """Runs all lanes, which a picture may show while they run."""
         self.kept, setting_groups = None, groups(self.settings)
         rungs = [(0, self.shape[0])] if self.halving is None else self.halving.rungs(self.shape[0])
         lanes = sum(count for _, count in rungs) * len(self.pairs.fold)
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
-            self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes)
+            self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes, picture=picture)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
             self.spent_before = self._spent
             self.progress.print(plan(self.shape, lanes, len(setting_groups), len(rungs), self.options))
@@ -128,6 +131,8 @@ class Search:
         self.finished = True
         results = self.results(self.scores, self.progress.run_seconds)
         self.progress.print(costs(results))
+        if picture is not None:
+            picture.look(lambda: _drawn(results), is_last=True)
         return results
 
     @property
@@ -208,14 +213,19 @@ class Search:
 
     def _run_group(self, group: PreparedGroup, scores: Scores, progress: Progress) -> Any:
         """Runs the lanes of a group, writes their scores, and returns what they keep."""
-        table = group.run.table
+
+        def write_complete(scores: Scores) -> Scores:
+            done = group.run.table.complete_rows
+            scores.write(group.rows[done], jax.tree.map(lambda leaf: leaf[done], group.run.table.outcome))
+            return scores
+
+        progress.draw = lambda: _drawn(self._results(write_complete(copy.deepcopy(scores)), progress))
         try:
             group.run.run(progress)
         except KeyboardInterrupt:
-            done = table.complete_rows
-            scores.write(group.rows[done], jax.tree.map(lambda leaf: leaf[done], table.outcome))
+            write_complete(scores)
             raise
-        outcome = table.gather()
+        outcome = group.run.table.gather()
         scores.write(group.rows, outcome)
         return outcome.kept
 
@@ -274,3 +284,9 @@ class Search:
                 self.options,
             ),
         )
+
+
+def _drawn(results: Results) -> Any:
+    """Returns a picture of the settings that a search has run so far; None if none has a score."""
+    ran = np.flatnonzero(results.rungs)
+    return part_of(results, ran).plot() if len(ran) and not np.isnan(results.mean()).all() else None

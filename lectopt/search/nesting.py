@@ -134,7 +134,8 @@ def nested_cross_validate(
         directory: folder that keeps the outcomes of finished lanes, not the retrainings; it is created if necessary. A
             search that was interrupted in any way continues from there when it is called again with the same arguments,
             and ends as an uninterrupted one would. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
+            what a search of some seconds has found so far; True by default.
 
     Returns:
         A `NestedResults` with the fields `settings`, `test_metrics` and `inner`. In an interactive session (a notebook,

@@ -4,6 +4,7 @@ import warnings
 
 import jax
 
+from lectopt._internal.live_picture import live_picture
 from lectopt._internal.progress import interactive
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.results import Results
@@ -17,7 +18,7 @@ def run_or_keep_partial(search: Search) -> Results:
             attribute `results` holds what was done, if anything.
     """
     try:
-        return search.run()
+        return search.run(live_picture(search.options.progress))
     except KeyboardInterrupt as interrupt:
         found = search.so_far() if jax.process_count() == 1 else None
         if found is None:

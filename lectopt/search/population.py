@@ -1,6 +1,7 @@
 """`population`: trainings side by side, the worst of which go on from the best with other settings."""
 
 import dataclasses
+import functools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,9 @@ import numpy as np
 
 from lectopt._internal import checks
 from lectopt._internal.keys import as_key
+from lectopt._internal.live_picture import live_picture
 from lectopt._internal.numerics import jit_without_nan_checks
+from lectopt._internal.out_of_memory import warn_of_less
 from lectopt._internal.run_directories import make_directory
 from lectopt.data.folds import Folds, check_folds
 from lectopt.engine.lane_program import LaneProgram
@@ -42,7 +45,8 @@ def population(
     minimize: str | None = None,
     maximize: str | None = None,
     rounds: int,
-    epochs_per_round: int,
+    epochs_per_round: int | None = None,
+    steps_per_round: int | None = None,
     exploit: float = 0.2,
     explore: Sequence[float] | Callable[..., Any] = (0.8, 1.2),
     resample: float = 0.0,
@@ -74,7 +78,7 @@ def population(
     Args:
         trial: a pure JAX function `trial(setting, key, *, epochs, start)`, with folds `trial(setting, train, valid,
             key, *, epochs, start)`. It must pass `epochs` and `start` on to `lo.train` and return the
-            `Run`.
+            `Run`. With `steps_per_round` it is called with `steps` in place of `epochs`.
         settings: the n settings to begin with, at least 2: a dictionary `{"name": array[n]}` of numbers, as `lo.sample`
             returns it; a list of n dictionaries `{"name": value}`; or a pandas DataFrame. With a space, as `lo.sample`
             keeps it, values are clipped to its ranges, and whole numbers of it rounded.
@@ -84,7 +88,10 @@ def population(
             `maximize` must be given.
         maximize: name of the metric to rank by if higher is better, such as "valid_accuracy".
         rounds: number of rounds, at least 1.
-        epochs_per_round: number of epochs in a round, at least 1.
+        epochs_per_round: number of epochs in a round, at least 1; None if `steps_per_round` is given. Exactly one of
+            the two must be.
+        steps_per_round: number of steps in a round, at least 1, for rounds shorter or longer than whole epochs. Each
+            round draws its minibatches from a shuffling of its own, whether the one before was used up or not.
         exploit: the share of members that is replaced after a round, in (0, 0.5], by default a fifth; at least one is.
         explore: the factors c, positive numbers, of which one is drawn for each hyperparameter of each copy; or a
             function `(setting, key) -> setting` in JAX, which changes it as it likes (what it returns is clipped too).
@@ -99,16 +106,21 @@ def population(
         directory: folder that keeps the population between rounds; it is created if necessary. A search that was
             interrupted in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would. None keeps nothing on disk.
-        progress: whether to show a progress bar on standard error; True by default.
+        progress: whether to show a progress bar on standard error, and in a notebook, after some seconds, a picture of
+            the rounds so far; True by default.
 
     Returns:
         The `PopulationResults`. In an interactive session (a notebook, IPython or the Python prompt), Ctrl-C returns
         the rounds so far, with a warning.
 
+    Warns:
+        UserWarning: if no member has a score in the last round, such as where all of them diverged.
+
     Raises:
         ValueError: before anything is compiled, if an argument is not as described above: a hyperparameter that is
             static, or a choice that factors would change; if the trial does not return the metric, or does not pass
-            `epochs` and `start` on; if `directory` holds another search; if one member alone needs more than `memory`.
+            `epochs` (or `steps`) and `start` on; if `directory` holds another search; if one member alone needs more
+            than `memory`.
         TypeError: if an argument has the wrong type, or the trial does not take these arguments or return a `Run`.
         KeyboardInterrupt: on Ctrl-C outside interactive sessions. What is in `directory` is kept.
 
@@ -135,18 +147,18 @@ def population(
         check_folds(folds)
     metric, settings = checked_metric(minimize, maximize), as_settings(settings)
     rounds, seeds = checks.check_count("rounds", rounds), checks.check_count("seeds", seeds)
-    epochs = checks.check_count("epochs_per_round", epochs_per_round)
+    unit, length = _round_length(epochs_per_round, steps_per_round)
     checks.check_number("exploit", exploit, checks.Interval(0, 0.5, low_open=True))
     if settings.count < 2:
         raise ValueError(f"settings must be at least 2, a population; got {settings.count}")
     options, called = _options(chunk, memory, directory, progress), Trial(trial)
     names = ["setting", "key"] if folds is None else ["setting", "train", "valid", "key"]
-    called.check_call(names, ["epochs", "start"], f" for {_NEEDS}")
+    called.check_call(names, [unit, "start"], f" for {_NEEDS}")
     shared, draws = Shared(folds, as_key(key)), jax.random.fold_in(as_key(key), rounds)
     explored = Exploration.of(settings, checked_explore(explore), resample, rounds, draws)
     numbers, pairs = settings.numbers(np.arange(settings.count)), _pairs(folds, seeds)
     with jit_without_nan_checks():
-        first, later, outcome = _traced_lanes(called, numbers, epochs, shared, options.devices)
+        first, later, outcome = _traced_lanes(called, numbers, (unit, length), shared, options.devices)
     check_metrics(metric, maximize is not None, outcome.metrics, outcome.metrics)
     whole = PopulationRounds(
         first=first,
@@ -164,13 +176,51 @@ def population(
         outcome=outcome,
         total=rounds,
     )
-    program = _fitted(whole, options.memory, trial)
-    began = time.perf_counter()
-    records = run_program(program, options.directory, options.progress, smaller=_halved, best=whole.best)
-    seconds = time.perf_counter() - began
-    replay, logarithmic = PopulationReplay(called, shared, epochs), filter(settings.is_logarithmic, settings)
-    counts, times = (len(pairs.fold) // seeds, seeds), (program.compile_seconds, seconds)
-    return PopulationResults.of(whole, records, counts, first.steps, replay, frozenset(logarithmic), *times)
+    replay, logarithmic = PopulationReplay(called, shared, length, unit), filter(settings.is_logarithmic, settings)
+    counts = len(pairs.fold) // seeds, seeds
+    of = functools.partial(
+        PopulationResults.of, whole, pairs=counts, steps=first.steps, replay=replay, logarithmic=frozenset(logarithmic)
+    )
+    return _warned(_run(_fitted(whole, options.memory, trial), options, of))
+
+
+def _run(program: RoundProgram, options: SearchOptions, of: Callable[..., PopulationResults]) -> PopulationResults:
+    """Runs all rounds, which a picture may show while they run; `of` makes results of records."""
+    rounds, picture, began = program.rounds, live_picture(options.progress), time.perf_counter()
+
+    def look(records: Any, done: int) -> None:
+        if picture is not None:
+            cut = jax.tree.map(lambda leaf: leaf[:done], records)
+            picture.look(lambda: _drawn(of(cut)), is_last=done == rounds.total)
+
+    records = run_program(program, options.directory, options.progress, smaller=_halved, best=rounds.best, look=look)
+    return of(records, compile_seconds=program.compile_seconds, run_seconds=time.perf_counter() - began)
+
+
+def _drawn(results: PopulationResults) -> Any:
+    """Returns the picture of the rounds that are done; None if no member has a score."""
+    return None if np.isnan(results.scores[-1]).all() else results.plot()
+
+
+def _warned(results: PopulationResults) -> PopulationResults:
+    """Returns the results themselves, with a warning if nothing can be made of them."""
+    if np.isnan(results.scores[-1]).all():
+        lost = int((results.diverged_at[-1] >= 0).any(axis=(1, 2)).sum())
+        warnings.warn(
+            f"no member has a finite {results.metric} in the last round, so that there is no best one; {lost} of "
+            f"{results.parents.shape[1]} diverged in it",
+            stacklevel=3,
+        )
+    return results
+
+
+def _round_length(epochs: Any, steps: Any) -> tuple[str, int]:
+    """Returns in what a round is counted, epochs or steps, and how many it has."""
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"exactly one of epochs_per_round and steps_per_round must be given; got {epochs} and {steps}")
+    if epochs is None:
+        return "steps", checks.check_count("steps_per_round", steps)
+    return "epochs", checks.check_count("epochs_per_round", epochs)
 
 
 def _options(chunk: Any, memory: Any, directory: Any, progress: Any) -> SearchOptions:
@@ -187,17 +237,17 @@ def _pairs(folds: Folds | None, seeds: int) -> FoldAndSeed:
 
 
 def _traced_lanes(
-    trial: Trial, numbers: Mapping[str, np.ndarray], epochs: int, shared: Shared, devices: tuple[Any, ...]
+    trial: Trial, numbers: Mapping[str, np.ndarray], length: tuple[str, int], shared: Shared, devices: tuple[Any, ...]
 ) -> tuple[RungLane, RungLane, Outcome]:
     """Returns a lane of the first round and of later ones, and the shapes of their outcomes.
 
     Raises:
         ValueError, TypeError: if the trial does not do what a population asks of it.
     """
-    row = {name: column[0] for name, column in numbers.items()}
-    first = RungLane(trial, {}, 0, epochs, None, _NEEDS)
+    row, (unit, count) = {name: column[0] for name, column in numbers.items()}, length
+    first = RungLane(trial, {}, 0, count, None, _NEEDS, unit)
     outcome = LaneProgram(first, row, None, shared, devices, trial.function).outcome
-    later = RungLane(trial, {}, 0, epochs, first, _NEEDS)
+    later = RungLane(trial, {}, 0, count, first, _NEEDS, unit)
     program = LaneProgram(later, row, outcome.kept, shared, devices, trial.function)
     if not program.reads_start():
         raise ValueError(f"trial must pass start on to lectopt.train for {_NEEDS}; its run does not depend on it")
@@ -229,11 +279,5 @@ def _fitted(rounds: PopulationRounds, budget: int, trial: Callable[..., Any]) ->
 def _halved(program: RoundProgram, error: Exception) -> RoundProgram:
     """Returns the same rounds with half as many members at once, after a device ran out of memory."""
     rounds = program.rounds
-    if rounds.at_once == 1:
-        raise ValueError(f"memory must be enough for one member at once; the device ran out of it: {error}") from error
-    warnings.warn(
-        f"a device ran out of memory with {rounds.at_once} members at once; the search goes on with "
-        f"{rounds.at_once // 2}. Nothing that was done is lost; memory= and chunk= set a limit from the start",
-        stacklevel=2,
-    )
+    warn_of_less(error, "members", rounds.at_once, rounds.at_once // 2)
     return RoundProgram(dataclasses.replace(rounds, at_once=rounds.at_once // 2), rounds.shared.key, program.owner)

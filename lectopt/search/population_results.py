@@ -44,12 +44,14 @@ class PopulationReplay:
 
     trial: Trial
     shared: Shared
-    epochs: int
+    length: int  # of a round, in epochs or steps
+    unit: str
 
     def __call__(self, settings: list[dict[str, Any]], fold: int, seed: int) -> Run:
         """Returns the run of one lane with these settings, one for each round, and all of its history."""
         pair = FoldAndSeed(np.int32(fold), np.int32(seed))
-        train = jax.jit(RungLane(self.trial, {}, 0, self.epochs, None, "a population").run)  # compiled at most twice
+        lane = RungLane(self.trial, {}, 0, self.length, None, "a population", self.unit)
+        train = jax.jit(lane.run)  # compiled at most twice
         run, history = None, None
         for index, numbers in enumerate(settings):
             key = jax.random.fold_in(self.shared.key, index) if index else self.shared.key
@@ -97,8 +99,8 @@ class PopulationResults:
         steps: int,
         replay: PopulationReplay,
         logarithmic: frozenset[str],
-        compile_seconds: float,
-        run_seconds: float,
+        compile_seconds: float = 0.0,
+        run_seconds: float = 0.0,
     ) -> "PopulationResults":
         """Returns what the records of a population tell."""
         found: Any = jax.tree.map(np.asarray, records)

@@ -122,7 +122,8 @@ def select(
             search that was interrupted in any way continues from there when it is called again with the same arguments,
             and ends as an uninterrupted one would; with more settings or seeds, only what is new runs. None keeps
             nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
+            what a search of some seconds has found so far; True by default.
 
     Returns:
         A `Selection` with the fields `setting`, `results`, `run`, `test_metrics` and `epochs`. In an interactive

@@ -70,10 +70,12 @@ def run_program(
     finite: bool = False,
     smaller: Callable[[RoundProgram, Exception], RoundProgram] = _none_smaller,
     best: Callable[[Any, int], str] = best_score,
+    look: Callable[[Any, int], None] = lambda records, done: None,
 ) -> Any:
     """Runs all rounds of a program, from where the directory left off; returns their records.
 
-    `finite` forbids other scores; `best` (records, rounds that are done) is what the progress bar shows.
+    `finite` forbids other scores; `best` (records, rounds that are done) is what the progress bar shows, beside which
+    `look` may show more.
     Where a device runs out of memory, `smaller` (program, error) says what to go on with.
     """
     snapshots = None if directory is None else Snapshots(ClaimedDirectory(directory, program.fingerprint))
@@ -86,7 +88,7 @@ def run_program(
         program, state = run_fitted(program, lambda program: program.advance(state), smaller)
         return state
 
-    return _run(advance, start, program.rounds.total, snapshots, progress, finite=finite, best=best)
+    return _run(advance, start, program.rounds.total, snapshots, progress, finite=finite, best=best, look=look)
 
 
 def _on_host(rounds: Rounds, score: Score, key: jax.Array, directory: Path | None, progress: bool) -> dict[str, Record]:
@@ -118,6 +120,7 @@ def _run(
     *,
     finite: bool,
     best: Callable[[Any, int], str] = best_score,
+    look: Callable[[Any, int], None] = lambda records, done: None,
 ) -> Any:
     """Returns the records of all rounds; after Ctrl-C in an interactive session, with a warning, of those done."""
     done = int(state.round)
@@ -131,6 +134,7 @@ def _run(
                 if snapshots is not None:
                     snapshots.write(state)
                 bar.update(done, best(state.records, done))
+                look(state.records, done)
     except KeyboardInterrupt:
         if not interactive() or not done:
             raise

@@ -1,11 +1,11 @@
 """Observers, which show a training in progress: curves in a notebook, files for TensorBoard."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 from lectopt._internal import meshes
-from lectopt._internal.progress import Throttle, in_notebook
+from lectopt._internal.live_picture import live_picture
+from lectopt._internal.progress import Throttle
 from lectopt.training.carry import Plan
 from lectopt.training.live_curves import LiveCurves
 from lectopt.training.run import Run
@@ -33,6 +33,6 @@ def observers_of(plan: Plan, log_dir: str | Path | None, show: bool) -> list[Obs
         from lectopt.training.tensorboard import TensorBoard  # noqa: PLC0415, heavy and optional
 
         observers.append(TensorBoard(log_dir))
-    if show and in_notebook() and find_spec("matplotlib") is not None:  # without it there is the bar alone
-        observers.append(LiveCurves())
+    if (picture := live_picture(show)) is not None:
+        observers.append(LiveCurves(picture))
     return observers

@@ -242,7 +242,7 @@ def test_half_as_many_children_after_memory_ran_out():
     with pytest.warns(UserWarning, match="ran out of memory with 3 children at once; the search goes on with 1"):
         one = children.halved(OUT_OF_MEMORY)
     assert one == dataclasses.replace(children, at_once=1)
-    with pytest.raises(ValueError, match=r"memory must be enough for one child .*1 device.*RESOURCE_EXHAUSTED"):
+    with pytest.raises(ValueError, match=r"memory must be enough for 1 of the children at once.*RESOURCE_EXHAUSTED"):
         one.halved(OUT_OF_MEMORY)
 
 

@@ -49,7 +49,7 @@ def test_half_as_many_are_tried_until_they_fit(small_device):
         found = search()
     np.testing.assert_array_equal(found.metrics["loss"], whole.metrics["loss"])
     assert [str(w.message).split(";")[0] for w in warned] == [
-        f"the device ran out of memory with {count} trainings at once" for count in (12, 6)
+        f"a device ran out of memory with {count} trainings at once" for count in (12, 6)
     ]
     assert calls == [12, 6, *[3] * 16]
 
@@ -75,7 +75,7 @@ def test_one_lane_that_does_not_fit_is_an_error_that_names_memory(small_device):
     small_device(0)
     with (
         pytest.warns(UserWarning, match="ran out of memory"),
-        pytest.raises(ValueError, match=r"memory must be enough for 1 training\(s\) at once.*RESOURCE_EXHAUSTED"),
+        pytest.raises(ValueError, match=r"memory must be enough for 1 of the trainings at once.*RESOURCE_EXHAUSTED"),
     ):
         search()
 

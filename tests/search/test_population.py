@@ -11,8 +11,10 @@ from flax import nnx
 from oracle import population_round
 
 import lectopt as lo
+from lectopt._internal import progress
 from lectopt.search.drawing import uniforms_of
 from lectopt.search.exploring import Exploration
+from lectopt.strategies import round_program
 from lectopt.strategies.round_program import RoundProgram
 from lectopt.strategies.truncation import Truncation
 
@@ -180,7 +182,8 @@ def test_all_that_diverge_are_replaced():
 
 @pytest.mark.slow
 def test_where_all_diverge_nobody_copies():
-    wild = population({"learning_rate": [3e38, 2e38], "momentum": [0.5, 0.6]}, rounds=2, epochs_per_round=1)
+    with pytest.warns(UserWarning, match=r"no member has a finite valid_loss in the last round.*; 2 of 2 diverged"):
+        wild = population({"learning_rate": [3e38, 2e38], "momentum": [0.5, 0.6]}, rounds=2, epochs_per_round=1)
     assert wild.parents.tolist() == [[0, 1]] * 2
     assert "no finite valid_loss" in repr(wild)
     for asked in (lambda: wild.best_member, wild.replay, wild.lineage):
@@ -236,6 +239,29 @@ def no_start(setting, key, *, epochs, start):
     return flowers(setting, key, epochs=epochs, start=None)
 
 
+def by_steps(setting, key, *, steps, start):
+    optimizer = lo.momentum(setting["learning_rate"], setting["momentum"])
+    options = {"batch_size": 35, "steps": steps, "key": key, "start": start}
+    return lo.train(TASK, optimizer, TRAIN, valid=VALID, **options)
+
+
+@pytest.mark.slow
+def test_rounds_of_steps():
+    """As many as are asked for, whole epochs or not; those of an epoch are an epoch."""
+    short = {"epochs_per_round": None, "rounds": 3, "settings": SETTINGS.take(range(5))}
+    found = population(trial=by_steps, steps_per_round=4, **short)  # of three in an epoch
+    assert found.steps_per_round == 4
+    assert (
+        found.schedule("learning_rate")(jnp.arange(12)).tolist()
+        == np.repeat(found.schedule("learning_rate").values, 4).tolist()
+    )
+    run = found.replay()
+    assert run.history.steps["loss"].shape == (12,)
+    np.testing.assert_allclose(run.metrics["valid_loss"], found.scores[-1, found.best_member], rtol=2e-6)
+    by_epochs = population(**short | {"epochs_per_round": 1})
+    same(population(trial=by_steps, steps_per_round=3, **short), by_epochs)
+
+
 def own_epochs(setting, key, *, epochs, start):
     return flowers(setting, key, epochs=7, start=start)
 
@@ -244,6 +270,16 @@ CHOICE = lo.sample({"learning_rate": lo.space.choice([0.1, 0.2, 0.3])}, 3, key=0
 BAD = {
     "rounds": ({"rounds": 0}, ValueError, "rounds must be"),
     "epochs": ({"epochs_per_round": 1.5}, TypeError, "epochs_per_round must be"),
+    "steps": ({"epochs_per_round": None, "steps_per_round": 0}, ValueError, "steps_per_round must be"),
+    "both": ({"steps_per_round": 3}, ValueError, "exactly one of epochs_per_round and steps_per_round .* 2 and 3"),
+    "neither": ({"epochs_per_round": None}, ValueError, "exactly one of epochs_per_round and steps_per_round"),
+    "no steps": ({"epochs_per_round": None, "steps_per_round": 3}, TypeError, r"trial\(setting, key, steps=, start=\)"),
+    "own steps": (
+        {"trial": lambda setting, key, *, steps, start: by_steps(setting, key, steps=2, start=start)}
+        | {"epochs_per_round": None, "steps_per_round": 3},
+        ValueError,
+        "trial must pass steps on .* for a population; given 3, its run has 2",
+    ),
     "exploit": ({"exploit": 0.6}, ValueError, r"exploit must be .*0\.5.*got 0\.6"),
     "factor": ({"explore": (0.8, -1.0)}, ValueError, "explore must be"),
     "no factor": ({"explore": ()}, ValueError, "explore must hold at least 1 factor"),
@@ -294,6 +330,18 @@ def test_the_picture_tells_the_schedule():
     line = found().lineage()
     (drawn,) = (x for x in figure.axes[1].get_lines() if x.get_label() == "what led to the best")
     np.testing.assert_array_equal(drawn.get_ydata(), found().settings["learning_rate"][np.arange(5), line])
+
+
+@pytest.mark.slow
+def test_in_a_notebook_the_picture_grows_round_by_round(screen, monkeypatch):
+    found()  # whose program is there
+    monkeypatch.setattr(progress.Throttle, "due", lambda self: True)
+    monkeypatch.setattr(round_program, "next_size", lambda *_, **__: 2)  # rounds at once, after the first
+    same(population(progress=True), found())
+    figures = [*screen.shown, *screen.updates]
+    assert len(screen.shown) == 1
+    lines = [x for figure in figures for x in figure.axes[0].get_lines() if x.get_label() == "what led to the best"]
+    assert [len(line.get_xdata()) for line in lines] == [1, 3, 5]
 
 
 def test_what_was_drawn_evenly_stands_on_an_even_axis_however_small_its_least_value():

@@ -15,7 +15,7 @@ from rich.console import Console
 
 import lectopt as lo
 from lectopt._internal import progress
-from lectopt.training import compiled_loop, observers, running, tensorboard
+from lectopt.training import compiled_loop, running, tensorboard
 
 pytest.importorskip("tensorboardX")
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -198,30 +198,6 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path, argument):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=f"{argument} must be a directory that can be written; .*file/logs"):
         fit(**{argument: tmp_path / "file" / "logs"})
-
-
-class Screen:
-    """What IPython's display is told."""
-
-    def __init__(self):
-        self.shown, self.updates = [], []
-
-    def __call__(self, figure, display_id):
-        assert display_id is True
-        self.shown.append(figure)
-        return self
-
-    def update(self, figure):
-        self.updates.append(figure)
-
-
-@pytest.fixture
-def screen(monkeypatch):
-    display = pytest.importorskip("IPython.display")
-    screen = Screen()
-    monkeypatch.setattr(display, "display", screen)
-    monkeypatch.setattr(observers, "in_notebook", lambda: True)
-    return screen
 
 
 def test_curves_grow_in_their_place(screen, monkeypatch, chunks_of):
