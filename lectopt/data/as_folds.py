@@ -19,6 +19,8 @@ _SHARE = checks.Interval(0, 1, low_open=True, high_open=True)
 def as_folds(examples: Subset, folds: Any, key: Any, name: str = "folds") -> Folds:
     """Converts a number of folds, a held-out share, existing Folds, or what makes them of the examples to Folds."""
     if hasattr(folds, "split") and not isinstance(folds, str):
+        if isinstance(folds, type):
+            raise TypeError(f"{name} must be a splitter, such as {folds.__name__}(...); got the class itself")
         return from_indices(examples, folds)
     if callable(folds):
         folds, made_by = folds(examples), folds

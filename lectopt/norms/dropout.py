@@ -37,7 +37,8 @@ class Dropout(nnx.Dropout):
 
     Raises:
         ValueError: if the rate is not in [0, 1], or not of shape ().
-        TypeError: if it is not a number, `deterministic` is not a flag, or `broadcast_dims` are not whole numbers.
+        TypeError: if it is not a number, `deterministic` is not a flag, `broadcast_dims` are not whole numbers, or
+            `rng_collection` is not a string.
 
     Example:
         >>> import jax.numpy as jnp, lectopt as lo
@@ -62,6 +63,8 @@ class Dropout(nnx.Dropout):
         checks.check_number("rate", rate, _SHARE)
         if deterministic is not None:
             checks.check_flag("deterministic", deterministic)
+        if not isinstance(rng_collection, str):
+            raise TypeError(f"rng_collection must be the name of a random stream, a string; got {rng_collection!r}")
         if not isinstance(broadcast_dims, Sequence) or not all(isinstance(dim, int) for dim in broadcast_dims):
             raise TypeError(f"broadcast_dims must be a list of dimensions, whole numbers; got {broadcast_dims!r}")
         # A Python number is Flax's affair, and stays out of the arrays that are saved.

@@ -15,8 +15,9 @@ from lectopt.data.subsets import as_subset
 from lectopt.engine.program_cache import compile_threads
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
+from lectopt.search.refit_rules import RefitRule, best_epochs
 from lectopt.search.refitting import Refit
-from lectopt.search.result_parts import part_of
+from lectopt.search.result_parts import part_of, runs_on
 from lectopt.search.results import Results
 
 
@@ -30,11 +31,13 @@ class NestedResults:
             other parts of the outer folds; {} if the search was ended by Ctrl-C.
         inner: the `Results` of all settings on all inner folds: first those of outer fold 0, then those of outer fold
             1, and so on.
+        epochs: how many epochs the retraining on each outer fold was told to take; None without `epochs="best"`.
     """
 
     settings: list[dict[str, Any]]
     test_metrics: dict[str, np.ndarray]
     inner: Results
+    epochs: list[int] | None = None
 
     def mean(self, metric: str = "loss") -> float:
         """Returns the mean of a test metric over the outer folds.
@@ -83,6 +86,9 @@ def nested_cross_validate(
     maximize: str | None = None,
     seeds: int = 1,
     key: Any,
+    rule: str = "best",
+    complexity: str | Callable[[dict[str, Any]], Any] | None = None,
+    epochs: str | None = None,
     chunk: int | None = None,
     memory: int | None = None,
     directory: str | Path | None = None,
@@ -127,6 +133,14 @@ def nested_cross_validate(
         seeds: number of trainings of each setting on each inner fold, at least 1 (the default), each from a key of its
             own.
         key: an int or a `jax.random.key`, from which the folds and the keys of all lanes are derived.
+        rule: "best" (the default) takes the setting with the best mean over the inner folds; "one_standard_error" the
+            simplest one whose mean is within one standard error of it, as in `lo.select`.
+        complexity: which settings are simpler, for `rule="one_standard_error"`: the name of a hyperparameter that is a
+            number, lower for simpler settings; or a function of a setting that returns something to sort by. None under
+            "best".
+        epochs: "best" retrains on each outer fold for as many epochs as were best on its inner folds, as in
+            `lo.select`: the trial is then called as `trial(setting, train, None, key, epochs=n)`. Each number of epochs
+            is a program of its own. None leaves the retraining to the trial.
         chunk: number of settings that are trained at once. None starts with about 40 lanes per device and then chooses
             the fastest number by timing, as far as memory allows.
         memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.
@@ -134,18 +148,19 @@ def nested_cross_validate(
         directory: folder that keeps the outcomes of finished lanes, not the retrainings; it is created if necessary. A
             search that was interrupted in any way continues from there when it is called again with the same arguments,
             and ends as an uninterrupted one would. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
-            what a search of some seconds has found so far; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and in a notebook to
+            draw what a search that takes some seconds has found so far; True by default.
 
     Returns:
-        A `NestedResults` with the fields `settings`, `test_metrics` and `inner`. In an interactive session (a notebook,
-        IPython or the Python prompt), Ctrl-C during the search returns the best settings so far, with a warning and
-        without test metrics.
+        A `NestedResults` with the fields `settings`, `test_metrics`, `inner` and `epochs`. In an interactive session (a
+        notebook, IPython or the Python prompt), Ctrl-C during the search returns the best settings so far, with a
+        warning and without test metrics.
 
     Raises:
         ValueError: before anything is compiled, if an argument is not as described above, or if the trial does not
             return the metric; if `directory` holds another search; if even a single lane needs more than `memory`; if
-            the trial fails with `valid=None`; if no setting has a finite score on the inner folds of an outer fold.
+            the trial fails with `valid=None` or does not pass `epochs` on; if no setting has a finite score on the
+            inner folds of an outer fold.
         TypeError: if an argument has the wrong type, the trial does not take the arguments named above, or it returns
             no `Run`. Other exceptions raised by the trial are passed on; a note says so where a traced number would
             have to be static.
@@ -169,6 +184,7 @@ def nested_cross_validate(
     Bioinformatics 7:91; for cross-validation itself R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5,
     "Cross-validation".
     """
+    retrain = RefitRule(rule, complexity, epochs).checked(trial)
     whole, key = as_subset(examples), as_key(key)
     outside = as_folds(whole, outer, jax.random.fold_in(key, 0), "outer")
     pairs = list(outside)
@@ -189,23 +205,25 @@ def nested_cross_validate(
         directory=directory,
         progress=progress,
     )
-    refit = Refit(search, search.shape[1])
+    retrain.check_search(search.settings, min(map(len, inside)) * search.shape[2])
+    refit = Refit(search, search.shape[1], retrain.told)
     refit.check(outside.at(0)[0], needs_run=True)
     with compile_threads() as threads:
         refit.begin_early(outside.at(0)[0], threads)
         results = run_or_keep_partial(search)
     every, ends = np.arange(len(results)), np.cumsum([0, *map(len, inside)])
     parts = [slice(*ends[i : i + 2]) for i in range(len(pairs))]
-    chosen = [part_of(results, every, part).best_index for part in parts]
+    chosen = [retrain.row(part_of(results, every, part)) for part in parts]
     settings = [results.settings.row(row) for row in chosen]
     if not search.finished:
         return NestedResults(settings, {}, results)
+    counts = None
+    if epochs is not None:
+        counts = [best_epochs(runs_on(results, row, part)) for row, part in zip(chosen, parts, strict=True)]
+    refits = {count: Refit(search, search.shape[1], count) for count in counts or ()}
     scores = [
-        refit(row, outside.at(i)[0]).evaluate(valid)
+        (refits[counts[i]] if counts else refit)(row, outside.at(i)[0]).evaluate(valid)
         for i, (row, (_, valid)) in enumerate(zip(chosen, pairs, strict=True))
     ]
-    return NestedResults(
-        settings=settings,
-        test_metrics={name: np.array([score[name] for score in scores]) for name in scores[0]},
-        inner=results,
-    )
+    metrics = {name: np.array([score[name] for score in scores]) for name in scores[0]}
+    return NestedResults(settings, metrics, results, counts)

@@ -45,6 +45,11 @@ class Replay:
         """Returns the same for other settings."""
         return dataclasses.replace(self, settings=settings, rungs=rungs, _kept={})
 
+    def on(self, folds: slice, count: int) -> "Replay":
+        """Returns the same for some of so many folds."""
+        pairs = FoldAndSeed(*(column.reshape(count, -1)[folds].ravel() for column in self.pairs))
+        return dataclasses.replace(self, pairs=pairs, _kept={})
+
     def runs(self, row: int) -> list[Run]:
         """Returns the runs of all lanes of a setting, fold by fold, all seeds of a fold beside each other."""
         if row not in self._kept:

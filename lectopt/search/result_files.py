@@ -66,11 +66,9 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"path must hold the format {_FORMAT!r}; {path} does not")
     static = {name: Static(column) for name, column in about["static"].items()}
     columns = {name: static[name] if name in static else arrays[f"setting {name}"] for name in about["names"]}
-    count, lacking = len(arrays["rungs"]), about.get("missing", {}).items()  # earlier versions wrote none
-    missing = {name: np.isin(np.arange(count), rows) for name, rows in lacking}
-    settings = as_settings(Settings(columns, missing=missing))
-    settings.omits_missing = about.get("omits_missing", False)
-    settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
+    count = len(arrays["rungs"])
+    lacking = about.get("missing", {}).items()  # earlier versions wrote none
+    settings = _settings(columns, {name: np.isin(np.arange(count), rows) for name, rows in lacking}, about)
     # Earlier versions wrote two.
     seconds = dict(zip(("compile_seconds", "run_seconds", "trace_seconds"), about["seconds"], strict=False))
     return {
@@ -112,7 +110,7 @@ def read_directory(path: str | Path) -> dict[str, Any]:
     last = abouts[-1]
     shape = len(rows), folds, seeds
     return {
-        "settings": _settings(list(rows.values()), last),
+        "settings": _settings_of_rows(list(rows.values()), last),
         "metrics": {name: values.reshape(shape) for name, values in scores.metrics.items()},
         "diverged_at": scores.diverged_at.reshape(shape),
         "metric": last["metric"],
@@ -152,7 +150,15 @@ def _score(files: list[Any], place: dict[str, int], seeds: int, scores: Scores) 
         scores.write(whole, Outcome(metrics, table[-1, whole].astype(np.int32), None))  # type: ignore[arg-type]
 
 
-def _settings(rows: list[dict[str, Any]], about: dict[str, Any]) -> Settings:
+def _settings(columns: dict[str, Any], missing: dict[str, np.ndarray], about: dict[str, Any]) -> Settings:
+    """Returns the settings that a file tells of, which have no space but know what it said."""
+    settings = as_settings(Settings(columns, missing=missing))
+    settings.omits_missing = about.get("omits_missing", False)
+    settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
+    return settings
+
+
+def _settings_of_rows(rows: list[dict[str, Any]], about: dict[str, Any]) -> Settings:
     missing = {name: np.array([row[name] is None for row in rows]) for name in about["missing"]}
     columns: dict[str, Any] = {}
     for name in rows[0]:
@@ -161,7 +167,4 @@ def _settings(rows: list[dict[str, Any]], about: dict[str, Any]) -> Settings:
             given = [value for value in values if value is not None]
             values = [(given[0] if given else 0) if value is None else value for value in values]
         columns[name] = Static(values) if name in about["static"] else values
-    settings = as_settings(columns)
-    settings.missing = missing
-    settings.logarithmic = {name: name in about["logarithmic"] for name in settings}
-    return settings
+    return _settings(columns, missing, about)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from lectopt.search.results import Results
+from lectopt.training.run import Run
 
 
 def part_of(results: Results, rows: np.ndarray, folds: slice = slice(None)) -> Results:
@@ -17,3 +18,8 @@ def part_of(results: Results, rows: np.ndarray, folds: slice = slice(None)) -> R
         rungs=results.rungs[rows],
         _replay=None,
     )
+
+
+def runs_on(results: Results, row: int, folds: slice) -> list[Run]:
+    """Returns the runs of a setting on some folds alone, trained again as `Results.runs` does."""
+    return results._replay.on(folds, results.diverged_at.shape[1]).runs(row)

@@ -202,7 +202,8 @@ class Results:
         Raises:
             ValueError: if there is no standard error, with a single fold and seed, no setting has a finite mean, or
                 there is no hyperparameter of this name.
-            TypeError: if `complexity` is neither a function nor the name of a number.
+            TypeError: if `complexity` is neither a function nor the name of a number, or what it returns cannot be
+                sorted.
 
         Source: Breiman, Friedman, Olshen and Stone (1984), "Classification and regression trees", section 3.4.3.
         """
@@ -549,6 +550,9 @@ class Results:
             if found := [i for i in range(len(self)) if self.settings.row(i) == wanted]:
                 return found[0]
             raise ValueError(f"{name} must be one of those that were searched; got {wanted}")
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            setting = ' or a setting {"name": value}' if name == "setting" else ""
+            raise TypeError(f"{name} must be the number of a row{setting}; got {checks.value_and_type(value)}")
         if checks.check_count(name, value, least=0) >= len(self):
             raise ValueError(f"{name} must be below the number of settings, {len(self)}; got {value}")
         return int(value)

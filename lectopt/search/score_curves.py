@@ -141,8 +141,8 @@ def learning_curve(
             free memory for CPU devices, and 80 % of the free memory of accelerators.
         directory: folder that keeps the outcomes of finished trainings, from which an interrupted call continues; None
             keeps nothing.
-        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
-            what a search of some seconds has found so far; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and in a notebook to
+            draw what a search that takes some seconds has found so far; True by default.
 
     Returns:
         The `ScoreCurve`, with `train` and `valid` of shape [sizes, folds, seeds], `to_pandas` and `plot`.
@@ -236,8 +236,8 @@ def validation_curve(
             free memory for CPU devices, and 80 % of the free memory of accelerators.
         directory: folder that keeps the outcomes of finished trainings, from which an interrupted call continues; None
             keeps nothing.
-        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
-            what a search of some seconds has found so far; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and in a notebook to
+            draw what a search that takes some seconds has found so far; True by default.
 
     Returns:
         The `ScoreCurve`, with `train` and `valid` of shape [values, folds, seeds], `to_pandas` and `plot`.

@@ -7,22 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from lectopt._internal import checks
 from lectopt._internal.arrays import as_array
 from lectopt._internal.progress import ProgressBar
 from lectopt.data.as_folds import as_folds
 from lectopt.data.folds import Folds
 from lectopt.data.subsets import Subset, as_subset
-from lectopt.engine.lanes import Trial
 from lectopt.engine.program_cache import compile_threads
 from lectopt.search.halving import Halving
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.partial_results import run_or_keep_partial
+from lectopt.search.refit_rules import RefitRule, best_epochs
 from lectopt.search.refitting import Refit
 from lectopt.search.result_parts import part_of
 from lectopt.search.result_warnings import warn_of_edges
 from lectopt.search.results import Results
-from lectopt.search.simplest import as_complexity, simplest_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +120,8 @@ def select(
             search that was interrupted in any way continues from there when it is called again with the same arguments,
             and ends as an uninterrupted one would; with more settings or seeds, only what is new runs. None keeps
             nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
-            what a search of some seconds has found so far; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and in a notebook to
+            draw what a search that takes some seconds has found so far; True by default.
 
     Returns:
         A `Selection` with the fields `setting`, `results`, `run`, `test_metrics` and `epochs`. In an interactive
@@ -161,7 +159,9 @@ def select(
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Validation" and "Cross-validation" (example
     application); Goodfellow, Bengio and Courville (2016), "Deep Learning", section 5.3.
     """
-    _check_rule(trial, rule, complexity, epochs, halving)
+    retrain = RefitRule(rule, complexity, epochs).checked(trial)
+    if epochs is not None and halving is not None:
+        raise ValueError('epochs="best" is for searches without halving, which says how many epochs there are')
     rest = as_subset(examples)
     tested = None if test is None else as_subset(test, "test", as_array)
     search = Search.of(
@@ -178,12 +178,9 @@ def select(
         directory=directory,
         progress=progress,
     )
-    if rule != "best":
-        as_complexity(complexity, search.settings)
-        if search.shape[1:] == (1, 1):
-            raise ValueError("one_standard_error needs at least 2 folds, or 2 seeds")
+    retrain.check_search(search.settings, len(search.pairs.fold))
     fold = len(search.shared.folds or ())
-    refit = Refit(search, fold, None if epochs is None else 1)
+    refit = Refit(search, fold, retrain.told)
     refit.check(rest, needs_run=tested is not None)
     with compile_threads() as threads:
         refit.begin_early(rest, threads)
@@ -191,31 +188,10 @@ def select(
     if not search.finished:
         return Selection(results.best(), results, None, None)
     warn_of_edges(results)
-    row = results.best_index if rule == "best" else simplest_row(results, complexity)
-    count = None if epochs is None else _best_epochs(results, row)
+    row = retrain.row(results)
+    count = None if epochs is None else best_epochs(results.runs(row))
     (run,) = _retrained(refit if count is None else Refit(search, fold, count), [row], rest)
     return Selection(results.settings.row(row), results, run, None if tested is None else run.evaluate(tested), count)
-
-
-def _check_rule(trial: Any, rule: Any, complexity: Any, epochs: Any, halving: Any) -> None:
-    """Raises unless the arguments that say what is retrained, and for how long, go together."""
-    checks.check_choice("rule", rule, ("best", "one_standard_error"))
-    if (complexity is None) != (rule == "best"):
-        raise ValueError(
-            f'complexity goes with rule="one_standard_error", and that with it; got {rule=}, {complexity=}'
-        )
-    if epochs is None:
-        return
-    checks.check_choice("epochs", epochs, ("best",))
-    if halving is not None:
-        raise ValueError('epochs="best" is for searches without halving, which says how many epochs there are')
-    if callable(trial):
-        Trial(trial).check_call(["setting", "train", "valid", "key"], ["epochs"], ' for epochs="best"')
-
-
-def _best_epochs(results: Results, row: int) -> int:
-    """Returns the median of the best numbers of epochs over the folds and seeds of a setting."""
-    return max(int(np.floor(np.median([run.best_epoch for run in results.runs(row)]) + 0.5)), 1)
 
 
 def retrained(

@@ -90,14 +90,28 @@ def by_name(settings: Any, optional: Collection[str] = ()) -> Mapping[Any, Any]:
     return {name: [row[name] for row in settings] for name in (settings[0] if settings else ())}
 
 
-def _column(name: str, values: Any) -> Any:
-    if isinstance(values, Static):
-        return _checked(name, values)
+def check_lengths(columns: Mapping[str, Any]) -> None:
+    """Raises unless all columns are lists or arrays of the same length, at least 1."""
+    for name, values in columns.items():
+        _check_is_list(name, values)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(f"settings must be columns of equal length, at least 1; got lengths {lengths}")
+
+
+def _check_is_list(name: str, values: Any) -> None:
+    """Raises unless these are a list or an array, [n]."""
     is_list = hasattr(values, "__len__") and hasattr(values, "__getitem__")
     if isinstance(values, (str, bytes, Mapping)) or not is_list:
         raise TypeError(f"settings[{name!r}] must be an array or a list, one value for each setting; got {values!r}")
-    if len(np.shape(values)) != 1 and isinstance(values, (np.ndarray, jax.Array)):
-        raise ValueError(f"settings[{name!r}] must have shape (n,), one value for each setting; got {np.shape(values)}")
+    if isinstance(values, (np.ndarray, jax.Array)) and values.ndim != 1:
+        raise ValueError(f"settings[{name!r}] must have shape (n,), one value for each setting; got {values.shape}")
+
+
+def _column(name: str, values: Any) -> Any:
+    if isinstance(values, Static):
+        return _checked(name, values)
+    _check_is_list(name, values)
     if not _holds_numbers(values):
         return _checked(name, Static(v.item() if isinstance(v, (np.generic, jax.Array)) else v for v in values))
     array = np.asarray(values if _is_plain(values) else list(values))

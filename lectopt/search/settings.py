@@ -3,10 +3,11 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from lectopt.search.conditions import apply_conditions, check_conditions
-from lectopt.search.setting_columns import by_name, columns_of, python_value
+from lectopt.search.conditions import apply_conditions, check_conditions, check_given
+from lectopt.search.setting_columns import by_name, check_lengths, columns_of, python_value
 from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, When, as_distribution
 
 
@@ -149,9 +150,7 @@ def as_settings(settings: Any) -> Settings:
             rows are equal.
     """
     columns = columns_of(settings)
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise ValueError(f"settings must be columns of equal length, at least 1; got lengths {lengths}")
+    check_lengths(columns)
     found = Settings(columns, getattr(settings, "space", None), getattr(settings, "missing", None))
     found.omits_missing = getattr(settings, "omits_missing", False)
     seen: dict[tuple[Any, ...], int] = {}
@@ -185,8 +184,9 @@ def settings(rows: Any, *, space: Mapping[str, Any] | None = None, static: Seque
         `Settings`, a dictionary `{"name": array[n] or list of n}`.
 
     Raises:
-        ValueError: if there are no rows, they have different names, two of them are equal, a number is not finite, or a
-            value is missing; if a name in `static`, or of the settings, is not there.
+        ValueError: if there are no rows, they have different names, two of them are equal, a number is not finite, a
+            value is missing, or one is given where the space says that the hyperparameter does not apply; if a name in
+            `static`, or of the settings, is not there.
         TypeError: if `rows` is none of the above, a name is not a string, a value is not hashable, or `static` is not a
             list.
 
@@ -209,6 +209,10 @@ def settings(rows: Any, *, space: Mapping[str, Any] | None = None, static: Seque
     if unknown := [name for name in static if not isinstance(name, str) or name not in columns]:
         raise ValueError(f"static must be a list of names of settings; got {unknown}")
     kept = {*static, *(name for name, entry in space.items() if getattr(_inner(entry), "static", False))}
+    if space:
+        check_lengths(columns)
+    if not getattr(rows, "missing", None):  # of settings that were made before, which have placeholders
+        check_given(space, columns)
     columns, missing = apply_conditions(space, columns)
     made = {name: Static(map(python_value, column)) if name in kept else column for name, column in columns.items()}
     found = as_settings(made)
@@ -243,6 +247,8 @@ def taken_rows(found: Settings, where: Callable[[dict[str, Any]], bool] | None) 
             continue
         seen.add(row)
         takes = True if where is None else where(found.row(i))
+        if isinstance(takes, jax.Array) and not takes.shape:
+            takes = takes.item()
         if not isinstance(takes, (bool, np.bool_)):
             raise TypeError(f"where must return True or False; it returned {takes!r} for {found.row(i)}")
         if takes:

@@ -62,8 +62,8 @@ def sweep(
         directory: folder that keeps the outcomes of finished lanes; it is created if necessary. A search that was
             interrupted in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would; with more settings or seeds, only what is new runs. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
-            what a search of some seconds has found so far; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and in a notebook to
+            draw what a search that takes some seconds has found so far; True by default.
 
     Returns:
         The `Results`, with metrics of shape [n, 1, seeds]. In an interactive session (a notebook, IPython or the Python
@@ -173,8 +173,8 @@ def cross_validate(
         directory: folder that keeps the outcomes of finished lanes; it is created if necessary. A search that was
             interrupted in any way continues from there when it is called again with the same arguments, and ends as an
             uninterrupted one would; with more settings or seeds, only what is new runs. None keeps nothing on disk.
-        progress: whether to print the plan of the search and a progress bar on standard error, and to draw in a notebook
-            what a search of some seconds has found so far; True by default.
+        progress: whether to print the plan of the search and a progress bar on standard error, and in a notebook to
+            draw what a search that takes some seconds has found so far; True by default.
 
     Returns:
         The `Results`, with metrics of shape [n, folds, seeds]. In an interactive session (a notebook, IPython or the

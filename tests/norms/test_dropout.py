@@ -85,6 +85,7 @@ def test_a_rate_of_whole_numbers():
 
 WRONG = {
     "deterministic": ({"deterministic": "no"}, X, TypeError, "deterministic must be True or False"),
+    "stream": ({"rng_collection": 3}, X, TypeError, "rng_collection must be the name of a random stream.*got 3"),
     "dims": ({"broadcast_dims": "a"}, X, TypeError, "broadcast_dims must be a list of dimensions"),
     "a dim": ({"broadcast_dims": (2,)}, X, ValueError, "broadcast_dims must be dimensions of the inputs, 2 .*got 2"),
     "integers": ({}, np.arange(3), TypeError, "inputs must be an array of floating-point numbers; got int64"),

@@ -1,5 +1,6 @@
 """Hyperparameters that apply in some settings only; constraints; settings by hand; distributions of one's own."""
 
+import jax.numpy as jnp
 import numpy as np
 import optuna
 import pandas
@@ -161,7 +162,11 @@ def test_settings_are_added():
 MORE = [{"rate": 1.0}]
 CHOICE = lo.space.choice(["a", "b"])
 BAD = {
-    "another name": (lambda: lo.grid({"m": lo.space.when("x", 1, CHOICE)}), ValueError, r"space\['m'\] .* one of m"),
+    "another name": (
+        lambda: lo.grid({"m": lo.space.when("x", 1, CHOICE)}),
+        ValueError,
+        r"\['m'\] .* another entry",
+    ),
     "no such value": (lambda: lo.grid({"m": lo.space.when("o", "sdg", CHOICE), "o": CHOICE}), ValueError, "got 'sdg'"),
     "real": (
         lambda: lo.grid({"m": lo.space.when("o", 0.5, CHOICE), "o": lo.space.uniform(0, 1)}),
@@ -220,3 +225,53 @@ def test_an_edge_is_told_of_the_settings_that_have_a_value():
 
     with pytest.warns(UserWarning, match="the best momentum, .* lies at the low end"):
         lo.sweep(trial, lo.sample({**SPACE}, 40, key=0), minimize="loss", key=0, progress=False)
+
+
+BY_OPTIMIZER = {
+    "optimizer": lo.space.choice(["sgd", "adam"]),
+    "momentum": lo.space.when("optimizer", "sgd", lo.space.choice([0.5, 0.9])),
+}
+
+
+@pytest.mark.parametrize("lacks", [{}, {"momentum": None}, {"momentum": float("nan")}])
+def test_a_value_that_does_not_apply_is_not_lost_in_silence(lacks):
+    rows = [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adam", **lacks}]
+    assert lo.settings(rows, space=BY_OPTIMIZER).shown()["momentum"] == [0.9, None]
+    rows[1]["momentum"] = 0.5
+    told = r"settings\['momentum'\] must be None, or left out, where optimizer is not 'sgd'; row 1 has 0.5"
+    with pytest.raises(ValueError, match=told):
+        lo.settings(rows, space=BY_OPTIMIZER)
+    with pytest.raises(ValueError, match=r"must be None, or left out, .* row 0 has 0.5"):
+        lo.grid(BY_OPTIMIZER) + rows[1:]
+
+
+def test_settings_that_were_made_before_keep_their_placeholders():
+    made = lo.grid(BY_OPTIMIZER)
+    assert lo.settings(made, space=BY_OPTIMIZER).shown() == made.shown()
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        ({"optimizer": ["sgd", "adam"], "momentum": [0.9]}, ValueError, "settings must be columns of equal length"),
+        ({"optimizer": ["sgd"], "momentum": 0.9}, TypeError, r"settings\['momentum'\] must be an array or a list"),
+    ],
+)
+def test_columns_of_a_space_are_checked_before_its_conditions(columns, error, message):
+    with pytest.raises(error, match=message):
+        lo.settings(columns, space=BY_OPTIMIZER)
+
+
+def test_a_condition_names_the_others():
+    space = {"a": lo.space.when("b", 1, lo.space.uniform(0, 1))}
+    with pytest.raises(ValueError, match=r"must be conditional on another entry of the space; got 'b'"):
+        lo.grid(space)
+    with pytest.raises(ValueError, match=r"must be conditional on one of c; got 'b'"):
+        lo.grid({**space, "c": lo.space.choice([1, 2])})
+
+
+def test_where_takes_an_answer_of_jax():
+    space = {"a": lo.space.choice([1, 2, 3])}
+    assert lo.grid(space, where=lambda setting: jnp.asarray(setting["a"]) > 1)["a"].tolist() == [2, 3]
+    with pytest.raises(TypeError, match="where must return True or False; it returned 1 "):
+        lo.grid(space, where=lambda setting: jnp.asarray(1))

@@ -100,7 +100,7 @@ BAD = {
     "no such setting": ({"learning_rate": 1.0}, ValueError, "setting must be one of those that were searched"),
     "another name": ({"rate": 0.3}, ValueError, "setting must be one of those that were searched"),
     "an array": ({"learning_rate": np.ones(2)}, TypeError, "setting must hold one value for each name"),
-    "a name": ("best", TypeError, "setting must be a whole number"),
+    "a name": ("best", TypeError, r"setting must be the number of a row or a setting .*; got 'best'"),
 }
 
 

@@ -13,6 +13,7 @@ REST, TEST = lo.holdout(FLOWERS, 0.2, key=0, stratify=True)
 TASK = lo.classification(lambda rngs: nnx.Linear(4, 3, rngs=rngs))
 RATES = {"rate": [0.3, 0.1, 0.5]}
 FOLDS = lo.stratified_k_fold(REST, 3, key=0)
+quiet_nested = {"minimize": "valid_loss", "key": 0, "progress": False}
 quiet = {"folds": FOLDS, "minimize": "valid_loss", "key": 0, "progress": False}
 
 
@@ -55,6 +56,65 @@ def test_the_simplest_within_one_standard_error_is_retrained():
 
 def _key():
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 3), 0)
+
+
+@pytest.mark.slow
+def test_nested_retrains_by_the_same_rules():
+    """On each outer fold by its own inner folds alone."""
+    near = {"rate": [0.3, 0.02, 0.024]}
+    rule = {"rule": "one_standard_error", "complexity": lambda setting: -setting["rate"], "epochs": "best"}
+    nested = lo.nested_cross_validate(patient, near, REST, outer=3, inner=2, **rule, **quiet_nested)
+    outer = lo.stratified_k_fold(REST, 3, key=jax.random.fold_in(jax.random.key(0), 0))
+    losses = nested.inner.metrics["valid_loss"][:, :, 0]
+    for i, (_, valid) in enumerate(outer):
+        mine = losses[:, 2 * i : 2 * i + 2]
+        best = mine.mean(axis=1).argmin()
+        good = np.abs(mine.mean(axis=1) - mine.mean(axis=1)[best]) <= mine[best].std(ddof=1) / np.sqrt(2)
+        row = max(np.flatnonzero(good), key=lambda row: near["rate"][row])
+        assert nested.settings[i] == {"rate": near["rate"][row]}
+        found = [run.best_epoch for run in nested.inner.runs(int(row))[2 * i : 2 * i + 2]]
+        assert nested.epochs[i] == int(np.floor(np.median(found) + 0.5))
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 6), 0)
+        alone = patient(nested.settings[i], outer.at(i)[0], None, key, epochs=nested.epochs[i])
+        np.testing.assert_allclose(nested.test_metrics["loss"][i], alone.evaluate(valid)["loss"], rtol=1e-4)
+    assert len(set(nested.epochs)) > 1
+
+
+NESTED = {
+    "another rule": (patient, {"rule": "worst"}, ValueError, "rule must be one of 'best', 'one_standard_error'"),
+    "one part": (
+        patient,
+        {"rule": "one_standard_error", "complexity": "rate", "inner": 0.3},
+        ValueError,
+        "one_standard_error needs at least 2 folds",
+    ),
+    "no epochs": (
+        lambda setting, train, valid, key: patient(setting, train, valid, key),  # noqa: PLW0108
+        {"epochs": "best"},
+        TypeError,
+        'for epochs="best"',
+    ),
+}
+
+
+@pytest.mark.parametrize(("trial", "options", "error", "message"), NESTED.values(), ids=NESTED)
+def test_rules_that_nested_refuses(trial, options, error, message):
+    with pytest.raises(error, match=message):
+        lo.nested_cross_validate(trial, RATES, REST, **{"outer": 2, "inner": 2} | quiet_nested | options)
+
+
+@pytest.mark.parametrize(
+    "returned", [None, float("nan"), 1j, np.ones(2), {"a": 1}], ids=["None", "nan", "complex", "array", "dict"]
+)
+def test_what_complexity_returns_must_sort(returned):
+    with pytest.raises(TypeError, match="complexity must return numbers, or others that can be sorted; it returned"):
+        lo.select(patient, RATES, REST, rule="one_standard_error", complexity=lambda setting: returned, **quiet)
+
+
+def test_complexity_of_what_does_not_apply_everywhere():
+    space = {"depth": lo.space.choice([1, 2]), "width": lo.space.when("depth", 2, lo.space.choice([8, 16]))}
+    with pytest.raises(TypeError, match="complexity must be the name of a number, or a function; width has None"):
+        lo.select(patient, lo.grid(space), REST, rule="one_standard_error", complexity="width", **quiet)
 
 
 def deaf(setting, train, valid, key, epochs=9):

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from sklearn.model_selection import KFold
 
 import lectopt as lo
 from lectopt.data.as_folds import as_folds
@@ -89,6 +90,12 @@ BAD = {
     ),
     "too many folds": (trial, {"folds": 121}, ValueError, "folds must be at most.*got 121"),
     "folds of a wrong kind": (trial, {"folds": "5"}, TypeError, "folds must be a whole number, a share.*got '5'"),
+    "a class": (
+        trial,
+        {"folds": KFold},
+        TypeError,
+        r"folds must be a splitter, such as KFold\(\.\.\.\); got the class",
+    ),
     "a flag": (trial, {"folds": True}, TypeError, "folds must be a whole number, a share.*got True"),
 }
 
