@@ -1,10 +1,9 @@
 """A whole search: its groups of settings and its rungs, one after the other."""
 
-import copy
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,23 +27,14 @@ from lectopt.engine.rungs import RungLane
 from lectopt.engine.running import LaneRun, Progress
 from lectopt.search.halving import FinishedRung, GoingOn, Halving, RungEnd, best_on_rung
 from lectopt.search.plan import costs, plan
+from lectopt.search.prepared_groups import PreparedGroup
 from lectopt.search.replaying import Replay
-from lectopt.search.result_parts import part_of
+from lectopt.search.result_parts import drawn
 from lectopt.search.results import Results
 from lectopt.search.scores import Scores
 from lectopt.search.search_directory import GroupKey, SearchDirectory, described
 from lectopt.search.settings import Group, Settings, as_settings, groups
 from lectopt.search.significance import valid_per_train
-
-
-class PreparedGroup(NamedTuple):
-    """The lanes of a group of settings on a rung: traced, and perhaps still being compiled."""
-
-    number: int
-    lane: Any
-    places: np.ndarray  # int[], which rows of the group
-    rows: np.ndarray  # int[], the same among all settings
-    run: LaneRun
 
 
 @dataclasses.dataclass
@@ -132,7 +122,7 @@ class Search:
         results = self.results(self.scores, self.progress.run_seconds)
         self.progress.print(costs(results))
         if picture is not None:
-            picture.look(lambda: _drawn(results), is_last=True)
+            picture.look(lambda: drawn(results), is_last=True)
         return results
 
     @property
@@ -213,21 +203,8 @@ class Search:
 
     def _run_group(self, group: PreparedGroup, scores: Scores, progress: Progress) -> Any:
         """Runs the lanes of a group, writes their scores, and returns what they keep."""
-
-        def write_complete(scores: Scores) -> Scores:
-            done = group.run.table.complete_rows
-            scores.write(group.rows[done], jax.tree.map(lambda leaf: leaf[done], group.run.table.outcome))
-            return scores
-
-        progress.draw = lambda: _drawn(self._results(write_complete(copy.deepcopy(scores)), progress))
-        try:
-            group.run.run(progress)
-        except KeyboardInterrupt:
-            write_complete(scores)
-            raise
-        outcome = group.run.table.gather()
-        scores.write(group.rows, outcome)
-        return outcome.kept
+        progress.draw = lambda: drawn(self._results(group.so_far(scores), progress))
+        return group.finish(scores, progress)
 
     def _program(self, rung: int, lane: Any, numbers: dict[str, np.ndarray], starts: Any) -> LaneProgram:
         """Returns the program of the lanes with these static values on a rung, traced once per search."""
@@ -284,9 +261,3 @@ class Search:
                 self.options,
             ),
         )
-
-
-def _drawn(results: Results) -> Any:
-    """Returns a picture of the settings that a search has run so far; None if none has a score."""
-    ran = np.flatnonzero(results.rungs)
-    return part_of(results, ran).plot() if len(ran) and not np.isnan(results.mean()).all() else None

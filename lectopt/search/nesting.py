@@ -134,13 +134,14 @@ def nested_cross_validate(
             own.
         key: an int or a `jax.random.key`, from which the folds and the keys of all lanes are derived.
         rule: "best" (the default) takes the setting with the best mean over the inner folds; "one_standard_error" the
-            simplest one whose mean is within one standard error of it, as in `lo.select`.
+            simplest one whose mean is within one standard error of it, by `Results.one_standard_error`.
         complexity: which settings are simpler, for `rule="one_standard_error"`: the name of a hyperparameter that is a
             number, lower for simpler settings; or a function of a setting that returns something to sort by. None under
             "best".
-        epochs: "best" retrains on each outer fold for as many epochs as were best on its inner folds, as in
-            `lo.select`: the trial is then called as `trial(setting, train, None, key, epochs=n)`. Each number of epochs
-            is a program of its own. None leaves the retraining to the trial.
+        epochs: "best" retrains on each outer fold for as many epochs as were best on its inner folds: the median of
+            `Run.best_epoch` over the runs of the chosen setting, which are trained once more. The trial is then called
+            as `trial(setting, train, None, key, epochs=n)`, with a Python int to be passed on to `lo.train`, and each
+            number is a program of its own. None leaves the retraining to the trial.
         chunk: number of settings that are trained at once. None starts with about 40 lanes per device and then chooses
             the fastest number by timing, as far as memory allows.
         memory: upper limit, in bytes, on what the compiled program may use on all devices of this process together.

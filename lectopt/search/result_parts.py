@@ -1,6 +1,7 @@
 """Parts of what a search found."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -23,3 +24,9 @@ def part_of(results: Results, rows: np.ndarray, folds: slice = slice(None)) -> R
 def runs_on(results: Results, row: int, folds: slice) -> list[Run]:
     """Returns the runs of a setting on some folds alone, trained again as `Results.runs` does."""
     return results._replay.on(folds, results.diverged_at.shape[1]).runs(row)
+
+
+def drawn(results: Results) -> Any:
+    """Returns a picture of the settings that a search has run so far; None if none has a score."""
+    ran = np.flatnonzero(results.rungs)
+    return part_of(results, ran).plot() if len(ran) and not np.isnan(results.mean()).all() else None
