@@ -203,7 +203,7 @@ class Search:
 
     def _run_group(self, group: PreparedGroup, scores: Scores, progress: Progress) -> Any:
         """Runs the lanes of a group, writes their scores, and returns what they keep."""
-        progress.draw = lambda: drawn(self._results(group.so_far(scores), progress))
+        progress.draw = lambda: drawn(self.results(group.so_far(scores), progress.run_seconds))
         return group.finish(scores, progress)
 
     def _program(self, rung: int, lane: Any, numbers: dict[str, np.ndarray], starts: Any) -> LaneProgram:
