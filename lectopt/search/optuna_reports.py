@@ -1,5 +1,6 @@
 """What a study is told of its trials: between rungs, at their end, and from there back as results."""
 
+import contextlib
 import dataclasses
 import warnings
 from typing import Any
@@ -39,7 +40,8 @@ class Report:
             running = [(row, one) for row in np.flatnonzero(alive) for one in asked[row]]
             running = [(row, one) for row, one in running if one.number not in self._pruned]
             for row, one in running:
-                one.report(float(means[row]), end.epochs)
+                with _unless_finished():
+                    one.report(float(means[row]), end.epochs)
             self._pruned.update(one.number for _, one in running if one.should_prune())
             kept = [row for row, one in running if one.number not in self._pruned]
             return np.isin(np.arange(len(alive)), kept)
@@ -48,6 +50,11 @@ class Report:
 
     def tell(self, asked: optuna.Trial, results: Results, row: int) -> bool:
         """Tells the means of a setting; returns whether the sampler says that it has no more settings."""
+        with _unless_finished():
+            return self._tell(asked, results, row)
+        return False
+
+    def _tell(self, asked: optuna.Trial, results: Results, row: int) -> bool:
         means = {name: float(results.mean(name)[row]) for name in results.metrics}
         asked.set_user_attr("means", means)
         asked.set_user_attr(_SCORES, _scores(results, row))
@@ -62,13 +69,18 @@ class Report:
 
     def _end(self, asked: optuna.Trial, **told: Any) -> bool:
         try:
-            self.study.tell(asked, skip_if_finished=True, **told)  # a heartbeat that was late has failed it
+            self.study.tell(asked, skip_if_finished=True, **told)
         except RuntimeError as error:
             # A GridSampler calls study.stop() after its last setting, which works only inside of study.optimize.
             if "stop" not in str(error):
                 raise
             return True
         return False
+
+
+def _unless_finished() -> contextlib.AbstractContextManager[None]:
+    """Around what changes a trial: another process may have failed it, since a heartbeat was late."""
+    return contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError)
 
 
 def collected(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import optuna
 from optuna.storages._heartbeat import get_heartbeat_thread, is_heartbeat_enabled
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 _RUNNER = "lectopt runner"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -83,24 +83,23 @@ def _begin(study: optuna.Study, n_trials: int) -> optuna.Trial | None:
     not counting failed ones, are run: since numbers are given once and failures only make room, these are never more
     than `n_trials`, whatever happens at the same time. Another one waits for a call that asks for more.
     """
-    places = _places(study)
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    if len(places) >= n_trials and all(places[one.number] >= n_trials for one in waiting if one.number in places):
+    first = _not_failed(study)[:n_trials]
+    if len(first) == n_trials and all(one.state is not TrialState.WAITING for one in first):
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")  # there is one, see above
         one = study.ask()
-    if _places(study)[one.number] >= n_trials:
+    if one.number not in {first.number for first in _not_failed(study)[:n_trials]}:
         study._storage.set_trial_state_values(one._trial_id, TrialState.WAITING)
         return None
     one.set_user_attr(_RUNNER, f"{socket.gethostname()} {os.getpid()}")
     return one
 
 
-def _places(study: optuna.Study) -> dict[int, int]:
-    """Returns how many trials that did not fail stand before each of them, by number."""
-    numbers = (one.number for one in study.get_trials(deepcopy=False) if one.state is not TrialState.FAIL)
-    return {number: place for place, number in enumerate(sorted(numbers))}
+def _not_failed(study: optuna.Study) -> list[FrozenTrial]:
+    """Returns all other trials, by number."""
+    found = [one for one in study.get_trials(deepcopy=False) if one.state is not TrialState.FAIL]
+    return sorted(found, key=lambda one: one.number)
 
 
 def _put_back(study: optuna.Study, number: int, params: Mapping[str, Any]) -> None:

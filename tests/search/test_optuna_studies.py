@@ -256,6 +256,8 @@ def test_batches_are_pruned_with_a_program_for_each_rung_and_group():
     before = len(compilations())
     study, results = pruned_study(n_trials=32, **options)
     assert len(compilations()) == before
+    programs = program_cache._compiled[fitted()].values()
+    assert {2, 4} <= {shape.rows for found in programs for shape in found._begun}  # of the second rung, and the first
     assert len([one for one in study.trials if set(one.intermediate_values) == {2}]) > 3
     assert results.best_index == results.rows[study.best_trial.number]
     direct = lo.sweep(fitted(), results.settings, minimize="train_loss", halving=options["halving"], chunk=4, **quiet)

@@ -144,6 +144,20 @@ def test_a_dead_process_is_revived_once(monkeypatch):
     assert study.trials[1].params == left.params
 
 
+def test_a_trial_that_was_failed_meanwhile_is_replaced():
+    """As by another process, to which a heartbeat came late."""
+    study = opened(None)
+
+    def space(trial):
+        if trial.number == 1:
+            study.tell(0, state=TrialState.FAIL, skip_if_finished=True)
+        return suggest(trial)
+
+    results = optimize(study, square, space, n_trials=3, batch_size=3, **quiet)
+    assert states(study) == "FCCC"
+    assert sorted(results.rows) == [1, 2, 3]
+
+
 def beating(path, **options):
     return optuna.storages.RDBStorage(
         f"sqlite:///{path}/study.db", engine_kwargs={"connect_args": {"timeout": 10}}, **options
