@@ -145,13 +145,21 @@ class ArchitectureResults:
         )
 
     def __repr__(self) -> str:
-        rows = [("", f"{self.metric}: in the search", "again", "test")]
+        rows = [("", f"{self.metric}: best child", "finalist, in the search", "trained again", "test")]
         for one in self.finalists:
             searched = "-" if one.searched is None else f"{one.searched:.3g}"
             tests = ", ".join(f"{name} {_spread(values)}" for name, values in one.test_metrics.items())
-            rows.append((one.method, searched, _spread(one.scores), tests or "-"))
+            rows.append((one.method, self._best_child(one.method), searched, _spread(one.scores), tests or "-"))
         heading = f"ArchitectureResults: {self.children} children, {self.children / self.run_seconds:.3g} per second"
-        return "\n".join([heading, as_text(rows), "winner:", str(self.winner)])
+        found = " and ".join(one.method for one in self.finalists if one.architecture == self.winner)
+        return "\n".join([heading, as_text(rows), f"winner, {found}:" if found else "winner:", str(self.winner)])
+
+    def _best_child(self, method: str) -> str:
+        """Returns the best score of all that a method tried, which may not be that of its finalist."""
+        if method not in self.records or not np.isfinite(scores := np.asarray(self.records[method].scores)).any():
+            return "-"
+        best = float(scores[np.isfinite(scores)].max())
+        return f"{best if self.maximizes else -best:.3g}"
 
     def _row(self, vector: np.ndarray) -> dict[str, Any]:
         active = np.asarray(self.space.active(jnp.asarray(vector)))

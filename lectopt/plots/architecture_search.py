@@ -78,7 +78,8 @@ def _draw_scores(
     axis.plot(x[inside], y[inside], "o", color=colour, alpha=faint, markersize=3.5, linewidth=0, label="a child")
     if not inside.all():
         axis.plot(x[~inside], np.clip(y[~inside], low, high), "x", color=GREY, markersize=4, label="too bad to show")
-    axis.plot(rounds, mean, marker=single, color=colour, linewidth=1.6, label="mean of the round")
+    shown = np.clip(mean, low, high)  # along the edge where it is beyond
+    axis.plot(rounds, shown, marker=single, color=colour, linewidth=1.6, label="mean of the round")
     axis.plot(rounds, best, "--", marker=single, color=plt.rcParams["text.color"], linewidth=1.3, label="best so far")
     set_score_limits(axis, low, high)
     axis.set_title(method if np.isnan(best[-1]) else f"{method}: best child {best[-1]:.3g}", fontsize=10)

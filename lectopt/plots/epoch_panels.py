@@ -42,7 +42,7 @@ def add_legend_above_curves(axis: Axes) -> None:
     columns = 1 if max(map(len, labels)) > _LONG_LABEL else 2
     # It lies on the axes, and is no reason to make them smaller.
     legend = axis.legend(
-        frameon=False, fontsize=8, loc="upper center", ncols=columns, columnspacing=1, handlelength=1.5
+        frameon=False, fontsize=8, loc="upper center", ncols=columns, columnspacing=1, handlelength=1.2
     )
     legend.set_in_layout(False)
     share = _MARGIN + _ROW * math.ceil(len(labels) / columns)

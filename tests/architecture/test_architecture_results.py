@@ -8,7 +8,7 @@ from figure_parts import lines, panels, same
 
 import lectopt as lo
 from lectopt.architecture.design import Architecture, Layer
-from lectopt.architecture.results import ArchitectureResults
+from lectopt.architecture.results import ArchitectureResults, Finalist
 from lectopt.strategies.choices import Record
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -46,6 +46,22 @@ def test_what_is_minimised_is_shown_the_right_way_round():
     same(lines(axis)["a child"], [1, 1, 2, 2, 3, 3], SCORES.ravel())
     same(lines(axis)["best so far"], [1, 2, 3], [0.2, 0.2, 0.1])
     assert axis.get_title() == "random: best child 0.1"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_best_child_stands_beside_the_finalist_and_the_winners_method_is_named(sign):
+    """Of the best few, trained again, the finalist is the best: it need not be the best child."""
+    net = Architecture((Layer(4),))
+    finalists = (
+        Finalist("reinforce", net, 0.4, np.array([0.5]), {}),
+        Finalist("by hand", None, None, np.array([0.3]), {}),
+    )
+    table = repr(
+        dataclasses.replace(results(SCORES if sign == 1 else -SCORES, sign == 1), finalists=finalists)
+    ).splitlines()
+    assert table[2].split() == ["reinforce", "0.6" if sign == 1 else "0.1", "0.4", "0.5", "-"]
+    assert table[3].split() == ["by", "hand", "-", "-", "0.3", "-"]
+    assert table[4] == "winner, reinforce:"
 
 
 def test_entropy_beside_that_of_uniform_choice():

@@ -73,6 +73,7 @@ def test_children_too_bad_to_show_stand_at_the_edge(sign):
     np.testing.assert_allclose(y, -sign * 1.45)  # 3 times as far from the best as the median, 1.15
     assert max(map(abs, axis.get_ylim())) < 1.5
     assert "too bad to show" in legend_texts(figure.legends[0])
+    np.testing.assert_allclose(lines(axis)["mean of the round"][1], -sign * np.array([1, 1.1, 1.2, 1.45]))
 
 
 def test_entropy_beside_that_of_uniform_choice():
