@@ -1,6 +1,7 @@
 """The notebooks: what is kept in the files, and that they run, in a shortened form."""
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -33,7 +34,7 @@ def test_what_is_kept_is_whole_small_and_quiet(file):
     notebook = nbformat.read(file, as_version=4)
     assert file.stat().st_size < 420_000
     assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, 1 + len(code_cells(notebook))))
-    assert any(map(pictures, notebook.cells))
+    assert any(map(pictures, notebook.cells)) or len(code_cells(notebook)) == 1  # a page to read runs nothing
     for cell, after in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         for output in cell.get("outputs", []):
             assert output.output_type != "error"
@@ -41,6 +42,15 @@ def test_what_is_kept_is_whole_small_and_quiet(file):
         if pictures(cell):
             assert after is not None
             assert after.source.startswith("*"), "a caption follows each picture"
+
+
+@each_notebook
+def test_each_link_leads_to_a_file_and_to_a_heading_that_are_there(file):
+    text = "\n".join(cell.source for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "markdown")
+    for name, _, heading in (link.partition("#") for link in re.findall(r"\]\(([^)]+\.ipynb[^)]*)\)", text)):
+        other = nbformat.read(file.parent / name, as_version=4)
+        headings = re.findall(r"^#+ (.*)$", "\n".join(cell.source for cell in other.cells), re.MULTILINE)
+        assert not heading or heading in [found.replace(" ", "-") for found in headings], (name, heading)
 
 
 @each_notebook
