@@ -119,6 +119,11 @@ def as_subset(examples: Any, name: str = "examples", convert: Callable[[str, Any
         return examples
     if not isinstance(examples, (tuple, list)) or not examples:
         raise TypeError(f"{name} must be a tuple of arrays such as (x, y), or a Subset; got {type(examples).__name__}")
+    if isinstance(examples, list) and all(isinstance(part, (tuple, list)) for part in examples):
+        raise TypeError(
+            f"{name} must be a tuple of arrays such as (x, y); got a list of {len(examples)} tuples. If they are "
+            "batches, lectopt.fit trains on lectopt.stream(batches)"
+        )
     if any(isinstance(part, list) for part in examples):
         raise TypeError(f"{name} must be a tuple of arrays such as (x, y), not of lists: use numpy.asarray")
     with jax.ensure_compile_time_eval():  # so that data closed over by a jitted function can still be checked

@@ -100,6 +100,8 @@ def warmup(schedule: numerics.Hyperparameter, steps: Numeric, init_value: Numeri
 def _as_schedule(name: str, value: Any) -> Callable[[Numeric], Numeric]:
     """Returns the schedule as a tree whose leaves are numbers."""
     if not callable(value):
+        if value is None or isinstance(value, str):
+            raise TypeError(f"{name} must be a function of the step, or a number; got {checks.value_and_type(value)}")
         checks.check_number(name, value, checks.NON_NEGATIVE)
         return constant(value)
     return value if isinstance(value, jax.tree_util.Partial) else jax.tree_util.Partial(value)

@@ -1,6 +1,7 @@
 """What both estimators share: parameters, the split for early stopping, training, prediction's inputs, pickling."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ class Estimator(BaseEstimator):
     standardize: bool = True
     compute_dtype: Any = None
     random_state: Any = None
-    verbose: bool = False
+    verbose: Any = False
 
     def set_params(self, **params: Any) -> "Estimator":
         """Sets parameters, also single hyperparameters of the optimizer: `set_params(hyperparameters__momentum=0.9)`.
@@ -88,6 +89,8 @@ class Estimator(BaseEstimator):
         self, define: Callable[..., Task], outputs: int, x: np.ndarray, y: np.ndarray, weights: Any, rows: Rows
     ) -> Any:
         """Trains a network of so many outputs, keeps the run, and returns the estimator."""
+        if not isinstance(self.verbose, (np.bool_, numbers.Real)):
+            raise TypeError(f"verbose must be True, False or a number; got {checks.value_and_type(self.verbose)}")
         network = as_network(define, self.model, x.shape[1], outputs, self.standardize, self.compute_dtype)
         arrays = (as_examples("X", x), as_examples("y", y))
         self.run_ = fit(

@@ -296,7 +296,8 @@ class Task:
         if self._objective is not None:
             x = standardize_inputs(x, state)
             objective, batch = self._objective, (*self.arrays_of(x), *batch[self.inputs :])
-            mask = jnp.ones(jax.tree.leaves(batch)[0].shape[0], bool) if mask is None else mask
+            if mask is None and "mask" in self._by_name:
+                mask = jnp.ones(jax.tree.leaves(batch)[0].shape[0], bool)
             step = jnp.int32(0) if training and step is None else step
             known = {"training": training, "step": step, "mask": mask}
             given = {name: known[name] for name in self._by_name}

@@ -27,6 +27,7 @@ from lectopt.training.joining import history_to_join
 from lectopt.training.layer_statistics import as_watch
 from lectopt.training.loop import Loop
 from lectopt.training.optimizer_recipe import OptimizerRecipe, as_recipe
+from lectopt.training.optimizer_states import check_opt_state
 from lectopt.training.run import Run
 from lectopt.training.starting import Start
 from lectopt.training.validation_arguments import (
@@ -59,7 +60,9 @@ class Setup(NamedTuple):
         """Returns parameters, model state and optimizer state before the first step."""
         params, state = starting.init_from_examples(self.plan.task, self.data.key, self.data.train, self.start.targets)
         params, state = starting.replace_model(self.start, params, state)
-        opt_state = starting.replace_opt_state(self.start, self.recipe.make(self.numbers).init(params))
+        opt_state = self.recipe.make(self.numbers).init(params)
+        check_opt_state(opt_state)
+        opt_state = starting.replace_opt_state(self.start, opt_state)
         return Learner(params, state, opt_state)
 
 

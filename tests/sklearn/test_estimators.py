@@ -156,6 +156,8 @@ def test_arguments_are_passed_on(passed):
     assert options["hyperparameters"] == {"learning_rate": 0.01, "momentum": 0.5}
     assert (len(train), options["weights"]) == (135, None)
     assert not passed(small(), X, Y)[1]["progress"]
+    with pytest.raises(TypeError, match=r"verbose must be True, False or a number; got 'x' \(str\)"):
+        passed(small(verbose="x"), X, Y)
 
 
 def test_patience_holds_out_the_same_share_of_each_class(passed):

@@ -164,15 +164,20 @@ from lectopt.training import running
 running._SAVE_SECONDS = 0.1
 net = lambda rngs: nnx.Sequential(nnx.Linear(64, 32, rngs=rngs), nnx.relu, nnx.Linear(32, 10, rngs=rngs))
 rest, valid = lo.holdout(lo.datasets.digits(), 0.2, key=0, stratify=True)
-task, mesh = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",))
-train = lambda: lo.fit(
-task, lo.momentum(0.01), rest, valid=valid, batch_size=32, epochs=10, key=0,
-mesh=mesh, directory=f"{folder}/kept{count}", log_dir=f"{folder}/log{rank}of{count}",
-)
-run = train()
-assert train().metrics == run.metrics  # taken up again, at its end
+task, mesh, optimizer = lo.classification(net, standardize=True), jax.make_mesh((2,), ("data",)), lo.momentum(0.01)
+train = lambda **more: lo.fit(task, optimizer, rest, valid=valid, batch_size=32, epochs=10, key=0, mesh=mesh, **more)
+kept, seen = f"{folder}/kept{count}", []
+options = {"directory": kept, "log_dir": f"{folder}/log{rank}of{count}", "keep": lo.Keep(best=1)}
+run = train(on_epoch=lambda run: seen.append(float(run.history.epochs["valid_loss"][-1])), **options)
+assert seen == ([*map(float, run.history.epochs["valid_loss"])] if rank == 0 else [])  # the first process calls hooks
+assert train(**options).metrics == run.metrics  # taken up again, at its end
+stopped = train(on_steps=(60, lambda run: True))
+assert len(stopped.history.steps["loss"]) == 60
 run.save(f"{folder}/run{count}")
+best = lo.load(f"{kept}/best", task)
+assert best.metrics["valid_loss"] == min(run.history.epochs["valid_loss"])
 arrays = [*jax.tree.leaves(run.params), *run.history.steps.values(), list(run.evaluate(valid).values())]
+arrays += [*jax.tree.leaves(best.params), *jax.tree.leaves(stopped.params)]
 np.savez(f"{folder}/{rank}of{count}.npz", *map(np.asarray, arrays))
 """
 

@@ -13,6 +13,7 @@ from flax import nnx
 import lectopt as lo
 from lectopt.training import fitting, training
 from lectopt.training.arguments import TrainingArguments
+from lectopt.training.optimizer_states import check_opt_state
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -78,6 +79,10 @@ BAD = {
     "numbers for what is made": (lambda: {"hyperparameters": {"learning_rate": 1}}, ValueError, r"go with a function"),
     "no optimizer": (lambda: {"optimizer": "adam"}, TypeError, r"optimizer must be an Optax .*got str"),
     "makes no optimizer": (numbers(lambda a: a, a=1), TypeError, r"optimizer must return .* it returned int"),
+    "two of each parameter": (lambda: {"optimizer": optax.lookahead(lo.sgd(0.1), 2, 0.5)}, TypeError,
+        r"optimizer must update the parameters that it is given; optax.lookahead asks for two"),
+    "a list of batches": (lambda: {"train": [(X, LABELS)] * 3, "batch_size": None}, TypeError,
+        r"train must be a tuple .* got a list of 3 tuples. .* trains on lectopt.stream\(batches\)"),
     "no task": (lambda: {"task": linear(4)}, TypeError, r"task must be a lectopt.Task; got function"),
     "lengths": (lambda: {"train": (X, LABELS[:7])}, ValueError,
         r"train must be arrays of equal length; got .*\[12, 7\]"),
@@ -158,6 +163,19 @@ def test_bad_input_compiles_nothing(name):
     with pytest.raises(error):
         lo.fit(**GOOD | change())
     assert len(log) == before
+
+
+def test_what_is_averaged_is_what_is_trained():
+    """Nothing stands after `average_params` where it would change the same updates."""
+    averaged, scale = lo.average_params(lo.sgd(0.1)), optax.scale(0.5)
+    for good in (averaged, optax.chain(scale, averaged), lo.average_params(optax.chain(lo.sgd(0.1), scale))):
+        check_opt_state(good.init(X))
+    parts = optax.masked(averaged, {"a": True, "b": False}), optax.masked(lo.sgd(0.1), {"a": False, "b": True})
+    check_opt_state(optax.chain(*parts).init({"a": X, "b": X}))
+    for bad in (optax.chain(averaged, scale), optax.chain(optax.chain(scale, averaged), scale)):
+        for around in (bad, optax.apply_if_finite(bad, 3), lo.average_params(bad)):
+            with pytest.raises(ValueError, match="optimizer must have nothing after average_params in a chain"):
+                check_opt_state(around.init(X))
 
 
 def test_a_batch_size_larger_than_the_data_warns_and_works():
