@@ -63,6 +63,7 @@ class LaneProgram:
         What is compiled is kept for later searches, as long as there is the user's function `trial`.
         """
         self.lane = lane
+        self.told_seconds = 0.0  # of compiling, for which a line has been printed
         began = time.perf_counter()
         arguments = (dict(numbers), FoldAndSeed(jnp.int32(0), jnp.int32(0)), start, shared)
         try:

@@ -70,9 +70,7 @@ class LaneRun:
         self._options = options
         self._restored = table.restore()
         rows, pairs = table.done.shape
-        devices = options.devices
-        self._tiling = Tiling(rows, pairs, len(devices), options.chunk, options.padded, pace(devices))
-        self._told = program.compile_seconds
+        self._tiling = tiling(rows, pairs, options)
 
     def begin(self, threads: Executor) -> None:
         """Begins to compile the program in one of the threads, if there is anything to run."""
@@ -114,14 +112,19 @@ class LaneRun:
             devices=len(options.devices),
             name=lambda shape: f"{shape.lanes} training(s) at once",
         )
-        before, self._told = self._told, program.compile_seconds
-        if seconds := self._told - before:
+        if seconds := program.compile_seconds - program.told_seconds:
+            program.told_seconds = program.compile_seconds
             memory = compiled.memory * len(options.devices)
             progress.print(
                 f"  compiled in {seconds:.1f} s; at once {shape.rows} settings x {shape.pairs} = {shape.lanes} "
                 f"trainings of {_bytes(memory / shape.lanes)}, {_bytes(memory)} of {_bytes(options.memory)}"
             )
         return shape
+
+
+def tiling(rows: int, pairs: int, options: SearchOptions) -> Tiling:
+    """Returns the rectangles in which so many settings run on so many pairs."""
+    return Tiling(rows, pairs, len(options.devices), options.chunk, options.padded, pace(options.devices))
 
 
 def _halved(tiling: Tiling, error: Exception) -> Tiling:

@@ -115,8 +115,9 @@ def main_job(output: Path, epochs: int, rates: int, seed: int) -> None:
 
     settings, parts = grids(list(variants), rates)
     search = Search.of(trial, settings, folds, minimize="valid_loss", key=seed)
+    refit = Refit(search, FOLDS, parts=len(parts))
     results = search.run()
-    chosen = retrained(Refit(search, FOLDS), results, list(parts.values()), rest, test)
+    chosen = retrained(refit, results, list(parts.values()), rest, test)
     *outcomes, untuned = (Outcome(*named) for named in zip(parts, chosen, strict=True))
     for one in chosen:
         warn_of_edges(one.results)

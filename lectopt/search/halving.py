@@ -94,9 +94,8 @@ def best_on_rung(results: Any, alive: np.ndarray, end: RungEnd) -> np.ndarray:
 
 
 class FinishedRung(NamedTuple):
-    """The last rung that a group of settings has finished; all None before the first."""
+    """The last rung that a group of settings has finished; both None before the first."""
 
-    lane: Any
     places: Any  # int[], which rows of the group were in it
     kept: Any  # what their lanes kept, arrays [places, pairs, ...]
 
@@ -104,6 +103,4 @@ class FinishedRung(NamedTuple):
         """Returns the same for some of the rows."""
         if self.places is None:
             return self
-        return FinishedRung(
-            self.lane, places, jax.tree.map(lambda leaf: leaf[np.searchsorted(self.places, places)], self.kept)
-        )
+        return FinishedRung(places, jax.tree.map(lambda leaf: leaf[np.searchsorted(self.places, places)], self.kept))

@@ -24,7 +24,7 @@ from lectopt.engine.options import SearchOptions
 from lectopt.engine.outcome_table import OutcomeTable
 from lectopt.engine.program_cache import compile_threads
 from lectopt.engine.rungs import RungLane
-from lectopt.engine.running import LaneRun, Progress
+from lectopt.engine.running import LaneRun, Progress, tiling
 from lectopt.search.halving import FinishedRung, GoingOn, Halving, RungEnd, best_on_rung
 from lectopt.search.plan import costs, plan
 from lectopt.search.prepared_groups import PreparedGroup
@@ -57,6 +57,7 @@ class Search:
     placed: Shared | None = None  # on the devices, once for all programs
     finished: bool = False
     kept: SearchDirectory | None = None  # what keeps the outcomes, once it is claimed
+    retraining: int = 0  # how many programs retrain what is found: those of a `Refit`
     going_on: GoingOn = best_on_rung
     also: tuple[str, ...] = ()  # other metrics that a trial has to return
 
@@ -115,7 +116,8 @@ class Search:
             self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes, picture=picture)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
             self.spent_before = self._spent
-            self.progress.print(plan(self.shape, lanes, len(setting_groups), len(rungs), self.options))
+            programs = len(setting_groups), len(rungs), self.retraining
+            self.progress.print(plan(self.shape, lanes, *programs, self.options))
             with jit_without_nan_checks(), compile_threads() as threads:
                 self._run_rungs(setting_groups, rungs, self.scores, self.progress, threads)
         self.finished = True
@@ -134,7 +136,7 @@ class Search:
     def trace_first(self) -> None:
         """Traces the trial for the first setting, which raises what a run would raise."""
         group = groups(self.settings)[0]
-        self._program(0, TrialLane(self.trial, group.static), self.settings.numbers(group.rows), None)
+        self._program(0, group.static, self.settings.numbers(group.rows))
 
     def so_far(self) -> Results | None:
         """Returns what an interrupted search has run on all folds from all seeds; None if nothing."""
@@ -151,41 +153,29 @@ class Search:
         threads: Executor,
     ) -> None:
         """Runs all rungs; a search without halving has one."""
-        alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None, None)] * len(setting_groups)
-        for rung, (epochs, count) in enumerate(rungs):
+        alive, finished = np.ones(self.settings.count, bool), [FinishedRung(None, None)] * len(setting_groups)
+        for rung, (_, count) in enumerate(rungs):
             if rung:
                 so_far = self.results(scores, progress.run_seconds)
                 alive = self.going_on(so_far, alive, RungEnd(rungs[rung - 1][0], count))
-            more = epochs - (rungs[rung - 1][0] if rung else 0)
             places = [np.flatnonzero(alive[group.rows]) for group in setting_groups]
             prepared = (
-                self._prepare(GroupKey(rung, number), group, places[number], more, finished[number], threads)
+                self._prepare(GroupKey(rung, number), group, places[number], finished[number], threads)
                 for number, group in enumerate(setting_groups)
                 if len(places[number])
             )
             # While one group runs, the programs of the next ones compile.
             for one in ahead(prepared, devices.cores()):
                 kept = self._run_group(one, scores, progress)
-                finished[one.number] = FinishedRung(one.lane, one.places, kept)
+                finished[one.number] = FinishedRung(one.places, kept)
 
     def _prepare(
-        self,
-        key: GroupKey,
-        group: Group,
-        places: np.ndarray,
-        epochs: int,
-        finished: FinishedRung,
-        threads: Executor,
+        self, key: GroupKey, group: Group, places: np.ndarray, finished: FinishedRung, threads: Executor
     ) -> PreparedGroup:
         """Traces the lanes of rows that share a program, which begins to compile in one of the threads."""
         before, rows = finished.at(places), group.rows[places]
-        lane: Any = TrialLane(self.trial, group.static)
-        if self.halving is not None:
-            lane = RungLane(self.trial, group.static, key.rung, epochs, before.lane)
         numbers = self.settings.numbers(rows)
-        program = self._program(key.rung, lane, numbers, before.kept)
-        if not program.reads_start():
-            raise ValueError("trial must pass start on to lectopt.train for halving; its run does not depend on it")
+        program = self._program(key.rung, group.static, numbers)
         first = next(iter(self.programs.values())).outcome
         check_metrics(self.metric, self.maximizes, first.metrics, program.outcome.metrics, self.also)
         lanes = LaneGroup(numbers, self.pairs, before.kept, program.place(self.placed or self.shared))
@@ -193,7 +183,20 @@ class Search:
         table = OutcomeTable(program.outcome, len(rows), len(self.pairs.fold), self._records(key, program, lanes, rows))
         run = LaneRun(table, program, lanes, self._options_on(key.rung))
         run.begin(threads)
-        return PreparedGroup(key.group, program.lane, places, rows, run)
+        if len(group.rows) == self.settings.count and not table.done.all():
+            self._begin_later(key.rung, group, len(rows), threads)
+        return PreparedGroup(key.group, places, rows, run)
+
+    def _begin_later(self, rung: int, group: Group, most: int, threads: Executor) -> None:
+        """Begins to compile the programs of the rungs to come, while this one compiles and runs.
+
+        For settings that share a program on each, since of others it is not known how many will be there.
+        """
+        rungs = [] if self.halving is None else self.halving.rungs(self.shape[0])
+        for later, (_, count) in list(enumerate(rungs))[rung + 1 :]:
+            program = self._program(later, group.static, self.settings.numbers(group.rows))
+            lanes = min(count, most), len(self.pairs.fold)
+            program.begin(tiling(*lanes, self._options_on(later)).shape, threads)
 
     def _options_on(self, rung: int) -> SearchOptions:
         """Returns how a rung is run: where rectangles are padded to a size, to what a halving leaves of that."""
@@ -206,16 +209,28 @@ class Search:
         progress.draw = lambda: drawn(self.results(group.so_far(scores), progress.run_seconds))
         return group.finish(scores, progress)
 
-    def _program(self, rung: int, lane: Any, numbers: dict[str, np.ndarray], starts: Any) -> LaneProgram:
+    def _program(self, rung: int, static: dict[str, Any], numbers: dict[str, np.ndarray]) -> LaneProgram:
         """Returns the program of the lanes with these static values on a rung, traced once per search."""
-        cache_key = (rung, *numbers, *((name, type(value), value) for name, value in lane.static.items()))
+        cache_key = (rung, *numbers, *((name, type(value), value) for name, value in static.items()))
         if cache_key not in self.programs:
+            lane, start = self._lane(rung, static, numbers)
             first = {name: column[0] for name, column in numbers.items()}
-            start = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), starts)
-            self.programs[cache_key] = LaneProgram(
-                lane, first, start, self.shared, self.options.devices, self.trial.function
-            )
+            program = LaneProgram(lane, first, start, self.shared, self.options.devices, self.trial.function)
+            if not program.reads_start():
+                raise ValueError("trial must pass start on to lectopt.train for halving; its run does not depend on it")
+            self.programs[cache_key] = program
         return self.programs[cache_key]
+
+    def _lane(self, rung: int, static: dict[str, Any], numbers: dict[str, np.ndarray]) -> tuple[Any, Any]:
+        """Returns a lane on a rung, and the shapes of what it starts from: what the rung before keeps."""
+        if self.halving is None:
+            return TrialLane(self.trial, static), None
+        ends = [0, *(epochs for epochs, _ in self.halving.rungs(1))]
+        before = self._program(rung - 1, static, numbers) if rung else None
+        lane_before: Any = before and before.lane
+        lane = RungLane(self.trial, static, rung, ends[rung + 1] - ends[rung], lane_before)
+        start = before and jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), before.outcome.kept)
+        return lane, start
 
     def _records(self, key: GroupKey, program: LaneProgram, group: LaneGroup, rows: np.ndarray) -> LaneRecords | None:
         if self.options.directory is None:
@@ -232,7 +247,7 @@ class Search:
         yield first
         for group in groups(self.settings)[1:] if self.halving is None else ():
             numbers = self.settings.numbers(group.rows)
-            program = self._program(0, TrialLane(self.trial, group.static), numbers, None)
+            program = self._program(0, group.static, numbers)
             yield program, LaneGroup(numbers, self.pairs, None, program.place(self.shared))
 
     def results(self, scores: Scores, run_seconds: float) -> Results:

@@ -207,7 +207,7 @@ def nested_cross_validate(
         progress=progress,
     )
     retrain.check_search(search.settings, min(map(len, inside)) * search.shape[2])
-    refit = Refit(search, search.shape[1], retrain.told)
+    refit = Refit(search, search.shape[1], retrain.told, len(pairs))
     refit.check(outside.at(0)[0], needs_run=True)
     with compile_threads() as threads:
         refit.begin_early(outside.at(0)[0], threads)

@@ -14,7 +14,6 @@ class PreparedGroup(NamedTuple):
     """The lanes of a group of settings on a rung: traced, and perhaps still being compiled."""
 
     number: int
-    lane: Any
     places: np.ndarray  # int[], which rows of the group
     rows: np.ndarray  # int[], the same among all settings
     run: LaneRun

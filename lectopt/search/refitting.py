@@ -19,9 +19,14 @@ from lectopt.training.run import Run
 class Refit:
     """A search's trial on a training part as a whole, with nothing to validate on."""
 
-    def __init__(self, search: Search, fold: int, epochs: int | None = None):
-        """Uses the key of a fold that the search does not have; the trial is told `epochs`, if they are given."""
+    def __init__(self, search: Search, fold: int, epochs: int | None = None, parts: int = 1):
+        """Uses the key of a fold that the search does not have; the trial is told `epochs`, if they are given.
+
+        For how many parts of the search a setting is to be retrained is what its plan says.
+        """
         self.search = search
+        # One for each number of epochs that is found, and one for the runs that it is found by.
+        search.retraining = min(parts, len(groups(search.settings))) if epochs is None else parts + 1
         self._epochs = epochs
         self._key = FoldAndSeed(fold, 0).key(search.shared.key)
         self._traced: dict[int, TracedProgram] = {}  # by the first row of a group

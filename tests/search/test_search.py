@@ -665,6 +665,7 @@ def test_the_plan_says_how_many_programs_there_are_and_how_many_compile_at_a_tim
     monkeypatch.setattr("lectopt.engine.devices.cores", lambda: 2)
     options = SearchOptions.of(chunk=None, memory=1, directory=None, progress=False)
     assert "360 trainings in 3 program(s) for each of 2 rungs, 2 compiled at a time, on" in plan(
-        (9, 5, 8), 360, 3, 2, options
+        (9, 5, 8), 360, 3, 2, 0, options
     )
-    assert "in 1 program(s) on" in plan((9, 5, 8), 360, 1, 1, options)
+    assert "in 1 program(s) on" in plan((9, 5, 8), 360, 1, 1, 0, options)
+    assert "in 1 program(s), and up to 4 to retrain on" in plan((9, 5, 8), 360, 1, 1, 4, options)

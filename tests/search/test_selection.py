@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,9 @@ from sklearn.model_selection import KFold
 import lectopt as lo
 from lectopt.data.as_folds import as_folds
 from lectopt.data.subsets import as_subset
+from lectopt.engine import program_cache, running
 from lectopt.engine.lanes import Outcome
+from lectopt.engine.program_cache import Programs
 from lectopt.search.hyperparameter_search import Scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best .*, stands at", "ignore:batch_size .* is larger")
@@ -468,11 +471,17 @@ def test_halving_on_folds_from_seeds_in_groups_and_from_a_directory(tmp_path, mo
     np.testing.assert_array_equal(again.rungs, found.rungs)
 
 
-def test_settings_that_tie_on_a_rung_go_on_in_their_order():
+def test_settings_that_tie_on_a_rung_go_on_in_their_order(monkeypatch):
+    """The program of the second rung compiles before the first has run, and for as many settings as go on."""
+    monkeypatch.setattr(program_cache, "_compiled", weakref.WeakKeyDictionary())  # nothing is there from other tests
+    begin, run, events = Programs.begin, running.run_rectangle, []
+    monkeypatch.setattr(Programs, "begin", lambda *arguments: events.append("begun") or begin(*arguments))
+    monkeypatch.setattr(running, "run_rectangle", lambda *arguments: events.append("ran") or run(*arguments))
     columns = {"rate": np.full(9, 0.1), "wild": 19.0 - np.arange(9)}
     found = lo.sweep(parabola, columns, halving=lo.Halving(9, 3, least=3), **quiet)
     assert found.rungs.tolist() == [2] * 3 + [1] * 6
     assert found.ranking().tolist() == list(range(9))
+    assert events == ["begun"] * 2 + ["ran"] * (len(events) - 2)
 
 
 def test_a_warning_where_all_that_went_on_diverged():
