@@ -18,11 +18,12 @@ def plan(
     count = len(options.devices)
     idle = devices.cores() - count if options.devices[0].platform == "cpu" else 0
     hint = f"; {idle} core(s) idle: call lectopt.use_all_cores() first" if idle > 0 else ""
+    at_most = "up to " if retraining > 1 else ""
     together = min(max(programs, rungs), devices.cores())
     return (
         f"{settings} settings x {folds} folds x {seeds} seeds: {lanes} trainings in {programs} program(s)"
         f"{f' for each of {rungs} rungs' if rungs > 1 else ''}"
-        f"{f', and up to {retraining} to retrain' if retraining else ''}"
+        f"{f', and {at_most}{retraining} to retrain' if retraining else ''}"
         f"{f', {together} compiled at a time,' if together > 1 else ''}"
         f" on {count * jax.process_count()} device(s){hint}"
     )

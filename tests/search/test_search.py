@@ -668,4 +668,5 @@ def test_the_plan_says_how_many_programs_there_are_and_how_many_compile_at_a_tim
         (9, 5, 8), 360, 3, 2, 0, options
     )
     assert "in 1 program(s) on" in plan((9, 5, 8), 360, 1, 1, 0, options)
+    assert "in 1 program(s), and 1 to retrain on" in plan((9, 5, 8), 360, 1, 1, 1, options)
     assert "in 1 program(s), and up to 4 to retrain on" in plan((9, 5, 8), 360, 1, 1, 4, options)
