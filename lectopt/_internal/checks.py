@@ -5,6 +5,7 @@ Values that are being traced (under `jit`, `vmap`, `grad`) have no number to loo
 
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -69,13 +70,32 @@ def check_hyperparameter(name: str, value: Any, allowed: Interval) -> None:
         check_number(name, value, allowed)
 
 
-def check_count(name: str, value: Any, least: int = 1) -> int:
-    """Returns `value` as an int, raising unless it is a whole number of at least `least`."""
+def check_count(name: str, value: Any, least: int = 1, most: int = 2**31 - 1) -> int:
+    """Returns `value` as an int, raising unless it is a whole number from `least` to `most`: devices count in int32."""
     if isinstance(value, bool) or not isinstance(value, (numbers.Integral, np.integer)):
         raise TypeError(f"{name} must be a whole number of at least {least}; got {value_and_type(value)}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}; got {value}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}; got {value}")
     return int(value)
+
+
+def is_iterable(value: Any) -> bool:
+    """Whether it holds several things to go through: a string is one thing, and an array without an axis too."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
+
+
+def check_optimizer(name: str, value: Any) -> None:
+    """Raises TypeError unless `value` is a transformation of Optax, or like one."""
+    if not (hasattr(value, "init") and hasattr(value, "update")):
+        raise TypeError(f"{name} must be an Optax optimizer; got {type_description(value)}")
+
+
+def check_known(name: str, value: Any, what: str = "split") -> None:
+    """Raises TypeError if any part of `value` is traced; the message says what to do outside of jit and vmap."""
+    if is_traced(value):
+        raise TypeError(f"{name} must not be traced here: {what} outside of jit and vmap")
 
 
 def check_traceable_count(name: str, value: Any) -> Any:

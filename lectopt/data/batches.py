@@ -70,6 +70,8 @@ def minibatches(
     batch_size = checks.check_count("batch_size", batch_size)
     if not isinstance(epoch, jax.Array):
         checks.check_count("epoch", epoch, least=0)
+    elif epoch.shape or not jnp.issubdtype(epoch.dtype, jnp.integer):
+        raise TypeError(f"epoch must be a whole number; got {epoch.dtype}{list(epoch.shape)}")
     shuffle = checks.check_flag("shuffle", shuffle)
     rows = rows_of(subset, batch_size, key=as_key(key) if shuffle else None, epoch=epoch, shuffle=shuffle)
     return Minibatches(rows, weights_of(subset, batch_size))
@@ -103,9 +105,9 @@ def steps_per_epoch(examples: Any, batch_size: int) -> int:
         examples = examples.capacity  # of folds, what the loop goes by: parts of different size share a shape
     if isinstance(examples, (tuple, list, dict)):
         examples = next(iter(jax.tree.leaves(examples)), ())
-    if hasattr(examples, "__len__"):
+    if checks.is_iterable(examples) and hasattr(examples, "__len__"):
         examples = len(examples)
-    examples = checks.check_count("examples", examples)
+    examples = checks.check_count("examples", examples, most=2**62)
     return math.ceil(examples / checks.check_count("batch_size", batch_size))
 
 

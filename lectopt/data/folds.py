@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._internal import checks
 from lectopt._internal.arrays import as_numpy
 from lectopt._internal.types import Array, Numeric
 from lectopt.data.shuffling import check_concrete
@@ -98,7 +99,7 @@ def from_indices(examples: Any, splits: Any, *, groups: Any = None) -> Folds:
         splits = _split_by(splits, whole, groups)
     elif groups is not None:
         raise ValueError("groups are for a splitter; pairs of indices already say who is together")
-    if not isinstance(splits, Iterable) or isinstance(splits, str):
+    if not checks.is_iterable(splits) or isinstance(splits, jax.Array):
         raise TypeError(f"splits must be pairs of indices or a splitter; got {type(splits).__name__}")
     splits = [tuple(pair) if isinstance(pair, Iterable) else pair for pair in splits]
     if any(not isinstance(pair, tuple) for pair in splits):

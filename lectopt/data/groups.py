@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from lectopt._internal import checks
@@ -15,8 +16,9 @@ def group_numbers(groups: Any, subset: Subset, order: np.ndarray) -> np.ndarray:
         TypeError: if they are traced, or cannot be compared.
         ValueError: if there are not as many as examples, or one is missing (NaN, None, NaT, masked).
     """
-    if checks.is_traced(groups):
-        raise TypeError("groups must not be traced here: split outside of jit and vmap")
+    checks.check_known("groups", groups)
+    if isinstance(groups, jax.Array) and jax.dtypes.issubdtype(groups.dtype, jax.dtypes.extended):
+        raise TypeError(f"groups must be numbers, strings, or others that can be compared; got {groups.dtype}")
     found = np.asarray(groups, object)
     if found.shape != (len(subset),):
         raise ValueError(f"groups must have shape ({len(subset)},), one entry for each example; got {found.shape}")

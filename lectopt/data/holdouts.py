@@ -50,6 +50,7 @@ def holdout(
     A. Courville (2016), "Deep Learning", MIT Press, section 5.3.
     """
     checks.check_number("fraction", fraction, _SHARE)
+    checks.check_known("fraction", fraction)
     whole, order = shuffled(examples, key)
     held = round(float(fraction) * len(whole))
     if not 0 < held < len(whole):

@@ -29,6 +29,7 @@ class SearchOptions(NamedTuple):
             memory = free_memory(devices)
         else:
             checks.check_number("memory", memory, checks.POSITIVE)
+            checks.check_known("memory", memory, "search")
         chunk = None if chunk is None else checks.check_count("chunk", chunk)
         path = None if directory is None else checked_path("directory", directory)
         return cls(chunk, int(memory), path, show, devices)

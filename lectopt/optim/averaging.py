@@ -82,8 +82,7 @@ def average_params(
     Journal on Control and Optimization 30(4); D. Ruppert (1988), "Efficient estimations from a slowly convergent
     Robbins-Monro process", Cornell University, technical report 781.
     """
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"optimizer must be an Optax optimizer; got {checks.type_description(optimizer)}")
+    checks.check_optimizer("optimizer", optimizer)
     if decay is not None:
         checks.check_hyperparameter("decay", decay, checks.FRACTION)
     inner = optax.with_extra_args_support(optimizer)

@@ -8,6 +8,8 @@ import jax
 import optax
 from flax import nnx
 
+from lectopt._internal import checks
+
 
 def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Lets an optimizer's labels or masks be plain dictionaries where the parameters are an `nnx.State`.
@@ -22,6 +24,9 @@ def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTrans
     Returns:
         The same optimizer, which takes both; its updates have the type of the gradients.
 
+    Raises:
+        TypeError: if optimizer is not an Optax optimizer.
+
     Example:
         >>> import optax, lectopt as lo
         >>> from flax import nnx
@@ -30,6 +35,7 @@ def accept_dicts(optimizer: optax.GradientTransformation) -> optax.GradientTrans
         >>> parts = optax.partition({"first": optax.set_to_zero(), "last": lo.adam(1e-3)}, labels)
         >>> optimizer = nnx.Optimizer(model, lo.accept_dicts(parts), wrt=nnx.Param)
     """
+    checks.check_optimizer("optimizer", optimizer)
     inner = _with_known_extra_args(optimizer)
 
     def init(params: Any) -> optax.OptState:

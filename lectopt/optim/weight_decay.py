@@ -73,8 +73,7 @@ def decay_weights(
     parameter); I. Loshchilov and F. Hutter (2019), "Decoupled weight decay regularization", ICLR, algorithms 1 and 2;
     S. Hanson and L. Pratt (1988), "Comparing biases for minimal network construction with back-propagation", NIPS 1.
     """
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"optimizer must be an Optax optimizer; got {checks.type_description(optimizer)}")
+    checks.check_optimizer("optimizer", optimizer)
     checks.check_hyperparameter("fraction", fraction, checks.FRACTION)
     inner = optax.with_extra_args_support(optimizer)
     decay = optax.GradientTransformationExtraArgs(optax.init_empty_state, _decay)

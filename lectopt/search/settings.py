@@ -1,11 +1,12 @@
 """Settings: a column of values for each hyperparameter."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from lectopt._internal import checks
 from lectopt.search.conditions import apply_conditions, check_conditions, check_given
 from lectopt.search.setting_columns import by_name, check_lengths, columns_of, python_value
 from lectopt.search.space import Distribution, Integers, LogUniform, Quantiles, Static, Uniform, When, as_distribution
@@ -204,7 +205,7 @@ def settings(rows: Any, *, space: Mapping[str, Any] | None = None, static: Seque
     if space and (apart := columns.keys() ^ space.keys()):
         names = ", ".join(map(repr, sorted(apart, key=str)))
         raise ValueError(f"settings must have the names of the space, {', '.join(space)}; only one of them has {names}")
-    if isinstance(static, str) or not isinstance(static, Collection):
+    if not checks.is_iterable(static):
         raise TypeError(f"static must be a list of names of settings; got {static!r}")
     if unknown := [name for name in static if not isinstance(name, str) or name not in columns]:
         raise ValueError(f"static must be a list of names of settings; got {unknown}")

@@ -507,7 +507,7 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
-    if not isinstance(values, Iterable):
+    if not checks.is_iterable(values):
         raise TypeError(f"values must be a list of values to choose from; got {values!r}")
     values = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
     if not values:
@@ -632,6 +632,7 @@ _REAL = checks.Interval(-np.inf, np.inf, low_open=True, high_open=True)
 def _ends(low: Any, high: Any, allowed: checks.Interval) -> tuple[float, float]:
     for name, value in (("low", low), ("high", high)):
         checks.check_number(name, value, allowed)
+        checks.check_known(name, value, "make spaces")
     low, high = float(low), float(high)
     if not low < high:
         raise ValueError(f"low must be below high; got low={low:g}, high={high:g}")

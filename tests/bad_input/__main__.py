@@ -29,7 +29,9 @@ from .good_calls import NEW, arguments, calls  # noqa: E402
 from .wrong_values import VALUES, accepts  # noqa: E402
 
 NAMED, SENSIBLE, UNNAMED, RAW, NONSENSE = "refused by name", "sensible", "refused unnamed", "raw errors", "nonsense"
-BAD = (RAW, NONSENSE, UNNAMED)
+OWN = "errors of the function that was given"
+BAD = (RAW, NONSENSE)
+HERE = str(Path(__file__).parent)
 SECONDS = 60
 PACKAGE = str(Path(__file__).parents[2] / "lectopt")
 
@@ -41,7 +43,7 @@ def judge(function: Callable[..., Any], good: dict[str, Any], name: str, value: 
             warnings.simplefilter("ignore")
             function(**good | {name: value})
     except Exception as error:
-        return of_error(error, name)
+        return of_error(error, name, value)
     return (SENSIBLE if accepts(parameter, value) else NONSENSE), "accepted"
 
 
@@ -56,11 +58,16 @@ def judge_traced(function: Callable[..., Any], good: dict[str, Any], name: str) 
     return SENSIBLE, "accepted"
 
 
-def of_error(error: Exception, name: str) -> tuple[str, str]:
-    """Tells an error that lectopt raises on purpose, with the argument's name, from others."""
+def of_error(error: Exception, name: str, value: Any = None) -> tuple[str, str]:
+    """Tells an error that lectopt raises on purpose, with the argument's name, from others.
+
+    What a function of the user's raises, or being called with other arguments than it takes, is the user's own.
+    """
     told = f"{type(error).__name__}: {str(error)[:150]!r}"
     last = traceback.extract_tb(error.__traceback__)[-1]
     on_purpose = last.filename.startswith(PACKAGE) and last.lineno in raising_lines(last.filename)
+    if last.filename.startswith(HERE) or (callable(value) and isinstance(error, TypeError) and not on_purpose):
+        return OWN, told
     if not on_purpose or not isinstance(error, (ValueError, TypeError, OSError, ImportError)):
         where = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(PACKAGE)]
         at = f"{where[-1].filename[len(PACKAGE) + 1 :]}:{where[-1].lineno}" if where else "the call"
@@ -92,7 +99,7 @@ def outcomes(wanted: list[str]) -> Iterator[tuple[str, str, str, str, str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             function(**good)  # it is right
-        parameters = arguments(function) if NEW not in good.values() else dict.fromkeys(good)
+        parameters = arguments(function) if all(value is not NEW for value in good.values()) else dict.fromkeys(good)
         for name, parameter in parameters.items():
             for kind, make in VALUES.items():
                 signal.alarm(SECONDS)
@@ -109,7 +116,7 @@ def main() -> int:
     began, counts = time.monotonic(), Counter[str]()
     for function, argument, kind, found, error in outcomes(parser.parse_args().functions):
         counts[found] += 1
-        if found in BAD:
+        if found in (*BAD, UNNAMED):
             print(f"{found}: {function}({argument}={kind}): {error}", flush=True)
     print(f"{counts.total()} cases: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}; "
           f"{time.monotonic() - began:.0f} s")  # fmt: skip

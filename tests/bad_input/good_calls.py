@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 import lectopt as lo
+from lectopt.training.keeping import as_keep
 
 X, Y = (array[::10] for array in lo.datasets.iris())
 EXAMPLES = X, Y
@@ -96,12 +97,24 @@ DATA = {
     lo.stream: {"batches": lambda: iter([EXAMPLES])},
     lo.time_series_split: {"examples": EXAMPLES, "folds": 3},
 }
+
+
+def halving(epochs: int, factor: float = 3, least: int = 1) -> lo.Halving:
+    """Makes a named tuple, which is checked where it is used."""
+    return lo.Halving(epochs, factor, least).checked()
+
+
+def keep(last: int = 2, best: int = 0) -> lo.Keep:
+    """Makes another one."""
+    return as_keep(lo.Keep(last, best), "there", EXAMPLES)
+
+
 SPACES = {
     lo.space.uniform: {"low": 0.1, "high": 1.0}, lo.space.log_uniform: {"low": 0.1, "high": 1.0},
     lo.space.integers: {"low": 1, "high": 5}, lo.space.choice: {"values": [1, 2]},
     lo.space.when: {"name": "width", "value": 1, "distribution": lo.space.uniform(0.0, 1.0)},
     lo.grid: {"space": SPACE, "points": 2}, lo.sample: {"space": SPACE, "n": 3, "key": 0},
-    lo.settings: {"rows": [{"a": 1.0}, {"a": 2.0}]}, lo.Halving: {"epochs": 4}, lo.Keep: {},
+    lo.settings: {"rows": [{"a": 1.0}, {"a": 2.0}]}, halving: {"epochs": 4}, keep: {},
 }  # fmt: skip
 SEARCHES = {
     lo.sweep: SEARCH | {"trial": swept},
@@ -172,6 +185,7 @@ def methods() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     dropout, standardize = lo.Dropout(0.5, rngs=nnx.Rngs(0)), lo.Standardize(4)
     space = lo.ArchitectureSpace(depth=1, width=[2, 4])
     return {
+        "update_batch_statistics": (lo.update_batch_statistics, {"run": run(), "train": EXAMPLES}),
         "Run.predict": (run().predict, {"x": X}),
         "Run.probabilities": (run().probabilities, {"x": X}),
         "Run.classes": (run().classes, {"x": X}),
@@ -195,7 +209,6 @@ def methods() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "ensemble": (lo.ensemble, {"runs": [run(), run()]}),
         "diagnose": (lo.diagnose, {"run": run()}),
         "eval_params": (lo.eval_params, {"opt_state": run().opt_state, "params": run().params}),
-        "update_batch_statistics": (lo.update_batch_statistics, {"run": run(), "train": EXAMPLES}),
         "BatchNorm": (lo.BatchNorm, {"num_features": 4, "rngs": nnx.Rngs(0)}),
         "BatchNorm.__call__": (batch_norm, {"x": X}),
         "BatchNorm.set_view": (batch_norm.set_view, {}),

@@ -1,6 +1,6 @@
 """What can go wrong around a training or search, tried on all of them: is anything lost, or silently another result?
 
-    python -m tests.faults [fit | stream | search | ... ]
+    python -m tests.faults [fit | stream | search | ... ] [--only signals | files]
 
 Prints what is bad, and counts: of each kind of fault, how often the result was the same as without it, and how often an
 error said what is wrong and where.
@@ -22,11 +22,15 @@ from .processes import RESUMED, of_processes
 TIMES = {"a flipped bit": 6, "cut short": 3, "others": 1}
 
 
-def cases(scratch: Path, names: list[str]) -> Iterator[Outcome]:
-    """Yields all outcomes; what starts processes comes first, before this one computes."""
+def of_signals(scratch: Path, names: list[str]) -> Iterator[Outcome]:
+    """Yields what comes of processes that end, or are not alone."""
     for name in RESUMED:
         if name in names or not names:
             yield from of_processes(scratch, name)
+
+
+def of_files(scratch: Path, names: list[str]) -> Iterator[Outcome]:
+    """Yields what comes of files that are not what was written, or cannot be; it computes in this process."""
     from .damage import damaged, foreign  # noqa: PLC0415, they compute
     from .hindrances import refused  # noqa: PLC0415
     from .works import WORKS  # noqa: PLC0415
@@ -48,16 +52,26 @@ def main() -> int:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("works", nargs="*")
-    began, counts = time.monotonic(), Counter[str]()
+    parser.add_argument("--only", choices=["signals", "files"])
+    arguments, bad = parser.parse_args(), 0
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
-        for found in cases(Path(folder), parser.parse_args().works):
-            counts[found.kind] += 1
-            if found.kind == LOST:
-                print(f"{found.case}: {found.detail}", flush=True)
-    print(f"{counts.total()} cases: {', '.join(f'{n} {kind}' for kind, n in sorted(counts.items()))}; "
-          f"{time.monotonic() - began:.0f} s")  # fmt: skip
-    return int(counts[LOST] > 0)
+        for kind, cases in {"signals": of_signals, "files": of_files}.items():  # before this process has threads
+            if arguments.only in (None, kind):
+                bad += report(kind, cases(Path(folder), arguments.works))
+    return int(bad > 0)
+
+
+def report(kind: str, cases: Iterator[Outcome]) -> int:
+    """Prints what is bad, and counts; returns how many are bad."""
+    began, counts = time.monotonic(), Counter[str]()
+    for found in cases:
+        counts[found.kind] += 1
+        if found.kind == LOST:
+            print(f"{found.case}: {found.detail}", flush=True)
+    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    print(f"{kind}: {counts.total()} cases: {told}; {time.monotonic() - began:.0f} s", flush=True)
+    return counts[LOST]
 
 
 sys.exit(main())

@@ -51,7 +51,7 @@ def read(result: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def of_processes(scratch: Path, name: str, times: int = 2) -> Iterator[Outcome]:
+def of_processes(scratch: Path, name: str, times: int = 1) -> Iterator[Outcome]:
     """Yields what becomes of a work whose process ends, or is not alone."""
     assert code_of(started(name, _new(scratch / f"{name} alone"), scratch / f"{name} alone.npz")) == 0
     whole, draw = read(scratch / f"{name} alone.npz"), random.Random(name)
