@@ -121,7 +121,7 @@ class LaneProgram:
 
     @functools.cached_property
     def _programs(self) -> Programs:
-        return programs_of(self._trial, lambda: self.text)
+        return programs_of(self._trial, lambda: self.text, jax.tree.structure(self._traced.arguments))
 
     def _axes(self, shape: Rectangle) -> tuple[int | None, int | None, int]:
         """Returns which axis of settings, pairs and lanes is split over the devices."""

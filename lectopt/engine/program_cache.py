@@ -58,14 +58,15 @@ def compile_threads() -> Iterator[Executor]:
 
 
 # By the trial, so that it goes when nobody holds that any more, and by the whole text of the program: a trial is traced
-# anew for every search, so that what it closes over may have changed in between.
-_compiled: weakref.WeakKeyDictionary[Callable[..., Any], dict[str, Programs]] = weakref.WeakKeyDictionary()
+# anew for every search, so that what it closes over may have changed in between. What is static in the arguments, such
+# as the size of the smallest fold, need not be in the text, and belongs to what a program takes all the same.
+_compiled: weakref.WeakKeyDictionary[Callable[..., Any], dict[Hashable, Programs]] = weakref.WeakKeyDictionary()
 
 
-def programs_of(trial: Callable[..., Any], text: Callable[[], str]) -> Programs:
-    """Returns the programs compiled for this trial from the same text; callers add to it."""
+def programs_of(trial: Callable[..., Any], text: Callable[[], str], arguments: jax.tree_util.PyTreeDef) -> Programs:
+    """Returns the programs compiled for this trial from the same text, for arguments alike; callers add to it."""
     try:
         texts = _compiled.setdefault(trial, {})
     except TypeError:  # some callables cannot be referred to weakly, or hashed
         return Programs()
-    return texts.setdefault(text(), Programs())
+    return texts.setdefault((text(), arguments), Programs())

@@ -31,6 +31,7 @@ class Exploration:
     def of(cls, settings: Settings, explore: Any, resample: Any, rounds: int, key: jax.Array) -> "Exploration":
         """Checks the arguments of `population`, and draws all there is to draw."""
         checks.check_number("resample", resample, checks.Interval(0, 1))
+        checks.check_known("resample", resample, "search")
         _check_columns(settings, explore)
         if resample and (unknown := [name for name in settings if name not in settings.space]):
             raise ValueError(f"resample needs settings drawn from a space, by lectopt.sample; {unknown[0]!r} has none")

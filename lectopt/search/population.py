@@ -149,6 +149,7 @@ def population(
     rounds, seeds = checks.check_count("rounds", rounds), checks.check_count("seeds", seeds)
     unit, length = _round_length(epochs_per_round, steps_per_round)
     checks.check_number("exploit", exploit, checks.Interval(0, 0.5, low_open=True))
+    checks.check_known("exploit", exploit, "search")
     if settings.count < 2:
         raise ValueError(f"settings must be at least 2, a population; got {settings.count}")
     options, called = _options(chunk, memory, directory, progress), Trial(trial)

@@ -56,7 +56,7 @@ class Refit:
             if first not in self._programs:
                 last = traced.closed_over, self._key
                 lowered = traced.lower(self.search.settings.numbers(row), train, last)
-                self._programs[first] = programs_of(self.search.trial.function, lowered.as_text)
+                self._programs[first] = programs_of(self.search.trial.function, lowered.as_text, lowered.in_tree)
                 if _place(train) not in self._programs[first]:
                     self._programs[first].begin(_place(train), lowered, threads)
 

@@ -88,7 +88,9 @@ class RoundProgram:
 
     @functools.cached_property
     def _programs(self) -> Programs:
-        return Programs() if self.owner is None else programs_of(self.owner, self._lowered.as_text)
+        if self.owner is None:
+            return Programs()
+        return programs_of(self.owner, self._lowered.as_text, self._lowered.in_tree)
 
     @functools.cached_property
     def _lowered(self) -> jax.stages.Lowered:

@@ -210,3 +210,15 @@ def test_the_best_of_each_static_value_is_retrained_all_programs_at_the_same_tim
     for one in found:
         assert float(one.run["loss"]) == pytest.approx(one.setting["width"] * (one.setting["x"] - mean) ** 2)
         assert list(one.results.settings["width"]) == [one.setting["width"]] * len(one.results)
+
+
+def test_folds_whose_sizes_differ_less_than_their_shapes_share_no_program():
+    """That they do not hold as many examples each is static, and nothing that this trial's text depends on."""
+
+    def trial(setting, train, valid, key):
+        return {"loss": setting["x"] * jnp.sum(jnp.where(valid.mask, valid.indices, 0))}
+
+    for whole, pairs in ((45.0, [[3, 4, 5], [0, 1, 2]]), (30.0, [[3, 4], [0, 1, 2]])):
+        folds = lo.from_indices((np.zeros(6),), [([0, 1, 2], pairs[0]), ([3, 4, 5], pairs[1])])
+        found = lo.cross_validate(trial, {"x": [3.0]}, folds, minimize="loss", key=0, progress=False)
+        assert found.metrics["loss"].sum() == whole
