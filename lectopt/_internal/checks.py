@@ -76,9 +76,10 @@ def check_count(name: str, value: Any, least: int = 1, most: int = 2**31 - 1) ->
         raise TypeError(f"{name} must be a whole number of at least {least}; got {value_and_type(value)}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}; got {value}")
-    if value > most:
-        raise ValueError(f"{name} must be at most {most}; got {value}")
-    return int(value)
+    count = int(value)
+    if count > most:
+        raise ValueError(f"{name} must be at most {most}; got {count}")
+    return count
 
 
 def is_iterable(value: Any) -> bool:

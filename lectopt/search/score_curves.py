@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt._internal.arrays import as_numpy
 from lectopt._internal.keys import as_key
 from lectopt._internal.types import Array
 from lectopt.data.folds import Folds, check_folds
@@ -355,7 +356,7 @@ def _varied(base: Settings, name: str, values: Any) -> Settings:
 
 def _counts(sizes: Any, most: int) -> np.ndarray:
     """Returns numbers of examples in ascending order, each once."""
-    given = np.asarray(sizes)
+    given = as_numpy("sizes", sizes)
     if given.ndim != 1 or not given.size or given.dtype.kind not in "iuf":
         raise TypeError(f"sizes must be whole numbers of examples, or shares in (0, 1]; got {sizes!r}")
     shares = given.dtype.kind == "f"

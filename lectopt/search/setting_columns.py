@@ -114,6 +114,8 @@ def _column(name: str, values: Any) -> Any:
     _check_is_list(name, values)
     if not _holds_numbers(values):
         return _checked(name, Static(v.item() if isinstance(v, (np.generic, jax.Array)) else v for v in values))
+    if not _is_plain(values) and any(map(np.ndim, values)):
+        raise ValueError(f"settings[{name!r}] must have one value for each setting; got {values!r}")
     array = np.asarray(values if _is_plain(values) else list(values))
     if array.dtype.kind == "O":
         raise ValueError(f"settings[{name!r}] must be numbers of at most 64 bits; got {max(values, key=abs)}")

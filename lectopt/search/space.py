@@ -472,7 +472,8 @@ def integers(low: int, high: int, *, log: bool = False, step: int = 1, static: b
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
-    low, high = (checks.check_count(name, value, least=-(2**31)) for name, value in (("low", low), ("high", high)))
+    ends = {"least": -(2**31), "most": 2**63}
+    low, high = (checks.check_count(name, value, **ends) for name, value in (("low", low), ("high", high)))
     if not low < high < 2**31:
         raise ValueError(f"low must be below high, and high below 2**31; got low={low}, high={high}")
     if (high - low) % checks.check_count("step", step):
@@ -507,7 +508,7 @@ def choice(values: Sequence[Any], static: bool = False) -> Choice:
 
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Grid-Search & Random Search".
     """
-    if not checks.is_iterable(values):
+    if not (isinstance(values, str) or checks.is_iterable(values)):
         raise TypeError(f"values must be a list of values to choose from; got {values!r}")
     values = tuple(value.item() if isinstance(value, np.generic) else value for value in values)
     if not values:

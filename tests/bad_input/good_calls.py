@@ -129,7 +129,7 @@ SEARCHES = {
     lo.validation_curve: {"trial": scored, "setting": {}, "folds": FOLDS, "name": "learning_rate", "values": [0.1, 0.2]}
     | {"minimize": "loss", "key": 0, "progress": False},
     lo.suggest_learning_rate: {"task": TASK, "optimizer": lo.sgd, "train": EXAMPLES, "batch_size": 5, "key": 0}
-    | {"steps": 2, "points": 3, "seeds": 1, "progress": False},
+    | {"steps": 100, "points": 5, "seeds": 1, "progress": False},
     lo.search.evolve: CHOICES | {"population": 2, "tournament": 2},
     lo.search.random_choices: CHOICES,
     lo.search.reinforce: CHOICES,
@@ -148,7 +148,7 @@ TASKS = {
     lo.whole_set: {"function": lambda outputs, targets, weights: 0.0},
 }  # fmt: skip
 LOOKING = {
-    lo.check: {"task": TASK, "examples": EXAMPLES, "progress": False},
+    lo.check: {"task": TASK, "examples": lo.datasets.iris(), "progress": False},
     lo.inspect: {"task": TASK, "examples": EXAMPLES},
     lo.rescale: {"task": TASK, "examples": EXAMPLES},
     lo.watch: {},
@@ -174,8 +174,9 @@ def run() -> lo.Run:
 
 def methods() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """Returns calls of methods, and of what takes what others return."""
-    results = lo.cross_validate(trained, SETTINGS, FOLDS, minimize="valid_loss", key=0, progress=False)
     folder = Path(tempfile.mkdtemp())
+    options = {"minimize": "valid_loss", "key": 0, "progress": False, "directory": folder / "search"}
+    results = lo.cross_validate(trained, SETTINGS, FOLDS, **options)
     run().save(folder / "run")
     run().history.save(folder / "history")
     results.save(folder / "results")
@@ -185,7 +186,6 @@ def methods() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     dropout, standardize = lo.Dropout(0.5, rngs=nnx.Rngs(0)), lo.Standardize(4)
     space = lo.ArchitectureSpace(depth=1, width=[2, 4])
     return {
-        "update_batch_statistics": (lo.update_batch_statistics, {"run": run(), "train": EXAMPLES}),
         "Run.predict": (run().predict, {"x": X}),
         "Run.probabilities": (run().probabilities, {"x": X}),
         "Run.classes": (run().classes, {"x": X}),
@@ -196,7 +196,7 @@ def methods() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "History.load": (run().history.load, {"path": folder / "history"}),
         "Results.save": (kept(results.save), {"path": NEW}),
         "Results.load": (lo.Results.load, {"path": folder / "results"}),
-        "Results.partial": (lo.Results.partial, {"directory": folder}),
+        "Results.partial": (lo.Results.partial, {"directory": folder / "search"}),
         "Results.merge": (results.merge, {"other": results}),
         **{f"Results.{n}": (getattr(results, n), {}) for n in ("mean", "var", "std", "sem", "missing", "p_values")},
         "Results.one_standard_error": (results.one_standard_error, {"complexity": "learning_rate"}),
