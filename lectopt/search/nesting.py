@@ -64,7 +64,7 @@ class NestedResults:
         return float(self._scores(metric).std(ddof=1))
 
     def _scores(self, metric: str) -> np.ndarray:
-        if metric not in self.test_metrics:
+        if not isinstance(metric, str) or metric not in self.test_metrics:
             raise ValueError(f"metric must be one of {', '.join(map(repr, self.test_metrics))}; got {metric!r}")
         return self.test_metrics[metric]
 

@@ -174,7 +174,7 @@ class PopulationResults:
             ValueError: if there is no such hyperparameter or member, or none has a score.
             TypeError: if the member is not a whole number.
         """
-        if name not in self.settings:
+        if not isinstance(name, str) or name not in self.settings:
             raise ValueError(f"name must be one of {', '.join(self.settings)}; got {name!r}")
         return FoundSchedule(jnp.asarray(self._along(name, self.lineage(member))), self.steps_per_round)
 

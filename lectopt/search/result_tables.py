@@ -42,7 +42,7 @@ def pivoted(
         ValueError: if there are no such hyperparameters, or they are the same.
     """
     for argument, name in (("rows", rows), ("columns", columns)):
-        if name not in settings:
+        if not isinstance(name, str) or name not in settings:
             raise ValueError(f"{argument} must be one of {', '.join(map(repr, settings))}; got {name!r}")
     if rows == columns:
         raise ValueError(f"columns must be another hyperparameter than rows; got {columns!r} for both")

@@ -525,7 +525,7 @@ class Results:
     def _values(self, metric: str | None) -> np.ndarray:
         """Returns float32[n, folds], averaged over seeds; for a single fold [n, seeds]."""
         name = self.metric if metric is None else metric
-        if name not in self.metrics:
+        if not isinstance(name, str) or name not in self.metrics:
             raise ValueError(f"metric must be one of {', '.join(map(repr, self.metrics))}; got {name!r}")
         values = self.metrics[name]
         return values.mean(axis=2) if values.shape[1] > 1 else values[:, 0]

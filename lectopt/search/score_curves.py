@@ -87,6 +87,7 @@ class ScoreCurve:
         from lectopt.plots.score_curves import plot_score_curves  # noqa: PLC0415, matplotlib is heavy
 
         results, metric = self.results, self.results.metric if metric is None else metric
+        results.mean(metric)  # raises if there is no such metric
         names = [metric] if _of_training(metric) not in results.metrics else [_of_training(metric), metric]
         curves = {name: (results.mean(name), results.std(name)) for name in dict.fromkeys(names)}
         column, logarithmic = results.settings.drawable()[self.name], results.settings.is_logarithmic(self.name)

@@ -113,7 +113,7 @@ def _column(name: str, values: Any) -> Any:
         return _checked(name, values)
     _check_is_list(name, values)
     if not _holds_numbers(values):
-        return _checked(name, Static(v.item() if isinstance(v, (np.generic, jax.Array)) else v for v in values))
+        return _checked(name, Static(v.item() if _is_scalar(v) else v for v in values))
     if not _is_plain(values) and any(map(np.ndim, values)):
         raise ValueError(f"settings[{name!r}] must have one value for each setting; got {values!r}")
     array = np.asarray(values if _is_plain(values) else list(values))
@@ -148,6 +148,10 @@ def _checked(name: str, column: Static) -> Static:
         except TypeError as error:
             raise TypeError(f"settings[{name!r}] must hold numbers or hashable values; got {value!r}") from error
     return column
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, np.generic) or (isinstance(value, jax.Array) and value.ndim == 0)
 
 
 def _is_number(value: Any) -> bool:

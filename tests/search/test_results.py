@@ -324,6 +324,7 @@ def test_one_hyperparameter_by_another(maximizes):
     for call, said in [
         (("x", "name"), "rows must be one of 'rate', 'name', 'other'; got 'x'"),
         (("rate", "x"), "columns must be one of"),
+        ((["rate"], "name"), r"rows must be one of 'rate', .*; got \['rate'\]"),
         (("rate", "rate"), "columns must be another hyperparameter than rows"),
     ]:
         with pytest.raises(ValueError, match=said):

@@ -152,6 +152,9 @@ BAD = {
     "metric": (lambda: of_learning(minimize="x"), ValueError, "minimize must be"),
     "name": (lambda: of_validation(name=3), TypeError, "name must be the name of a hyperparameter; got 3"),
     "values": (lambda: of_validation(values=[]), ValueError, "settings must be columns"),
+    "an array": (lambda: of_validation(values=[jnp.ones(2)]), TypeError, r"settings\['alpha'\] must hold numbers or"),
+    "no metric": (lambda: of_validation().plot("x"), ValueError, "metric must be one of .*; got 'x'"),
+    "metric in a list": (lambda: of_validation().plot(["valid_error"]), ValueError, "metric must be one of .*; got "),
     "twice": (lambda: of_validation(values=[1.0, 1.0]), ValueError, "must differ"),
     "no training scores": (
         lambda: without_training().train,
