@@ -153,6 +153,7 @@ def as_settings(settings: Any) -> Settings:
     columns = columns_of(settings)
     check_lengths(columns)
     found = Settings(columns, getattr(settings, "space", None), getattr(settings, "missing", None))
+    found.logarithmic = getattr(settings, "logarithmic", {})
     found.omits_missing = getattr(settings, "omits_missing", False)
     seen: dict[tuple[Any, ...], int] = {}
     for i in range(found.count):

@@ -32,7 +32,7 @@ def by_run(trial):
         setting["x"] = trial.suggest_float("x", -1.0, 1.0)
         setting["widths"] = tuple(trial.suggest_int(f"width{i}", 1, 2) for i in range(1))
     if kind == "slope":
-        setting["rate"] = trial.suggest_float("rate", 1e-3, 1.0, log=True)
+        setting["rate"] = trial.suggest_float("rate", 0.1, 1.0, log=True)
         setting["count"] = trial.suggest_int("count", 1, 3)
     return setting
 
@@ -170,11 +170,17 @@ def test_a_study_gives_the_results_of_a_cross_validation():
 
 class Means:
     def __init__(self, *means):
-        self.mean = lambda: np.array(means, np.float32)
+        self.mean = lambda name=None: np.array(means, np.float32)
+        self.metrics = {"loss": self.mean()[:, None, None]}
+        self.diverged_at, self.rungs = np.zeros((len(means), 1, 1), np.int32), np.zeros(len(means))
 
 
 def test_the_pruner_is_asked_between_rungs():
-    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=1.0))
+    class Odd(optuna.pruners.ThresholdPruner):
+        def prune(self, study, trial):
+            return trial.number == 1 or super().prune(study, trial)
+
+    study = optuna.create_study(pruner=Odd(upper=1.0))
     trials = [study.ask() for _ in range(4)]
     report = Report(study, ("loss",), (), 9)
     going_on = report.pruner([[trials[0], trials[1]], [trials[2]], [trials[3]]])
@@ -183,7 +189,9 @@ def test_the_pruner_is_asked_between_rungs():
     alive = going_on(Means(3.0, 0.0, 0.0), alive, RungEnd(3, 1))
     assert alive.tolist() == [False, False, False]
     told = [one.intermediate_values for one in study.trials]
-    assert told == [{1: 0.5, 3: 3.0}, {1: 0.5, 3: 3.0}, {1: 2.0}, {}]
+    assert told == [{1: 0.5, 3: 3.0}, {1: 0.5}, {1: 2.0}, {}]  # the first two have one setting
+    report.tell(trials[1], Means(0.25, 2.0, np.nan), 0)
+    assert (study.trials[1].state, study.trials[1].value) == (TrialState.PRUNED, 0.5)
 
 
 @functools.cache
