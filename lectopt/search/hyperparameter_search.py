@@ -207,7 +207,9 @@ class Search:
     def _run_group(self, group: PreparedGroup, scores: Scores, progress: Progress) -> Any:
         """Runs the lanes of a group, writes their scores, and returns what they keep."""
         progress.draw = lambda: drawn(self.results(group.so_far(scores), progress.run_seconds))
-        return group.finish(scores, progress)
+        kept = group.finish(scores, progress)
+        progress.draw = Progress.draw  # so that no circle holds the search and its programs
+        return kept
 
     def _program(self, rung: int, static: dict[str, Any], numbers: dict[str, np.ndarray]) -> LaneProgram:
         """Returns the program of the lanes with these static values on a rung, traced once per search."""
