@@ -119,8 +119,9 @@ def check_dtypes(**dtypes: Any) -> None:
     """Raises TypeError unless these are dtypes of numbers with a fraction, or None."""
     for name, dtype in dtypes.items():
         try:
-            known = dtype is None or jax.dtypes.issubdtype(np.dtype(dtype), np.inexact)
-        except TypeError:
+            named = not isinstance(dtype, (np.ndarray, jax.Array))  # NumPy would take the dtype of an array
+            known = dtype is None or (named and jax.dtypes.issubdtype(np.dtype(dtype), np.inexact))
+        except (TypeError, ValueError):
             known = False
         if not known:
             raise TypeError(f"{name} must be a dtype of floating-point numbers, such as jnp.float32; got {dtype!r}")

@@ -90,7 +90,7 @@ def working_dtype(x: Array) -> Any:
 
 def widen(values: Array) -> Array:
     """The values in float32 or wider."""
-    if not hasattr(values, "astype"):
+    if not hasattr(values, "astype") or jax.dtypes.issubdtype(values.dtype, jax.dtypes.extended):
         raise checks.ArgumentError(f"losses and outputs must be arrays here; got {checks.type_description(values)}")
     return values.astype(working_dtype(values))
 

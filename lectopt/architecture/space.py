@@ -180,7 +180,10 @@ class ArchitectureSpace:
         Raises:
             ValueError: if `vector` is not as described.
         """
-        row = np.asarray(vector)
+        try:
+            row = np.asarray(vector)
+        except (TypeError, ValueError):  # ragged, say, or traced
+            row = np.zeros(())
         if row.shape != (len(self.choices),) or not np.issubdtype(row.dtype, np.integer):
             raise ValueError(f"vector must be {len(self.choices)} whole numbers; got {vector!r}")
         if not ((row >= 0) & (row < self.choices)).all():
@@ -268,6 +271,7 @@ class ArchitectureSpace:
         Returns:
             A `lo.search.Architecture` with the largest kernels and all possible skips.
         """
+        depth, width = checks.check_count("depth", depth), checks.check_count("width", width)
         largest = self.largest.layers[0]._replace(width=width)
         layers = [largest._replace(skips=tuple(range(i)) if self.skip else ()) for i in range(depth)]
         return Architecture(tuple(layers), self.strides[:depth])

@@ -82,6 +82,8 @@ def output_bias(targets: Array, activation: str, weights: Array | None = None) -
     """
     checks.check_choice("activation", activation, tuple(_OUTPUT_BIASES))
     targets = as_array("targets", targets)
+    if targets.dtype != bool and not checks.is_real(targets):
+        raise TypeError(f"targets must be real numbers; got {targets.dtype}")
     labels = activation == "softmax" and jnp.issubdtype(targets.dtype, jnp.integer)
     if not labels:
         targets = targets.astype(numerics.working_dtype(targets))
@@ -157,7 +159,9 @@ def _per_entry(weights: Array | None, targets: jax.Array) -> jax.Array:
     dtype = jnp.promote_types(
         jnp.float32, targets.dtype if jnp.issubdtype(targets.dtype, jnp.floating) else jnp.float32
     )
-    full = jnp.ones(targets.shape, dtype) if weights is None else as_array("weights", weights).astype(dtype)
+    if weights is not None and not checks.is_real(weights := as_array("weights", weights)) and weights.dtype != bool:
+        raise TypeError(f"weights must be real numbers; got {weights.dtype}")
+    full = jnp.ones(targets.shape, dtype) if weights is None else weights.astype(dtype)
     if full.shape != targets.shape[: full.ndim]:
         raise ValueError(f"weights must be one per example, as targets of shape {targets.shape}; got {full.shape}")
     return jnp.broadcast_to(jnp.expand_dims(full, tuple(range(full.ndim, targets.ndim))), targets.shape)
@@ -171,5 +175,7 @@ def _check_targets(targets: jax.Array, activation: str, weights: jax.Array) -> N
     low = -math.inf if activation == "identity" else 0
     if not (np.asarray(weights) >= 0).all():
         raise ValueError(f"weights must be at least 0; the smallest is {np.min(weights)}")
+    if not np.isfinite(weights).all():
+        raise ValueError("weights must be finite; others are there")
     if not (np.isfinite(used).all() and (used >= low).all() and (used <= high).all()):
         raise ValueError(f"targets of a {activation} output must be finite and in [{low}, {high}]; others are there")

@@ -103,7 +103,7 @@ def as_mask(x: Array, mask: Any) -> jax.Array | None:
         raise ValueError(
             f"mask must be broadcastable to the inputs' shape {full}, such as {(*full[:-1], 1)}; got shape {shape}"
         )
-    if jnp.iscomplexobj(mask):
+    if mask.dtype != bool and not checks.is_real(mask):
         raise TypeError(f"mask must hold booleans, or numbers of at least 0; got {mask.dtype}")
     if not checks.is_traced(mask) and mask.dtype != bool:
         _check_weights(np.asarray(mask))

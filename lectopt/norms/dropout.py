@@ -67,6 +67,7 @@ class Dropout(nnx.Dropout):
             raise TypeError(f"rng_collection must be the name of a random stream, a string; got {rng_collection!r}")
         if not isinstance(broadcast_dims, Sequence) or not all(isinstance(dim, int) for dim in broadcast_dims):
             raise TypeError(f"broadcast_dims must be a list of dimensions, whole numbers; got {broadcast_dims!r}")
+        _check_rngs(rngs)
         # A Python number is Flax's affair, and stays out of the arrays that are saved.
         held: Any = DropoutRate(_as_real(rate)) if hasattr(rate, "dtype") else rate
         super().__init__(
@@ -91,6 +92,7 @@ class Dropout(nnx.Dropout):
         mode = self.deterministic if deterministic is None else checks.check_flag("deterministic", deterministic)
         if mode:
             return inputs
+        _check_rngs(rngs, or_key=True)
         if not jnp.issubdtype(getattr(inputs, "dtype", object), jnp.inexact):
             kind = getattr(inputs, "dtype", type(inputs).__name__)
             raise TypeError(f"inputs must be an array of floating-point numbers; got {kind}")
@@ -115,3 +117,10 @@ def _as_real(rate: Any) -> Array:
     """Returns the rate as an array of floating-point numbers: 0 and 1 are rates too."""
     rate = as_array("rate", rate)
     return rate if jnp.issubdtype(rate.dtype, jnp.inexact) else rate.astype(float)
+
+
+def _check_rngs(rngs: Any, *, or_key: bool = False) -> None:
+    """Raises TypeError unless these are random streams, one of them, or None; in a call, a key will do too."""
+    if rngs is None or isinstance(rngs, (nnx.Rngs, nnx.RngStream)) or (or_key and isinstance(rngs, jax.Array)):
+        return
+    raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {checks.value_and_type(rngs)}")

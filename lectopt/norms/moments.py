@@ -2,13 +2,13 @@
 
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from lectopt._internal import numerics
+from lectopt._internal import checks, numerics
 from lectopt._internal.types import Array
 
 Axes: TypeAlias = int | Sequence[int]
@@ -169,7 +169,7 @@ def check_axes(**axes: Any) -> None:
 
 
 def _each(name: str, axes: Any) -> tuple[Any, ...]:
-    wanted = tuple(axes) if isinstance(axes, Iterable) and not isinstance(axes, str) else (axes,)
+    wanted = tuple(axes) if checks.is_iterable(axes) else (axes,)
     if not all(isinstance(axis, numbers.Integral) and not isinstance(axis, bool) for axis in wanted):
         raise TypeError(f"{name} must be a whole number, or a few of them; got {axes!r}")
     return wanted

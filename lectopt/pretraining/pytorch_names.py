@@ -43,7 +43,7 @@ def parse_flattened(flattened: Mapping[str, Sequence[int]] | None) -> dict[Model
     Raises:
         TypeError, ValueError: if it is not like that.
     """
-    if not isinstance(flattened or {}, Mapping):
+    if flattened is not None and not isinstance(flattened, Mapping):
         raise TypeError(f"flattened must be a dictionary {{path: shape}}; got {type(flattened).__name__}")
     images = {}
     for path, shape in (flattened or {}).items():

@@ -29,7 +29,7 @@ def as_compute_dtype(dtype: Any) -> jnp.dtype | None:
         return None
     try:
         converted = jnp.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"compute_dtype must be one of {', '.join(_ALLOWED)}; got {dtype!r}") from error
     if converted.name not in _ALLOWED:
         raise ValueError(f"compute_dtype must be one of {', '.join(_ALLOWED)}; got {converted.name}")

@@ -102,4 +102,4 @@ def _problem(x: Any) -> str:
 
 
 def _on_host(name: str, leaf: Any) -> Any:
-    return np.asarray(leaf) if isinstance(leaf, jax.Array) else arrays.as_numpy(name, leaf)
+    return arrays.as_numpy(name, leaf)

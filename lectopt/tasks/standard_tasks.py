@@ -237,6 +237,7 @@ def regression(
     Source: R. Legenstein, Deep Learning VO (TU Graz, WS 25/26), lecture 5, "Validation", for the squared error; I.
     Goodfellow, Y. Bengio and A. Courville (2016), "Deep Learning", MIT Press, section 6.2.2.1.
     """
+    task_checks.check_metrics(metrics)
     return Task(
         model,
         _squared_error,

@@ -142,7 +142,7 @@ def ensemble(runs: Iterable[Run]) -> Ensemble:
     Source: Goodfellow, Bengio and Courville (2016), "Deep Learning", section 7.11; Lakshminarayanan, Pritzel and
     Blundell (2017), "Simple and scalable predictive uncertainty estimation using deep ensembles", NeurIPS.
     """
-    if isinstance(runs, Run) or not isinstance(runs, Iterable):
+    if isinstance(runs, Run) or not checks.is_iterable(runs):
         raise TypeError(f"runs must be a list of lectopt.Run; got {type(runs).__name__}")
     found = tuple(runs)
     if not found:

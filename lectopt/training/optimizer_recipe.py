@@ -39,7 +39,7 @@ def as_recipe(
     """Checks the optimizer, and returns it apart from the numbers among its hyperparameters."""
     optimizer = _transformation(optimizer)
     if isinstance(optimizer, optax.GradientTransformation):
-        if hyperparameters is not None and hyperparameters != {}:
+        if hyperparameters is not None and not (isinstance(hyperparameters, Mapping) and not hyperparameters):
             raise ValueError("hyperparameters go with a function such as lo.momentum, not with what it returned")
         return OptimizerRecipe(optimizer, ()), {}
     if not callable(optimizer):

@@ -139,6 +139,8 @@ def _split(start: Any) -> Start:
 
 def _check_numbers(start: Any, params: Params) -> None:
     for leaf in jax.tree.leaves(params):
+        if isinstance(leaf, int) and not -(2**31) <= leaf < 2**31:
+            raise ValueError(f"start must hold numbers that int32 holds; got {leaf}")
         kind = getattr(getattr(leaf, "dtype", np.dtype(object)), "kind", None)  # a key's dtype has none
         if isinstance(leaf, numbers.Number) or kind not in tuple("OSUMm"):
             continue

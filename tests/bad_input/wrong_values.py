@@ -58,7 +58,7 @@ KINDS: dict[Any, tuple[type, ...]] = {
     float: (int, float, np.number, np.ndarray, jax.Array),
     str: (str,),
     Path: (Path, str),
-    jax.Array: (jax.Array, np.ndarray, int, float, list, tuple, range),
+    jax.Array: (jax.Array, np.ndarray, bool, int, float, list, tuple, range),
 }
 
 
