@@ -1,5 +1,6 @@
 """Optuna's samplers and storage on the search engine."""
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -332,5 +333,7 @@ def test_results_as_a_study(direction):
 def test_a_study_leaves_out_what_does_not_apply():
     space = {"kind": lo.space.choice(["a", "b"]), "x": lo.space.when("kind", "b", lo.space.uniform(0.0, 1.0))}
     rows = lo.settings([{"kind": "a"}, {"kind": "b", "x": 0.5}], space=space)
-    study = to_study(lo.sweep(lambda s, key: {"loss": s["x"]}, rows, minimize="loss", key=0, progress=False))
-    assert [one.params for one in study.trials] == [{"kind": "a"}, {"kind": "b", "x": 0.5}]
+    found = lo.sweep(lambda s, key: {"loss": s["x"]}, rows, minimize="loss", key=0, progress=False)
+    assert [one.params for one in to_study(found).trials] == [{"kind": "a"}, {"kind": "b", "x": 0.5}]
+    part = dataclasses.replace(found, rungs=np.array([0, 1], np.int32))  # interrupted
+    assert [one.params for one in to_study(part).trials] == [{"kind": "b", "x": 0.5}]

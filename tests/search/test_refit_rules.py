@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
+from lectopt.search.hyperparameter_search import Search
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best .*, lies at")
 FLOWERS = lo.datasets.iris()
@@ -98,7 +99,8 @@ NESTED = {
 
 
 @pytest.mark.parametrize(("trial", "options", "error", "message"), NESTED.values(), ids=NESTED)
-def test_rules_that_nested_refuses(trial, options, error, message):
+def test_rules_that_nested_refuses(trial, options, error, message, monkeypatch):
+    monkeypatch.setattr(Search, "run", lambda *_: pytest.fail("ran"))
     with pytest.raises(error, match=message):
         lo.nested_cross_validate(trial, RATES, REST, **{"outer": 2, "inner": 2} | quiet_nested | options)
 

@@ -336,6 +336,7 @@ def test_a_heatmap_frames_the_best(maximizes):
     found = results(maximizes=maximizes, settings=grid_of_two().settings)
     axis, bar = found.heatmap("rate", "name").axes
     (frame,) = axis.patches
+    assert axis.images[0].cmap.name == ("viridis" if maximizes else "viridis_r")  # bright is good
     assert frame.get_xy() == (0.5, -0.5)  # setting 2: name b, rate 0.01
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["0.01", "0.1", "1"]
     assert (axis.get_ylabel(), axis.get_xlabel(), bar.get_ylabel()) == ("rate", "name", found.metric)

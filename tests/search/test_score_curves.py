@@ -11,6 +11,7 @@ from sklearn.model_selection import learning_curve, validation_curve
 import lectopt as lo
 from lectopt._internal.keys import as_key
 from lectopt.plots.score_curves import plot_score_curves
+from lectopt.search import score_curves
 from lectopt.search.score_curves import shuffled_training
 
 pytestmark = pytest.mark.filterwarnings("ignore:batch_size .* is larger")
@@ -100,6 +101,11 @@ def test_a_training_that_diverged_has_no_score_of_its_training_part():
     curve = lo.validation_curve(trained, {}, FLOWERS, name="rate", values=[0.1, 1e38], minimize="valid_loss", **quiet)
     assert np.isnan(curve.train[1]).all()
     assert np.isfinite(curve.train[0]).all()
+    assert not np.isclose(curve.train[0], curve.valid[0], rtol=1e-4).any()
+
+
+def test_shares_are_of_one_example_at_least_and_each_number_counts_once():
+    assert score_curves._counts((0.5, 1e-9, 0.51, 1e-3), 31).tolist() == [1, 15]
 
 
 @pytest.mark.slow

@@ -481,6 +481,7 @@ def test_settings_that_tie_on_a_rung_go_on_in_their_order(monkeypatch):
     found = lo.sweep(parabola, columns, halving=lo.Halving(9, 3, least=3), **quiet)
     assert found.rungs.tolist() == [2] * 3 + [1] * 6
     assert found.ranking().tolist() == list(range(9))
+    np.testing.assert_allclose(found.mean(), square(0.1, np.array([9] * 3 + [3] * 6)), rtol=1e-4)
     assert events == ["begun"] * 2 + ["ran"] * (len(events) - 2)
 
 

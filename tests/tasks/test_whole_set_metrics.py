@@ -129,6 +129,13 @@ def test_a_class_that_is_nowhere_is_not_in_the_mean():
         check(name, OF_LABELS[name][1], z, t, COUNTED)
 
 
+def test_a_logit_of_0_is_class_0_as_the_first_of_two_equal_logits_is():
+    z, t = np.zeros(N, np.float32), LABELS["binary"]
+    for name in ("f1", "balanced"):
+        check(name, OF_LABELS[name][1], z, t, COUNTED)
+        check(name, OF_LABELS[name][1], np.stack([z, z], axis=1), t, COUNTED)
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_targets_that_are_all_alike(right):
     t = np.full(N, 0.1, np.float32)
