@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lectopt._internal import checks
 from lectopt.norms.batch_norm import BatchNorm
 from lectopt.norms.layer_norm import LayerNorm
 
@@ -146,6 +148,7 @@ class Architecture:
             dimensions: number of spatial axes of the inputs: 0 for dense layers, 1 or 2 for convolutions.
 
         Raises:
+            TypeError: if an activation or norm is no string.
             ValueError: if there are no layers; a kernel size is even, or does not fit `dimensions`; a width,
                 activation, norm or skip is not allowed; or the number of strides differs from that of layers.
         """
@@ -153,10 +156,12 @@ class Architecture:
             raise ValueError(f"{name} must have at least one layer; got none")
         for number, layer in enumerate(self.layers, 1):
             size = layer.kernel_size
-            if (size is None) != (dimensions == 0) or (size is not None and (size < 1 or size % 2 == 0)):
+            if (size is None) != (dimensions == 0) or (size is not None and not (_is_size(size) and size % 2)):
                 kind = "None for dense layers" if dimensions == 0 else "odd"
                 raise ValueError(f"{name} must have kernel_size {kind}; layer {number} has {size}")
-            if layer.activation not in ACTIVATIONS or layer.norm not in NORMS or layer.width < 1:
+            if not isinstance(layer.activation, str) or not isinstance(layer.norm, str):
+                raise TypeError(f"{name} must have names of activations and norms; got {tuple(layer)}")
+            if layer.activation not in ACTIVATIONS or layer.norm not in NORMS or not _is_size(layer.width):
                 raise ValueError(f"{name} must have known activations and norms, and widths of at least 1; got {layer}")
             if any(not 0 <= j < number - 1 for j in layer.skips):
                 raise ValueError(
@@ -175,8 +180,15 @@ class Architecture:
 
         Returns:
             An int, the output layer included.
+
+        Raises:
+            ValueError: if a size is below 1.
+            TypeError: if the inputs are not a list of whole numbers, or outputs is none.
         """
-        *size, channels = inputs
+        outputs = checks.check_count("outputs", outputs)
+        if not isinstance(inputs, (tuple, list)) or not inputs:
+            raise TypeError(f"inputs must be an example's shape, such as (64,); got {checks.value_and_type(inputs)}")
+        *size, channels = (checks.check_count("inputs", length) for length in inputs)
         widths, total = [channels, *(layer.width for layer in self.layers)], 0
         for number, layer in enumerate(self.layers, 1):
             size = [-(-n // self.stride(number)) for n in size]
@@ -252,3 +264,7 @@ class Hidden(nnx.Module):
 def thin(x: jax.Array, step: int) -> jax.Array:
     """Returns every `step`-th position of x [n, ..., channels]."""
     return x[:, *[slice(None, None, step)] * (x.ndim - 2)]
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1

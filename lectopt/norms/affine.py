@@ -49,7 +49,7 @@ def parameter(
             f"{name}_init must be a function (key, shape, dtype) -> array, such as jax.nn.initializers.zeros; "
             f"got {checks.value_and_type(init)}"
         )
-    if not isinstance(metadata, Mapping):
+    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
         raise TypeError(f"{name}_metadata must be a dict of names and values; got {checks.value_and_type(metadata)}")
     if not wanted:
         return nnx.data(None)

@@ -121,6 +121,10 @@ def _as_real(rate: Any) -> Array:
 
 def _check_rngs(rngs: Any, *, or_key: bool = False) -> None:
     """Raises TypeError unless these are random streams, one of them, or None; in a call, a key will do too."""
-    if rngs is None or isinstance(rngs, (nnx.Rngs, nnx.RngStream)) or (or_key and isinstance(rngs, jax.Array)):
+    if rngs is None or isinstance(rngs, (nnx.Rngs, nnx.RngStream)):
         return
+    if or_key and isinstance(rngs, jax.Array):
+        typed = jax.dtypes.issubdtype(rngs.dtype, jax.dtypes.prng_key)
+        if (typed and not rngs.shape) or (rngs.dtype, rngs.shape) == (jnp.uint32, (2,)):
+            return
     raise TypeError(f"rngs must be an nnx.Rngs, such as nnx.Rngs(0); got {checks.value_and_type(rngs)}")

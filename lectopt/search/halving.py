@@ -52,6 +52,7 @@ class Halving(NamedTuple):
             One pair (epochs, settings) for each rung: the number of epochs a setting has been trained for at its end,
             and how many settings take part in it if none diverges.
         """
+        checks.check_count("settings", settings)
         count = max(math.floor(math.log(self.epochs / self.least) / math.log(self.factor) + 1e-9), 0)
         return [
             (round(self.epochs / self.factor ** (count - i)), math.ceil(settings / self.factor**i - 1e-9))

@@ -172,6 +172,12 @@ def run() -> lo.Run:
     return lo.fit(**TRAINING | {"valid": EXAMPLES, "progress": False})
 
 
+def layer(width: int, kernel_size: int | None = None, activation: str = "relu", norm: str = "none") -> None:
+    """Makes a third named tuple, which is checked where it is used."""
+    made = lo.search.Layer(width, kernel_size, activation, norm)
+    lo.search.Architecture((made,)).check("architecture", 0 if kernel_size is None else 1)
+
+
 def methods() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
     """Returns calls of methods, and of what takes what others return."""
     folder = Path(tempfile.mkdtemp())
@@ -225,7 +231,7 @@ def methods() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "ArchitectureSpace.encode": (space.encode, {"architecture": space.masked(1, 2)}),
         "ArchitectureSpace.multiplications": (space.multiplications, {"inputs": [4], "outputs": 3}),
         "Halving.rungs": (lo.Halving(4).rungs, {"settings": 6}),
-        "Layer": (lo.search.Layer, {"width": 3}),
+        "Layer": (layer, {"width": 3}),
     }  # fmt: skip
 
 

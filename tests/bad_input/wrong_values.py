@@ -62,8 +62,10 @@ KINDS: dict[Any, tuple[type, ...]] = {
 }
 
 
-def accepts(parameter: inspect.Parameter, value: Any) -> bool:
+def accepts(parameter: inspect.Parameter | None, value: Any) -> bool:
     """Tells whether a value is of a kind that the annotation names; where it says little, all are."""
+    if parameter is None:  # a path to write at
+        return isinstance(value, (str, Path))
     if parameter.default is not parameter.empty and value is None and parameter.default is None:
         return True
     kinds = _kinds(parameter.annotation)

@@ -102,6 +102,10 @@ FILE_FAULTS = {
 }
 
 
+READS = {("fit", "run"), ("search", "partial"), ("halving", "partial"), ("partial", "search")}
+"""(whose directory, who may read it)."""
+
+
 def damaged(scratch: Path, name: str, work: Work, whole: Arrays, times: dict[str, int]) -> Iterator[Outcome]:
     """Yields what becomes of a work whose files are damaged, each kind of fault so many times."""
     draw, template = random.Random(name), scratch / f"{name} template" / "kept"
@@ -116,7 +120,9 @@ def damaged(scratch: Path, name: str, work: Work, whole: Arrays, times: dict[str
             if not (file == place and fault == "swapped"):
                 spoil(file, draw)
             case = f"{name}: {file.relative_to(place.parent)} {fault}"
-            found = outcome(case, work, place, whole, part=name == "partial") if place.exists() else None
+            part = "said" if name == "partial" else ""
+            part = "unsaid" if part and fault == "gone" else part  # what is not there was not run
+            found = outcome(case, work, place, whole, part=part) if place.exists() else None
             if harm_done(file).exists():
                 harm_done(file).unlink()
                 found = Outcome(case, LOST, "it was unpickled")
@@ -133,7 +139,7 @@ def foreign(scratch: Path, wholes: dict[str, Arrays]) -> Iterator[Outcome]:
         WORKS[name](place)
         before = {file: file.read_bytes() for file in files_of(place)}
         for other, work in WORKS.items():
-            if other == name or {name, other} == {"search", "partial"}:
+            if other == name or (name, other) in READS:
                 continue
             case = f"{other}: in the place of {name}"
             found = outcome(case, work, place, wholes[other])

@@ -22,20 +22,21 @@ class Outcome:
     detail: str = ""
 
 
-def outcome(case: str, work: Callable[[Path], Arrays], path: Path, whole: Arrays, *, part: bool = False) -> Outcome:
-    """Runs a work where something is wrong; with `part`, it may return less than all if it warns of that."""
+def outcome(case: str, work: Callable[[Path], Arrays], path: Path, whole: Arrays, *, part: str = "") -> Outcome:
+    """Runs a work where something is wrong; with `part`, it may return less than all: "said" in a warning, or not."""
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             found = work(path)
     except Exception as error:
         named = re.search(r"\b(directory|path|source) (must|is|cannot) ", str(error)) and str(path.parent) in str(error)
+        named = named or "this task's model must have" in str(error)
         fits = isinstance(error, (ValueError, OSError)) and (named or isinstance(error, FileNotFoundError))
         return Outcome(case, REFUSED if fits else LOST, f"{type(error).__name__}: {error}"[:300])
     if equal(found, whole):
         return Outcome(case, SAME)
-    if part and warned:
-        return Outcome(case, REFUSED, str(warned[0].message))
+    if part == "unsaid" or (part and warned):
+        return Outcome(case, REFUSED)
     return Outcome(case, LOST, "another result")
 
 
