@@ -270,6 +270,10 @@ class ArchitectureSpace:
 
         Returns:
             A `lo.search.Architecture` with the largest kernels and all possible skips.
+
+        Raises:
+            ValueError: if `depth` or `width` is below 1.
+            TypeError: if one of them is not a whole number.
         """
         depth, width = checks.check_count("depth", depth), checks.check_count("width", width)
         largest = self.largest.layers[0]._replace(width=width)

@@ -51,6 +51,10 @@ class Halving(NamedTuple):
         Returns:
             One pair (epochs, settings) for each rung: the number of epochs a setting has been trained for at its end,
             and how many settings take part in it if none diverges.
+
+        Raises:
+            ValueError: if `settings` is below 1.
+            TypeError: if it is not a whole number.
         """
         checks.check_count("settings", settings)
         count = max(math.floor(math.log(self.epochs / self.least) / math.log(self.factor) + 1e-9), 0)
