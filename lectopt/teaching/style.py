@@ -4,8 +4,6 @@
 def style() -> list[str]:
     """Sets Matplotlib's defaults to lectopt's: its colours, sizes for a page 800 pixels wide, no boxes around axes.
 
-    Pictures are drawn at twice the resolution of a plain screen, so that they stay sharp when enlarged.
-
     Returns:
         The colours, eight that colour-blind readers can tell apart too, as "C0" to "C7" name them from now on.
 
