@@ -84,7 +84,7 @@ class SuggestedSpace:
 
     def _column(self, name: str, values: list[Any]) -> Any:
         """Returns the values in the dtype of the distribution, whichever of them were drawn."""
-        if name in self.static or not self._traced[name]:
+        if not self._traced[name]:
             return Static(values)
         entry = self.entries.get(name)
         kind = entry.values if isinstance(entry, Choice) else values
