@@ -1,6 +1,7 @@
 """The initial learning rate, from the first iterations: many rates side by side from the same starts."""
 
 import dataclasses
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -186,11 +187,9 @@ def suggest_learning_rate(
     seeds = checks.check_count("seeds", seeds)
     for name, flag in (("shuffle", shuffle), ("progress", progress)):
         checks.check_flag(name, flag)
-    for name, value in (("low", low), ("high", high)):
-        checks.check_number(name, value, checks.POSITIVE)
-    if not low < high:
-        raise ValueError(f"low must be below high; got low={low:g}, high={high:g}")
+    _check_range(low, high)
     examples, fixed = as_subset(train, "train"), _dictionary(hyperparameters)
+    _check_taken(optimizer, fixed)
 
     def trial(setting: Mapping[str, Numeric], key: jax.Array) -> dict[str, Array]:
         run = train_task(
@@ -221,6 +220,22 @@ def suggest_learning_rate(
             stacklevel=2,
         )
     return _answer(rates, found, steps)
+
+
+def _check_range(low: float, high: float) -> None:
+    for name, value in (("low", low), ("high", high)):
+        checks.check_number(name, value, checks.POSITIVE)
+        checks.check_known(name, value, "search")
+    if not low < high:
+        raise ValueError(f"low must be below high; got low={low:g}, high={high:g}")
+
+
+def _check_taken(optimizer: Callable[..., Any], fixed: dict[Any, Any]) -> None:
+    """Raises unless the optimizer takes these beside its rate."""
+    try:
+        inspect.signature(optimizer).bind(0.1, **fixed)
+    except TypeError as error:
+        raise ValueError(f"hyperparameters must be arguments of the optimizer beside its rate: {error}") from error
 
 
 def _dictionary(hyperparameters: Any) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def as_decisions(choices: Any) -> Decisions:
     found = getattr(choices, "decisions", choices)
     if isinstance(found, Decisions):
         return found
-    if not isinstance(found, (Sequence, np.ndarray, jax.Array)) or isinstance(found, str):
+    checks.check_known("choices", found, "search")
+    if not isinstance(found, (Sequence, np.ndarray, jax.Array)) or not checks.is_iterable(found):
         raise TypeError(f"choices must be the numbers of options, or an ArchitectureSpace; got {choices!r}")
     if not len(found):
         raise ValueError("choices must be the numbers of options of at least one decision; got none")

@@ -258,3 +258,21 @@ def test_flags_of_numpy_are_flags():
 
 def test_flags_are_found():
     assert len(FLAGS) > 30
+
+
+def test_what_is_no_list_no_optimizer_too_many_or_not_known_yet():
+    listed = [checks.is_iterable(value) for value in ([1], np.ones(2), {}, range(2), "ab", b"ab", np.array(1), 3)]
+    assert listed == [True] * 4 + [False] * 4
+    assert not checks.is_iterable(jax.random.key(0))
+    with pytest.raises(TypeError, match=r"^optimizer must be an Optax optimizer; got int"):
+        lo.accept_dicts(3)
+    with pytest.raises(ValueError, match=r"^seeds must be at most 2147483647; got 2147483648"):
+        checks.check_count("seeds", 2**31)
+    with pytest.raises(TypeError, match=r"^fraction must not be traced here: split outside of jit and vmap"):
+        jax.eval_shape(lambda share: checks.check_known("fraction", share), jnp.float32(0.5))
+
+
+@pytest.mark.parametrize("made", [{1: 2}, jnp.zeros(2), np.ones(1)])
+def test_what_is_no_dtype(made):
+    with pytest.raises(TypeError, match="^dtype must be a dtype of floating-point numbers"):
+        checks.check_dtypes(dtype=made)

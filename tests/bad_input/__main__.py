@@ -10,8 +10,10 @@ import argparse
 import ast
 import functools
 import importlib
+import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -119,6 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bad_input", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("functions", nargs="*")
     began, counts = time.monotonic(), Counter[str]()
+    os.chdir(tempfile.mkdtemp())  # where "abc" may be a directory
     for function, argument, kind, found, error in outcomes(parser.parse_args().functions):
         counts[found] += 1
         if found in BAD:
