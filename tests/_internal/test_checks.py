@@ -274,5 +274,5 @@ def test_what_is_no_list_no_optimizer_too_many_or_not_known_yet():
 
 @pytest.mark.parametrize("made", [{1: 2}, jnp.zeros(2), np.ones(1)])
 def test_what_is_no_dtype(made):
-    with pytest.raises(TypeError, match="^dtype must be a dtype of floating-point numbers"):
+    with pytest.raises(TypeError, match=r"^dtype must be a dtype of floating-point numbers"):
         checks.check_dtypes(dtype=made)

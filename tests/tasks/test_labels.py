@@ -253,7 +253,7 @@ BAD_ARGUMENTS = {
     "smoothings": ({"label_smoothing": np.ones(2)}, ValueError, r"label_smoothing must be one number .* \(2,\)"),
     "ignore text": ({"ignore_label": "pad"}, TypeError, r"ignore_label must be a whole number .* got 'pad'"),
     "ignore flag": ({"ignore_label": True}, TypeError, r"ignore_label must be a whole number .* got True"),
-    "ignore far": ({"ignore_label": 2**31}, ValueError, r"ignore_label must be below 2\*\*31.* got 2147483648"),
+    "ignore far": ({"ignore_label": 2**31}, ValueError, r"ignore_label must be at most 2147483647; got 2147483648"),
     "ignore 0": ({"ignore_label": 0, "binary": True}, ValueError, r"neither 0 nor 1 where .* got 0"),
 }
 

@@ -109,7 +109,7 @@ def test_comparison_plot(runs):
 def test_a_run_as_it_was_trained_is_plotted(runs):
     history = runs[0.01].history
     drawn = panels(history.plot())
-    assert list(drawn) == ["loss", "accuracy", "gradient norm", "learning rate"]
+    assert list(drawn) == ["loss", "validation accuracy", "gradient norm", "learning rate"]
     np.testing.assert_array_equal(lines(drawn["loss"])["each batch"], (np.arange(1, 13) / 3, history.steps["loss"]))
     rates = lines(drawn["learning rate"])["learning rate"]
     np.testing.assert_array_equal(rates, (np.arange(1, 13) / 3, history.steps["learning_rate"]))
