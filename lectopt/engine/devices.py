@@ -15,6 +15,10 @@ def use_all_cores() -> int:
     the devices that it has: searches are then slower, with the same results. Where JAX computes on accelerators, these
     are still what a search uses.
 
+    Prefer it to JAX's own option `jax_num_cpu_devices`: with as many devices as threads, programs that factorize
+    matrices (`jnp.linalg.qr`, which orthogonal initial weights take) can stop forever. It gives XLA one thread more
+    than there are devices, by the environment variable NPROC, unless that is set.
+
     Returns:
         The number of CPU devices.
 
@@ -26,6 +30,9 @@ def use_all_cores() -> int:
         >>> devices = lo.use_all_cores()  # doctest: +SKIP
     """
     wanted = cores()
+    # jaxlib's LAPACK kernels wait, in the thread that a device computes in, for other threads of XLA's pool. If there
+    # is one for each device and no more, and all of them factorize at a time, they wait for each other forever.
+    os.environ.setdefault("NPROC", str(wanted + 1))  # the size of the pool, which XLA reads when JAX starts
     try:
         jax.config.update("jax_num_cpu_devices", wanted)
         return wanted  # without looking, since looking would start JAX, before jax.distributed perhaps

@@ -562,6 +562,28 @@ def test_use_all_cores(monkeypatch, cpu_alone):
         assert lo.use_all_cores() == devices
 
 
+FACTORIZE = """
+import lectopt as lo, jax, jax.numpy as jnp
+
+lo.use_all_cores()
+
+def trial(setting, key):
+    def step(total, key):
+        return total + setting["a"] * jnp.linalg.qr(jax.random.normal(key, (64, 64)))[0].sum(), None
+
+    return {"loss": jax.lax.scan(step, jnp.float32(0), jax.random.split(key, 30))[0]}
+
+settings = lo.grid({"a": lo.space.choice([0.1, 0.2, 0.3, 0.4])})
+print(lo.sweep(trial, settings, minimize="loss", seeds=40, key=0, progress=False).mean().shape)
+"""
+
+
+@pytest.mark.slow
+def test_factorizations_on_all_cores_do_not_wait_for_each_other(cpu_alone):
+    found = subprocess.run([sys.executable, "-c", FACTORIZE], capture_output=True, text=True, timeout=100, check=False)
+    assert (found.stdout, found.stderr) == ("(4,)\n", "")
+
+
 # JAX's modes ----------------------------------------------------------------------------------------------------------
 TWO_RATES = {"learning_rate": [0.1, 3e38]}
 """The second one diverges."""
