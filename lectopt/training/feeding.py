@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import meshes
-from lectopt._internal.chunk_sizes import next_size
 from lectopt._internal.interrupts import Interrupt
 from lectopt._internal.out_of_memory import ran_out
 from lectopt.data.readers import Place, Reader
@@ -29,9 +28,7 @@ from lectopt.training.window_memory import WindowMemory
 
 _BYTES = 2**25  # of a window
 _MOST_BATCHES = 1024
-_FIRST = 4  # batches in the first window, so that the loop need not wait for long before it begins
-_GROWTH = 4
-_SECONDS = 0.25  # for which the loop is in a window, or it is read, full or not: new memory costs more than a copy
+_SECONDS = 0.25  # a window is handed over after so long, full or not
 _POLL_SECONDS = 0.1  # between two looks whether Ctrl-C was pressed
 ROOM = 4096
 """Records that there is room for at first, where the length of an epoch is to be found."""
@@ -70,7 +67,6 @@ class Feed:
         self._read: _Portion | BaseException | None = None  # and not yet on the device
         self._kept: dict[str, Any] | None = None
         self._queue: queue.Queue[_Portion | BaseException] = queue.Queue(maxsize=1)
-        self._limit, self._began = _FIRST, 0.0  # batches in the next window that is read; when the loop got its own
         self._ended = threading.Event()
         self._memory = WindowMemory(self._ended)
         self._thread: threading.Thread | None = None
@@ -96,9 +92,7 @@ class Feed:
                 return carry, step
             if self._portion is not None:
                 self._memory.give_back(self._portion.leaves)  # which the loop has done with
-                filled, seconds = max(self._portion.filled, 1), time.monotonic() - self._began
-                self._limit = next_size(filled, seconds, target=_SECONDS, growth=_GROWTH)
-            (self._portion, parts), self._began = found, time.monotonic()
+            self._portion, parts = found
             self.setup = self.setup._replace(data=self.setup.data._replace(**parts))
             was_known, carry = self._length is not None, self._reshaped(carry, self._portion)
             if not was_known and self._length == step:  # the end of the first pass is seen only now
@@ -224,10 +218,10 @@ class Feed:
         like = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(reader.first)]
         most = batches_at_once(like, self._steps if reader.length is None else reader.length)
         while not self._is_over():
-            place, limit = reader.place(), min(self._limit, most)
+            place = reader.place()
             leaves = self._memory.take([(most, *shape) for shape, _ in like], [np.dtype(dtype) for _, dtype in like])
             weights, count, began, error = np.zeros((most, reader.batch_size), np.float32), 0, time.monotonic(), None
-            while count < limit and time.monotonic() < began + _SECONDS and not self._is_over():
+            while count < most and time.monotonic() < began + _SECONDS and not self._is_over():
                 try:
                     batch = reader.read()
                 except BaseException as raised:

@@ -260,7 +260,8 @@ def test_no_more_is_read_than_is_trained_on():
     assert read == list(range(6))
 
 
-def test_there_is_memory_for_three_windows_and_the_first_is_short():
+def test_there_is_memory_for_three_windows(monkeypatch):
+    monkeypatch.setattr("lectopt.training.feeding._MOST_BATCHES", 4)
     stream = lo.stream(lambda: itertools.cycle(batches()), 100)
     feed = prepare_stream(TrainingArguments(PLAIN, MOMENTUM, stream, epochs=1, key=0), None)
     portions = feed._portions()
