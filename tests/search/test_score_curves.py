@@ -40,6 +40,7 @@ def theirs(folds):
     return scored | {"scoring": "neg_mean_squared_error"}
 
 
+@pytest.mark.usefixtures("full_precision")
 @pytest.mark.parametrize("sizes", [[0.1, 0.5, 0.75, 1.0], [3, 10, 29]])
 def test_a_learning_curve_is_that_of_scikit_learn(sizes):
     curve = lo.learning_curve(ridge, {"alpha": 0.1}, FOLDS, sizes=sizes, minimize="valid_error", **quiet)
@@ -53,6 +54,7 @@ def test_a_learning_curve_is_that_of_scikit_learn(sizes):
         assert ours.indices.tolist() != part.indices.tolist()
 
 
+@pytest.mark.usefixtures("full_precision")
 def test_a_validation_curve_is_that_of_scikit_learn():
     alphas = [0.01, 1.0, 100.0]
     curve = lo.validation_curve(ridge, {"alpha": 7.0}, FOLDS, name="alpha", values=alphas, minimize="valid_error",
