@@ -59,7 +59,7 @@ class StudyResults(Results):
         >>> results = optimize(study, lambda s, key: {"a": s["x"] ** 2, "b": (s["x"] - 1) ** 2},
         ...                    {"x": lo.space.uniform(-1.0, 2.0)}, metric=["a", "b"], n_trials=9, key=0)
         >>> [round(results.settings.row(i)["x"], 1) for i in results.front()]
-        [0.6, 0.8, 0.6, 0.3]
+        [0.6, 0.8, 0.6, 0.3, 0.9, 0.3]
 
     Source: Akiba, Sano, Yanase, Ohta and Koyama (2019), "Optuna: a next-generation hyperparameter optimization
     framework", KDD.

@@ -195,7 +195,7 @@ def test_trainings_of_other_kinds_join():
     np.testing.assert_array_equal(np.isnan(history.epochs["valid_loss"]), [False, False, True])
     frame = history.to_pandas()
     np.testing.assert_array_equal(np.flatnonzero(frame["train_loss"].notna()) + 1, [4, 8, 10])
-    assert {axis.get_title() for axis in history.plot().axes} >= {"loss", "accuracy"}
+    assert {axis.get_title() for axis in history.plot().axes} >= {"loss", "validation accuracy"}
 
 
 @pytest.mark.slow
