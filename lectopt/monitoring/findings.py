@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from lectopt.monitoring.thresholds import THRESHOLDS
+
 GOODFELLOW = "Goodfellow et al. 2016, section "
 RECIPE = "Karpathy 2019, A Recipe for Training Neural Networks"
 
@@ -34,9 +36,9 @@ def list_layers(layers: list[str]) -> str:
     return ", ".join(layers[:_MAX_LISTED]) + more
 
 
-def dead_units_remedy(same_for_all: bool) -> str:
-    """What to do about units that are 0 for every example, given whether they were so before the activation too."""
-    if same_for_all:
+def dead_units_remedy(output_std: float, output_mean: float) -> str:
+    """What to do about units that are 0 for every example, by the outputs of the first such layer before activation."""
+    if output_std <= THRESHOLDS.constant * abs(output_mean):  # not if they are NaN: nothing is known of them
         return (
             "Draw the initial weights at random (initializers.glorot_uniform): the outputs are the same for every "
             "example, as they are if all weights, or all inputs, are 0."

@@ -62,7 +62,9 @@ def _size_change(what: str, how: str, sizes: list[tuple[str, float]], loss: floa
 def _dead_remedy(layers: list[LayerReport]) -> str:
     """What to do, by the first layer that is dead: the others may be dead because of it."""
     first = next((x for x in layers if x.dead > THRESHOLDS.dead), None)
-    return dead_units_remedy(first is not None and first.output_std <= THRESHOLDS.constant * abs(first.output_mean))
+    return (
+        dead_units_remedy(np.nan, np.nan) if first is None else dead_units_remedy(first.output_std, first.output_mean)
+    )
 
 
 def _over_share(name: str, shares: list[tuple[str, float]], allowed: float, remedy: str) -> Finding | None:

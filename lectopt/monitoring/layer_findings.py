@@ -43,7 +43,7 @@ def dead_units(history: History, curves: LossCurves) -> Finding | None:
     if history.batch_size < THRESHOLDS.dead_batch:
         return None
     first = next((layer for layer in history.layers.values() if _final_share(layer, "dead") > THRESHOLDS.dead), {})
-    remedy = dead_units_remedy({"output_std", "output_mean"} <= first.keys() and _is_constant(first))
+    remedy = dead_units_remedy(*(_median(_record(first, name)) for name in ("output_std", "output_mean")))
     return _over_share(history, "dead", "dead units", THRESHOLDS.dead, "of the units", remedy)
 
 
@@ -98,17 +98,13 @@ def _over_share(history: History, statistic: str, name: str, allowed: float, of:
 
 def _final_share(layer: Mapping[str, object], statistic: str) -> float:
     """Returns the share over the second half of the training: what training left so; NaN if it was not recorded."""
-    shares = _record(layer, statistic) if statistic in layer else np.zeros(0)
+    shares = _record(layer, statistic)
     return _median(shares[len(shares) // 2 :])
 
 
-def _is_constant(layer: Mapping[str, object]) -> bool:
-    """Returns whether a layer's outputs are the same for all units and examples, before the activation."""
-    return _median(_record(layer, "output_std")) <= THRESHOLDS.constant * abs(_median(_record(layer, "output_mean")))
-
-
 def _record(layer: Mapping[str, object], statistic: str) -> np.ndarray:
-    return np.asarray(layer[statistic], float)
+    """Returns a record of a layer, empty if there is none."""
+    return np.asarray(layer.get(statistic, ()), float)
 
 
 def _median(values: np.ndarray) -> float:

@@ -43,7 +43,7 @@ def map_batches(function: Function, x: Any, batch_size: int, *, traced: bool) ->
         ValueError: if its arrays differ in length, the function cannot be called with them, or what it returns has not
             one row for each.
     """
-    x = arrays.as_tree("x", x) if traced else arrays.as_tree("x", x, _on_host)
+    x = arrays.as_tree("x", x) if traced else arrays.as_tree("x", x, arrays.as_numpy)
     leaf_shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
     if not leaf_shapes or () in leaf_shapes or len({shape[0] for shape in leaf_shapes}) > 1:
         raise ValueError(
@@ -99,7 +99,3 @@ def _checked(function: Function, x: Any, rows: int) -> Any:
 def _problem(x: Any) -> str:
     expected = ", ".join(f"(n, {', '.join(map(str, leaf.shape[1:]))})" for leaf in jax.tree.leaves(x))
     return f"x must be inputs that the model takes; of shape {expected} it does not"
-
-
-def _on_host(name: str, leaf: Any) -> Any:
-    return arrays.as_numpy(name, leaf)
