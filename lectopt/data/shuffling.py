@@ -20,5 +20,4 @@ def shuffled(examples: Any, key: Any) -> tuple[Subset, np.ndarray]:
 
 def check_concrete(whole: Subset, key: Any) -> None:
     """Raises if an index set would depend on a traced value."""
-    if checks.is_traced((whole.indices, whole.size, key)):
-        raise TypeError("examples and key must not be traced here: split outside of jit and vmap")
+    checks.check_known("examples and key", (whole.indices, whole.size, key))

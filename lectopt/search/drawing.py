@@ -124,8 +124,7 @@ def sample(
     counts = [distribution.count for distribution in space.values()]
     if None not in counts and (total := math.prod(counts)) < n:  # type: ignore[arg-type]
         raise ValueError(f"n must be at most the {total} settings that the space holds; got {n}: take lectopt.grid")
-    if checks.is_traced(key):
-        raise TypeError("key must not be traced here: draw settings outside of jit and vmap")
+    checks.check_known("key", key, "draw settings")
     streams = {name: uniforms_of(as_key(key), name) for name in space}
     takes, size = _where(where), n if where is None else max(n, _LEAST_DRAWS)
     rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}  # by what tells them apart, in the order drawn
