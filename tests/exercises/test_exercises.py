@@ -1,5 +1,7 @@
 """The checks of exercises: of each a right answer and wrong ones, each of which is told by its mistake."""
 
+import re
+
 import jax
 import numpy as np
 import optax
@@ -185,9 +187,44 @@ def test_initializers(answer, rule, hint):
     assert verdict.hint == "" if not hint else hint in verdict.hint
 
 
+def folds(split=np.array_split, shuffle=True, kept=np.setdiff1d):
+    def answer(n, m, random):
+        order = random.permutation(n) if shuffle else np.arange(n)
+        return [(kept(order, part), part) for part in split(order, m)]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "evidence"),
+    [
+        (folds(), "each of 23 examples is held out once"),
+        (folds(kept=lambda order, part: order), "of fold 0, 5 examples that are held out are learned from as well"),
+        (
+            folds(kept=lambda order, part: np.setdiff1d(order, part)[1:]),
+            "of fold 0, some examples are neither held out",
+        ),
+        (folds(kept=lambda order, part: np.tile(np.setdiff1d(order, part), 2)), "of fold 0, .* are learned from twice"),
+        (folds(split=lambda order, m: [order[:5]] * m), r"example \d+ is held out (0|5) times"),
+        (folds(split=lambda order, m: np.split(order, (3, 8, 13, 18))), "5 examples .* one fold and 3 in another"),
+        (folds(shuffle=False), "neighbours are held out together"),
+    ],
+)
+def test_folds(answer, evidence):
+    verdict = exercises.check_folds(answer)
+    assert verdict.right == evidence.startswith("each")
+    assert re.match(evidence, verdict.evidence)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: exercises.check_folds(5), TypeError, "answer must be a function of n, m and a random gen.*; got 5"),
+        (lambda: exercises.check_folds(folds(), m=1), ValueError, "m must be at least 2; got 1"),
+        (lambda: exercises.check_folds(folds(), n=4), ValueError, "n must be at least 5; got 4"),
+        (lambda: exercises.check_folds(lambda *_: [[[0], [1]]]), ValueError, "answer must return 5 pairs of indices"),
+        (lambda: exercises.check_folds(lambda *_: [[[0], [23]]] * 5), ValueError, "from 0 to 22; got"),
+        (lambda: exercises.check_folds(lambda *_: [[[0.0], [1]]] * 5), ValueError, "from 0 to 22; got"),
         (
             lambda: exercises.check_optimizer(adam(), "adamax"),
             ValueError,
