@@ -1,13 +1,14 @@
 """What an architecture search found."""
 
 import dataclasses
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from lectopt._internal import checks
-from lectopt._internal.tables import as_text, import_pandas
+from lectopt._internal.tables import as_html, as_text, import_pandas
 from lectopt.architecture.design import Architecture, Layer
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.strategies.choices import Record, best_of
@@ -145,14 +146,25 @@ class ArchitectureResults:
         )
 
     def __repr__(self) -> str:
-        rows = [("", f"{self.metric}: best child", "finalist, in the search", "trained again", "test")]
+        return f"{self._heading()}\n{as_text(self._rows())}\n{self._found()}"
+
+    def _repr_html_(self) -> str:
+        return f"{self._heading()}{as_html(self._rows())}<pre>{escape(self._found())}</pre>"
+
+    def _heading(self) -> str:
+        return f"ArchitectureResults: {self.children} children, {self.children / self.run_seconds:.3g} per second"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = []
         for one in self.finalists:
             searched = "-" if one.searched is None else f"{one.searched:.3g}"
             tests = ", ".join(f"{name} {_spread(values)}" for name, values in one.test_metrics.items())
             rows.append((one.method, self._best_child(one.method), searched, _spread(one.scores), tests or "-"))
-        heading = f"ArchitectureResults: {self.children} children, {self.children / self.run_seconds:.3g} per second"
+        return [("", f"{self.metric}: best child", "finalist, in the search", "trained again", "test"), *rows]
+
+    def _found(self) -> str:
         found = " and ".join(one.method for one in self.finalists if one.architecture == self.winner)
-        return "\n".join([heading, as_text(rows), f"winner, {found}:" if found else "winner:", str(self.winner)])
+        return f"winner, {found}:\n{self.winner}" if found else f"winner:\n{self.winner}"
 
     def _best_child(self, method: str) -> str:
         """Returns the best score of all that a method tried, which may not be that of its finalist."""

@@ -56,12 +56,14 @@ def test_the_best_child_stands_beside_the_finalist_and_the_winners_method_is_nam
         Finalist("reinforce", net, 0.4, np.array([0.5]), {}),
         Finalist("by hand", None, None, np.array([0.3]), {}),
     )
-    table = repr(
-        dataclasses.replace(results(SCORES if sign == 1 else -SCORES, sign == 1), finalists=finalists)
-    ).splitlines()
+    shown = dataclasses.replace(results(SCORES if sign == 1 else -SCORES, sign == 1), finalists=finalists)
+    table = repr(shown).splitlines()
     assert table[2].split() == ["reinforce", "0.6" if sign == 1 else "0.1", "0.4", "0.5", "-"]
     assert table[3].split() == ["by", "hand", "-", "-", "0.3", "-"]
     assert table[4] == "winner, reinforce:"
+    html = shown._repr_html_()
+    assert "<td>reinforce</td><td>0.6</td>" in html or sign == -1
+    assert html.endswith(f"<pre>winner, reinforce:\n{net}</pre>")
 
 
 def test_entropy_beside_that_of_uniform_choice():
