@@ -56,9 +56,11 @@ def describe(notebook):
     """Alternative texts from the captions that follow pictures, and widths on the page."""
     for cell, after in zip(notebook.cells, notebook.cells[1:], strict=False):
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                width = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))).width
-                output.metadata["image/png"] = {"alt": caption(after), "width": round(width * SHOWN_DPI / DPI)}
+            for kind in {"image/png", "image/gif"} & {*output.get("data", {})}:
+                output.metadata[kind] = {"alt": caption(after)}
+                if kind == "image/png":
+                    width = Image.open(io.BytesIO(base64.b64decode(output.data[kind]))).width
+                    output.metadata[kind]["width"] = round(width * SHOWN_DPI / DPI)
 
 
 def run(notebook):
