@@ -1,6 +1,6 @@
 """`check_folds`: how a student's function divides examples for cross-validation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def check_folds(
     return Verdict(not found, found or f"each of {n} examples is held out once, by chance, and never learned from then")
 
 
-def _broken_laws(folds: list[tuple[np.ndarray, ...]], n: int) -> Iterable[Any]:
+def _broken_laws(folds: list[tuple[np.ndarray, ...]], n: int) -> Iterator[str]:
     for i, (train, valid) in enumerate(folds):
         if both := len(np.intersect1d(train, valid)):
             yield f"of fold {i}, {both} examples that are held out are learned from as well"
