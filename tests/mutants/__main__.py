@@ -9,20 +9,25 @@ since nothing that is promised changes, stand in equivalent.txt with the reason.
 """
 
 import argparse
+import itertools
 import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .coverage import PACKAGE, slow_files, tests_of
-from .forks import LATE, Planted, in_child, run_tests
+from .forks import LATE, Changed, in_child, run_tests
 from .mutations import Mutation, compiled, mutations
 
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 NO_TESTS = 5
-SECONDS = 120
+FIRST = 15
+ELSEWHERE_SECONDS = 30
+SECONDS = 20
+SLOW_SECONDS = 120
 
 
 class Only:
@@ -36,28 +41,33 @@ class Only:
         items[:] = sorted((x for x in items if x.nodeid in self._place), key=lambda x: self._place[x.nodeid])
 
 
+def batches(mutation: Mutation) -> list[dict[str, float]]:
+    """Returns the fast tests that concern a mistake, in the order in which to run them: a few quick ones that run the
+    line, the others that do, and those that run other lines of the module, as far as they are quick."""
+    there, elsewhere = (list(found.items()) for found in tests_of(mutation.module, mutation.line))
+    total = itertools.accumulate(seconds for _, seconds in elsewhere)
+    near = [test for test, sum_so_far in zip(elsewhere, total, strict=True) if sum_so_far < ELSEWHERE_SECONDS]
+    return [dict(found) for found in (there[:FIRST], there[FIRST:], near) if found]
+
+
 def outcome(mutation: Mutation) -> str:
     """Runs the tests that concern a mistake; returns what became of it."""
     path = PACKAGE / mutation.module
     code = compiled(mutation, path.read_text(), str(path))
-    name = "lectopt." + mutation.module.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-    there, elsewhere = tests_of(mutation.module, mutation.line)
 
-    def work(names: list[str]) -> int:
-        sys.meta_path.insert(0, Planted(name, path, code))
-        return int(run_tests(sorted({name.partition("::")[0] for name in names}), Only(names)))
+    def work(files: Iterable[str], *plugins: object, marked: str = "not slow") -> int:
+        sys.meta_path.insert(0, Changed(lambda other: code if other == path else None))
+        return int(run_tests(sorted(files), *plugins, marked=marked))
 
-    def slow_work() -> int:
-        sys.meta_path.insert(0, Planted(name, path, code))
-        return int(run_tests(list(map(str, slow_files(mutation.module))), marked="slow"))
-
-    for names in (there, elsewhere):
-        status = in_child(lambda names=names: work(names), SECONDS) if names else NO_TESTS
+    for tests in batches(mutation):
+        files = {name.partition("::")[0] for name in tests}
+        status = in_child(lambda: work(files, Only(list(tests))), SECONDS + 3 * sum(tests.values()))  # noqa: B023
         if status not in (0, NO_TESTS):
             return "killed in time" if status == LATE else "killed"
-    if slow_files(mutation.module) and in_child(slow_work, 3 * SECONDS) not in (0, NO_TESTS):
+    slow = list(map(str, slow_files(mutation.module)))
+    if slow and in_child(lambda: work(slow, marked="slow"), SLOW_SECONDS) not in (0, NO_TESTS):
         return "killed by a slow test"
-    return "survived" if there else "survived, since no fast test runs the line"
+    return "survived" if tests_of(mutation.module, mutation.line)[0] else "survived, since no fast test runs the line"
 
 
 def equivalent() -> dict[tuple[str, ...], str]:

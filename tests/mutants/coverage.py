@@ -1,16 +1,17 @@
 """Which lines of lectopt each test runs, and how long it takes: found once a test file, and kept."""
 
+import ast
+import builtins
 import hashlib
 import json
 import sys
-import threading
 import time
 from collections import defaultdict
 from pathlib import Path
-from types import FrameType
+from types import CodeType
 from typing import Any
 
-from .forks import ROOT, in_child, run_tests
+from .forks import ROOT, Changed, in_child, run_tests
 
 PACKAGE = ROOT / "lectopt"
 KEPT = ROOT / ".pytest_cache" / "d" / "mutants"
@@ -45,14 +46,15 @@ def slow_files(module: str) -> list[Path]:
     ]
 
 
-def tests_of(module: str, line: int) -> tuple[list[str], list[str]]:
-    """Returns the tests that run a line, and the others that run some line of its module; the quickest first."""
+def tests_of(module: str, line: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns the tests that run a line, and the others that run some line of its module, each with the seconds that it
+    takes; the quickest first."""
     there, elsewhere = [], []
     for file in test_files(module):
         for name, test in tests_in(file, module).items():
             if lines := test["lines"].get(module):
                 (there if line in lines else elsewhere).append((test["seconds"], name))
-    return [name for _, name in sorted(there)], [name for _, name in sorted(elsewhere)]
+    return {name: seconds for seconds, name in sorted(there)}, {name: seconds for seconds, name in sorted(elsewhere)}
 
 
 _read: dict[tuple[Path, str], dict[str, Any]] = {}
@@ -80,11 +82,11 @@ class Recorder:
         self._file = file
         self._tests: dict[str, Any] = {}
         self._lines: defaultdict[str, set[int]] = defaultdict(set)
-        self._start = len(str(PACKAGE)) + 1
 
     def run(self, kept: Path) -> int:
         """Runs the tests of the file and writes what was found."""
         modules = {str(path.relative_to(PACKAGE)): digest(path) for path in PACKAGE.rglob("*.py")}
+        sys.meta_path.insert(0, Changed(self._telling))
         status = run_tests([str(self._file), "--maxfail=1000"], self)
         found = {"of": digest(self._file), "modules": modules, "tests": self._tests, "status": int(status)}
         kept.write_text(json.dumps(found))
@@ -92,27 +94,37 @@ class Recorder:
 
     def pytest_runtest_setup(self, item: Any) -> None:
         """Begins to watch."""
-        self._lines.clear()
+        for lines in self._lines.values():
+            lines.clear()
         self._began = time.process_time()
-        threading.settrace(self._calls)
-        sys.settrace(self._calls)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Keeps what a test ran that passed."""
-        if report.when == "call":
-            sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
-            if report.passed:
-                lines = {module: sorted(found) for module, found in self._lines.items()}
-                self._tests[report.nodeid] = {"seconds": time.process_time() - self._began, "lines": lines}
+        if report.when == "call" and report.passed:
+            lines = {module: sorted(found) for module, found in self._lines.items() if found}
+            self._tests[report.nodeid] = {"seconds": time.process_time() - self._began, "lines": lines}
 
-    def _calls(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.startswith(str(PACKAGE)):
-            return None
-        lines = self._lines[frame.f_code.co_filename[self._start :]]
+    def _telling(self, path: Path) -> CodeType:
+        """Returns the code of a module whose functions tell which lines they run."""
+        module, tree = str(path.relative_to(PACKAGE)), ast.parse(path.read_text())
+        tell = "ran_" + module.replace("/", "_").removesuffix(".py")
+        setattr(builtins, tell, self._lines[module].update)
+        for node in list(ast.walk(tree)):
+            if isinstance(node, (ast.Module, ast.ClassDef)):
+                continue
+            for block in (getattr(node, field, None) for field in ("body", "orelse", "finalbody")):
+                if isinstance(block, list):
+                    calls = [ast.parse(f"{tell}(range({s.lineno}, {_end(s)}))").body[0] for s in block]
+                    told = [statement for pair in zip(calls, block, strict=True) for statement in pair]
+                    block[:] = told[1:] if block and _is_text(block[0]) else told  # documentation stays in front
+        return compile(ast.fix_missing_locations(tree), str(path), "exec")
 
-        def note(frame: FrameType, event: str, arg: object) -> Any:
-            lines.add(frame.f_lineno)
-            return note
 
-        return note(frame, event, arg)
+def _end(statement: ast.stmt) -> int:
+    """Returns the line after a statement, or after the head of one that has others inside."""
+    inside = getattr(statement, "body", None) or [case.pattern for case in getattr(statement, "cases", [])]
+    return max(inside[0].lineno, statement.lineno + 1) if inside else (statement.end_lineno or statement.lineno) + 1
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)

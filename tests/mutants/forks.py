@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.machinery
-import importlib.util
 import os
 import resource
 import signal
@@ -15,6 +14,8 @@ from types import CodeType
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.dont_write_bytecode = False  # each child imports lectopt and tests anew
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # and compiles what is in the cache
 
 import conftest  # noqa: E402, first: it sets what JAX reads when it is imported
 import flax.linen  # noqa: E402, F401
@@ -66,18 +67,27 @@ def run_tests(files: list[str], *plugins: object, marked: str = "not slow") -> i
     return pytest.main([*quiet, "--hypothesis-seed=0", "--strict-markers", *files], plugins=[conftest, *plugins])
 
 
-class Planted(importlib.machinery.SourceFileLoader):
-    """Loads one module of lectopt from other code than its file's."""
+class Changed:
+    """Loads modules of lectopt from other code than their files': from `code_of(path)`, where it returns some."""
 
-    def __init__(self, name: str, path: Path, code: CodeType):
-        super().__init__(name, str(path))
-        self._code = code
+    def __init__(self, code_of: Callable[[Path], CodeType | None]):
+        self._code_of = code_of
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
-        """Finds this module alone."""
-        if name != self.name:
+        """Finds the modules that change."""
+        if name.partition(".")[0] != "lectopt":
             return None
-        return importlib.util.spec_from_file_location(name, self.path, loader=self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)  # type: ignore[arg-type]
+        if spec is None or spec.origin is None or (code := self._code_of(Path(spec.origin))) is None:
+            return None
+        spec.loader = _Code(name, spec.origin, code)
+        return spec
+
+
+class _Code(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, code: CodeType):
+        super().__init__(name, path)
+        self._code = code
 
     def get_code(self, fullname: str) -> CodeType:
         """Returns the other code."""
