@@ -25,7 +25,8 @@ from .mutations import Mutation, compiled, mutations
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 NO_TESTS = 5
 FIRST = 15
-ELSEWHERE_SECONDS = 30
+THERE_SECONDS = 60
+ELSEWHERE_SECONDS = 20
 SECONDS = 20
 SLOW_SECONDS = 120
 
@@ -43,11 +44,17 @@ class Only:
 
 def batches(mutation: Mutation) -> list[dict[str, float]]:
     """Returns the fast tests that concern a mistake, in the order in which to run them: a few quick ones that run the
-    line, the others that do, and those that run other lines of the module, as far as they are quick."""
-    there, elsewhere = (list(found.items()) for found in tests_of(mutation.module, mutation.line))
-    total = itertools.accumulate(seconds for _, seconds in elsewhere)
-    near = [test for test, sum_so_far in zip(elsewhere, total, strict=True) if sum_so_far < ELSEWHERE_SECONDS]
-    return [dict(found) for found in (there[:FIRST], there[FIRST:], near) if found]
+    line, others that do, and those that run other lines of the module; of both kinds as many as are quick."""
+    there, elsewhere = tests_of(mutation.module, mutation.line)
+    first = dict(list(there.items())[:FIRST])
+    others = {name: seconds for name, seconds in quick(there, THERE_SECONDS).items() if name not in first}
+    return [tests for tests in (first, others, quick(elsewhere, ELSEWHERE_SECONDS)) if tests]
+
+
+def quick(tests: dict[str, float], most: float) -> dict[str, float]:
+    """Returns the first of some tests that take so many seconds in all."""
+    sums = itertools.accumulate(tests.values())
+    return {name: tests[name] for name, seconds in zip(tests, sums, strict=True) if seconds <= most}
 
 
 def outcome(mutation: Mutation) -> str:

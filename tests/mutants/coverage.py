@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import functools
 import hashlib
 import json
 import sys
@@ -15,12 +16,6 @@ from .forks import ROOT, Changed, in_child, run_tests
 
 PACKAGE = ROOT / "lectopt"
 KEPT = ROOT / ".pytest_cache" / "d" / "mutants"
-BESIDE = {  # whose tests, beside its own, concern a package
-    "_internal": ["data", "optim", "tasks"],
-    "engine": ["search"],
-    "strategies": ["architecture"],
-    "training": ["tasks"],
-}
 MOST_SECONDS = 1200
 
 
@@ -29,21 +24,26 @@ def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
+@functools.cache
+def imported(file: Path) -> set[str]:
+    """Returns the modules, or names in modules, that a file imports."""
+    found = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}{name}" for node in found for name in ["", *(f".{alias.name}" for alias in node.names)]}
+
+
+@functools.cache
 def test_files(module: str) -> list[Path]:
-    """Returns the files of the tests that concern a module: those of its package, and of packages named above."""
-    package = module.split("/", maxsplit=1)[0]
-    folders = [ROOT / "tests" / name for name in [package, *BESIDE.get(package, [])]]
+    """Returns the files of the tests that concern a module: those of its package, and of packages that import it."""
+    dotted = "lectopt." + module.removesuffix(".py").replace("/", ".")
+    users = {file.relative_to(PACKAGE).parts[0] for file in PACKAGE.rglob("*.py") if dotted in imported(file)}
+    folders = [ROOT / "tests" / name for name in sorted({module.partition("/")[0], *users})]
     return [file for folder in folders for file in sorted(folder.glob("test_*.py"))]
 
 
 def slow_files(module: str) -> list[Path]:
     """Returns the files whose slow tests concern a module: that is named after it, and those that import it."""
-    stem = Path(module).stem
     dotted = "lectopt." + module.removesuffix(".py").replace("/", ".")
-    files = test_files(module)
-    return [
-        f for f in files if f.stem == f"test_{stem}" or dotted in f.read_text() or f"import {stem}" in f.read_text()
-    ]
+    return [f for f in test_files(module) if f.stem == f"test_{Path(module).stem}" or dotted in imported(f)]
 
 
 def tests_of(module: str, line: int) -> tuple[dict[str, float], dict[str, float]]:
