@@ -1,7 +1,8 @@
-"""The mistakes that `python -m tests.mutants` plants."""
+"""The mistakes that `python -m tests.mutants` plants, and how it finds the tests of a line."""
 
 import pytest
 from mutants.mutations import compiled, mutations
+from mutants.telling import telling
 
 SOURCE = '''"""1 + 1"""
 import math
@@ -48,3 +49,15 @@ def test_one_mistake_is_planted(change, result):
     exec(compiled(mutation, SOURCE, "module.py"), names)
     assert names["size"](3, root=True) == result
     assert mutation.text == SOURCE.splitlines()[mutation.line - 1].strip()
+
+
+def test_code_tells_its_lines():
+    ran = set()
+    names = {"tell": ran.update}
+    exec(telling(SOURCE, "module.py", "tell"), names)
+    assert names["size"].__doc__ == "Returns 2."
+    assert names["size"](None) is None
+    assert ran == {9, 10}
+    ran.clear()
+    assert names["size"](3) < 0
+    assert ran == {9, 11, 12}

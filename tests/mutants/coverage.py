@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any
 
 from .forks import ROOT, Changed, in_child, run_tests
+from .telling import telling
 
 PACKAGE = ROOT / "lectopt"
 KEPT = ROOT / ".pytest_cache" / "d" / "mutants"
@@ -106,25 +107,7 @@ class Recorder:
 
     def _telling(self, path: Path) -> CodeType:
         """Returns the code of a module whose functions tell which lines they run."""
-        module, tree = str(path.relative_to(PACKAGE)), ast.parse(path.read_text())
+        module = str(path.relative_to(PACKAGE))
         tell = "ran_" + module.replace("/", "_").removesuffix(".py")
         setattr(builtins, tell, self._lines[module].update)
-        for node in list(ast.walk(tree)):
-            if isinstance(node, (ast.Module, ast.ClassDef)):
-                continue
-            for block in (getattr(node, field, None) for field in ("body", "orelse", "finalbody")):
-                if isinstance(block, list):
-                    calls = [ast.parse(f"{tell}(range({s.lineno}, {_end(s)}))").body[0] for s in block]
-                    told = [statement for pair in zip(calls, block, strict=True) for statement in pair]
-                    block[:] = told[1:] if block and _is_text(block[0]) else told  # documentation stays in front
-        return compile(ast.fix_missing_locations(tree), str(path), "exec")
-
-
-def _end(statement: ast.stmt) -> int:
-    """Returns the line after a statement, or after the head of one that has others inside."""
-    inside = getattr(statement, "body", None) or [case.pattern for case in getattr(statement, "cases", [])]
-    return max(inside[0].lineno, statement.lineno + 1) if inside else (statement.end_lineno or statement.lineno) + 1
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        return telling(path.read_text(), str(path), tell)
