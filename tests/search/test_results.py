@@ -41,6 +41,7 @@ def test_moments_over_folds_with_seeds_averaged_first():
     np.testing.assert_allclose(found.std(), by_fold.std(axis=1, ddof=1), rtol=1e-4)
     np.testing.assert_allclose(found.sem(), by_fold.std(axis=1, ddof=1) / np.sqrt(5), rtol=1e-4)
     np.testing.assert_allclose(found.mean("score"), -by_fold.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(results(LOSS[:, :2]).mean(), by_fold[:, :2].mean(axis=1), rtol=1e-5)
     with pytest.raises(ValueError, match="metric must be one of 'loss', 'score'; got 'accuracy'"):
         found.mean("accuracy")
 

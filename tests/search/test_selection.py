@@ -148,6 +148,7 @@ WHOLE = {  # whole-number targets, folds: stratified, warned of
     "a regression": (np.random.default_rng(0).integers(25, 350, 60), 5, False, False),
     "a regression, a share": (np.random.default_rng(0).integers(25, 350, 60), 0.25, False, False),
     "a few of a class": (np.where(np.arange(60) < 3, 7, np.arange(60) % 2), 5, False, True),
+    "too many for classes": (np.where(np.arange(60) < 1, 99, np.arange(60) % 12), 5, False, False),
     "one of a class, a share": (np.where(np.arange(60) < 1, 7, np.arange(60) % 2), 0.25, False, True),
 }
 
