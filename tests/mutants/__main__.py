@@ -1,11 +1,11 @@
 """Plants mistakes in lectopt, one at a time, and runs the tests that concern each: which survive?
 
-    python -m tests.mutants [package or file below lectopt/ ...] [--sample N] [--seed S]
+    python -m tests.mutants [package, file or file:line below lectopt/ ...] [--sample N] [--seed S] [--fast]
 
-Runs the fast tests first, those of them first that run the line; of what survives these, the slow tests of the files
-that are named after the module or import it. Prints each survivor, and counts. The first time, and after changes, it
-finds out which tests run which lines, which takes a few times as long as these tests. Mistakes that no test can find,
-since nothing that is promised changes, stand in equivalent.txt with the reason.
+Runs the fast tests first, those of them first that run the line; on what survives these, unless --fast is given, the
+slow tests of the files that are named after the module or import it. Prints each survivor, and counts. The first time,
+and after changes, it finds out which tests run which lines, which takes as long as these tests. Mistakes that no test
+can find, since nothing that is promised changes, stand in equivalent.txt with the reason.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from .mutations import Mutation, compiled, mutations
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 NO_TESTS = 5
 FIRST = 15
-THERE_SECONDS = 60
-ELSEWHERE_SECONDS = 20
+THERE_SECONDS = 30
+ELSEWHERE_SECONDS = 10
 SECONDS = 20
 SLOW_SECONDS = 120
 
@@ -57,8 +57,8 @@ def quick(tests: dict[str, float], most: float) -> dict[str, float]:
     return {name: tests[name] for name, seconds in zip(tests, sums, strict=True) if seconds <= most}
 
 
-def outcome(mutation: Mutation) -> str:
-    """Runs the tests that concern a mistake; returns what became of it."""
+def outcome(mutation: Mutation, fast: bool) -> str:
+    """Runs the tests that concern a mistake, the slow ones too unless `fast`; returns what became of it."""
     path = PACKAGE / mutation.module
     code = compiled(mutation, path.read_text(), str(path))
 
@@ -71,7 +71,7 @@ def outcome(mutation: Mutation) -> str:
         status = in_child(lambda: work(files, Only(list(tests))), SECONDS + 3 * sum(tests.values()))  # noqa: B023
         if status not in (0, NO_TESTS):
             return "killed in time" if status == LATE else "killed"
-    slow = list(map(str, slow_files(mutation.module)))
+    slow = [] if fast else list(map(str, slow_files(mutation.module)))
     if slow and in_child(lambda: work(slow, marked="slow"), SLOW_SECONDS) not in (0, NO_TESTS):
         return "killed by a slow test"
     return "survived" if tests_of(mutation.module, mutation.line)[0] else "survived, since no fast test runs the line"
@@ -85,9 +85,12 @@ def equivalent() -> dict[tuple[str, ...], str]:
 
 def chosen(targets: list[str], sample: int | None, seed: int) -> list[Mutation]:
     """Returns the mistakes to plant."""
-    files = [f for target in targets or [""] for f in sorted((PACKAGE / target).rglob("*.py"))] or []
-    files += [PACKAGE / target for target in targets if (PACKAGE / target).is_file()]
-    found = [m for f in files for m in mutations(str(f.relative_to(PACKAGE)), f.read_text())]
+    found = []
+    for target, _, line in (text.partition(":") for text in targets or [""]):
+        path = PACKAGE / target
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            planted = mutations(str(file.relative_to(PACKAGE)), file.read_text())
+            found += [mutation for mutation in planted if line in ("", str(mutation.line))]
     if sample is None or sample >= len(found):
         return found
     return sorted(random.Random(seed).sample(found, sample), key=lambda m: (m.module, m.line))
@@ -99,11 +102,12 @@ def main() -> None:
     parser.add_argument("targets", nargs="*")
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fast", action="store_true")
     arguments = parser.parse_args()
     mutants = chosen(arguments.targets, arguments.sample, arguments.seed)
     reasons, counts, began = equivalent(), Counter[str](), time.monotonic()
     for mutation in mutants:
-        found = "equivalent" if mutation.key in reasons else outcome(mutation)
+        found = "equivalent" if mutation.key in reasons else outcome(mutation, arguments.fast)
         counts[found] += 1
         if found.startswith("survived"):
             print(f"{found}: {mutation}", flush=True)
