@@ -18,6 +18,7 @@ import pytest
 from flax import nnx
 
 import lectopt as lo
+from lectopt.data.readers import Reader
 from lectopt.training import checkpoints
 from lectopt.training.arguments import TrainingArguments
 from lectopt.training.setup import prepare
@@ -258,6 +259,11 @@ def test_no_more_is_read_than_is_trained_on():
 
     fit(lo.stream(counted()), PLAIN, steps=6)
     assert read == list(range(6))
+
+
+def test_an_epoch_ends_once():
+    reader = Reader("examples", lo.stream(batches), None)
+    assert [reader.read() is None for _ in range(10)] == 2 * [False, False, False, False, True]
 
 
 def test_there_is_memory_for_three_windows(monkeypatch):
