@@ -25,6 +25,7 @@ from lectopt.search.boundaries import boundary_of
 from lectopt.search.hyperparameter_search import Search
 from lectopt.search.plan import plan
 from lectopt.search.results import Results
+from lectopt.search.settings import as_settings
 from lectopt.search.space import Static
 
 quiet = {"progress": False, "key": 0}
@@ -413,11 +414,11 @@ def test_a_warning_where_the_best_stands_at_the_edge(best, columns, word):
     assert word is None or word in said[0]
 
 
-def warned(mean, columns, maximizes=False):
-    """Whether a search with these scores, [n, folds], says to widen the space."""
-    scores = {"loss": np.asarray(mean, np.float32).reshape(len(mean), -1, 1)}
-    n, folds, _ = scores["loss"].shape
-    found = Results(columns, scores, np.full((n, folds, 1), -1), "loss", maximizes, np.ones(n, np.int32))
+def warned(mean, columns, maximizes=False, seeds=1):
+    """Whether a search with these scores, [n, folds * seeds], says to widen the space."""
+    scores = {"loss": np.asarray(mean, np.float32).reshape(len(mean), -1, seeds)}
+    never = np.full(scores["loss"].shape, -1)
+    found = Results(columns, scores, never, "loss", maximizes, np.ones(len(mean), np.int32))
     return any(boundary_of(found, name) for name in columns)
 
 
@@ -447,6 +448,14 @@ def test_an_optimum_at_the_edge_is_warned_of_and_one_inside_is_not(folds, maximi
     edge, inside = np.sum(said, axis=0)
     assert edge >= (6 if folds == 1 else 9)  # with folds, noise is told from slope
     assert inside == 0
+
+
+def test_two_folds_do_not_tell_their_standard_error():
+    rough = np.repeat([[0, 0.001, 0.01, 0.002]], 6, axis=0).T
+    columns = as_settings({"x": X[:4]})
+    said = [warned(rough, columns, seeds=seeds) for seeds in (1, 2, 3, 6)]
+    assert said == [True, True, False, True]  # 6 folds, 3 folds, 2 folds of 3 seeds, 6 seeds
+    assert not any(warned(np.zeros((4, folds)), columns) for folds in (1, 3))  # nothing is better than the rest
 
 
 # what it costs --------------------------------------------------------------------------------------------------------
