@@ -207,7 +207,12 @@ def folds(split=np.array_split, shuffle=True, kept=np.setdiff1d):
         (folds(kept=lambda order, part: np.tile(np.setdiff1d(order, part), 2)), "of fold 0, .* are learned from twice"),
         (folds(split=lambda order, m: [order[:5]] * m), r"example \d+ is held out (0|5) times"),
         (folds(split=lambda order, m: np.split(order, (3, 8, 13, 18))), "5 examples .* one fold and 3 in another"),
-        (folds(shuffle=False), "neighbours are held out together"),
+        (folds(split=lambda order, m: np.array_split(order[1:], m)), r"example \d+ is held out 0 times"),
+        (
+            folds(lambda order, m: [part[::-1] for part in np.array_split(order, m)], shuffle=False),
+            "neighbours are held",
+        ),
+        (folds(split=lambda order, m: np.array_split(np.r_[:5, order[order >= 5]], m)), "each of"),
     ],
 )
 def test_folds(answer, evidence):
