@@ -15,11 +15,12 @@
   `load`, `compare`, `Comparison`, `watch`, `ensemble`; `update_batch_statistics`.
 - Looking: `check`, `inspect`, `rescale`, `diagnose`, `Diagnosis`.
 - Better starts: `pretrain_layers`, `pretrain_encoder`, `Pretrained`; `transfer`, `Transfer`.
-- Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`, `settings`; `sweep`, `cross_validate`,
-  `select`, `nested_cross_validate`, `Halving`, `population`, `Results`; `learning_curve`, `validation_curve`;
-  `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`; strategies and Optuna in `lectopt.search` and
-  `lectopt.search.optuna`; `use_all_cores`.
-- Exercises: an optimizer, schedule, norm or initializer of a student's beside the lecture's, in `lectopt.exercises`.
+- Search: spaces in `lectopt.space` (`lectopt.search.space`); `grid`, `sample`, `settings`; `sweep`, `replicate`,
+  `cross_validate`, `select`, `nested_cross_validate`, `Halving`, `population`, `Results`; `learning_curve`,
+  `validation_curve`; `suggest_learning_rate`; `search_architecture`, `ArchitectureSpace`; strategies and Optuna in
+  `lectopt.search` and `lectopt.search.optuna`; `use_all_cores`.
+- Exercises: an optimizer, schedule, norm, initializer or folds of a student beside the lecture's, in
+  `lectopt.exercises`.
 - Teaching: `racer`, a `Racer`, which is a page to play with; `style` and `label_lines` for pictures.
 - Estimators for scikit-learn in `lectopt.sklearn`, which is not imported here.
 
@@ -101,6 +102,7 @@ from lectopt.search import grid as grid
 from lectopt.search import learning_curve as learning_curve
 from lectopt.search import nested_cross_validate as nested_cross_validate
 from lectopt.search import population as population
+from lectopt.search import replicate as replicate
 from lectopt.search import sample as sample
 from lectopt.search import select as select
 from lectopt.search import settings as settings
@@ -141,8 +143,8 @@ __all__ = [
     "exponential_decay", "f1", "few_labels", "fit", "from_indices", "grid", "holdout", "initializers", "inspect",
     "join", "k_fold", "label_lines", "learning_curve", "leave_one_group_out", "leave_one_out", "linear_decay", "load",
     "minibatches", "momentum", "momentum_ramp", "nested_cross_validate", "nesterov", "population", "pretrain_encoder",
-    "pretrain_layers", "r2", "racer", "register_eval_params", "regression", "repeated", "rescale", "rmsprop",
-    "rmsprop_nesterov", "robbins_monro", "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam",
+    "pretrain_layers", "r2", "racer", "register_eval_params", "regression", "repeated", "replicate", "rescale",
+    "rmsprop", "rmsprop_nesterov", "robbins_monro", "roc_auc", "sample", "scale_by_adagrad", "scale_by_adam",
     "scale_by_learning_rate", "scale_by_rmsprop", "search", "search_architecture", "select", "settings", "sgd", "space",
     "steps_per_epoch", "stratified_k_fold", "stream", "style", "suggest_learning_rate", "sweep", "time_series_split",
     "trace_momentum", "trace_nesterov", "train", "transfer", "update_batch_statistics", "use_all_cores",

@@ -13,6 +13,7 @@ from lectopt.search.halving import Halving as Halving
 from lectopt.search.learning_rate import suggest_learning_rate as suggest_learning_rate
 from lectopt.search.nesting import nested_cross_validate as nested_cross_validate
 from lectopt.search.population import population as population
+from lectopt.search.replicating import replicate as replicate
 from lectopt.search.results import Results as Results
 from lectopt.search.score_curves import learning_curve as learning_curve
 from lectopt.search.score_curves import validation_curve as validation_curve
@@ -43,6 +44,7 @@ __all__ = [
     "population",
     "random_choices",
     "reinforce",
+    "replicate",
     "sample",
     "select",
     "settings",

@@ -217,6 +217,7 @@ GOOD = {  # arguments beside which a flag is the only thing that is wrong
     "reinforce": CHOICES,
     "Controller": {},
     "sweep": SEARCH,
+    "replicate": {"function": lambda key: {"loss": 0.0}, "seeds": 1, "key": 0},
     "cross_validate": SEARCH,
     "population": SEARCH | {"settings": {"learning_rate": [0.1, 0.2]}, "rounds": 1, "epochs_per_round": 1},
     "learning_curve": SEARCH | {"setting": {}},

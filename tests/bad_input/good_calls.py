@@ -118,6 +118,7 @@ SPACES = {
 }  # fmt: skip
 SEARCHES = {
     lo.sweep: SEARCH | {"trial": swept},
+    lo.replicate: {"function": lambda key: {"loss": 0.0}, "seeds": 1, "key": 0, "progress": False},
     lo.cross_validate: SEARCH | {"trial": scored, "folds": FOLDS},
     lo.select: SEARCH | {"trial": trained, "examples": EXAMPLES, "folds": 2, "minimize": "valid_loss"},
     lo.nested_cross_validate: SEARCH
