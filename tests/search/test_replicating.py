@@ -10,7 +10,7 @@ import lectopt as lo
 
 def drawn(key):
     u = jax.random.uniform(key)
-    return {"diverged_at": jnp.where(u < 0.5, 3, -1), "drawn": u, "again": u}
+    return {"diverged_at": jnp.where(u < 0.5, 3, -1), "drawn": u, "more": u}
 
 
 @pytest.mark.slow
@@ -18,7 +18,7 @@ def test_each_seed_is_a_call_of_its_own_with_the_keys_of_a_sweep():
     found = lo.replicate(drawn, 6, key=3, progress=False)
     options = {"minimize": "u", "seeds": 6, "key": 3, "progress": False}
     swept = lo.sweep(lambda setting, key: {"u": jax.random.uniform(key)}, {"x": [7.0]}, **options)
-    assert {name: values.shape for name, values in found.items()} == {"drawn": (6,), "again": (6,)}
+    assert {name: values.shape for name, values in found.items()} == {"drawn": (6,), "more": (6,)}
     alone = swept.metrics["u"][0, 0]
     assert 0 < np.isnan(found["drawn"]).sum() < 6
     for values in found.values():  # one that diverged has no score
