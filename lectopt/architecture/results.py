@@ -1,6 +1,7 @@
 """What an architecture search found."""
 
 import dataclasses
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +121,7 @@ class ArchitectureResults:
         Returns:
             A matplotlib figure.
         """
-        from lectopt.plots.architecture_search import plot_search  # noqa: PLC0415, matplotlib is heavy
-
-        sign = 1 if self.maximizes else -1
-        scores = {method: sign * np.asarray(record.scores, float) for method, record in self.records.items()}
-        controller = next((record for record in self.records.values() if record.probabilities is not None), None)
-        learned = {} if controller is None else _learned(controller, self.space)
-        return plot_search(scores, metric=self.metric, maximizes=self.maximizes, **learned)
+        return plot_records(self.records, self.space, self.metric, maximizes=self.maximizes)
 
     def plot_winner(self) -> "Figure":
         """Plots the winner layer by layer.
@@ -179,6 +174,17 @@ class ArchitectureResults:
             str(decision): decision.options[choice] if matters else None
             for decision, choice, matters in zip(self.space.questions, vector, active, strict=True)
         }
+
+
+def plot_records(records: Mapping[str, Record], space: ArchitectureSpace, metric: str, *, maximizes: bool) -> "Figure":
+    """Returns a picture of what each method tried, by round, and of what the controller learned."""
+    from lectopt.plots.architecture_search import plot_search  # noqa: PLC0415, matplotlib is heavy
+
+    sign = 1 if maximizes else -1
+    scores = {method: sign * np.asarray(record.scores, float) for method, record in records.items()}
+    controller = next((record for record in records.values() if record.probabilities is not None), None)
+    learned = {} if controller is None else _learned(controller, space)
+    return plot_search(scores, metric=metric, maximizes=maximizes, **learned)
 
 
 def _learned(controller: Record, space: ArchitectureSpace) -> dict[str, Any]:

@@ -13,15 +13,17 @@ from rich.console import Console
 from lectopt._internal import checks
 from lectopt._internal.arrays import as_array
 from lectopt._internal.keys import as_key
+from lectopt._internal.live_picture import live_picture
 from lectopt._internal.run_directories import make_directory
 from lectopt.architecture.children import Children
 from lectopt.architecture.final_trainings import FinalTrainings
-from lectopt.architecture.results import ArchitectureResults
+from lectopt.architecture.results import ArchitectureResults, plot_records
 from lectopt.architecture.space import ArchitectureSpace
 from lectopt.data.folds import Folds
 from lectopt.data.subsets import as_subset
 from lectopt.engine.memory import fitted_count
 from lectopt.engine.options import SearchOptions
+from lectopt.strategies.choices import Record
 from lectopt.strategies.evolution import Evolution
 from lectopt.strategies.random_search import RandomSearch
 from lectopt.strategies.reinforcement import SHORT, Controller, Reinforce, checked_controller
@@ -114,7 +116,8 @@ def search_architecture(
         directory: folder that keeps the state of the search between rounds; it is created if necessary. A search that
             was interrupted in any way continues from there when it is called again with the same arguments, and ends as
             an uninterrupted one would. None keeps nothing on disk.
-        progress: whether to show progress bars on standard error; True by default.
+        progress: whether to show progress bars on standard error, and in a notebook, after some seconds, the scores so
+            far as a picture that grows; True by default.
 
     Returns:
         `ArchitectureResults`; its fields `winner`, `run` and `test_metrics` are the outcome. In an interactive session
@@ -165,9 +168,8 @@ def search_architecture(
         make_directory("directory", options.directory)
     program = _fitted(options, methods, trained, rounds, key)
     began = time.perf_counter()
-    found = run_program(program, options.directory, options.progress, smaller=_halved)
+    records = _run(program, options, methods, trained)
     seconds = time.perf_counter() - began
-    records = {name: jax.tree.map(np.asarray, found[name]) for name in methods}  # in this order
     ended = any(len(record.scores) < rounds for record in records.values())  # by hand
     rows, vector, run = finals.of_interrupted(records) if ended else finals.run(records, options.progress)
     return ArchitectureResults(
@@ -183,6 +185,27 @@ def search_architecture(
         compile_seconds=program.compile().seconds,
         run_seconds=seconds,
     )
+
+
+def _run(
+    program: RoundProgram, options: SearchOptions, methods: Mapping[str, Method], children: Children
+) -> dict[str, Record]:
+    """Runs all rounds, which a picture may show while they run; returns the record of each method, in their order."""
+    picture, goal, total = live_picture(options.progress), children.goal, program.rounds.total
+
+    def ordered(found: Mapping[str, Record], done: int) -> dict[str, Record]:
+        return {name: jax.tree.map(lambda leaf: np.asarray(leaf)[:done], found[name]) for name in methods}
+
+    def look(found: Mapping[str, Record], done: int) -> None:
+        def draw() -> Any:
+            records = ordered(found, done)
+            known = any(np.isfinite(record.scores).any() for record in records.values())
+            return plot_records(records, children.space, goal.metric, maximizes=goal.maximizes) if known else None
+
+        if picture is not None:
+            picture.look(draw, is_last=done == total)
+
+    return ordered(run_program(program, options.directory, options.progress, smaller=_halved, look=look), total)
 
 
 def _methods(space: ArchitectureSpace, children: int, controller: Any) -> dict[str, Method]:

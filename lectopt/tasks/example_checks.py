@@ -106,7 +106,8 @@ def _check_outputs(task: Task, params: Params, state: ModelState, batch: Batch, 
 
 def target_check(task: Task, first: Batch) -> Callable[[Batch], None] | None:
     """Returns what checks the targets of batches like this one, which has been checked; None if nothing is to be."""
-    if not task.has_targets or task.check is None:
+    counted = task.has_targets and jax.eval_shape(task.counts, first[-1]) is not None
+    if not task.has_targets or (task.check is None and not counted):
         return None
     check = task.check
     params, state = cached_jit(_init, task).eval_shape(jax.random.key(0), first)
@@ -114,7 +115,11 @@ def target_check(task: Task, first: Batch) -> Callable[[Batch], None] | None:
 
     def check_batch(batch: Batch) -> None:
         # Together with the first: of a batch alone it may be that no label counts, which is no mistake.
-        check(outputs, jax.tree.map(lambda *parts: np.concatenate(parts), first[-1], batch[-1]))
+        targets = jax.tree.map(lambda *parts: np.concatenate(parts), batch[-1], first[-1])
+        if check is not None:
+            check(outputs, targets)
+        if counted:
+            _check_counts(task, targets, "its targets")
 
     return check_batch
 

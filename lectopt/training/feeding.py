@@ -26,7 +26,7 @@ from lectopt.training.carry import Carry, Plan, Window
 from lectopt.training.setup import Setup
 from lectopt.training.window_memory import WindowMemory
 
-_BYTES = 2**25  # of a window
+_BYTES = 2**23  # of a window: a chunk costs less than writing to so much new memory, of which three take part
 _MOST_BATCHES = 1024
 _SECONDS = 0.25  # a window is handed over after so long, full or not
 _POLL_SECONDS = 0.1  # between two looks whether Ctrl-C was pressed

@@ -1,14 +1,18 @@
 """What an architecture search gives to its pictures, from results made by hand."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from figure_parts import lines, panels, same
 
 import lectopt as lo
+from lectopt.architecture import searching
+from lectopt.architecture.children import Goal
 from lectopt.architecture.design import Architecture, Layer
 from lectopt.architecture.results import ArchitectureResults, Finalist
+from lectopt.engine.options import SearchOptions
 from lectopt.strategies.choices import Record
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -64,6 +68,27 @@ def test_the_best_child_stands_beside_the_finalist_and_the_winners_method_is_nam
     html = shown._repr_html_()
     assert "<td>reinforce</td><td>0.6</td>" in html or sign == -1
     assert html.endswith(f"<pre>winner, reinforce:\n{net}</pre>")
+
+
+def test_the_picture_grows_while_rounds_run(screen, monkeypatch):
+    """As many rounds as are done, in the methods' order; none while no child has a score."""
+    whole = results(SCORES * [[np.nan], [1], [1]])
+
+    def rounds(program, directory, progress, *, smaller, look):
+        for done in (1, 2, 3):
+            look({name: whole.records[name] for name in sorted(whole.records)}, done)
+        return whole.records
+
+    monkeypatch.setattr(searching, "run_program", rounds)
+    monkeypatch.setattr("lectopt._internal.progress.Throttle.due", lambda self: True)
+    children = SimpleNamespace(space=SPACE, goal=Goal("valid_accuracy", True, last=1))
+    program = SimpleNamespace(rounds=SimpleNamespace(total=3))
+    options = SearchOptions.of(chunk=None, memory=None, directory=None, progress=True)
+    records = searching._run(program, options, whole.records, children)
+    assert list(records) == ["reinforce", "random"]
+    figures = [*screen.shown, *screen.updates]
+    assert [list(panels(figure))[:2] for figure in figures] == [["reinforce", "random"]] * 2
+    assert [len(lines(panels(figure)["random"])["mean of the round"][0]) for figure in figures] == [2, 3]
 
 
 def test_entropy_beside_that_of_uniform_choice():

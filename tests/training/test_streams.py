@@ -333,6 +333,20 @@ def test_a_batch_that_is_not_as_the_first_is_named(batch, message):
         fit(lo.stream(changed(2, batch)), PLAIN)
 
 
+def test_counts_of_a_later_batch_are_checked():
+    """In row 14 of 32 of the second batch; a batch in which nothing counts is no mistake."""
+
+    def loss(outputs, targets):
+        return ((outputs[:, 0] - targets[:, 0]) ** 2) / 100
+
+    task = lo.Task(lambda rngs: nnx.Linear(64, 10, rngs=rngs), loss, counts=lambda targets: 1.0 * targets[:, 1])
+    targets = np.stack([Y, np.arange(len(Y)) < 2 * SIZE], axis=1)
+    fit(lo.stream(lambda: batches(y=targets)), task, epochs=1)
+    targets[SIZE + 14, 1] = -1
+    with pytest.raises(ValueError, match=r"batch 2 of epoch 1 of train: counts must be .* got -1\.0 in row 14"):
+        fit(lo.stream(lambda: batches(y=targets)), task, epochs=1)
+
+
 def fails(after):
     for i, batch in enumerate(itertools.cycle(batches())):
         if i == after:
