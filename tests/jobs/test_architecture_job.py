@@ -6,13 +6,38 @@ import numpy as np
 import pytest
 
 import lectopt as lo
+from lectopt.architecture.design import Architecture, Layer
 from lectopt.jobs import architecture
 from lectopt.strategies.choices import Record
 
 METHODS = ["reinforce", "reinforce, as Zoph & Le", "evolve", "random"]
 
 
+def fewer(rest, test, name):
+    return lo.holdout(rest, 0.9, key=0, stratify=True)[0], test, name
+
+
 @pytest.mark.slow
+def test_a_short_form_of_the_job(monkeypatch, tmp_path, capsys):
+    """Two networks of one layer, hardly trained: all is printed and drawn."""
+    space = lo.ArchitectureSpace(depth=1, width=[2, 4], kernel_size=5, strides=2)
+    small = {"SPACE": space, "BY_HAND": Architecture((Layer(4, 5),), (2,)), "ROUNDS": 1, "CHILDREN": 2, "FINALISTS": 1}
+    examples = architecture._examples
+    small |= {"SEEDS": 2, "AT_A_TIME": 2, "_examples": lambda seed: fewer(*examples(seed))}
+    for name, value in small.items():
+        monkeypatch.setattr(architecture, name, value)
+    monkeypatch.setitem(architecture.TRAINING, "epochs", 1)
+    architecture.architecture_job(tmp_path, 0)
+    told = capsys.readouterr().out
+    assert "2 architectures, on MNIST-1D" in told
+    assert [told.count(f"{name} ") > 0 for name in METHODS] == [True] * 4
+    assert len(re.findall(r"^(reinforce|evolve|random|by hand) .*accuracy (0\.\d+)", told, flags=re.MULTILINE)) == 4
+    for name in ("ranks", "search", "winner"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 8_000
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("fully_compiled")
 def test_the_job(monkeypatch, tmp_path, capsys):
     space = lo.ArchitectureSpace(depth=[1, 2], width=[8, 16], kernel_size=[5, 7], strides=2)

@@ -27,6 +27,7 @@ def shorter(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("fully_compiled", "shorter")
 def test_layers_that_learned_without_labels_help_where_labels_are_few(monkeypatch):
     monkeypatch.setattr(pretrain, "LABELS", (1, 50))

@@ -58,6 +58,7 @@ LONG += ["digits, conv, rmsprop, rate 0.05"]
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("scenarios", "wrong", "most"),
     [(planted_faults.FAULTS, "missed", 3), (planted_faults.HEALTHY, "alarm", 1)],  # of 33: nine of ten are found
@@ -75,7 +76,14 @@ def test_judged(scenarios, wrong, most, capsys, request):
 
 
 QUICK = ["diabetes, linear, one by one", "cancer, logistic, adagrad"]
-MORE = ["diabetes, momentum, rate 0.3", "diabetes, linear, adam, rate 0.5"]
+MORE = [
+    "diabetes, momentum, rate 0.3",
+    "diabetes, linear, adam, rate 0.5",
+    "digits, sgd, rate 1e-4",
+    "mnist, 250 images",
+]
+MORE += ["mnist, biases -1.5", "diabetes, clipped at 0.005", "digits, softmax, 200 epochs", "digits, momentum"]
+MORE += ["mnist, last biases of size 5", "mnist, nesterov"]
 
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])

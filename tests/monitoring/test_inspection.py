@@ -115,7 +115,7 @@ def test_it_names_the_same_where_there_are_no_exact_products(start, product_bits
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("full_precision")
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", [pytest.param("tanh", marks=pytest.mark.exhaustive), "relu"])
 def test_training_bears_it_out(activation):
     """Ten epochs at one rate: what was found healthy learns, what was found sick does not (or falls far behind)."""
     rest, test = lo.holdout((X, Y), 0.2, key=0, stratify=True)

@@ -624,7 +624,11 @@ def test_nothing_compiles_before_it_is_checked(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=pytest.mark.exhaustive if name == "leaks" else ()) for name, mode in MODES.items()],
+    ids=MODES,
+)
 def test_in_every_mode_of_jax(mode):
     x = np.sin(np.arange(24, dtype=np.float32)).reshape(6, 4)
 

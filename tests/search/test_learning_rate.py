@@ -88,6 +88,7 @@ def test_no_rate_at_all():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("full_precision")
 def test_it_is_near_the_best_rate_in_the_long_run():
     """On the digits, for three algorithms: a training of 30 epochs at the suggested rate is nearly as good as at the

@@ -81,9 +81,9 @@ TOOLS = {
     "diagnose": lambda task: lo.diagnose(lo.fit(task, OPTIMIZER, (X, Y), **OPTIONS | {"patience": None})),
     "rate": lambda task: lo.suggest_learning_rate(task, lo.sgd, (X, Y), batch_size=60, key=0, steps=100, seeds=1),
 }
-QUICK = [("strict", name) for name in ("train", "rescale")]
+DEAR = [("leaks", name) for name in ("check", "search", "rate")]
 CALLS = [
-    pytest.param(mode, name, task, marks=() if (mode, name) in QUICK else pytest.mark.slow)
+    pytest.param(mode, name, task, marks=pytest.mark.exhaustive if (mode, name) in DEAR else ())
     for mode in MODES
     for name in TOOLS
     for task in TASKS

@@ -339,7 +339,12 @@ def test_complex_numbers_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("data", "dtype"), [("digits", jnp.bfloat16), ("digits", jnp.float16), ("mnist", jnp.bfloat16)]
+    ("data", "dtype"),
+    [
+        ("digits", jnp.bfloat16),
+        ("digits", jnp.float16),
+        pytest.param("mnist", jnp.bfloat16, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_accuracy_is_within_a_third_of_a_point_of_float32(data, dtype, fully_compiled):
     x, y = getattr(lo.datasets, data)()

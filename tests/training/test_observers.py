@@ -268,7 +268,7 @@ def test_in_a_real_notebook_one_picture_grows():
 import lectopt as lo
 from flax import nnx
 task = lo.classification(lambda rngs: nnx.Linear(64, 10, rngs=rngs))
-run = lo.fit(task, lo.sgd(1e-3), lo.datasets.digits(), batch_size=32, epochs=12000, key=0)
+run = lo.fit(task, lo.sgd(1e-3), lo.datasets.digits(), batch_size=32, epochs=6000, key=0)
 len(run.history.steps["loss"])
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
@@ -283,7 +283,7 @@ len(run.history.steps["loss"])
     outputs = notebook.cells[0].outputs
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
     assert sum(updates) >= 1
-    assert outputs[-1]["data"]["text/plain"] == str(12000 * lo.steps_per_epoch(1797, 32))
+    assert outputs[-1]["data"]["text/plain"] == str(6000 * lo.steps_per_epoch(1797, 32))
     assert not any(output.get("name") == "stderr" for output in outputs)
 
 

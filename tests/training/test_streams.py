@@ -534,7 +534,7 @@ np.savez(sys.argv[2], loss=run.history.steps["loss"], weights=run.params["layers
 """
 
 
-KILLS = int(os.environ.get("LECTOPT_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("LECTOPT_TEST_KILLS", "2"))
 
 
 @pytest.mark.slow
