@@ -98,26 +98,51 @@ WITHOUT_TRAINING = {
 }
 
 
+OF_REGRESSORS_ALONE = {
+    "check_regressor_data_not_an_array",
+    "check_regressor_multioutput",
+    "check_regressors_int",
+    "check_regressors_no_decision_function",
+    "check_regressors_train",
+}
+all_checks = functools.partial(parametrize_with_checks, expected_failed_checks=lambda _: UNEQUAL, xfail_strict=True)
+TRAINED = {"model": (20,), "epochs": 30, "learning_rate": 0.01}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks(
-    [cls(model=(20,), epochs=30, learning_rate=0.01) for cls in (Classifier, Regressor)],
-    expected_failed_checks=lambda _: UNEQUAL,
-    xfail_strict=True,
-)
+@all_checks([Classifier(**TRAINED)])
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore")
+@all_checks([Regressor(**TRAINED)])
+def test_all_of_scikit_learns_checks_pass_for_regressors_too(estimator, check):
+    check(estimator)
+
+
+def pass_checks(unfitted, names):
+    found = set()
+    for own, check in estimator_checks_generator(unfitted):
+        if getattr(check.func, "__name__", None) in names:
+            check(own)
+            found.add(check.func.__name__)
+    assert found == names
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_checks_of_regressors_alone_pass():
+    pass_checks(Regressor(**TRAINED), OF_REGRESSORS_ALONE)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cls", [Classifier, Regressor])
 def test_scikit_learns_checks_that_do_not_train_pass(cls):
-    found = set()
-    for unfitted, check in estimator_checks_generator(cls()):
-        if getattr(check.func, "__name__", None) in WITHOUT_TRAINING:
-            check(unfitted)
-            found.add(check.func.__name__)
-    assert found == WITHOUT_TRAINING
+    pass_checks(cls(), WITHOUT_TRAINING)
 
 
 # Labels, frames, scores. ---------------------------------------------------------------------------------------------
