@@ -9,6 +9,7 @@ import pytest
 from digits_mlp import TRAIN, VALID, X, Y, apply, init, poison
 
 import lectopt as lo
+from lectopt.training.example_weights import as_valid_weights
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -273,6 +274,13 @@ def test_weights_of_single_examples_go_with_parts_of_the_same_arrays():
     run = lo.fit(TASK, MOMENTUM, train, valid=valid, weights=weights, weight_validation=True, **OPTIONS)
     for metric, value in weighted(run, weights[77:]).items():
         assert_same(run.metrics[f"valid_{metric}"], value, 1e-5)
+
+
+def test_which_part_is_weighted_may_be_known_to_a_trace_alone():
+    part = functools.partial(lo.Subset, (X, Y), size=np.int32(33), least=33)
+    train = part(jnp.arange(33))
+    weigh = lambda rows: as_valid_weights(np.ones(len(Y)), part(rows), "valid", train, TASK)  # noqa: E731
+    assert jax.eval_shape(weigh, train.indices).shape == (len(Y),)
 
 
 # Searches and arguments -----------------------------------------------------------------------------------------------
