@@ -94,6 +94,11 @@ class LaneProgram:
         """Returns whether the outcome depends on what a lane starts from; True if there is nothing."""
         return not jax.tree.leaves(self._traced.arguments[2]) or self._traced.reads(2)
 
+    def unread(self) -> list[str]:
+        """Returns the names of the numbers in a setting that the outcome does not depend on."""
+        names = sorted(self._traced.arguments[0])  # as JAX orders them
+        return [name for name, is_read in zip(names, self._traced.leaves_read(0), strict=True) if not is_read]
+
     @property
     def compile_seconds(self) -> float:
         """How long XLA took for the programs that were not there before."""

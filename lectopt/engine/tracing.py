@@ -57,10 +57,14 @@ class TracedProgram:
 
     def reads(self, number: int) -> bool:
         """Returns whether the outputs depend on an argument, by its number."""
+        return any(self.leaves_read(number))
+
+    def leaves_read(self, number: int) -> list[bool]:
+        """Returns whether the outputs depend on each leaf of an argument, by its number."""
         sizes = [len(jax.tree.leaves(tree)) for tree in self.arguments]
         read = set(map(id, self._jaxpr.outvars))
         for equation in reversed(self._jaxpr.eqns):
             if not read.isdisjoint(map(id, equation.outvars)):
                 read.update(map(id, equation.invars))
         first = sum(sizes[:number])
-        return not read.isdisjoint(map(id, self._jaxpr.invars[first : first + sizes[number]]))
+        return [id(leaf) in read for leaf in self._jaxpr.invars[first : first + sizes[number]]]

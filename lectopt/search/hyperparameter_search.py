@@ -115,7 +115,6 @@ class Search:
         with ProgressBar("trainings", lanes, show=self.options.progress) as bar:
             self.progress = Progress(bar, self.options.progress, self.metric, self.maximizes, picture=picture)
             self.scores = Scores(self.shape[0], len(self.pairs.fold))
-            self.spent_before = self._spent
             programs = len(setting_groups), len(rungs), self.retraining
             self.progress.print(plan(self.shape, lanes, *programs, self.options))
             with jit_without_nan_checks(), compile_threads() as threads:
@@ -128,15 +127,16 @@ class Search:
         return results
 
     @property
-    def _spent(self) -> tuple[float, float]:
+    def spent(self) -> tuple[float, float]:
         """Seconds of tracing, in Python, and of compiling, in all threads together."""
         programs = self.programs.values()
         return sum(p.trace_seconds for p in programs), sum(p.compile_seconds for p in programs)
 
-    def trace_first(self) -> None:
+    def trace_first(self) -> LaneProgram:
         """Traces the trial for the first setting, which raises what a run would raise."""
         group = groups(self.settings)[0]
-        self._program(0, group.static, self.settings.numbers(group.rows))
+        with jit_without_nan_checks():
+            return self._program(0, group.static, self.settings.numbers(group.rows))
 
     def so_far(self) -> Results | None:
         """Returns what an interrupted search has run on all folds from all seeds; None if nothing."""
@@ -255,7 +255,7 @@ class Search:
     def results(self, scores: Scores, run_seconds: float) -> Results:
         """Returns these scores of the settings, with what it took to get them."""
         trace_seconds, compile_seconds = (
-            after - before for after, before in zip(self._spent, self.spent_before, strict=True)
+            after - before for after, before in zip(self.spent, self.spent_before, strict=True)
         )
         return Results(
             settings=self.settings,

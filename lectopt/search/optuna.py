@@ -344,7 +344,9 @@ def _run(search: Search, space: SuggestedSpace, report: Report, asked: Sequence[
     trials: list[list[optuna.Trial]] = [[] for _ in range(settings.count)]
     for one, place in zip(asked, places, strict=True):
         trials[place].append(one.trial)
-    results = dataclasses.replace(search.of_other(settings), going_on=report.pruner(trials)).run()
+    results = dataclasses.replace(
+        search.of_other(settings), going_on=report.pruner(trials), spent_before=search.spent
+    ).run()
     stops = [report.tell(one.trial, results, place) for one, place in zip(asked, places, strict=True)]
     return results.run_seconds, any(stops)
 

@@ -246,7 +246,7 @@ def validation_curve(
 
     Raises:
         ValueError: before anything is compiled, if an argument is not as described above, or if the trial does not
-            return the metric.
+            return the metric, or does not read the hyperparameter.
         TypeError: if an argument has the wrong type.
 
     Example:
@@ -285,7 +285,10 @@ def validation_curve(
 
 def _curve(name: str, trial: Any, settings: Settings, folds: Folds, **options: Any) -> ScoreCurve:
     """Returns the scores of settings that differ in one hyperparameter."""
-    return ScoreCurve(name, run_or_keep_partial(Search.of(trial, settings, folds, **options)))
+    search = Search.of(trial, settings, folds, **options)
+    if name in search.trace_first().unread():
+        raise ValueError(f"trial must read what the curve is over; no score depends on {name!r}")
+    return ScoreCurve(name, run_or_keep_partial(search))
 
 
 def shuffled_training(folds: Folds, key: jax.Array) -> Folds:

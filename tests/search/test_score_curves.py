@@ -159,6 +159,11 @@ BAD = {
     "no sizes": (lambda: of_learning(sizes=[]), TypeError, "sizes must be whole numbers"),
     "metric": (lambda: of_learning(minimize="x"), ValueError, "minimize must be"),
     "name": (lambda: of_validation(name=3), TypeError, "name must be the name of a hyperparameter; got 3"),
+    "not read": (
+        lambda: of_validation(name="alhpa", setting={"alpha": 1.0}),
+        ValueError,
+        "trial must read .* depends on 'alhpa'",
+    ),
     "values": (lambda: of_validation(values=[]), ValueError, "settings must be columns"),
     "an array": (lambda: of_validation(values=[jnp.ones(2)]), TypeError, r"settings\['alpha'\] must hold numbers or"),
     "no metric": (lambda: of_validation().plot("x"), ValueError, "metric must be one of .*; got 'x'"),
