@@ -200,18 +200,18 @@ def _locked_folder(parent: Path, stack: contextlib.ExitStack) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds a lock on a file or folder.
 
     Raises:
-        BlockingIOError: if another holds it. OSError: if the file system knows no locks.
+        BlockingIOError: if another holds it, unless it is to `wait`. OSError: if the file system knows no locks.
     """
     if fcntl is None:
         yield
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)

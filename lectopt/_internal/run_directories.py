@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lectopt._internal.files import as_value_error, clear_leftovers, is_leftover, reason, replace_file
+from lectopt._internal.files import as_value_error, clear_leftovers, is_leftover, locked, reason, replace_file
 from lectopt._internal.trees import to_numpy
 
 
@@ -31,7 +31,7 @@ def make_directory(name: str, path: Path) -> None:
     """
     with as_value_error(name, path, "directory"):
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(prefix="lectopt-", suffix=".part", dir=path):
             pass
 
 
@@ -43,15 +43,24 @@ def claim(path: Path, fingerprint: str, what: str) -> None:
     """
     make_directory("directory", path)
     file = path / "fingerprint"
-    if not file.exists() and all(is_leftover(entry, owned=True) for entry in path.iterdir()):
-        with as_value_error("directory", path, "directory"):
-            replace_file(file, lambda opened: opened.write(fingerprint.encode()))
+    with _one_at_a_time(path):  # or each of two processes that begin at once would have a file of its own to lock
+        if not file.exists() and all(is_leftover(entry, owned=True) for entry in path.iterdir()):
+            with as_value_error("directory", path, "directory"):
+                replace_file(file, lambda opened: opened.write(fingerprint.encode()))
     if not file.is_file() or file.read_bytes() != fingerprint.encode():
         raise ValueError(
             f"directory must be new, or of the same {what}; {path} holds something else (other data, model, "
             "optimizer, numbers, epochs, key, or version of JAX)"
         )
     clear_leftovers(path, owned=True)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # where the file system knows no locks
+            stack.enter_context(locked(path, wait=True))
+        yield
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import optax
 from lectopt._internal import checks, numerics
 from lectopt._internal.types import Array, ArrayTree
 from lectopt.optim.clipping import NONFINITE, clip_factor, scale
-from lectopt.optim.layers import layer_names, norms_by_layer
+from lectopt.optim.layers import first_norms, layer_names, norms_by_layer
 
 
 class ClipLayersByNormState(NamedTuple):
@@ -63,8 +63,7 @@ def clip_layers_by_norm(
     checks.check_choice("nonfinite", nonfinite, NONFINITE)
 
     def init(params: ArrayTree) -> ClipLayersByNormState:
-        norms = jax.eval_shape(norms_by_layer, params)
-        return ClipLayersByNormState(numerics.first_step(), jax.tree.map(lambda norm: jnp.zeros((), norm.dtype), norms))
+        return ClipLayersByNormState(numerics.first_step(), first_norms(params))
 
     def update(updates, state, params=None, **extra):
         del extra

@@ -8,7 +8,7 @@ import optax
 
 from lectopt._internal import numerics
 from lectopt._internal.types import Array, ArrayTree
-from lectopt.optim.layers import norms_by_layer
+from lectopt.optim.layers import first_norms, norms_by_layer
 
 
 class WatchNormsState(NamedTuple):
@@ -57,8 +57,7 @@ def watch_norms(*names: str) -> optax.GradientTransformationExtraArgs:
         raise ValueError(f"names must be at least 1, each once; got {names}")
 
     def init(params: ArrayTree) -> WatchNormsState:
-        norms = jax.eval_shape(norms_by_layer, params)
-        return WatchNormsState({f"{n}_norm": jax.tree.map(lambda x: jnp.zeros((), x.dtype), norms) for n in names})
+        return WatchNormsState({f"{name}_norm": first_norms(params) for name in names})
 
     def update(updates, state, params=None, **extra):
         del extra

@@ -2,7 +2,7 @@
 
 import functools
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import jax
@@ -142,8 +142,8 @@ def _layers_to_train(layers: Sequence[str] | None, network: NetworkLayers) -> li
                 "Name the layers to train with layers=, or give an encoder to pretrain_encoder"
             )
         return trainable[:-1]
-    named = isinstance(layers, Collection) and not isinstance(layers, str)
-    if not named or not layers or not all(name in trainable for name in layers):
+    named = isinstance(layers, (Sequence, Set)) and not isinstance(layers, str)
+    if not named or not layers or not all(isinstance(name, str) and name in trainable for name in layers):
         raise ValueError(f"layers must be a list of some of {', '.join(trainable)}; got {layers!r}")
     return [name for name in trainable if name in layers]
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import jax
@@ -67,6 +67,7 @@ def read(path: Path) -> Archive:
     if sealed:
         _check_bytes(path)  # before Orbax sees them, whose threads print what they meet
     try:
+        check_names(path / "arrays")
         with _checkpointer(path) as checkpointer:
             # As NumPy arrays: the devices that it was saved on may not be here.
             items = ocp.args.Composite(arrays=ocp.args.PyTreeRestore(), about=ocp.args.JsonRestore())
@@ -84,6 +85,16 @@ def read(path: Path) -> Archive:
         raise
     except Exception as error:  # Orbax and TensorStore raise whatever the damage leads to
         raise DamagedError(f"{path} is damaged, or was not written by lectopt: {reason(error)}") from error
+
+
+def check_names(folder: Path) -> None:
+    """Raises DamagedError if Orbax's metadata name an array that would be read from outside of their folder."""
+    if not (folder / "_METADATA").exists():
+        return
+    saved = json.loads((folder / "_METADATA").read_text())["tree_metadata"].values()
+    names = [PurePath(str(step["key"])) for array in saved for step in array["key_metadata"]]
+    if outside := [name for name in names if name.anchor or ".." in name.parts]:
+        raise DamagedError(f"{folder.parent} is damaged: it names {outside[0]}, which is outside of it")
 
 
 def is_archive(path: Path) -> bool:

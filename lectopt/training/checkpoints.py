@@ -81,6 +81,7 @@ def read_tree(path: Path) -> Any:
     step = next(iter(_copies(path)), path)
     item = step / "default" if (step / "default").exists() else step
     try:
+        archives.check_names(item)
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             saved = handler.metadata(epath.Path(item)).tree
             # As NumPy arrays: the devices that it was saved on may not be here.

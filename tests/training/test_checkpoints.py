@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -21,8 +22,11 @@ from kept_training import OPTIMIZER, OPTIONS, X, Y, noisy, numbers
 from kinds_of_models import LinenNet, Net, apply, init
 
 import lectopt as lo
+from lectopt._internal import run_directories
+from lectopt._internal.files import DamagedError
 from lectopt._internal.trees import paths
-from lectopt.training import checkpoints, running
+from lectopt.training import archives, checkpoints, running
+from lectopt.training.archives import Archive
 from lectopt.training.carry import Carry
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -439,6 +443,18 @@ def test_the_state_of_a_loaded_run_says_nothing_of_the_point_to_evaluate(broken_
         lo.eval_params(run.opt_state, run.lookahead_params)
 
 
+@pytest.mark.parametrize("name", ["../../outside", "{}/outside"])
+def test_names_in_metadata_do_not_leave_the_directory(tmp_path, name):
+    place = tmp_path / "a[b"  # in which each array is a folder
+    archives.write(place, Archive({"params": {("w",): np.ones(2)}}, {}))
+    shutil.copytree(place / "arrays/params.000000", tmp_path / "outside.000000")
+    metadata = place / "arrays/_METADATA"
+    metadata.write_text(metadata.read_text().replace('"key": "params"', f'"key": "{name.format(tmp_path)}"'))
+    (place / "digests.json").write_text(json.dumps(archives._digests(place)))
+    with pytest.raises(DamagedError, match=r"it names .*outside, which is outside of it"):
+        archives.read(place)
+
+
 def test_one_training_at_a_time(broken_off, whole):
     store = checkpoints.Store(broken_off, (broken_off / "fingerprint").read_text())
     with pytest.raises(ValueError, match=r"directory must be of no process that still trains; one trains in .*kept"):
@@ -446,6 +462,32 @@ def test_one_training_at_a_time(broken_off, whole):
     assert len(lo.load(broken_off, SMALL).history.steps["loss"]) == 7  # it can be looked at
     store.close()
     assert_equal(train(broken_off), whole)
+
+
+def test_of_two_trainings_that_begin_at_once_one_is_refused(tmp_path, monkeypatch):
+    """The other begins while the first one makes the directory its own."""
+    outcomes, replace = [], run_directories.replace_file
+
+    def begin():
+        try:
+            outcomes.append(checkpoints.Store(tmp_path / "kept", "the same"))
+        except ValueError as error:
+            outcomes.append(str(error))
+
+    def beside(*arguments):
+        monkeypatch.undo()
+        other.start()
+        other.join(0.3)
+        replace(*arguments)
+
+    other = threading.Thread(target=begin)
+    monkeypatch.setattr(run_directories, "replace_file", beside)
+    begin()
+    other.join()
+    refused = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    assert len(outcomes) == 2
+    assert len(refused) == 1
+    assert "no process that still trains" in refused[0]
 
 
 def test_a_training_that_an_earlier_version_kept(tmp_path, whole, often, monkeypatch):
