@@ -17,14 +17,14 @@ from pathlib import Path
 from tests.mutants.forks import in_child  # noqa: F401, it imports what takes long, as the tests have it
 
 from .outcomes import LOST, Outcome
-from .processes import RESUMED, of_processes
+from .processes import RESUMED, SAVED, of_processes
 
 TIMES = {"a flipped bit": 6, "cut short": 3, "others": 1}
 
 
 def of_signals(scratch: Path, names: list[str]) -> Iterator[Outcome]:
     """Yields what comes of processes that end, or are not alone."""
-    for name in RESUMED:
+    for name in RESUMED + SAVED:
         if name in names or not names:
             yield from of_processes(scratch, name)
 

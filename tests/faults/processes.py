@@ -17,6 +17,8 @@ import numpy as np
 from .outcomes import LOST, REFUSED, SAME, Outcome, equal
 
 RESUMED = ("fit", "stream", "search", "halving", "population", "rounds", "architecture search")
+SAVED = ("run", "results", "history")
+TOGETHER = {"fit": 10}  # how often two begin at once
 SIGNALS = {"kill -9": signal.SIGKILL, "Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 REFUSAL = 3
 
@@ -31,7 +33,7 @@ def started(name: str, directory: Path, result: Path) -> int:
         for descriptor in range(3):
             os.dup2(null, descriptor)
         part = result.with_suffix(".part.npz")
-        np.savez(part, **importlib.import_module("tests.faults.works").RESUMED[name](directory))
+        np.savez(part, **importlib.import_module("tests.faults.works").WORKS[name](directory))
         part.rename(result)
         code = 0
     except ValueError:
@@ -63,16 +65,18 @@ def of_processes(scratch: Path, name: str, times: int = 1) -> Iterator[Outcome]:
         yield Outcome(
             f"{name}: {how}", SAME if same else LOST, "" if same else f"another result, or none in {starts} starts"
         )
-    yield _together(scratch, name, whole)
+    for time_ in range(TOGETHER.get(name, 1)):
+        yield _together(scratch, f"{name} {time_}", name, whole)
 
 
 def _start_until_done(name: str, place: Path, result: Path, number: int, draw: random.Random) -> int:
     """Ends the first two processes at some moment after they wrote something; returns how many there were."""
     for start in range(20):
         child, there = started(name, place, result), _entries(place)
+        longest = 0.02 if name in SAVED else 0.3  # seconds
         while os.waitpid(child, os.WNOHANG) == (0, 0):
             if start < 2 and _entries(place) - there:
-                time.sleep(draw.uniform(0, 0.3))
+                time.sleep(draw.uniform(0, longest))
                 os.kill(child, number)
                 os.waitpid(child, 0)
                 break
@@ -82,18 +86,18 @@ def _start_until_done(name: str, place: Path, result: Path, number: int, draw: r
     return start + 1
 
 
-def _together(scratch: Path, name: str, whole: dict[str, np.ndarray]) -> Outcome:
-    place, results = _new(scratch / f"{name} twice"), [scratch / f"{name} {i}.npz" for i in range(3)]
+def _together(scratch: Path, case: str, name: str, whole: dict[str, np.ndarray]) -> Outcome:
+    place, results = _new(scratch / f"{case} twice"), [scratch / f"{case} {i}.npz" for i in range(3)]
     codes = [code_of(child) for child in [started(name, place, result) for result in results[:2]]]
     codes.append(code_of(started(name, place, results[2])))
     good = all(equal(read(result), whole) for result in results if result.exists()) and codes[2] == 0
     if not good or not set(codes) <= {0, REFUSAL} or codes[:2] == [REFUSAL, REFUSAL]:
-        return Outcome(f"{name}: two processes", LOST, f"they and a third one ended with {codes}, {good}")
-    return Outcome(f"{name}: two processes", REFUSED if REFUSAL in codes else SAME)
+        return Outcome(f"{case}: two processes", LOST, f"they and a third one ended with {codes}, {good}")
+    return Outcome(f"{case}: two processes", REFUSED if REFUSAL in codes else SAME)
 
 
 def _entries(place: Path) -> set[Path]:
-    return set(place.rglob("*"))
+    return set(place.parent.rglob("*"))
 
 
 def _new(folder: Path) -> Path:
