@@ -50,7 +50,7 @@ def claim(path: Path, fingerprint: str, what: str) -> None:
     if not file.is_file() or file.read_bytes() != fingerprint.encode():
         raise ValueError(
             f"directory must be new, or of the same {what}; {path} holds something else (other data, model, "
-            "optimizer, numbers, epochs, key, or version of JAX)"
+            "optimizer, numbers, epochs, key, or version of JAX or lectopt), which is left as it is"
         )
     clear_leftovers(path, owned=True)
 

@@ -44,7 +44,9 @@ def test_the_file_before_is_kept_where_that_is_asked_for(directory):
 def test_it_belongs_to_one_search(directory):
     directory.write("a.npz", LEAVES)
     assert len(ClaimedDirectory(directory.path, "one search").read("a.npz").leaves) == 2
-    with pytest.raises(ValueError, match="directory must be new, or of the same search"):
+    with pytest.raises(
+        ValueError, match=r"directory must be new, or of the same search; .* JAX or lectopt\), which is left as it is"
+    ):
         ClaimedDirectory(directory.path, "another")
 
 
