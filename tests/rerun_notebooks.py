@@ -14,9 +14,12 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from PIL import Image
+from PIL import Image, ImageColor
+
+from lectopt.plots.style import COLOURS
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+LINES = [(255, 255, 255), (0, 0, 0), *(ImageColor.getrgb(colour) for colour in COLOURS)]
 LARGEST = 415_000  # bytes of a file
 DPI, SHOWN_DPI = 110, 100
 
@@ -28,10 +31,11 @@ def caption(cell):
 
 
 def with_palette(picture, most):
-    """The picture in at most so many colours: those that it has most of, no two of them alike."""
+    """The picture in at most so many colours: those of lines, then those that it has most of, no two of them alike."""
     image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
-    kept = []
-    for _, colour in sorted(image.getcolors(1 << 24), reverse=True):
+    present = [colour for _, colour in sorted(image.getcolors(1 << 24), reverse=True)]
+    kept = [colour for colour in LINES if colour in present]
+    for colour in present:
         if len(kept) < most and all(sum((a - b) ** 2 for a, b in zip(colour, one, strict=True)) > 250 for one in kept):
             kept.append(colour)
     table = Image.new("P", (1, 1))
@@ -77,7 +81,7 @@ def squeeze(notebook):
     """Fewer colours in the pictures until the file is small enough."""
     pictures = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
     pictures = [(data, data["image/png"]) for data in pictures if "image/png" in data]
-    for most in (64, 40, 24, 16, 12):
+    for most in (64, 40, 24, 20, 16):
         for data, picture in pictures:
             data["image/png"] = with_palette(picture, most)
         if len(nbformat.writes(notebook).encode()) < LARGEST:
