@@ -26,6 +26,18 @@ def apply(link, gradients, params=None):
     return link.update(gradients, link.init(gradients), params)
 
 
+def test_norms_of_layers_are_no_parameters_to_optax():
+    """`optax.tree.map_params` calls `init` with something that stands for all parameters."""
+    optimizer = optax.chain(lo.watch_norms("gradient"), lo.clip_layers_by_norm(1.0), lo.trace_momentum(0.5))
+    state = optimizer.init({"a": {"kernel": np.ones(2, np.float32)}, "b": np.float32(1)})
+    shapes = optax.tree.map_params(optimizer, jnp.shape, state)
+    assert shapes[2].velocity == {"a": {"kernel": (2,)}, "b": ()}
+    chex.assert_trees_all_equal(shapes[:2], state[:2])
+    watched, clipped, _ = optax.tree.map_params(optimizer, jnp.shape, state, transform_non_params=lambda _: None)
+    assert watched.norms == {"gradient_norm": None}
+    assert clipped.norms is None
+
+
 # clip_by_norm ---------------------------------------------------------------------------------------------------------
 LENGTH = 5000  # of all, the rest zeros, so that what differs in numbers alone compiles once
 

@@ -572,6 +572,8 @@ BAD_LAYERS = {
     "without weights": (["layers/1"], LAYERS),
     "a number": (5, LAYERS + "5"),
     "lists": ([["layers/0"]], LAYERS),
+    "an array": (np.zeros(2), LAYERS),
+    "arrays": ([np.zeros(2)], LAYERS),
 }
 
 
