@@ -57,4 +57,4 @@ class RefitRule(NamedTuple):
 
 def best_epochs(runs: Sequence[Run]) -> int:
     """Returns the median of the best numbers of epochs of the runs of a setting."""
-    return max(int(np.floor(np.median([run.best_epoch for run in runs]) + 0.5)), 1)
+    return max(int(np.median([run.best_epoch for run in runs]) + 0.5), 1)

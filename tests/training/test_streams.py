@@ -154,7 +154,10 @@ def test_a_memory_map_trains_with_weights_and_an_output_bias_as_the_arrays_would
 def test_weights_and_an_output_bias_are_learned_from_all_targets_of_a_memory_map(weights, tmp_path):
     options = {"batch_size": SIZE, "epochs": 1, "shuffle": False, "key": 0} | weights
     whole = prepare(TrainingArguments(BIASED, MOMENTUM, (X, Y), **options))
-    mapped = prepare_stream(TrainingArguments(BIASED, MOMENTUM, on_disk(tmp_path), **options), None).setup
+    feed = prepare_stream(TrainingArguments(BIASED, MOMENTUM, on_disk(tmp_path), **options), None)
+    with pytest.raises(ValueError, match="labels must be"):
+        feed._reader.check((X, Y + 9, np.ones(110)))
+    mapped = feed.setup
     np.testing.assert_array_equal(mapped.data.weights[0], whole.data.weights[:SIZE])
     np.testing.assert_array_equal(mapped.start.targets.take(mapped.start.targets.indices)[-1], Y)
     if "valid" in weights:
