@@ -113,6 +113,7 @@ def test_shares_are_of_one_example_at_least_and_each_number_counts_once():
 @pytest.mark.slow
 def test_pictures(learning):
     axis = learning.plot().axes[0]
+    assert axis.get_xscale() == "linear"
     assert axis.get_xlabel() == "training examples"
     train, valid = axis.get_lines()
     assert (train.get_label(), valid.get_label()) == ("training accuracy", "validation accuracy")
