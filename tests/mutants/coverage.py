@@ -48,14 +48,22 @@ def slow_files(module: str) -> list[Path]:
 
 
 def tests_of(module: str, line: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Returns the tests that run a line, and the others that run some line of its module, each with the seconds that it
-    takes; the quickest first."""
-    there, elsewhere = [], []
+    """Returns the tests that run a line, and others that concern its module, each with the seconds it takes; the
+    quickest first. The others are all tests of files that run the module: what was traced before runs no line."""
+    there, beside, elsewhere = [], [], []
     for file in test_files(module):
-        for name, test in tests_in(file, module).items():
-            if lines := test["lines"].get(module):
-                (there if line in lines else elsewhere).append((test["seconds"], name))
-    return {name: seconds for seconds, name in sorted(there)}, {name: seconds for seconds, name in sorted(elsewhere)}
+        found = [(t["seconds"], name, t["lines"].get(module, ())) for name, t in tests_in(file, module).items()]
+        there += [(seconds, name) for seconds, name, lines in found if line in lines]
+        others = [(seconds, name) for seconds, name, lines in found if line not in lines]
+        if len(others) < len(found):
+            beside += others
+        elif any(lines for *_, lines in found):
+            elsewhere += others
+    return _by_name(there), _by_name(beside) | _by_name(elsewhere)
+
+
+def _by_name(tests: list[tuple[float, str]]) -> dict[str, float]:
+    return {name: seconds for seconds, name in sorted(tests)}
 
 
 _read: dict[tuple[Path, str], dict[str, Any]] = {}
