@@ -52,6 +52,9 @@ def test_a_vector_says_what_it_should():
     assert str(architecture) == "1: 8 filters of 5, relu\n2: 16 filters of 3, layer norm, relu, + input"
     assert np.array_equal(space.active(jnp.array([0, 0, 1, 0, 1, 0, 1, 1])), [1, 1, 1, 1, 0, 0, 0, 0])
     assert space.decisions.anchors == (-1, -1, -1, -1, -1, -1, -1, 0)
+    deep = lo.ArchitectureSpace(depth=[1, 3], width=[8, 16], norm=["none", "layer"], skip=True)
+    assert deep.questions[-1].source == 1
+    assert deep.questions[deep.decisions.anchors[-1]] == [q for q in deep.questions if q.layer == 1][-1]
 
 
 def test_what_has_one_option_is_not_asked():
