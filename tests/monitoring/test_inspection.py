@@ -279,6 +279,7 @@ def test_a_run_has_no_initial_loss(eager):
     assert names(lo.inspect(run, BATCH)) == {"loss above baseline"}
 
 
+@pytest.mark.slow
 def test_symmetric_units_are_those_that_learn_alike_too(eager):
     def net(last):
         def build(rngs):
@@ -325,6 +326,7 @@ def test_rescale_of_other_models(model, eager):
     np.testing.assert_allclose([layer.output_std for layer in weights], 1, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_rescale_of_halves_whose_variance_is_too_large_for_them(eager):
     def net(rngs):
         return nnx.Linear(64, 10, dtype=jnp.float16, kernel_init=jax.nn.initializers.normal(5.0), rngs=rngs)

@@ -151,6 +151,7 @@ def test_statistics_need_a_word_only_where_both_have_them():
         lo.transfer(Net(nnx.Rngs(0)), Net(nnx.Rngs(1)))
 
 
+@pytest.mark.slow
 def test_inputs_that_do_not_fit_the_task():
     task = lo.classification(Net, standardize=True)
     run = lo.fit(task, lo.sgd(0.0), PAIRS, steps=1, **OPTIONS)

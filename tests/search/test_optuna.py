@@ -163,6 +163,7 @@ class Odd:
     """A value whose repr holds its place in memory."""
 
 
+@pytest.mark.slow
 def test_choices_that_are_no_plain_values_in_a_storage(tmp_path):
     odd = Odd()
     values = [(32, 16), (32,), jnp.tanh, odd, "(32,)", None, 3]

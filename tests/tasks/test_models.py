@@ -62,6 +62,7 @@ def test_going_on_keeps_the_statistics(task):
         np.testing.assert_allclose(statistics(second)[name], values, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_takes_the_statistics_and_drops_nothing(task):
     run = lo.fit(task, lo.sgd(0.1), (X, Y), valid=(X[:33], Y[:33]), epochs=2, **OPTIONS)
     (w,) = [leaf for leaf in jax.tree.leaves(run.params) if leaf.ndim == 2]

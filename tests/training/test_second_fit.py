@@ -129,6 +129,7 @@ class Program:
     """Stands for a compiled one."""
 
 
+@pytest.mark.slow
 def test_chunks_grow_to_a_quarter_of_a_second():
     program, other = Program(), Program()
     first = chunks.Chunks(program)
