@@ -244,7 +244,7 @@ CHILD = textwrap.dedent("""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("journal", marks=pytest.mark.exhaustive)])
 def test_a_study_that_was_killed_goes_on(tmp_path, kind):
     url = f"sqlite:///{tmp_path}/study.db"
     child, storage = CHILD, url

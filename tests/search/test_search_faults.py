@@ -70,7 +70,7 @@ KILLS = int(os.environ.get("LECTOPT_TEST_KILLS", "2"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("halving", ["None", HALVING])
+@pytest.mark.parametrize("halving", [pytest.param("None", marks=pytest.mark.exhaustive), HALVING])
 def test_killed_at_any_moment_a_search_goes_on(tmp_path, halving):
     """From when it has its directory: before, there is nothing to be lost. LECTOPT_TEST_KILLS=20 tries 20 times."""
     code, draw, kills, searches = SAVE.format(halving=halving), random.Random(0), 0, 0

@@ -81,7 +81,7 @@ TOOLS = {
     "diagnose": lambda task: lo.diagnose(lo.fit(task, OPTIMIZER, (X, Y), **OPTIONS | {"patience": None})),
     "rate": lambda task: lo.suggest_learning_rate(task, lo.sgd, (X, Y), batch_size=60, key=0, steps=100, seeds=1),
 }
-DEAR = [("leaks", name) for name in ("check", "search", "rate")]
+DEAR = [("leaks", name) for name in ("check", "search", "rate", "diagnose")]
 CALLS = [
     pytest.param(mode, name, task, marks=pytest.mark.exhaustive if (mode, name) in DEAR else ())
     for mode in MODES

@@ -341,7 +341,7 @@ def test_complex_numbers_are_refused():
 @pytest.mark.parametrize(
     ("data", "dtype"),
     [
-        ("digits", jnp.bfloat16),
+        pytest.param("digits", jnp.bfloat16, marks=pytest.mark.exhaustive),
         ("digits", jnp.float16),
         pytest.param("mnist", jnp.bfloat16, marks=pytest.mark.exhaustive),
     ],
