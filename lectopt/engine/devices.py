@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -15,9 +17,9 @@ def use_all_cores() -> int:
     the devices that it has: searches are then slower, with the same results. Where JAX computes on accelerators, these
     are still what a search uses.
 
-    Prefer it to JAX's own option `jax_num_cpu_devices`: with as many devices as threads, programs that factorize
-    matrices (`jnp.linalg.qr`, which orthogonal initial weights take) can stop forever. It gives XLA one thread more
-    than there are devices, by the environment variable NPROC, unless that is set.
+    A search whose trainings factorize matrices (`jnp.linalg.qr`, which orthogonal initial weights take) runs on half
+    of the devices, since on all of them XLA's kernels would wait for each other forever. With more threads than
+    devices, which the environment variable NPROC gives XLA, it runs on all; all searches are slower then.
 
     Returns:
         The number of CPU devices.
@@ -30,9 +32,6 @@ def use_all_cores() -> int:
         >>> devices = lo.use_all_cores()  # doctest: +SKIP
     """
     wanted = cores()
-    # jaxlib's LAPACK kernels wait, in the thread that a device computes in, for other threads of XLA's pool. If there
-    # is one for each device and no more, and all of them factorize at a time, they wait for each other forever.
-    os.environ.setdefault("NPROC", str(wanted + 1))  # the size of the pool, which XLA reads when JAX starts
     try:
         jax.config.update("jax_num_cpu_devices", wanted)
         return wanted  # without looking, since looking would start JAX, before jax.distributed perhaps
@@ -45,6 +44,20 @@ def use_all_cores() -> int:
             stacklevel=2,
         )
     return count
+
+
+def devices_that_factorize(devices: Sequence[Any]) -> Sequence[Any]:
+    """Returns those of the devices that may factorize batches of matrices at the same time: a part, of equal size.
+
+    jaxlib's LAPACK kernels wait, in the thread that a CPU device computes in, for other threads of XLA's pool. If all
+    threads belong to devices that factorize, they wait for each other forever. One thread more makes all of them free,
+    and every search 1.4 times as slow: the additional thread takes work from the devices' own.
+    """
+    count = len(devices)
+    threads = max(int(os.environ.get("NPROC", cores())), len(cpu_devices()))  # as XLA counts them
+    if devices[0].platform != "cpu" or threads > count or count == 1:
+        return devices
+    return devices[: max(n for n in range(1, count) if count % n == 0)]
 
 
 def cores() -> int:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lectopt.engine.devices import devices_that_factorize
 from lectopt.engine.lanes import FoldAndSeed, Outcome, Shared
 from lectopt.engine.program_cache import Programs, programs_of
 from lectopt.engine.splitting import DeviceRow
@@ -76,7 +77,8 @@ class LaneProgram:
         self.outcome: Outcome = self._traced.returned
         self.trace_seconds = time.perf_counter() - began  # in Python: tracing, and lowering each rectangle
         self._own: list[Rectangle] = []  # what is compiled for this search, and for none before it
-        self._devices = DeviceRow(devices, "lanes")
+        self.devices = devices_that_factorize(devices) if self._traced.factorizes() else devices
+        self._devices = DeviceRow(self.devices, "lanes")
         self._closed_over = jax.device_put(self._traced.closed_over, self._devices.sharding(None))
         self._trial = trial
 

@@ -25,6 +25,21 @@ def compiled(lowered: jax.stages.Lowered) -> CompiledProgram:
     return CompiledProgram(call, memory, seconds)
 
 
+_FACTORIZATIONS = {"geqrf", "householder_product", "lu", "cholesky", "eigh", "eig", "svd", "schur", "hessenberg"}
+_FACTORIZATIONS |= {"geqp3", "tridiagonal", "qr"}
+
+
+def _factorizes(jaxpr: Any) -> bool:
+    inner = (leaf for e in jaxpr.eqns for leaf in jax.tree.leaves(list(e.params.values()), is_leaf=_is_jaxpr))
+    return any(e.primitive.name in _FACTORIZATIONS for e in jaxpr.eqns) or any(
+        _factorizes(getattr(part, "jaxpr", part)) for part in inner if _is_jaxpr(part)
+    )
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
 class TracedProgram:
     """A function of arrays, traced once.
 
@@ -58,6 +73,10 @@ class TracedProgram:
     def reads(self, number: int) -> bool:
         """Returns whether the outputs depend on an argument, by its number."""
         return any(self.leaves_read(number))
+
+    def factorizes(self) -> bool:
+        """Returns whether it factorizes matrices anywhere."""
+        return _factorizes(self._jaxpr)
 
     def leaves_read(self, number: int) -> list[bool]:
         """Returns whether the outputs depend on each leaf of an argument, by its number."""

@@ -159,7 +159,7 @@ def population(
     explored = Exploration.of(settings, checked_explore(explore), resample, rounds, draws)
     numbers, pairs = settings.numbers(np.arange(settings.count)), _pairs(folds, seeds)
     with jit_without_nan_checks():
-        first, later, outcome = _traced_lanes(called, numbers, (unit, length), shared, options.devices)
+        first, later, outcome, devices = _traced_lanes(called, numbers, (unit, length), shared, options.devices)
     check_metrics(metric, maximize is not None, outcome.metrics, outcome.metrics)
     whole = PopulationRounds(
         first=first,
@@ -172,7 +172,7 @@ def population(
         truncation=Truncation(max(int(exploit * settings.count), 1)),
         uniforms=uniforms_of(draws, "parents")(rounds * settings.count).reshape(rounds, -1).astype(np.float32),
         explore=explored,
-        devices=options.devices,
+        devices=devices,
         at_once=options.chunk or _usual(settings.count, len(pairs.fold), options.devices),
         outcome=outcome,
         total=rounds,
@@ -239,8 +239,8 @@ def _pairs(folds: Folds | None, seeds: int) -> FoldAndSeed:
 
 def _traced_lanes(
     trial: Trial, numbers: Mapping[str, np.ndarray], length: tuple[str, int], shared: Shared, devices: tuple[Any, ...]
-) -> tuple[RungLane, RungLane, Outcome]:
-    """Returns a lane of the first round and of later ones, and the shapes of their outcomes.
+) -> tuple[RungLane, RungLane, Outcome, tuple[Any, ...]]:
+    """Returns a lane of the first round and of later ones, the shapes of their outcomes, and what devices they run on.
 
     Raises:
         ValueError, TypeError: if the trial does not do what a population asks of it.
@@ -252,7 +252,7 @@ def _traced_lanes(
     program = LaneProgram(later, row, outcome.kept, shared, devices, trial.function)
     if not program.reads_start():
         raise ValueError(f"trial must pass start on to lectopt.train for {_NEEDS}; its run does not depend on it")
-    return first, later, outcome
+    return first, later, outcome, tuple(program.devices)
 
 
 def _usual(members: int, pairs: int, devices: tuple[Any, ...]) -> int:
