@@ -51,6 +51,7 @@ def test_a_part_that_divides_them_unless_threads_are_left(machine, cores, count,
 def test_accelerators_and_a_part_of_the_devices_have_threads_enough(machine):
     some = machine(2, 4)[:3]
     assert devices.devices_that_factorize(some) == some
+    machine(2, 2)
     gpus = [Device("gpu")] * 2
     assert devices.devices_that_factorize(gpus) == gpus
 
