@@ -78,13 +78,13 @@ class LaneProgram:
         self.trace_seconds = time.perf_counter() - began  # in Python: tracing, and lowering each rectangle
         self._own: list[Rectangle] = []  # what is compiled for this search, and for none before it
         self.devices = devices_that_factorize(devices) if self._traced.factorizes() else devices
-        self._devices = DeviceRow(self.devices, "lanes")
-        self._closed_over = jax.device_put(self._traced.closed_over, self._devices.sharding(None))
+        self._row = DeviceRow(self.devices, "lanes")
+        self._closed_over = jax.device_put(self._traced.closed_over, self._row.sharding(None))
         self._trial = trial
 
     def place(self, shared: Shared) -> Any:
         """Places what all lanes read on the devices."""
-        return self._closed_over, jax.device_put(shared, self._devices.sharding(None))
+        return self._closed_over, jax.device_put(shared, self._row.sharding(None))
 
     @functools.cached_property
     def text(self) -> str:
@@ -123,7 +123,7 @@ class LaneProgram:
     def run(self, shape: Rectangle, group: LaneGroup) -> Outcome:
         """Returns the outcomes of a group that has this shape, np[settings, pairs] each."""
         lanes = (group.numbers, group.pairs, group.starts)
-        placed = map(jax.device_put, lanes, map(self._devices.sharding, self._axes(shape)))
+        placed = map(jax.device_put, lanes, map(self._row.sharding, self._axes(shape)))
         return jax.tree.map(np.asarray, self.compile(shape).call(*placed, group.data))
 
     @functools.cached_property
@@ -132,16 +132,16 @@ class LaneProgram:
 
     def _axes(self, shape: Rectangle) -> tuple[int | None, int | None, int]:
         """Returns which axis of settings, pairs and lanes is split over the devices."""
-        return (0, None, 0) if shape.rows % self._devices.size == 0 else (None, 0, 1)
+        return (0, None, 0) if shape.rows % self._row.size == 0 else (None, 0, 1)
 
     def _lower(self, shape: Rectangle) -> jax.stages.Lowered:
         *lanes, shared = self._traced.arguments
         sizes: list[tuple[int, ...]] = [(shape.rows,), (shape.pairs,), tuple(shape)]
         stacked = [
-            _shapes(tree, size, self._devices.sharding(axis))
+            _shapes(tree, size, self._row.sharding(axis))
             for tree, size, axis in zip(lanes, sizes, self._axes(shape), strict=True)
         ]
-        data = _shapes((self._closed_over, shared), (), self._devices.sharding(None))
+        data = _shapes((self._closed_over, shared), (), self._row.sharding(None))
         return jax.jit(self._rectangle(shape)).lower(*stacked, data)
 
     def _rectangle(self, shape: Rectangle) -> Callable[..., Outcome]:
@@ -149,9 +149,9 @@ class LaneProgram:
         # their standardization) is then computed once for all settings.
         settings, pairs, lanes = self._axes(shape)
         inner = jax.vmap(self._traced, in_axes=(None, 0, 0, None))
-        rows = shape.rows if settings is None else shape.rows // self._devices.size
+        rows = shape.rows if settings is None else shape.rows // self._row.size
         both = jax.vmap(inner, in_axes=(0, None, 0, None), axis_size=rows)  # there may be no numbers at all
-        return self._devices.split(both, in_axes=(settings, pairs, lanes, None), out_axes=lanes)
+        return self._row.split(both, in_axes=(settings, pairs, lanes, None), out_axes=lanes)
 
 
 def _shapes(tree: Any, lanes: tuple[int, ...] = (), sharding: Any = None) -> Any:

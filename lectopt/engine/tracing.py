@@ -25,8 +25,23 @@ def compiled(lowered: jax.stages.Lowered) -> CompiledProgram:
     return CompiledProgram(call, memory, seconds)
 
 
-_FACTORIZATIONS = {"geqrf", "householder_product", "lu", "cholesky", "eigh", "eig", "svd", "schur", "hessenberg"}
-_FACTORIZATIONS |= {"geqp3", "tridiagonal", "qr"}
+_FACTORIZATIONS = frozenset(
+    [
+        "cholesky",
+        "eig",
+        "eigh",
+        "geqp3",
+        "geqrf",
+        "hessenberg",
+        "householder_product",
+        "lu",
+        "qr",
+        "schur",
+        "svd",
+        "tridiagonal",
+    ]
+)
+"""Primitives of JAX that call LAPACK on a CPU."""
 
 
 def _factorizes(jaxpr: Any) -> bool:
